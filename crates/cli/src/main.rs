@@ -1,0 +1,3 @@
+//! The `postbell` command.
+
+fn main() {}

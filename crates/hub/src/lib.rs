@@ -1,0 +1,1 @@
+//! The hub: configuration, wiring, supervision, HTTP API, metrics.

@@ -1,0 +1,1 @@
+//! The vocabulary of RFC 5423, Internet Message Store Events.

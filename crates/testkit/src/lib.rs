@@ -1,0 +1,1 @@
+//! For tests only: contract suites, a pretend clock, launchers of real servers.
