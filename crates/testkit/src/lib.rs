@@ -1,1 +1,41 @@
-//! For tests only: contract suites, a pretend clock, launchers of real servers.
+//! For tests only: launchers of real mail software and the clients that drive it.
+//!
+//! `scripts/fetch-servers` unpacks Debian's packages beside the build; nothing is installed. A
+//! test asks for what it needs and goes on without where that can't be had:
+//!
+//! ```no_run
+//! use postbell_testkit::{ALICE, Dovecot};
+//!
+//! # fn main() -> Result<(), postbell_testkit::Error> {
+//! let Some(dovecot) = Dovecot::start()? else { return Ok(()) };
+//! dovecot.lmtp()?.deliver("sender@example.net", ALICE, b"Subject: hello\r\n\r\nHello.\r\n")?;
+//! let mut imap = dovecot.imap(ALICE)?;
+//! assert_eq!(imap.status("INBOX")?.messages, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Where `CI` is set, going without is a failure.
+
+pub mod account;
+mod delivery;
+mod dovecot;
+mod error;
+mod imap;
+mod items;
+mod lmtp;
+pub mod mail;
+mod mbsync;
+mod process;
+mod server;
+mod tmpfs;
+mod wire;
+
+pub use delivery::Agent;
+pub use dovecot::{ALICE, BOB, Dovecot, Options, Quota, password};
+pub use error::Error;
+pub use imap::{Fetched, Imap, Mailbox, Status};
+pub use lmtp::Lmtp;
+pub use mbsync::Mbsync;
+pub use server::{Server, Tree};
+pub use tmpfs::Tmpfs;
