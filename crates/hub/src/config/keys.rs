@@ -1,0 +1,275 @@
+//! Every configuration key and the reason for its default: one table, from which the printed
+//! configuration, `docs/config.md` and the check for unknown keys are made.
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key {
+    /// Its whole path; `*` stands for a name the operator chose.
+    pub(crate) path: &'static str,
+    /// A value to try, as TOML, for the message about a bad one.
+    pub(crate) example: &'static str,
+    /// Why it is there and why its default is what it is.
+    pub(crate) reason: &'static str,
+}
+
+/// Shorthand for the table below.
+const fn key(path: &'static str, example: &'static str, reason: &'static str) -> Key {
+    Key { path, example, reason }
+}
+
+/// A table of keys and what it is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Section {
+    /// Its path; empty for the top.
+    pub(crate) path: &'static str,
+    /// What it is about.
+    pub(crate) about: &'static str,
+    /// Its keys, in the order they are printed.
+    pub(crate) keys: &'static [Key],
+}
+
+/// All keys, in the order they are printed.
+pub(crate) const SECTIONS: &[Section] = &[
+    Section {
+        path: "",
+        about: "Where the hub keeps its things and where it listens.",
+        keys: &[
+            key(
+                "data",
+                "\"/var/lib/postbell\"",
+                "The folder for the journal, the subscriptions and the token. One hub per folder.",
+            ),
+            key(
+                "listen",
+                "\"127.0.0.1:5423\"",
+                "Address and port of the HTTP API. Loopback only: a token sent in clear over a network is everybody's.",
+            ),
+        ],
+    },
+    Section {
+        path: "store",
+        about: "How the mail store is named in the URI of every event.",
+        keys: &[
+            key(
+                "store.host",
+                "\"mail.example.org\"",
+                "The host your IMAP clients use. Subscribers compare it, so decide once.",
+            ),
+            key("store.port", "143", "Its port; 0 writes none, which means IMAP's own (143)."),
+        ],
+    },
+    Section {
+        path: "policy",
+        about: "The ceiling: what may be made of what a source sees, and what may leave.",
+        keys: &[
+            key(
+                "policy.seen_form",
+                "\"simple\"",
+                "What a set \\Seen becomes: \"simple\" (MessageRead) or \"flags\" (FlagsSet). Never both, so that nobody counts twice.",
+            ),
+            key(
+                "policy.deleted_form",
+                "\"simple\"",
+                "What a set \\Deleted becomes: \"simple\" (MessageTrash) or \"flags\" (FlagsSet).",
+            ),
+            key(
+                "policy.content_max_octets",
+                "\"64KiB\"",
+                "Messages up to this size may carry messageContent; \"never\" by default, because content is private.",
+            ),
+            key(
+                "policy.body_structure",
+                "false",
+                "Whether bodyStructure may be made and leave; it tells file names and languages, so not by default.",
+            ),
+            key(
+                "policy.envelope",
+                "false",
+                "Whether the SMTP envelope may leave; it tells who writes to whom, so not by default.",
+            ),
+        ],
+    },
+    Section {
+        path: "sources.*",
+        about: "One table per source; the name is yours and stays, because its checkpoint hangs on it.",
+        keys: &[
+            key(
+                "sources.*.kind",
+                "\"maildir\"",
+                "What watches it. \"maildir\" is the one there is.",
+            ),
+            key(
+                "sources.*.root",
+                "\"/var/mail/%u/Maildir\"",
+                "The Maildir, or a pattern in which %u stands for each user's name.",
+            ),
+            key(
+                "sources.*.user",
+                "\"john\"",
+                "The owner where the root has no %u; empty takes the name from %u.",
+            ),
+            key(
+                "sources.*.scan_interval",
+                "\"60s\"",
+                "How often everything is looked at anew beside inotify: the longest that a missed notice can go unseen.",
+            ),
+        ],
+    },
+    Section {
+        path: "publish",
+        about: "The Unix stream through which programs on this machine hand events in.",
+        keys: &[
+            key(
+                "publish.socket",
+                "\"publish.sock\"",
+                "Its path, relative to the data folder; empty for none.",
+            ),
+            key(
+                "publish.allowed_uids",
+                "[1000]",
+                "User ids that may connect besides the hub's own and root.",
+            ),
+        ],
+    },
+    Section {
+        path: "journal",
+        about: "The numbered, durable queue.",
+        keys: &[
+            key(
+                "journal.retention_age",
+                "\"30d\"",
+                "How long records are kept: a month outlives a subscriber's long holiday. \"never\" drops none for age.",
+            ),
+            key(
+                "journal.retention_size",
+                "\"10GiB\"",
+                "How much is kept before the oldest segment goes, whatever its age. \"never\" drops none for size.",
+            ),
+            key(
+                "journal.segment_size",
+                "\"64MiB\"",
+                "Size of one file: retention drops whole ones, so this is its grain.",
+            ),
+            key(
+                "journal.window_records",
+                "65536",
+                "Among how many of the latest records a repeat is recognised.",
+            ),
+        ],
+    },
+    Section {
+        path: "http",
+        about: "Limits of the HTTP API, each against one way of wearing it out.",
+        keys: &[
+            key("http.max_body", "\"16MiB\"", "The largest request body; some 25 000 events."),
+            key(
+                "http.max_connections",
+                "1024",
+                "Connections held at once; one more waits until another ends.",
+            ),
+            key("http.max_streams", "512", "Streams followed at once; one more is answered 503."),
+            key(
+                "http.header_timeout",
+                "\"10s\"",
+                "How long a client may take to send its request's head.",
+            ),
+            key(
+                "http.body_timeout",
+                "\"60s\"",
+                "How long a client may take to send its request's body.",
+            ),
+        ],
+    },
+    Section {
+        path: "webhooks",
+        about: "Deliveries to webhooks.",
+        keys: &[
+            key(
+                "webhooks.reach",
+                "\"public\"",
+                "Where a webhook's URL may lead: \"public\" (outside this network), \"loopback\" (also this machine) or \"anywhere\". Not loopback and not private networks by default, lest a subscription be a door into them.",
+            ),
+            key("webhooks.timeout", "\"15s\"", "How long a receiver may take to answer."),
+            key(
+                "webhooks.lanes",
+                "16",
+                "Mailboxes delivered side by side per subscription; within a mailbox always one at a time.",
+            ),
+        ],
+    },
+    Section {
+        path: "log",
+        about: "What is told to the operator. Nothing private is ever logged.",
+        keys: &[
+            key(
+                "log.level",
+                "\"info\"",
+                "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"; above debug nothing is logged once per event.",
+            ),
+            key("log.format", "\"text\"", "\"text\" for people, \"json\" for programs."),
+        ],
+    },
+];
+
+/// The key that `path` names, names of sources included.
+pub(crate) fn find(path: &str) -> Option<&'static Key> {
+    SECTIONS.iter().flat_map(|section| section.keys).find(|key| same(key.path, path))
+}
+
+/// Whether `pattern` (with `*` for a chosen name) is `path`.
+fn same(pattern: &str, path: &str) -> bool {
+    let mut pattern = pattern.split('.');
+    let mut path = path.split('.');
+    loop {
+        match (pattern.next(), path.next()) {
+            (None, None) => return true,
+            (Some("*"), Some(_)) => {}
+            (Some(wanted), Some(given)) if wanted == given => {}
+            _ => return false,
+        }
+    }
+}
+
+/// The known key nearest to the unknown `path`, if one is near enough to be meant.
+pub(crate) fn nearest(path: &str) -> Option<String> {
+    let given: Vec<&str> = path.split('.').collect();
+    SECTIONS
+        .iter()
+        .flat_map(|section| {
+            section.keys.iter().map(|key| key.path).chain(std::iter::once(section.path))
+        })
+        .filter(|known| !known.is_empty())
+        .map(|known| {
+            let mut parts: Vec<&str> = known.split('.').collect();
+            for (part, given) in parts.iter_mut().zip(&given) {
+                if *part == "*" {
+                    *part = given;
+                }
+            }
+            parts.join(".")
+        })
+        .map(|known| (distance(&known, path), known))
+        .min()
+        .filter(|(distance, _)| *distance <= NEAR)
+        .map(|(_, known)| known)
+}
+
+/// How many letters may be wrong for a suggestion to help rather than puzzle.
+const NEAR: usize = 4;
+
+/// Levenshtein's distance, in letters.
+pub(crate) fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, l) in left.chars().enumerate() {
+        let mut next = vec![i + 1];
+        for (j, r) in right.iter().enumerate() {
+            let swap = row.get(j).copied().unwrap_or(0) + usize::from(l != *r);
+            let drop = row.get(j + 1).copied().unwrap_or(0) + 1;
+            let add = next.last().copied().unwrap_or(0) + 1;
+            next.push(swap.min(drop).min(add));
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}

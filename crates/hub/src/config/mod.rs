@@ -1,0 +1,365 @@
+//! The configuration file: TOML in, a checked [`Config`] out, one line for each mistake.
+
+mod keys;
+mod print;
+mod read;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+#[cfg(test)]
+use keys::SECTIONS as SECTIONS_FOR_TESTS;
+pub use print::markdown;
+
+/// Everything the hub can be told. Read it with [`Config::load`] or [`Config::parse`].
+///
+/// `Config::default()` is a hub without sources on `127.0.0.1:5423`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct Config {
+    /// The folder for the journal, the subscriptions and the token.
+    pub data: PathBuf,
+    /// Address and port of the HTTP API; loopback only.
+    pub listen: SocketAddr,
+    /// How the mail store is named in the URI of every event.
+    pub store: StoreConfig,
+    /// What may be made and what may leave.
+    pub policy: PolicyConfig,
+    /// The sources by name.
+    pub sources: BTreeMap<String, SourceConfig>,
+    /// The Unix stream for publishers.
+    pub publish: PublishConfig,
+    /// The journal.
+    pub journal: JournalConfig,
+    /// Limits of the HTTP API.
+    pub http: HttpConfig,
+    /// Deliveries to webhooks.
+    pub webhooks: WebhooksConfig,
+    /// What the operator is told.
+    pub log: LogConfig,
+}
+
+/// How the mail store is named in the URI of every event.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct StoreConfig {
+    /// Host.
+    pub host: String,
+    /// Port; 0 writes none.
+    pub port: u16,
+}
+
+/// Which form a set `\Seen` or `\Deleted` takes (R62, R63).
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// `MessageRead` or `MessageTrash`.
+    Simple,
+    /// `FlagsSet`.
+    Flags,
+}
+
+/// The ceiling on what may be made and what may leave.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct PolicyConfig {
+    /// The form of a set `\Seen`.
+    pub seen_form: Form,
+    /// The form of a set `\Deleted`.
+    pub deleted_form: Form,
+    /// Size up to which a message may carry `messageContent`; `None` is never.
+    #[serde(with = "values::octets_or_never")]
+    pub content_max_octets: Option<u64>,
+    /// Whether `bodyStructure` may be made and leave.
+    pub body_structure: bool,
+    /// Whether `envelope` may leave.
+    pub envelope: bool,
+}
+
+/// What kind of source.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceKind {
+    /// A Maildir or Maildir++, for one user or many.
+    Maildir,
+}
+
+/// One source.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct SourceConfig {
+    /// What watches it.
+    pub kind: SourceKind,
+    /// The Maildir, or a pattern with `%u`.
+    pub root: PathBuf,
+    /// The owner where `root` has no `%u`.
+    pub user: String,
+    /// How often everything is looked at anew.
+    #[serde(with = "values::duration")]
+    pub scan_interval: Duration,
+}
+
+/// The Unix stream for publishers.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct PublishConfig {
+    /// Path, relative to the data folder; empty for none.
+    pub socket: PathBuf,
+    /// User ids that may connect besides the hub's own and root.
+    pub allowed_uids: Vec<u32>,
+}
+
+/// The journal.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct JournalConfig {
+    /// How long records are kept.
+    #[serde(with = "values::duration_or_never")]
+    pub retention_age: Option<Duration>,
+    /// How many octets are kept.
+    #[serde(with = "values::octets_or_never")]
+    pub retention_size: Option<u64>,
+    /// Octets of one segment file.
+    #[serde(with = "values::octets")]
+    pub segment_size: u64,
+    /// Among how many records a repeat is recognised.
+    pub window_records: u32,
+}
+
+/// Limits of the HTTP API.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct HttpConfig {
+    /// Octets of the largest request body.
+    #[serde(with = "values::octets")]
+    pub max_body: u64,
+    /// Connections held at once.
+    pub max_connections: u32,
+    /// Streams followed at once.
+    pub max_streams: u32,
+    /// How long a client may take to send a request's head.
+    #[serde(with = "values::duration")]
+    pub header_timeout: Duration,
+    /// How long a client may take to send a request's body.
+    #[serde(with = "values::duration")]
+    pub body_timeout: Duration,
+}
+
+/// Where a webhook's URL may lead.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reach {
+    /// Only outside this network.
+    Public,
+    /// There, and this machine.
+    Loopback,
+    /// No restriction.
+    Anywhere,
+}
+
+/// Deliveries to webhooks.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct WebhooksConfig {
+    /// Where a URL may lead.
+    pub reach: Reach,
+    /// How long a receiver may take to answer.
+    #[serde(with = "values::duration")]
+    pub timeout: Duration,
+    /// Mailboxes delivered side by side per subscription.
+    pub lanes: u32,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names are tracing's own")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    /// As `tracing` spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// What the operator is told. The hub only carries it: whoever starts the hub sets the log up.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct LogConfig {
+    /// How much.
+    pub level: LogLevel,
+    /// In which form.
+    pub format: LogFormat,
+}
+
+impl Config {
+    /// The path of the publisher socket, if there is to be one.
+    #[must_use]
+    pub fn publish_socket(&self) -> Option<PathBuf> {
+        let socket = &self.publish.socket;
+        (!socket.as_os_str().is_empty()).then(|| self.data.join(socket))
+    }
+
+    /// The path of the file that holds the API's token.
+    #[must_use]
+    pub fn token_file(&self) -> PathBuf {
+        self.data.join("token")
+    }
+
+    /// Reads and checks a configuration file.
+    ///
+    /// # Errors
+    ///
+    /// One line for everything wrong in it, each naming file and key.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        read::load(path)
+    }
+
+    /// Checks the `text` of a configuration; `file` is its name in messages.
+    ///
+    /// # Errors
+    ///
+    /// One line for everything wrong in it, each naming file and key.
+    pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
+        read::parse(file, text)
+    }
+
+    /// The whole configuration as TOML: every key, its value, its default and the reason.
+    #[must_use]
+    pub fn print(&self) -> String {
+        print::toml(self)
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("/var/lib/postbell"),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 5423)),
+            store: StoreConfig::default(),
+            policy: PolicyConfig::default(),
+            sources: BTreeMap::new(),
+            publish: PublishConfig::default(),
+            journal: JournalConfig::default(),
+            http: HttpConfig::default(),
+            webhooks: WebhooksConfig::default(),
+            log: LogConfig::default(),
+        }
+    }
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self { host: "localhost".to_owned(), port: 0 }
+    }
+}
+
+impl Default for PolicyConfig {
+    fn default() -> Self {
+        Self {
+            seen_form: Form::Simple,
+            deleted_form: Form::Simple,
+            content_max_octets: None,
+            body_structure: false,
+            envelope: false,
+        }
+    }
+}
+
+impl Default for SourceConfig {
+    fn default() -> Self {
+        Self {
+            kind: SourceKind::Maildir,
+            root: PathBuf::new(),
+            user: String::new(),
+            scan_interval: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Default for PublishConfig {
+    fn default() -> Self {
+        Self { socket: PathBuf::from("publish.sock"), allowed_uids: Vec::new() }
+    }
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        Self {
+            retention_age: Some(Duration::from_secs(30 * 24 * 60 * 60)),
+            retention_size: Some(10 << 30),
+            segment_size: 64 << 20,
+            window_records: 65_536,
+        }
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            max_body: 16 << 20,
+            max_connections: 1024,
+            max_streams: 512,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Default for WebhooksConfig {
+    fn default() -> Self {
+        Self { reach: Reach::Public, timeout: Duration::from_secs(15), lanes: 16 }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: LogLevel::Info, format: LogFormat::Text }
+    }
+}
+
+/// All that is wrong in a configuration; `Display` gives one line each.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{}", lines.join("\n"))]
+pub struct ConfigError {
+    lines: Vec<String>,
+}
+
+impl ConfigError {
+    /// The mistakes, one line each, in the order of the file's keys.
+    #[must_use]
+    pub fn lines(&self) -> &[String] {
+        &self.lines
+    }
+}

@@ -1,0 +1,111 @@
+//! The whole configuration as commented TOML and as a page of the manual.
+
+use toml::Value;
+
+use super::keys::{self, Section};
+use super::{Config, SourceConfig};
+
+/// See [`Config::print`].
+pub(super) fn toml(config: &Config) -> String {
+    let now = as_value(config);
+    let default = as_value(&with_example_source());
+    let mut out = String::from("# postbell.toml: every key, its value, and why.\n");
+    for section in keys::SECTIONS {
+        if section.path != "sources.*" {
+            print_section(&mut out, section, section.path, &now, &default, "");
+            continue;
+        }
+        for name in config.sources.keys() {
+            let path = format!("sources.{name}");
+            print_section(&mut out, section, &path, &now, &default, "");
+        }
+        if config.sources.is_empty() {
+            print_section(&mut out, section, "sources.mail", &default, &default, "# ");
+        }
+    }
+    out
+}
+
+/// One table; `hide` comments its lines out.
+fn print_section(
+    out: &mut String,
+    section: &Section,
+    path: &str,
+    now: &Value,
+    default: &Value,
+    hide: &str,
+) {
+    out.push_str(&format!("\n# {}\n", section.about));
+    if !path.is_empty() {
+        out.push_str(&format!("{hide}[{path}]\n"));
+    }
+    for key in section.keys {
+        let name = key.path.rsplit('.').next().unwrap_or(key.path);
+        let value = look_up(now, &key.path.replace("sources.*", path));
+        let usual = look_up(default, &key.path.replace("sources.*", "sources.mail"));
+        let note = if value == usual || key.path == "sources.*.root" {
+            String::new()
+        } else {
+            format!(" Default: {usual}")
+        };
+        out.push_str(&format!("# {}{note}\n{hide}{name} = {value}\n", key.reason));
+    }
+}
+
+/// `docs/config.md`, made from the table of keys.
+#[must_use]
+pub fn markdown() -> String {
+    let default = as_value(&with_example_source());
+    let mut out = String::from(PREFACE);
+    for section in keys::SECTIONS {
+        let title = match section.path {
+            "" => "The top".to_owned(),
+            "sources.*" => "`[sources.<name>]`".to_owned(),
+            path => format!("`[{path}]`"),
+        };
+        out.push_str(&format!(
+            "\n## {title}\n\n{}\n\n| key | default | why |\n|---|---|---|\n",
+            section.about
+        ));
+        for key in section.keys {
+            let name = key.path.rsplit('.').next().unwrap_or(key.path);
+            let value = if key.path == "sources.*.root" {
+                "none, must be given".to_owned()
+            } else {
+                format!("`{}`", look_up(&default, &key.path.replace('*', "mail")))
+            };
+            out.push_str(&format!("| `{name}` | {value} | {} |\n", key.reason));
+        }
+    }
+    out
+}
+
+const PREFACE: &str = "# Configuration\n
+One TOML file, given with `postbell serve --config postbell.toml`. Every key has a default, so the file may be empty
+or absent. `postbell config print` shows the whole of it with your values; `postbell config check` names each mistake
+on a line of its own:\n
+```text
+postbell.toml: sources.mail.scan_interval: \"5 parsecs\" is not a duration (try \"60s\")
+postbell.toml: journal.retension_age: no such key (did you mean journal.retention_age?)
+```\n
+Durations are written `\"250ms\"`, `\"60s\"`, `\"5m\"`, `\"2h\"`, `\"30d\"`; sizes `\"64KiB\"`, `\"16MiB\"`, `\"1GiB\"`.\n
+This page is made from the table the program itself reads by (`crates/hub/src/config/keys.rs`).\n";
+
+/// The defaults, with a source so that its defaults have a place.
+pub(super) fn with_example_source() -> Config {
+    let mut config = Config::default();
+    let source = SourceConfig { root: "/var/mail/%u/Maildir".into(), ..SourceConfig::default() };
+    config.sources.insert("mail".to_owned(), source);
+    config
+}
+
+/// The configuration as a tree; an empty one where a path is not UTF-8.
+fn as_value(config: &Config) -> Value {
+    Value::try_from(config).unwrap_or_else(|_| Value::Table(toml::Table::new()))
+}
+
+/// The value at a path, as TOML.
+fn look_up(value: &Value, path: &str) -> String {
+    let found = path.split('.').try_fold(value, |at, name| at.get(name));
+    found.map(Value::to_string).unwrap_or_default()
+}

@@ -1,0 +1,275 @@
+//! From TOML to a [`Config`], with every mistake found in one go.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use super::{Config, ConfigError, SourceConfig, keys};
+
+/// The largest configuration file read. Ten thousand sources fit; a disk image does not.
+const FILE_OCTETS_MAX: u64 = 4 << 20;
+
+/// See [`Config::load`].
+pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
+    let file = path.display().to_string();
+    let one = |line: String| ConfigError { lines: vec![line] };
+    let size =
+        std::fs::metadata(path).map_err(|error| one(format!("{file}: {}", plain(&error))))?;
+    if size.len() > FILE_OCTETS_MAX {
+        return Err(one(format!("{file}: {} octets is too much for a configuration", size.len())));
+    }
+    let text =
+        std::fs::read_to_string(path).map_err(|error| one(format!("{file}: {}", plain(&error))))?;
+    parse(&file, &text)
+}
+
+/// The system's words without its error number.
+fn plain(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "may not be read by this user".to_owned(),
+        std::io::ErrorKind::InvalidData => "is not UTF-8 text".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// See [`Config::parse`].
+pub(super) fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
+    let mut table: Table = toml::from_str(text)
+        .map_err(|error| ConfigError { lines: vec![syntax(file, text, &error)] })?;
+    let mut lines = Vec::new();
+    drop_unknown(&mut table, "", &mut lines);
+    let config = deserialise(table, &mut lines);
+    if let Some(config) = &config {
+        check(config, &mut lines);
+    }
+    match config {
+        Some(config) if lines.is_empty() => Ok(config),
+        _ => Err(ConfigError {
+            lines: lines.into_iter().map(|line| format!("{file}: {line}")).collect(),
+        }),
+    }
+}
+
+/// One line for text that is no TOML.
+fn syntax(file: &str, text: &str, error: &toml::de::Error) -> String {
+    let at = error.span().map_or(0, |span| span.start);
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let message = error.message().lines().collect::<Vec<_>>().join(", ");
+    format!("{file}: line {line}: {message}")
+}
+
+/// Takes out what no key stands for, with a line for each.
+fn drop_unknown(table: &mut Table, prefix: &str, lines: &mut Vec<String>) {
+    table.retain(|name, value| {
+        let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        if keys::find(&path).is_some() {
+            return true;
+        }
+        if is_section(&path) {
+            if let Value::Table(inner) = value {
+                drop_unknown(inner, &path, lines);
+                return true;
+            }
+            lines.push(format!("{path}: {} is not a table (write [{path}])", show(value)));
+            return false;
+        }
+        lines.push(match keys::nearest(&path) {
+            Some(near) => format!("{path}: no such key (did you mean {near}?)"),
+            None => format!("{path}: no such key"),
+        });
+        false
+    });
+}
+
+/// Whether keys live below `path`.
+fn is_section(path: &str) -> bool {
+    let depth = path.split('.').count();
+    path == "sources"
+        || keys::SECTIONS.iter().any(|section| {
+            section.path == path
+                || (section.path == "sources.*" && depth == 2) && path.starts_with("sources.")
+        })
+}
+
+/// Makes the configuration, taking out each bad value with a line for it until none is left.
+fn deserialise(mut table: Table, lines: &mut Vec<String>) -> Option<Config> {
+    loop {
+        let error = match serde_path_to_error::deserialize::<_, Config>(Value::Table(table.clone()))
+        {
+            Ok(config) => return Some(config),
+            Err(error) => error,
+        };
+        let path: Vec<String> = error
+            .path()
+            .iter()
+            .filter_map(|segment| match segment {
+                serde_path_to_error::Segment::Map { key } => Some(key.clone()),
+                _ => None,
+            })
+            .collect();
+        let name = path.join(".");
+        match take(&mut table, &path) {
+            Some(value) => lines.push(complaint(&name, &value, &error.into_inner().to_string())),
+            // Nothing to take out: say what is known rather than go round for ever.
+            None => {
+                lines.push(format!("{name}: {}", error.into_inner().to_string().trim()));
+                return None;
+            }
+        }
+    }
+}
+
+/// Takes the value at `path` out of the table.
+fn take(table: &mut Table, path: &[String]) -> Option<Value> {
+    let (last, parents) = path.split_last()?;
+    let mut at = table;
+    for name in parents {
+        at = at.get_mut(name)?.as_table_mut()?;
+    }
+    at.remove(last)
+}
+
+/// `"5 parsecs" is not a duration (try "60s")`.
+fn complaint(path: &str, value: &Value, message: &str) -> String {
+    let message = message.lines().next().unwrap_or_default();
+    let expected = message.rsplit_once("expected ").map_or("", |(_, expected)| expected);
+    let expected = match expected.trim() {
+        "" => "a value this key can have".to_owned(),
+        "a boolean" => "true or false".to_owned(),
+        text if text.starts_with("one of `") || text.starts_with('`') => {
+            text.replace('`', "\"").replace("one of ", "one of ")
+        }
+        "a string" | "path string" => "a text".to_owned(),
+        "a sequence" => "a list".to_owned(),
+        "u16" | "u32" | "u64" | "i64" => "a whole number in range".to_owned(),
+        text => text.replace("socket address", "an address and port"),
+    };
+    let example = keys::find(path).map(|key| format!(" (try {})", key.example)).unwrap_or_default();
+    format!("{path}: {} is not {expected}{example}", show(value))
+}
+
+/// A value as it might stand in the file, cut where a line would get too long.
+fn show(value: &Value) -> String {
+    const LETTERS_MAX: usize = 60;
+    let text = match value {
+        Value::Table(_) => "a table".to_owned(),
+        other => other.to_string().replace('\n', " "),
+    };
+    if text.chars().count() <= LETTERS_MAX {
+        text
+    } else {
+        text.chars().take(LETTERS_MAX).chain(['…']).collect()
+    }
+}
+
+/// What types can't say.
+fn check(config: &Config, lines: &mut Vec<String>) {
+    if let Some(why) = listen_refused(config.listen) {
+        lines.push(format!("listen: \"{}\" {why}", config.listen));
+    }
+    if config.data.as_os_str().is_empty() {
+        lines.push("data: \"\" is not a folder (try \"/var/lib/postbell\")".to_owned());
+    }
+    check_host(&config.store.host, lines);
+    if config.journal.segment_size < SEGMENT_OCTETS_MIN {
+        lines.push(
+            "journal.segment_size: less than \"1MiB\" makes more files than sense".to_owned(),
+        );
+    }
+    if config.journal.window_records == 0 {
+        lines.push("journal.window_records: 0 would let every repeat in (try 65536)".to_owned());
+    }
+    for (name, value) in [
+        ("http.max_connections", config.http.max_connections),
+        ("http.max_streams", config.http.max_streams),
+        ("webhooks.lanes", config.webhooks.lanes),
+    ] {
+        if value == 0 {
+            lines.push(format!("{name}: 0 would let nothing through"));
+        }
+    }
+    for (name, value) in [
+        ("http.header_timeout", config.http.header_timeout),
+        ("http.body_timeout", config.http.body_timeout),
+        ("webhooks.timeout", config.webhooks.timeout),
+    ] {
+        if value.is_zero() {
+            lines.push(format!("{name}: \"0s\" leaves no time at all"));
+        }
+    }
+    if config.http.max_body < BODY_OCTETS_MIN {
+        lines.push("http.max_body: less than \"1KiB\" holds no event".to_owned());
+    }
+    for (name, source) in &config.sources {
+        check_source(name, source, lines);
+    }
+}
+
+/// Segments smaller than this cost more in files than they give in grain.
+const SEGMENT_OCTETS_MIN: u64 = 1 << 20;
+
+/// Bodies smaller than this hold no event.
+const BODY_OCTETS_MIN: u64 = 1 << 10;
+
+/// Why the hub won't listen on `address`, if it won't.
+pub(crate) fn listen_refused(address: SocketAddr) -> Option<&'static str> {
+    (!address.ip().is_loopback()).then_some(
+        "is not a loopback address; without TLS the token would cross the network in clear (try \"127.0.0.1:5423\" behind a TLS proxy)",
+    )
+}
+
+/// The host goes into every URI, so it has to be one.
+fn check_host(host: &str, lines: &mut Vec<String>) {
+    let name = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
+    let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let good = match literal {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.len() <= HOST_OCTETS_MAX && host.bytes().all(name),
+    };
+    if !good {
+        lines.push(format!("store.host: {host:?} is not a host name (try \"mail.example.org\")"));
+    }
+}
+
+/// The longest name the DNS has.
+const HOST_OCTETS_MAX: usize = 253;
+
+/// A source's name is part of keys on disk and of paths in the API.
+fn check_source(name: &str, source: &SourceConfig, lines: &mut Vec<String>) {
+    let well_formed = !name.is_empty()
+        && name.len() <= SOURCE_NAME_OCTETS_MAX
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    if !well_formed {
+        lines.push(format!(
+            "sources.{name}: a name has letters, digits, '-' and '_', at most {SOURCE_NAME_OCTETS_MAX} (try [sources.mail])"
+        ));
+    }
+    let root = source.root.to_string_lossy();
+    if root.is_empty() {
+        lines.push(format!("sources.{name}.root: missing (try \"/var/mail/%u/Maildir\")"));
+    } else if !source.root.is_absolute() {
+        lines.push(format!(
+            "sources.{name}.root: {root:?} is not an absolute path (try \"/var/mail/%u/Maildir\")"
+        ));
+    }
+    if root.contains("%u") && !source.user.is_empty() {
+        lines.push(format!(
+            "sources.{name}.user: {:?} contradicts the %u in root, which names the users",
+            source.user
+        ));
+    }
+    if source.scan_interval < SCAN_INTERVAL_MIN {
+        lines.push(format!(
+            "sources.{name}.scan_interval: less than \"100ms\" would do nothing but scan (try \"60s\")"
+        ));
+    }
+}
+
+/// Room enough for a host name.
+const SOURCE_NAME_OCTETS_MAX: usize = 64;
+
+/// Below this, scans follow each other without a pause.
+const SCAN_INTERVAL_MIN: std::time::Duration = std::time::Duration::from_millis(100);

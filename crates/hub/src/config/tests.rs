@@ -1,0 +1,151 @@
+//! What an operator reads: each mistake on a line, and the whole configuration.
+
+use super::{Config, SECTIONS_FOR_TESTS, markdown};
+
+fn errors(text: &str) -> String {
+    Config::parse("postbell.toml", text).unwrap_err().to_string()
+}
+
+#[test]
+fn every_mistake_gets_one_line_naming_file_and_key() {
+    insta::assert_snapshot!(errors(
+        r#"
+data = 5
+listen = "0.0.0.0:5423"
+lisen = "127.0.0.1:1"
+retention = "30d"
+
+[store]
+host = "imap://example.org"
+port = 99999
+
+[policy]
+seen_form = "both"
+content_max_octets = "lots"
+envelope = "yes"
+
+[sources.mail]
+root = "Maildir"
+scan_interval = "5 parsecs"
+scan_intervall = "60s"
+
+[sources."a b"]
+root = "/var/mail/%u"
+user = "john"
+scan_interval = "1ms"
+
+[sources.imap]
+kind = "imap"
+root = "/x"
+
+[publish]
+allowed_uids = ["john"]
+
+[journal]
+retention_age = "a month"
+retension_size = "1GiB"
+segment_size = "1KiB"
+window_records = 0
+
+[http]
+max_connections = 0
+max_body = 1000
+header_timeout = "0s"
+
+[webhooks]
+reach = "everywhere"
+timeout = 5
+
+[log]
+level = "loud"
+"#
+    ));
+}
+
+#[test]
+fn a_table_where_a_value_belongs_and_the_reverse_are_told() {
+    insta::assert_snapshot!(errors("journal = 5\nsources = 3\n[listen]\nport = 5\n"));
+}
+
+#[test]
+fn text_that_is_no_toml_is_told_with_its_line() {
+    insta::assert_snapshot!(errors("data = \"/x\"\nlisten = \n"));
+    insta::assert_snapshot!(errors("[sources.mail]\nroot = \"/a\"\nroot = \"/b\"\n"));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = Config::load(std::path::Path::new("/nowhere/postbell.toml")).unwrap_err();
+    insta::assert_snapshot!(error.to_string());
+}
+
+#[test]
+fn an_empty_file_is_the_default() {
+    assert_eq!(Config::parse("postbell.toml", "").unwrap(), Config::default());
+}
+
+#[test]
+fn the_whole_configuration_is_printed_with_its_reasons() {
+    let text = "[sources.mail]\nroot = \"/var/mail/%u/Maildir\"\nscan_interval = \"90s\"\n";
+    insta::assert_snapshot!(Config::parse("postbell.toml", text).unwrap().print());
+}
+
+#[test]
+fn what_is_printed_reads_back_as_the_same_configuration() {
+    let text = "[store]\nhost = \"mail.example.org\"\n[sources.mail]\nroot = \"/m/%u\"\n\
+                [journal]\nretention_age = \"never\"\n[policy]\ncontent_max_octets = \"64KiB\"\n";
+    let config = Config::parse("postbell.toml", text).unwrap();
+    assert_eq!(Config::parse("printed", &config.print()).unwrap(), config);
+    let default = Config::default();
+    assert_eq!(Config::parse("printed", &default.print()).unwrap(), default);
+}
+
+#[test]
+fn every_key_of_the_table_is_a_key_of_the_configuration_and_the_reverse() {
+    let printed = toml::Value::try_from(super::print::with_example_source()).unwrap();
+    let mut real = Vec::new();
+    collect(&printed, String::new(), &mut real);
+    let mut told: Vec<String> = SECTIONS_FOR_TESTS
+        .iter()
+        .flat_map(|section| section.keys)
+        .map(|key| key.path.replace('*', "mail"))
+        .collect();
+    real.sort();
+    told.sort();
+    assert_eq!(real, told);
+}
+
+fn collect(value: &toml::Value, path: String, out: &mut Vec<String>) {
+    match value {
+        toml::Value::Table(table) => {
+            for (name, value) in table {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                collect(value, path, out);
+            }
+        }
+        _ => out.push(path),
+    }
+}
+
+#[test]
+fn every_example_in_the_table_is_accepted() {
+    for key in SECTIONS_FOR_TESTS.iter().flat_map(|section| section.keys) {
+        let path = key.path.replace('*', "mail");
+        let mut text = format!("{path} = {}\n", key.example);
+        if key.path.starts_with("sources") && !key.path.ends_with("root") {
+            text.push_str("sources.mail.root = \"/m\"\n");
+        }
+        Config::parse("postbell.toml", &text).unwrap_or_else(|error| panic!("{text}: {error}"));
+    }
+}
+
+/// `POSTBELL_WRITE_DOCS=1` writes the page anew.
+#[test]
+fn the_page_of_the_manual_is_up_to_date() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/config.md");
+    if std::env::var_os("POSTBELL_WRITE_DOCS").is_some() {
+        std::fs::write(path, markdown()).unwrap();
+    }
+    let written = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(written == markdown(), "docs/config.md is old: run with POSTBELL_WRITE_DOCS=1");
+}

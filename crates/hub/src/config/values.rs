@@ -1,0 +1,168 @@
+//! Durations and sizes as people write them: `"60s"`, `"1GiB"`, and a word for "no limit".
+
+use std::time::Duration;
+
+/// Reads `"250ms"`, `"60s"`, `"5m"`, `"2h"` or `"30d"`.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+    let (number, unit) = split(text)?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.checked_mul(millis).map(Duration::from_millis)
+}
+
+/// Writes a duration with the largest unit that leaves it whole.
+pub(crate) fn show_duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    for (size, unit) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")] {
+        if millis >= size && millis.is_multiple_of(size) {
+            return format!("{}{unit}", millis / size);
+        }
+    }
+    if millis == 0 { "0s".to_owned() } else { format!("{millis}ms") }
+}
+
+/// Reads `"512"`, `"64KiB"`, `"16MiB"`, `"1GiB"`, `"2TiB"`, or the decimal `"1GB"`.
+pub(crate) fn parse_octets(text: &str) -> Option<u64> {
+    let (number, unit) = split(text)?;
+    let size = match unit {
+        "" | "B" => 1,
+        "kB" | "KB" => 1_000,
+        "KiB" => 1 << 10,
+        "MB" => 1_000_000,
+        "MiB" => 1 << 20,
+        "GB" => 1_000_000_000,
+        "GiB" => 1 << 30,
+        "TB" => 1_000_000_000_000,
+        "TiB" => 1 << 40,
+        _ => return None,
+    };
+    number.checked_mul(size)
+}
+
+/// Writes a size with the largest binary unit that leaves it whole.
+pub(crate) fn show_octets(octets: u64) -> String {
+    for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
+        let size = 1_u64 << shift;
+        if octets >= size && octets.is_multiple_of(size) {
+            return format!("{}{unit}", octets / size);
+        }
+    }
+    format!("{octets}B")
+}
+
+fn split(text: &str) -> Option<(u64, &str)> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(end)?;
+    Some((number.parse().ok()?, unit.trim_start()))
+}
+
+/// A named serde form: a text, read and written by the two functions given.
+macro_rules! text_form {
+    ($(#[$doc:meta])* $name:ident, $type:ty, $expected:literal, $parse:expr, $show:expr) => {
+        $(#[$doc])*
+        pub(crate) mod $name {
+            use super::*;
+
+            pub(crate) fn serialize<S: serde::Serializer>(
+                value: &$type,
+                serializer: S,
+            ) -> Result<S::Ok, S::Error> {
+                let show: fn($type) -> String = $show;
+                serializer.serialize_str(&show(*value))
+            }
+
+            pub(crate) fn deserialize<'de, D: serde::Deserializer<'de>>(
+                deserializer: D,
+            ) -> Result<$type, D::Error> {
+                struct Reader;
+                impl serde::de::Visitor<'_> for Reader {
+                    type Value = $type;
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str($expected)
+                    }
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$type, E> {
+                        let parse: fn(&str) -> Option<$type> = $parse;
+                        parse(text).ok_or_else(|| {
+                            E::invalid_value(serde::de::Unexpected::Str(text), &self)
+                        })
+                    }
+                }
+                deserializer.deserialize_str(Reader)
+            }
+        }
+    };
+}
+
+text_form!(
+    /// A duration.
+    duration,
+    Duration,
+    "a duration",
+    parse_duration,
+    show_duration
+);
+text_form!(
+    /// A duration, or the word `never` for none.
+    duration_or_never,
+    Option<Duration>,
+    "a duration or \"never\"",
+    |text| if text == "never" { Some(None) } else { parse_duration(text).map(Some) },
+    |value| value.map_or_else(|| "never".to_owned(), show_duration)
+);
+text_form!(
+    /// A size.
+    octets,
+    u64,
+    "a size",
+    parse_octets,
+    show_octets
+);
+text_form!(
+    /// A size, or the word `never` for none.
+    octets_or_never,
+    Option<u64>,
+    "a size or \"never\"",
+    |text| if text == "never" { Some(None) } else { parse_octets(text).map(Some) },
+    |value| value.map_or_else(|| "never".to_owned(), show_octets)
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_reads_back_as_it_was_written() {
+        for text in ["0s", "250ms", "60s", "90s", "5m", "2h", "30d"] {
+            let value = parse_duration(text).unwrap();
+            assert_eq!(parse_duration(&show_duration(value)), Some(value), "{text}");
+        }
+        assert_eq!(show_duration(Duration::from_secs(90)), "90s");
+        assert_eq!(show_duration(Duration::from_secs(3600)), "1h");
+    }
+
+    #[test]
+    fn a_size_reads_back_as_it_was_written() {
+        for text in ["0", "1B", "64KiB", "16MiB", "1GiB", "3TiB", "1GB"] {
+            let value = parse_octets(text).unwrap();
+            assert_eq!(parse_octets(&show_octets(value)), Some(value), "{text}");
+        }
+        assert_eq!(show_octets(16 << 20), "16MiB");
+    }
+
+    #[test]
+    fn nonsense_and_overflow_are_no_values() {
+        for text in ["", "s", "5 parsecs", "-1s", "1.5h", "99999999999999999999s"] {
+            assert_eq!(parse_duration(text), None, "{text}");
+        }
+        for text in ["", "KiB", "lots", "99999999999TiB", "1kib"] {
+            assert_eq!(parse_octets(text), None, "{text}");
+        }
+    }
+}

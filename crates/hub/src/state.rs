@@ -1,0 +1,325 @@
+//! What the hub remembers beside the journal: subscriptions and dead letters, in `hub.db`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+/// The second SQLite file. One connection: it is written a few times a minute at most.
+pub(crate) struct StateDb {
+    path: PathBuf,
+    connection: Mutex<Connection>,
+}
+
+/// A subscription as it is kept.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Row {
+    /// Its id.
+    pub(crate) id: String,
+    /// Its name, unique.
+    pub(crate) name: String,
+    /// All of it as JSON, secret included; hence the file's mode.
+    pub(crate) body: String,
+}
+
+/// A delivery that was given up.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct DeadLetter {
+    /// The record's number.
+    pub(crate) seq: u64,
+    /// The event's id.
+    pub(crate) event_id: String,
+    /// When it was given up, in milliseconds since 1970.
+    pub(crate) at_unix_millis: i64,
+    /// After how many attempts.
+    pub(crate) attempts: u32,
+    /// How the last attempt ended.
+    pub(crate) reason: String,
+}
+
+impl StateDb {
+    /// Opens `path`, making it where there is none.
+    pub(crate) fn open(path: &Path) -> Result<Self, StateError> {
+        let fault = |source| StateError::Sqlite { path: path.to_owned(), source };
+        private_file(path).map_err(|source| StateError::Io { path: path.to_owned(), source })?;
+        let connection = Connection::open(path).map_err(fault)?;
+        connection.execute_batch(PRAGMAS).map_err(fault)?;
+        let format: u32 =
+            connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(fault)?;
+        match format {
+            0 => connection.execute_batch(SCHEMA).map_err(fault)?,
+            FORMAT => {}
+            found => return Err(StateError::Format { path: path.to_owned(), found }),
+        }
+        Ok(Self { path: path.to_owned(), connection: Mutex::new(connection) })
+    }
+
+    /// Every subscription, oldest first.
+    pub(crate) fn subscriptions(&self) -> Result<Vec<Row>, StateError> {
+        let connection = self.lock();
+        let mut statement = connection
+            .prepare("SELECT id, name, body FROM subscription ORDER BY rowid")
+            .map_err(|source| self.fault(source))?;
+        statement
+            .query_map([], |row| Ok(Row { id: row.get(0)?, name: row.get(1)?, body: row.get(2)? }))
+            .and_then(Iterator::collect)
+            .map_err(|source| self.fault(source))
+    }
+
+    /// Adds a subscription; `false` where its name is taken.
+    pub(crate) fn add(&self, row: &Row) -> Result<bool, StateError> {
+        self.lock()
+            .execute(
+                "INSERT INTO subscription (id, name, body) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+                params![row.id, row.name, row.body],
+            )
+            .map(|changed| changed == 1)
+            .map_err(|source| self.fault(source))
+    }
+
+    /// Replaces what is kept of a subscription.
+    pub(crate) fn update(&self, id: &str, body: &str) -> Result<(), StateError> {
+        self.lock()
+            .execute("UPDATE subscription SET body = ?2 WHERE id = ?1", params![id, body])
+            .map(drop)
+            .map_err(|source| self.fault(source))
+    }
+
+    /// Forgets a subscription and its dead letters; `false` where there was none.
+    pub(crate) fn remove(&self, id: &str) -> Result<bool, StateError> {
+        let connection = self.lock();
+        connection
+            .execute("DELETE FROM dead_letter WHERE subscription = ?1", [id])
+            .and_then(|_| connection.execute("DELETE FROM subscription WHERE id = ?1", [id]))
+            .map(|changed| changed == 1)
+            .map_err(|source| self.fault(source))
+    }
+
+    /// Keeps dead letters where a person will see them; beyond [`DEAD_LETTERS_MAX`] the oldest
+    /// of the subscription go.
+    pub(crate) fn bury(&self, id: &str, letters: &[DeadLetter]) -> Result<(), StateError> {
+        let mut connection = self.lock();
+        let mut all = || {
+            let transaction = connection.transaction()?;
+            for letter in letters {
+                transaction.execute(
+                    "INSERT INTO dead_letter (subscription, seq, event_id, at_unix_millis, attempts, reason)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+                    params![
+                        id,
+                        letter.seq.cast_signed(),
+                        letter.event_id,
+                        letter.at_unix_millis,
+                        letter.attempts,
+                        letter.reason
+                    ],
+                )?;
+            }
+            transaction.execute(
+                "DELETE FROM dead_letter WHERE subscription = ?1 AND seq NOT IN
+                 (SELECT seq FROM dead_letter WHERE subscription = ?1 ORDER BY seq DESC LIMIT ?2)",
+                params![id, DEAD_LETTERS_MAX],
+            )?;
+            transaction.commit()
+        };
+        all().map_err(|source| self.fault(source))
+    }
+
+    /// The dead letters of a subscription, newest first.
+    pub(crate) fn dead_letters(&self, id: &str, limit: u32) -> Result<Vec<DeadLetter>, StateError> {
+        let connection = self.lock();
+        let mut statement = connection
+            .prepare(
+                "SELECT seq, event_id, at_unix_millis, attempts, reason FROM dead_letter
+                 WHERE subscription = ?1 ORDER BY seq DESC LIMIT ?2",
+            )
+            .map_err(|source| self.fault(source))?;
+        let letters = statement.query_map(params![id, limit], |row| {
+            Ok(DeadLetter {
+                seq: row.get::<_, i64>(0)?.cast_unsigned(),
+                event_id: row.get(1)?,
+                at_unix_millis: row.get(2)?,
+                attempts: row.get(3)?,
+                reason: row.get(4)?,
+            })
+        });
+        letters.and_then(Iterator::collect).map_err(|source| self.fault(source))
+    }
+
+    /// How many dead letters a subscription has.
+    pub(crate) fn dead_letter_count(&self, id: &str) -> Result<u64, StateError> {
+        self.lock()
+            .query_row("SELECT count(*) FROM dead_letter WHERE subscription = ?1", [id], |row| {
+                row.get::<_, i64>(0)
+            })
+            .optional()
+            .map(|count| count.unwrap_or(0).cast_unsigned())
+            .map_err(|source| self.fault(source))
+    }
+
+    /// A panic elsewhere leaves SQLite's own transaction rolled back, so the connection is good.
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fault(&self, source: rusqlite::Error) -> StateError {
+        StateError::Sqlite { path: self.path.clone(), source }
+    }
+}
+
+impl fmt::Debug for StateDb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StateDb").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Makes the file readable by its owner only, before SQLite writes secrets into it; the files
+/// SQLite puts beside it inherit the mode.
+fn private_file(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let open = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match open {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Dead letters kept per subscription: a person looks at the first hundred, a program at a day's.
+pub(crate) const DEAD_LETTERS_MAX: u32 = 10_000;
+
+/// The format this version reads and writes.
+const FORMAT: u32 = 1;
+
+const PRAGMAS: &str = "
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+PRAGMA foreign_keys = ON;
+PRAGMA busy_timeout = 5000;
+";
+
+const SCHEMA: &str = "
+BEGIN;
+CREATE TABLE subscription (
+    id TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL UNIQUE,
+    body TEXT NOT NULL
+) STRICT;
+CREATE TABLE dead_letter (
+    subscription TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    event_id TEXT NOT NULL,
+    at_unix_millis INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (subscription, seq)
+) STRICT, WITHOUT ROWID;
+PRAGMA user_version = 1;
+COMMIT;
+";
+
+/// Why the hub's memory can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The file can't be made.
+    #[error("{path}: can't be made", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// SQLite can't do it.
+    #[error("{path}: can't be used", path = path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// Another version of postbell wrote it.
+    #[error("{path}: format {found} is not one this version reads (it reads {FORMAT})", path = path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The format it says it has.
+        found: u32,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(id: &str, name: &str) -> Row {
+        Row { id: id.to_owned(), name: name.to_owned(), body: "{}".to_owned() }
+    }
+
+    fn letter(seq: u64) -> DeadLetter {
+        DeadLetter {
+            seq,
+            event_id: "01".to_owned(),
+            at_unix_millis: 5,
+            attempts: 9,
+            reason: "500".to_owned(),
+        }
+    }
+
+    #[test]
+    fn subscriptions_survive_reopening_in_the_order_they_came() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        let db = StateDb::open(&path).unwrap();
+        assert!(db.add(&row("b", "second letter")).unwrap());
+        assert!(db.add(&row("a", "first letter")).unwrap());
+        db.update("a", "{\"x\":1}").unwrap();
+        drop(db);
+        let rows = StateDb::open(&path).unwrap().subscriptions().unwrap();
+        let ids: Vec<_> = rows.iter().map(|row| (row.id.as_str(), row.body.as_str())).collect();
+        assert_eq!(ids, [("b", "{}"), ("a", "{\"x\":1}")]);
+    }
+
+    #[test]
+    fn a_name_is_given_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = StateDb::open(&folder.path().join("hub.db")).unwrap();
+        assert!(db.add(&row("a", "phone")).unwrap());
+        assert!(!db.add(&row("b", "phone")).unwrap());
+    }
+
+    #[test]
+    fn a_removed_subscription_takes_its_dead_letters_along() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = StateDb::open(&folder.path().join("hub.db")).unwrap();
+        db.add(&row("a", "phone")).unwrap();
+        db.bury("a", &[letter(7), letter(8), letter(7)]).unwrap();
+        assert_eq!(db.dead_letter_count("a").unwrap(), 2);
+        assert_eq!(db.dead_letters("a", 1).unwrap(), [letter(8)]);
+        assert!(db.remove("a").unwrap());
+        assert!(!db.remove("a").unwrap());
+        assert_eq!(db.dead_letter_count("a").unwrap(), 0);
+    }
+
+    #[test]
+    fn a_format_of_the_future_is_refused_naming_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 9").unwrap();
+        let error = StateDb::open(&path).unwrap_err().to_string();
+        assert!(error.contains("format 9"), "{error}");
+    }
+
+    #[test]
+    fn only_the_owner_may_read_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let db = StateDb::open(&folder.path().join("hub.db")).unwrap();
+        db.add(&row("a", "phone")).unwrap();
+        for file in std::fs::read_dir(folder.path()).unwrap() {
+            let file = file.unwrap();
+            let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, 0o600, "{:?}", file.path());
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The API's bearer token: made at first start, kept in a file only its owner may read.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use subtle::ConstantTimeEq as _;
+
+/// The token every request must carry. Printing it shows `…`.
+#[derive(Clone)]
+pub struct Token {
+    text: String,
+    /// `Bearer ` and the token, to be compared with the header as it comes.
+    header: Box<[u8]>,
+}
+
+impl Token {
+    /// Reads the token at `path`, making it first where there is none.
+    ///
+    /// # Errors
+    ///
+    /// Where the file can't be read or written, is open to others, or holds no token.
+    pub fn load_or_make(path: &Path) -> Result<Self, TokenError> {
+        match File::open(path) {
+            Ok(file) => Self::read(path, file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(path),
+            Err(source) => Err(TokenError::Io { path: path.to_owned(), source }),
+        }
+    }
+
+    /// The token itself, for the one place that sends it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether an `Authorization` header carries this token; takes the same time wherever the
+    /// two differ. Only the length can be learnt, and every token has the same.
+    pub(crate) fn opens(&self, header: &[u8]) -> bool {
+        // The scheme's case is free (RFC 9110, section 11.1); the usual spelling costs nothing.
+        const SCHEME: usize = "Bearer ".len();
+        let Some((scheme, secret)) = header.split_at_checked(SCHEME) else { return false };
+        let Some(wanted) = self.header.get(SCHEME..) else { return false };
+        scheme.eq_ignore_ascii_case(b"Bearer ") && bool::from(secret.ct_eq(wanted))
+    }
+
+    fn new(text: String) -> Self {
+        let header = format!("Bearer {text}").into_bytes().into();
+        Self { text, header }
+    }
+
+    fn read(path: &Path, file: File) -> Result<Self, TokenError> {
+        let io = |source| TokenError::Io { path: path.to_owned(), source };
+        let meta = file.metadata().map_err(io)?;
+        let mode = meta.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(TokenError::Open { path: path.to_owned(), mode });
+        }
+        let us = rustix::process::geteuid();
+        if meta.uid() != us.as_raw() && !us.is_root() {
+            return Err(TokenError::Owner { path: path.to_owned(), uid: meta.uid() });
+        }
+        let mut text = String::new();
+        file.take(TOKEN_FILE_OCTETS_MAX).read_to_string(&mut text).map_err(io)?;
+        let text = text.trim().to_owned();
+        let good = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        if !good || text.len() < TOKEN_LETTERS_MIN {
+            return Err(TokenError::Malformed { path: path.to_owned() });
+        }
+        Ok(Self::new(text))
+    }
+
+    /// Writes a new token beside its place and moves it there, so that a crash leaves none or
+    /// a whole one.
+    fn make(path: &Path) -> Result<Self, TokenError> {
+        let io = |source| TokenError::Io { path: path.to_owned(), source };
+        let text = random_text().map_err(io)?;
+        let beside = path.with_extension("new");
+        match std::fs::remove_file(&beside) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io(error)),
+        }
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&beside)
+            .map_err(io)?;
+        file.write_all(format!("{text}\n").as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+        std::fs::rename(&beside, path).map_err(io)?;
+        Ok(Self::new(text))
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// 32 random octets as base64url: more than anyone can guess.
+pub(crate) fn random_text() -> io::Result<String> {
+    let mut octets = [0; 32];
+    fill_random(&mut octets)?;
+    Ok(URL_SAFE_NO_PAD.encode(octets))
+}
+
+/// Fills `octets` from the kernel's generator.
+pub(crate) fn fill_random(octets: &mut [u8]) -> io::Result<()> {
+    let mut filled = 0;
+    while let Some(rest) = octets.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        filled += rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty())?;
+    }
+    Ok(())
+}
+
+/// A token somebody else put there may be this long, and no longer.
+const TOKEN_FILE_OCTETS_MAX: u64 = 4096;
+
+/// 128 bits in base64: below that a token could be guessed in time.
+const TOKEN_LETTERS_MIN: usize = 22;
+
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// The file can't be read or written.
+    #[error("{path}: token file can't be used", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Others may read it, so it may be known already.
+    #[error(
+        "{path}: mode {mode:03o} lets others read the token (run: chmod 600 {path}; better: rm {path} and restart, for a new one)",
+        path = path.display()
+    )]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// It belongs to somebody else.
+    #[error("{path}: the token file belongs to uid {uid}, not to this user", path = path.display())]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        uid: u32,
+    },
+    /// It holds something else.
+    #[error("{path}: holds no token (run: rm {path} and restart, for a new one)", path = path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_made_once_and_only_its_owner_may_read_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let made = Token::load_or_make(&path).unwrap();
+        assert_eq!(made.reveal().len(), 43);
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(Token::load_or_make(&path).unwrap().reveal(), made.reveal());
+    }
+
+    #[test]
+    fn a_token_open_to_others_is_refused_with_the_way_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        Token::load_or_make(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let error = Token::load_or_make(&path).unwrap_err().to_string();
+        assert!(error.contains("mode 640") && error.contains("chmod 600"), "{error}");
+    }
+
+    #[test]
+    fn a_file_without_a_token_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "secret").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(matches!(Token::load_or_make(&path), Err(TokenError::Malformed { .. })));
+    }
+
+    #[test]
+    fn r161_only_the_whole_token_opens() {
+        let token = Token::new("abcdefghijklmnopqrstuvwxyz".to_owned());
+        assert!(token.opens(b"Bearer abcdefghijklmnopqrstuvwxyz"));
+        assert!(token.opens(b"bearer abcdefghijklmnopqrstuvwxyz"));
+        for wrong in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Bearer abcdefghijklmnopqrstuvwxy",
+            "Bearer abcdefghijklmnopqrstuvwxyz ",
+            "Bearer Abcdefghijklmnopqrstuvwxyz",
+            "Basic abcdefghijklmnopqrstuvwxyz",
+            "abcdefghijklmnopqrstuvwxyz",
+        ] {
+            assert!(!token.opens(wrong.as_bytes()), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_token_prints_as_an_ellipsis() {
+        assert_eq!(format!("{:?}", Token::new("abc".to_owned())), "…");
+    }
+}
