@@ -21,6 +21,7 @@ pub mod account;
 mod delivery;
 mod dovecot;
 mod error;
+pub mod http;
 mod imap;
 mod items;
 mod lmtp;
