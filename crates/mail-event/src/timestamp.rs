@@ -1,0 +1,232 @@
+//! When an event occurred: an instant and the local offset it was told in.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::tz::Offset;
+
+use crate::Repair;
+
+/// An instant in local time with its offset from UTC (RFC 5423, section 5, timestamp).
+///
+/// Written as RFC 3339 with a numeric offset: UTC is `+00:00`, never `Z` or `-00:00` (A15). The
+/// fraction keeps the digits it needs, at most nine.
+///
+/// ```
+/// use mail_event::Timestamp;
+///
+/// let time: Timestamp = "2026-08-20T13:34:14.966+05:45".parse()?;
+/// assert_eq!(time.to_string(), "2026-08-20T13:34:14.966+05:45");
+/// # Ok::<(), mail_event::InvalidTimestamp>(())
+/// ```
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Timestamp {
+    instant: jiff::Timestamp,
+    offset: Offset,
+}
+
+impl Timestamp {
+    /// An instant as told at `offset`; seconds of the offset are dropped, as RFC 3339 has none.
+    #[must_use]
+    pub fn new(instant: jiff::Timestamp, offset: Offset) -> Self {
+        let minutes = offset.seconds() / 60;
+        let offset = Offset::from_seconds(minutes * 60).unwrap_or(Offset::UTC);
+        Self { instant, offset }
+    }
+
+    /// The instant and offset of a time with a zone.
+    #[must_use]
+    pub fn from_zoned(zoned: &jiff::ZonedDateTime) -> Self {
+        Self::new(zoned.timestamp(), zoned.offset())
+    }
+
+    /// The instant, without the offset.
+    #[must_use]
+    pub fn instant(self) -> jiff::Timestamp {
+        self.instant
+    }
+
+    /// The offset from UTC.
+    #[must_use]
+    pub fn offset(self) -> Offset {
+        self.offset
+    }
+
+    /// Milliseconds since 1970, rounded down.
+    #[must_use]
+    pub fn unix_millis(self) -> i64 {
+        self.instant.as_millisecond()
+    }
+
+    /// Reads what stores send besides RFC 3339: `Z`, `-00:00`, and offsets without a colon.
+    ///
+    /// # Errors
+    ///
+    /// Where it is no date and time with an offset.
+    pub fn parse_lenient(text: &str) -> Result<(Self, Option<Repair>), InvalidTimestamp> {
+        if let Ok(strict) = text.parse() {
+            return Ok((strict, None));
+        }
+        let time = read(text, Reading::Lenient).ok_or_else(|| InvalidTimestamp::new(text))?;
+        Ok((time, Some(Repair::rewritten("timestamp"))))
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = InvalidTimestamp;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        read(text, Reading::Strict).ok_or_else(|| InvalidTimestamp::new(text))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let local = self.offset.to_datetime(self.instant);
+        let seconds = self.offset.seconds();
+        let sign = if seconds < 0 { '-' } else { '+' };
+        let minutes = seconds.unsigned_abs() / 60;
+        write!(f, "{local}{sign}{:02}:{:02}", minutes / 60, minutes % 60)
+    }
+}
+
+/// Why a text is not a timestamp.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0:?} is not an RFC 3339 time with a numeric offset")]
+pub struct InvalidTimestamp(String);
+
+impl InvalidTimestamp {
+    fn new(text: &str) -> Self {
+        Self(text.chars().take(64).collect())
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Reading {
+    Strict,
+    Lenient,
+}
+
+/// Reads `YYYY-MM-DDTHH:MM:SS[.fraction]±HH:MM` by hand: it is read once for every event.
+fn read(text: &str, reading: Reading) -> Option<Timestamp> {
+    let bytes = text.as_bytes();
+    let (fixed, rest) = bytes.split_at_checked(19)?;
+    let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
+    let stands = |(at, wanted): (usize, u8)| fixed.get(at).is_some_and(|byte| *byte == wanted);
+    let lower =
+        reading == Reading::Lenient && fixed.get(10).is_some_and(|b| *b == b't' || *b == b' ');
+    if !separators.into_iter().all(|pair| stands(pair) || (pair.0 == 10 && lower)) {
+        return None;
+    }
+    let field = |from: usize, to: usize| digits(fixed.get(from..to)?);
+    let mut second = field(17, 19)?;
+    if second == 60 && reading == Reading::Lenient {
+        // A leap second is told as the last moment before it, as the calendar here has none.
+        second = 59;
+    }
+    let (nanos, rest) = fraction(rest)?;
+    let minutes = offset(rest, reading)?;
+    let local = jiff::civil::DateTime::new(
+        i16::try_from(field(0, 4)?).ok()?,
+        i8::try_from(field(5, 7)?).ok()?,
+        i8::try_from(field(8, 10)?).ok()?,
+        i8::try_from(field(11, 13)?).ok()?,
+        i8::try_from(field(14, 16)?).ok()?,
+        i8::try_from(second).ok()?,
+        nanos,
+    )
+    .ok()?;
+    let offset = Offset::from_seconds(minutes * 60).ok()?;
+    Some(Timestamp { instant: offset.to_timestamp(local).ok()?, offset })
+}
+
+/// The fraction in nanoseconds, and what follows it.
+fn fraction(rest: &[u8]) -> Option<(i32, &[u8])> {
+    let Some(rest) = rest.strip_prefix(b".") else { return Some((0, rest)) };
+    let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (fraction, rest) = rest.split_at_checked(count)?;
+    if !(1..=9).contains(&count) {
+        return None;
+    }
+    let scale = 10_i32.pow(u32::try_from(9 - count).ok()?);
+    Some((digits(fraction)? * scale, rest))
+}
+
+/// The offset in minutes; it must be all that is left.
+fn offset(rest: &[u8], reading: Reading) -> Option<i32> {
+    let (sign, hours, minutes) = match (rest, reading) {
+        ([sign, h1, h2, b':', m1, m2], _) => (*sign, [*h1, *h2], [*m1, *m2]),
+        ([sign, h1, h2, m1, m2], Reading::Lenient) => (*sign, [*h1, *h2], [*m1, *m2]),
+        ([b'Z' | b'z'], Reading::Lenient) => return Some(0),
+        _ => return None,
+    };
+    let (hours, minutes) = (digits(&hours)?, digits(&minutes)?);
+    if hours > 23 || minutes > 59 {
+        return None;
+    }
+    let total = hours * 60 + minutes;
+    match sign {
+        b'+' => Some(total),
+        // -00:00 says that the offset is unknown; strictly it is never written.
+        b'-' if total == 0 && reading == Reading::Strict => None,
+        b'-' => Some(-total),
+        _ => None,
+    }
+}
+
+/// A number of at most nine digits.
+fn digits(bytes: &[u8]) -> Option<i32> {
+    bytes.iter().try_fold(0_i32, |number, byte| {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        Some(number * 10 + i32::from(digit))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn there_and_back(text: &str) {
+        assert_eq!(text.parse::<Timestamp>().unwrap().to_string(), text);
+    }
+
+    #[test]
+    fn r139_odd_offsets_are_kept() {
+        there_and_back("2026-08-20T13:34:14+05:45");
+        there_and_back("2026-08-20T13:34:14.966-09:30");
+        there_and_back("2026-08-20T13:34:14.000000001+00:00");
+    }
+
+    #[test]
+    fn r140_what_is_not_strict_is_read_and_told() {
+        for (text, strict) in [
+            ("2026-08-20T13:34:14Z", "2026-08-20T13:34:14+00:00"),
+            ("2026-08-20T13:34:14-00:00", "2026-08-20T13:34:14+00:00"),
+            ("2026-08-20T13:34:14+0100", "2026-08-20T13:34:14+01:00"),
+        ] {
+            assert!(text.parse::<Timestamp>().is_err(), "{text}");
+            let (time, repair) = Timestamp::parse_lenient(text).unwrap();
+            assert_eq!(time.to_string(), strict);
+            assert!(repair.is_some());
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused() {
+        for text in ["", "2026-02-30T00:00:00+00:00", "2026-08-20", "2026-08-20T25:00:00+01:00"] {
+            assert!(Timestamp::parse_lenient(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn r139_the_hour_that_comes_twice_keeps_its_offset() {
+        let zone = jiff::tz::TimeZone::get("Europe/Berlin").unwrap();
+        let first: jiff::Timestamp = "2026-10-25T00:30:00Z".parse().unwrap();
+        let second: jiff::Timestamp = "2026-10-25T01:30:00Z".parse().unwrap();
+        let told = |instant: jiff::Timestamp| {
+            Timestamp::from_zoned(&instant.to_zoned_datetime(zone.clone())).to_string()
+        };
+        assert_eq!(told(first), "2026-10-25T02:30:00+02:00");
+        assert_eq!(told(second), "2026-10-25T02:30:00+01:00");
+    }
+}
