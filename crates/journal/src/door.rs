@@ -1,11 +1,10 @@
 //! The journal as the rest of postbell sees it; every provider passes the same contract suite.
 
 use std::fmt;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{AppendError, ReadError};
+use crate::{AppendError, ReadError, Records};
 
 /// A durable queue of numbered records.
 ///
@@ -23,9 +22,9 @@ pub trait Journal: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`ReadError::Dropped`] where retention has taken `from`, and
-    /// [`ReadError::Corrupt`] naming file and record where the disk no longer holds what was
-    /// written. Never skips a record in silence.
+    /// [`ReadError::Dropped`] where retention has taken `from`, [`ReadError::Lost`] where it is
+    /// in a hole that a person has accepted, and [`ReadError::Corrupt`] naming file and record
+    /// where the disk no longer holds what was written. Never skips a record in silence.
     fn read(&self, from: Seq, limit_octets: usize) -> Result<Records, ReadError>;
 
     /// The first record still kept and the last one durable.
@@ -40,7 +39,7 @@ pub trait Journal: Send + Sync + fmt::Debug {
     /// # Errors
     ///
     /// Where the disk can't be read.
-    fn checkpoint(&self, source: &str, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError>;
+    fn checkpoint(&self, source: &str, prefix: &[u8]) -> Result<Vec<Pair>, ReadError>;
 
     /// Where the reader called `name` has got to: the last record it is done with.
     ///
@@ -57,6 +56,9 @@ pub trait Journal: Send + Sync + fmt::Debug {
     /// Where the disk can't be written.
     fn set_cursor(&self, name: &str, done: Option<Seq>) -> Result<(), AppendError>;
 }
+
+/// A key of a checkpoint and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
 
 /// Called once with what became of a batch, from the journal's own thread: it must not block.
 pub type Done = Box<dyn FnOnce(Result<Appended, AppendError>) + Send>;
@@ -148,10 +150,4 @@ pub struct Record<'a> {
     pub head: &'a Head,
     /// The event.
     pub body: &'a [u8],
-}
-
-/// A run of consecutive records, shared without copying.
-#[derive(Clone, Debug)]
-pub struct Records {
-    _blocks: Arc<()>,
 }

@@ -1,8 +1,37 @@
 //! The durable journal: numbered records, source checkpoints, cursors, retention, recovery.
+//!
+//! It knows nothing of mail: a record is an id, a head of 24 octets and an opaque body.
+//! [`Journal`] is the door; [`SqliteJournal`] is what stands behind it.
 
+mod block;
+mod commit;
+#[cfg(feature = "contract")]
+pub mod contract;
 mod door;
+mod encode;
+mod error;
+mod files;
+mod journal;
+mod keeper;
+mod lock;
+mod mark;
+mod options;
+mod overlay;
+mod queue;
+mod reader;
+mod records;
+mod recover;
+mod segment;
+mod shared;
+mod state;
+mod window;
 
 pub use door::{
-    Appended, Batch, Bounds, Change, Checkpoint, Done, Entry, Head, Journal, Record, Records,
+    Appended, Batch, Bounds, Change, Checkpoint, Done, Entry, Head, Journal, Pair, Record,
     RecordId, Seq, Verdict,
 };
+pub use error::{AppendError, OpenError, ReadError};
+pub use journal::{SqliteJournal, Stats};
+pub use options::{ENTRY_OCTETS_MAX, Options, Retention};
+pub use queue::State;
+pub use records::{Iter, Records};

@@ -1,0 +1,261 @@
+//! The two threads that write.
+//!
+//! They take turns hand over hand. One holds the encoder: it takes what is queued, numbers it and
+//! compresses it. As soon as no commit is going on, it begins one with what it has and lets the
+//! encoder go to the other. So there is one transaction at a time and no timer; a lone batch
+//! passes from its caller to one thread and no further; and under load one core compresses
+//! while the other writes.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use rusqlite::wal::CheckpointMode;
+
+use crate::encode::Group;
+use crate::files::{locked, segment_path};
+use crate::keeper::Retired;
+use crate::mark::{Mark, MarkFile};
+use crate::options::{GROUP_OCTETS_MAX, OVERLAY_OCTETS_MAX};
+use crate::overlay::Overlay;
+use crate::queue::Failure;
+use crate::reader::SegmentFile;
+use crate::segment::{ChangeRow, CreateError, Position, Segment, is_full};
+use crate::shared::{Layer, Shared};
+
+/// What is written to; there is one, and whoever holds it commits.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    pub(crate) active: Active,
+    pub(crate) mark: MarkFile,
+    /// Takes segments that are full.
+    pub(crate) keeper: Sender<Retired>,
+}
+
+/// The segment being written.
+#[derive(Debug)]
+pub(crate) struct Active {
+    /// `None` once the journal is closed.
+    pub(crate) segment: Option<Segment>,
+    pub(crate) number: u64,
+    /// The first record it may hold.
+    pub(crate) first: u64,
+    /// Where the journal stands.
+    pub(crate) end: Position,
+    /// Octets in it, about.
+    pub(crate) octets: u64,
+    pub(crate) newest_ms: u64,
+    pub(crate) overlay: Arc<Mutex<Overlay>>,
+}
+
+/// What a writing thread does until the journal is closed.
+pub(crate) fn run(shared: &Shared) {
+    let bereaved = Bereaved(shared);
+    while let Some(group) = gather(shared) {
+        commit(shared, group);
+    }
+    std::mem::forget(bereaved);
+}
+
+/// Stops the journal where a writing thread panics: others must not wait for it for ever.
+struct Bereaved<'a>(&'a Shared);
+
+impl Drop for Bereaved<'_> {
+    fn drop(&mut self) {
+        self.0.queue.fail(&Failure::Stopped("a writing thread ended unexpectedly".to_owned()));
+        self.0.queue.lock().committing = false;
+        self.0.queue.notify();
+    }
+}
+
+/// Encodes until a commit may begin; `None` when all is written and no more will come.
+fn gather(shared: &Shared) -> Option<Group> {
+    let mut encoder = locked(&shared.encoder);
+    loop {
+        let mut inner = shared.queue.lock();
+        if inner.epoch != encoder.epoch {
+            let void = encoder.roll_back(inner.durable, inner.epoch);
+            let failure = inner.failure.clone();
+            drop(inner);
+            void.refuse(&failure);
+            continue;
+        }
+        let taken = if inner.committing {
+            // Whole blocks only: what is less may yet grow while the disk is busy anyway.
+            if !inner.has_block() || encoder.group_octets() >= GROUP_OCTETS_MAX {
+                drop(shared.queue.wait(inner));
+                continue;
+            }
+            inner.take_block()
+        } else if encoder.has_group() {
+            inner.committing = true;
+            return Some(encoder.take_group());
+        } else if !inner.is_empty() {
+            inner.take_block()
+        } else if inner.closed {
+            return None;
+        } else {
+            drop(shared.queue.wait(inner));
+            continue;
+        };
+        drop(inner);
+        if let Err(error) = encoder.encode(taken) {
+            shared.queue.fail(&Failure::Stopped(format!("can't compress: {error}")));
+        }
+    }
+}
+
+/// Makes a group durable and tells everyone.
+fn commit(shared: &Shared, mut group: Group) {
+    let begun = Instant::now();
+    let mut committer = locked(&shared.committer);
+    let written = if group.is_empty() { Ok(()) } else { committer.write(shared, &mut group) };
+    let outcome = match written {
+        Err(failure) => Err((failure, Some(group))),
+        Ok(()) => {
+            let end = committer.active.end;
+            let blocks = std::mem::take(&mut group.blocks);
+            let counters = &shared.counters;
+            counters.blocks.fetch_add(blocks.len() as u64, Ordering::Relaxed);
+            counters.commits.fetch_add(1, Ordering::Relaxed);
+            let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+            counters.last_commit_micros.store(micros, Ordering::Relaxed);
+            shared.reader.publish(blocks, end.seq);
+            shared.queue.lock().durable = end;
+            group.acknowledge();
+            shared.notice(end.seq);
+            committer.tidy().map_err(|failure| (failure, None))
+        }
+    };
+    drop(committer);
+    if let Err((failure, group)) = outcome {
+        if let Failure::Stopped(reason) = &failure {
+            tracing::error!(%reason, "the journal has stopped");
+        }
+        let error = shared.queue.fail(&failure);
+        if let Some(group) = group {
+            group.refuse(&error);
+        }
+    }
+    shared.queue.lock().committing = false;
+    shared.queue.notify();
+}
+
+impl Committer {
+    fn write(&mut self, shared: &Shared, group: &mut Group) -> Result<(), Failure> {
+        if self.active.is_full(shared.options.segment_octets) {
+            self.roll(shared)?;
+        }
+        let end = self.active.write(group)?;
+        // Before anyone is told: a journal that is found shorter than this has lost something.
+        self.mark
+            .write(Mark { seq: end.seq, change: end.change })
+            .map_err(|error| stopped(self.mark.path(), "can't be written", &error))?;
+        self.active.end = end;
+        self.active.newest_ms =
+            group.blocks.last().map_or(self.active.newest_ms, |block| block.written_ms());
+        if !group.changes.is_empty() {
+            let mut overlay = locked(&self.active.overlay);
+            for changes in group.changes.drain(..) {
+                overlay.apply(changes);
+            }
+        }
+        shared.counters.active_octets.store(self.active.octets, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Begins a new segment, and hands the full one to the keeper.
+    fn roll(&mut self, shared: &Shared) -> Result<(), Failure> {
+        let number = self.active.number + 1;
+        let path = segment_path(&shared.folder, number);
+        let end = self.active.end;
+        let segment =
+            Segment::create(&path, end).map_err(|error| creation_failure(&path, &error))?;
+        let first = end.seq + 1;
+        let overlay = Arc::new(Mutex::new(Overlay::default()));
+        let fresh = Active {
+            segment: Some(segment),
+            number,
+            first,
+            end,
+            octets: 0,
+            newest_ms: 0,
+            overlay: Arc::clone(&overlay),
+        };
+        let full = std::mem::replace(&mut self.active, fresh);
+        shared.reader.add(SegmentFile::new(number, first, path, false));
+        shared
+            .layers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Layer { number, overlay });
+        shared.counters.sealed_octets.fetch_add(full.octets, Ordering::Relaxed);
+        self.keeper
+            .send(Retired::from(full))
+            .map_err(|_| Failure::Stopped("the housekeeping thread has ended".to_owned()))
+    }
+
+    /// Keeps the write-ahead log short.
+    fn tidy(&mut self) -> Result<(), Failure> {
+        let Some(segment) =
+            self.active.segment.as_mut().filter(|segment| segment.wants_checkpoint())
+        else {
+            return Ok(());
+        };
+        match segment.checkpoint(CheckpointMode::PASSIVE) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(write_failure(segment.path(), &error)),
+        }
+    }
+}
+
+impl Active {
+    /// Whether a new segment should begin.
+    fn is_full(&self, segment_octets: u64) -> bool {
+        self.octets >= segment_octets || locked(&self.overlay).octets() >= OVERLAY_OCTETS_MAX
+    }
+
+    fn write(&mut self, group: &mut Group) -> Result<Position, Failure> {
+        let Some(segment) = &mut self.segment else {
+            return Err(Failure::Stopped("the journal is closed".to_owned()));
+        };
+        let mut end = self.end;
+        let mut octets = 0;
+        if let Some(row) = group.rows.last() {
+            end.seq = row.last();
+            end.block = row.number;
+        }
+        for row in &group.rows {
+            octets += (row.content.len() + row.ids.len() + ROW_OVERHEAD_OCTETS) as u64;
+        }
+        let changes = (!group.changes.is_empty()).then(|| {
+            end.change += 1;
+            let content = std::mem::take(&mut group.changes_content);
+            octets += (content.len() + ROW_OVERHEAD_OCTETS) as u64;
+            ChangeRow { number: end.change, after: end.seq, content }
+        });
+        segment
+            .commit(&group.rows, changes.as_ref())
+            .map_err(|error| write_failure(segment.path(), &error))?;
+        self.octets += octets;
+        Ok(end)
+    }
+}
+
+/// What a failed write means for the journal.
+fn write_failure(path: &Path, error: &rusqlite::Error) -> Failure {
+    if is_full(error) { Failure::Full } else { stopped(path, "can't be written", error) }
+}
+
+fn creation_failure(path: &Path, error: &CreateError) -> Failure {
+    if error.is_full() { Failure::Full } else { stopped(path, "can't be made", error) }
+}
+
+fn stopped(path: &Path, what: &str, error: &dyn std::error::Error) -> Failure {
+    Failure::Stopped(format!("{}: {what}: {error}", path.display()))
+}
+
+/// What a row costs in a segment beyond its contents, about, in octets.
+const ROW_OVERHEAD_OCTETS: usize = 64;

@@ -1,0 +1,159 @@
+//! The journal's folder: names, permissions, and what SQLite's errors mean to us.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
+
+use crate::{OpenError, ReadError, Seq};
+
+/// Takes a lock, whether or not a thread died holding it: what it guards here is changed in
+/// steps each of which leaves it whole.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The file of the segment with a number; segments are numbered from 1 without gaps.
+pub(crate) fn segment_path(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{SEGMENT_PREFIX}{number:010}{SEGMENT_SUFFIX}"))
+}
+
+/// The numbers of the segment files in the folder, in order.
+pub(crate) fn segments_in(folder: &Path) -> io::Result<Vec<u64>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let number = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(SEGMENT_PREFIX)?.strip_suffix(SEGMENT_SUFFIX))
+            .and_then(|digits| digits.parse::<u64>().ok());
+        found.extend(number);
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Removes a database with the files SQLite keeps beside it.
+pub(crate) fn remove_database(path: &Path) -> io::Result<()> {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        match fs::remove_file(beside(path, suffix)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The path of a file that SQLite keeps beside a database.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Forces a folder's entries to disk.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Opens a database for writing, with the settings every one of ours has.
+///
+/// A statement must never wait for another process, for there is none; it waits a moment for our
+/// own other connections.
+pub(crate) fn open_database(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_PATIENCE)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(connection)
+}
+
+/// What an SQLite error asks us to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Meaning {
+    /// The file is not what was written.
+    Damaged,
+    /// There is no room on the disk.
+    NoRoom,
+    /// Anything else.
+    Other,
+}
+
+/// Sorts an SQLite error.
+pub(crate) fn meaning(error: &rusqlite::Error) -> Meaning {
+    match error {
+        rusqlite::Error::SqliteFailure(failure, _) => match (failure.code, failure.extended_code) {
+            (ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, _)
+            | (_, ffi::SQLITE_IOERR_SHORT_READ | ffi::SQLITE_IOERR_CORRUPTFS) => Meaning::Damaged,
+            (ErrorCode::DiskFull, _) | (_, ffi::SQLITE_IOERR_SHMSIZE) => Meaning::NoRoom,
+            // The schema is ours: a statement that doesn't fit it means the schema was changed.
+            (ErrorCode::Unknown | ErrorCode::SchemaChanged | ErrorCode::TypeMismatch, _) => {
+                Meaning::Damaged
+            }
+            _ => Meaning::Other,
+        },
+        rusqlite::Error::QueryReturnedNoRows
+        | rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::SqlInputError { .. }
+        | rusqlite::Error::Utf8Error(..) => Meaning::Damaged,
+        _ => Meaning::Other,
+    }
+}
+
+/// An SQLite error met while opening; `seq` is the first record it may concern.
+pub(crate) fn open_error(path: &Path, seq: Option<u64>, error: rusqlite::Error) -> OpenError {
+    match meaning(&error) {
+        Meaning::Damaged => corrupt(path, seq, &error.to_string()),
+        Meaning::NoRoom => OpenError::Full { folder: path.parent().unwrap_or(path).to_owned() },
+        Meaning::Other => unusable(path, error),
+    }
+}
+
+/// An SQLite error met while reading; `seq` is the first record it may concern.
+pub(crate) fn read_error(path: &Path, seq: u64, error: rusqlite::Error) -> ReadError {
+    match meaning(&error) {
+        Meaning::Damaged => damaged(path, seq, &error.to_string()),
+        Meaning::NoRoom | Meaning::Other => {
+            ReadError::Unreadable { file: path.to_owned(), source: Box::new(error) }
+        }
+    }
+}
+
+/// A file found damaged while reading.
+pub(crate) fn damaged(path: &Path, seq: u64, reason: &str) -> ReadError {
+    ReadError::Corrupt { file: path.to_owned(), seq: Seq(seq), reason: reason.to_owned() }
+}
+
+/// A file found damaged while opening.
+pub(crate) fn corrupt(path: &Path, seq: Option<u64>, reason: &str) -> OpenError {
+    OpenError::Corrupt { file: path.to_owned(), seq: seq.map(Seq), reason: reason.to_owned() }
+}
+
+/// A file that can't be used, for a reason that is not its content.
+pub(crate) fn unusable(
+    path: &Path,
+    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> OpenError {
+    OpenError::Unusable { path: path.to_owned(), source: error.into() }
+}
+
+/// Ends the name of a database that is still being made.
+pub(crate) const NEW_SUFFIX: &str = ".new";
+
+const SEGMENT_PREFIX: &str = "segment-";
+const SEGMENT_SUFFIX: &str = ".db";
+
+/// How long a statement waits for another connection of this process. They hold their locks for
+/// milliseconds; a minute outlives a stalled disk.
+const BUSY_PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Prepared statements kept by a connection: more than any of ours uses.
+const STATEMENTS_MAX: usize = 32;

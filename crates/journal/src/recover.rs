@@ -1,0 +1,229 @@
+//! Opening: what is there, whether it is whole, and where to go on.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use crate::block::Row;
+use crate::files::{corrupt, open_error, segment_path, segments_in, unusable};
+use crate::mark::{Mark, MarkFile};
+use crate::overlay::{Overlay, decode};
+use crate::segment::{
+    Position, Segment, checked_ids, each_change, ids_before, last_block, open_reader,
+};
+use crate::state::{Hole, Sealed, State};
+use crate::window::Window;
+use crate::{OpenError, Seq};
+
+/// What a folder holds.
+#[derive(Debug)]
+pub(crate) struct Survey {
+    pub(crate) state: State,
+    pub(crate) sealed: Vec<Sealed>,
+    pub(crate) holes: Vec<Hole>,
+    /// Segments that are not sealed, in order; the last one is written on.
+    pub(crate) tail: Vec<Tail>,
+    /// The last segment retention has dropped.
+    pub(crate) dropped: u64,
+    /// Where the journal stands.
+    pub(crate) end: Position,
+    /// The first record that is kept, or would be.
+    pub(crate) first: u64,
+    pub(crate) mark: MarkFile,
+}
+
+/// A segment that is not sealed.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    pub(crate) number: u64,
+    pub(crate) segment: Segment,
+    pub(crate) before: Position,
+    pub(crate) end: Position,
+    pub(crate) newest_ms: u64,
+    pub(crate) overlay: Overlay,
+}
+
+/// Looks into a folder and refuses it where something acknowledged is missing or changed.
+/// Changes nothing but what makes a new journal.
+pub(crate) fn survey(folder: &Path) -> Result<Survey, OpenError> {
+    let files = segments_in(folder).map_err(|error| unusable(folder, error))?;
+    let (state, mark, acknowledged) = open_or_create(folder, &files)?;
+    let sealed = state.sealed()?;
+    let holes = state.holes()?;
+    let (dropped, dropped_end) = state.dropped()?;
+    check_sealed(folder, &sealed, dropped)?;
+    let mut end = over_hole(&holes, sealed.last().map_or(dropped_end, |sealed| sealed.end));
+    let listed = sealed.last().map_or(dropped, |sealed| sealed.number);
+    let mut tail: Vec<Tail> = Vec::new();
+    for (number, expected) in files.iter().filter(|number| **number > listed).zip(listed + 1..) {
+        if *number != expected {
+            let path = segment_path(folder, expected);
+            return Err(corrupt(&path, Some(end.seq + 1), "missing"));
+        }
+        let path = segment_path(folder, *number);
+        let found = look_into(&path, *number)?;
+        if found.before != end {
+            return Err(corrupt(&path, Some(end.seq + 1), "does not follow on what is before it"));
+        }
+        end = found.end;
+        tail.push(found);
+    }
+    if end.seq < acknowledged.seq || end.change < acknowledged.change {
+        let number = tail.last().map_or(listed + 1, |tail| tail.number);
+        return Err(OpenError::Lost {
+            file: segment_path(folder, number),
+            from: Seq(end.seq + 1),
+            to: Seq(acknowledged.seq),
+            change: acknowledged.change,
+        });
+    }
+    let first = first_kept(&sealed, &tail, end);
+    Ok(Survey { state, sealed, holes, tail, dropped, end, first, mark })
+}
+
+fn first_kept(sealed: &[Sealed], tail: &[Tail], end: Position) -> u64 {
+    sealed
+        .first()
+        .map(|sealed| sealed.first)
+        .or_else(|| tail.first().map(|tail| tail.before.seq + 1))
+        .unwrap_or(end.seq + 1)
+}
+
+/// The state and the mark of a journal, or of a new one where the folder holds none.
+fn open_or_create(folder: &Path, files: &[u64]) -> Result<(State, MarkFile, Mark), OpenError> {
+    let marked = MarkFile::path_in(folder).exists();
+    let state_path = State::path_in(folder);
+    let state = match (state_path.exists(), marked || !files.is_empty()) {
+        (true, _) => State::open(folder)?,
+        (false, false) => State::create(folder)?,
+        (false, true) => return Err(corrupt(&state_path, None, "missing")),
+    };
+    if marked {
+        let (mark, acknowledged) = MarkFile::open(folder)?;
+        return Ok((state, mark, acknowledged));
+    }
+    // The mark is made last; without it nothing can have been acknowledged.
+    let is_new = files.is_empty()
+        && state.sealed()?.is_empty()
+        && state.holes()?.is_empty()
+        && state.dropped()?.0 == 0;
+    if !is_new {
+        return Err(corrupt(&MarkFile::path_in(folder), None, "missing"));
+    }
+    let mark = MarkFile::create(folder, Mark::default())?;
+    crate::files::sync_folder(folder).map_err(|error| unusable(folder, error))?;
+    Ok((state, mark, Mark::default()))
+}
+
+/// Whether all sealed segments are there with the size they had.
+fn check_sealed(folder: &Path, sealed: &[Sealed], dropped: u64) -> Result<(), OpenError> {
+    for (sealed, number) in sealed.iter().zip(dropped + 1..) {
+        let path = segment_path(folder, number);
+        if sealed.number != number {
+            return Err(corrupt(&path, Some(sealed.first), "missing from the list of segments"));
+        }
+        let octets = match std::fs::metadata(&path) {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(corrupt(&path, Some(sealed.first), "missing"));
+            }
+            Err(error) => return Err(unusable(&path, error)),
+        };
+        if octets != sealed.octets {
+            let reason = format!("{octets} octets where {} were written", sealed.octets);
+            return Err(corrupt(&path, Some(sealed.first), &reason));
+        }
+    }
+    Ok(())
+}
+
+/// Where the journal goes on after `end`: behind a hole, where one begins there.
+pub(crate) fn over_hole(holes: &[Hole], end: Position) -> Position {
+    let hole = holes.iter().find(|hole| hole.from == end.seq + 1);
+    Position { seq: hole.map_or(end.seq, |hole| hole.to), ..end }
+}
+
+/// Opens a segment that is not sealed and finds where it ends.
+fn look_into(path: &Path, number: u64) -> Result<Tail, OpenError> {
+    let (segment, before) = Segment::open(path)?;
+    let row = last_block(segment.connection())
+        .map_err(|error| open_error(path, Some(before.seq + 1), error))?;
+    let mut end = before;
+    let mut newest_ms = 0;
+    if let Some(row) = row {
+        check_last(path, &row, before)?;
+        end.seq = row.last();
+        end.block = row.number;
+        newest_ms = row.written_ms;
+    }
+    let mut overlay = Overlay::default();
+    end.change = each_change(segment.connection(), path, before, |row| {
+        for changes in decode(&row.content).ok_or("can't be read")? {
+            overlay.apply(changes);
+        }
+        Ok(())
+    })?;
+    Ok(Tail { number, segment, before, end, newest_ms, overlay })
+}
+
+fn check_last(path: &Path, row: &Row, before: Position) -> Result<(), OpenError> {
+    if !row.is_whole() || row.content_crc != crc32fast::hash(&row.content) {
+        return Err(corrupt(path, Some(row.first.max(before.seq + 1)), "wrong checksum"));
+    }
+    if row.first <= before.seq || row.number <= before.block {
+        return Err(corrupt(path, Some(before.seq + 1), "a record from before the segment"));
+    }
+    Ok(())
+}
+
+impl Survey {
+    /// The ids of the last `records` records, read from the newest block back.
+    pub(crate) fn window(&self, folder: &Path, records: usize) -> Result<Window, OpenError> {
+        let mut window = Window::new(records, self.end.seq + 1);
+        let mut next = self.end.seq + 1;
+        for tail in self.tail.iter().rev() {
+            let path = segment_path(folder, tail.number);
+            let first = tail.before.seq + 1;
+            if !fill(&mut window, &mut next, tail.segment.connection(), &path, first)? {
+                return Ok(window);
+            }
+        }
+        for sealed in self.sealed.iter().rev() {
+            // Numbers in the window are consecutive: it does not reach behind a hole.
+            if window.is_full() || sealed.end.seq + 1 != next {
+                break;
+            }
+            let path = segment_path(folder, sealed.number);
+            let connection = open_reader(&path, true)
+                .map_err(|error| open_error(&path, Some(sealed.first), error))?;
+            if !fill(&mut window, &mut next, &connection, &path, sealed.first)? {
+                break;
+            }
+        }
+        Ok(window)
+    }
+}
+
+/// Fills the window with the ids of one segment. Whether to go on with the one before.
+fn fill(
+    window: &mut Window,
+    next: &mut u64,
+    connection: &Connection,
+    path: &Path,
+    first: u64,
+) -> Result<bool, OpenError> {
+    while *next > first && !window.is_full() {
+        let row = ids_before(connection, *next)
+            .map_err(|error| open_error(path, Some(*next - 1), error))?
+            .ok_or_else(|| corrupt(path, Some(*next - 1), "missing"))?;
+        let ids = checked_ids(path, &row)?;
+        if row.last() + 1 != *next {
+            return Err(corrupt(path, Some(*next - 1), "missing"));
+        }
+        for id in ids.into_iter().rev() {
+            window.push_older(id);
+        }
+        *next = row.first;
+    }
+    Ok(!window.is_full())
+}

@@ -1,0 +1,355 @@
+//! The state file: merged checkpoints, cursors, the list of sealed segments, accepted holes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+
+use crate::files::{
+    NEW_SUFFIX, beside, corrupt, damaged, open_database, open_error, read_error, remove_database,
+    sync_folder, unusable,
+};
+use crate::overlay::Overlay;
+use crate::segment::Position;
+use crate::{OpenError, ReadError, Seq};
+
+/// A segment that will not change any more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Sealed {
+    pub(crate) number: u64,
+    /// The first record; one past `end.seq` where it has none.
+    pub(crate) first: u64,
+    /// Where the journal stood when it ended.
+    pub(crate) end: Position,
+    pub(crate) octets: u64,
+    /// When its last block was written, in milliseconds since 1970; 0 where it has none.
+    pub(crate) newest_ms: u64,
+}
+
+impl Sealed {
+    fn crc(&self) -> u32 {
+        checksum(&[
+            self.number,
+            self.first,
+            self.end.seq,
+            self.end.block,
+            self.end.change,
+            self.octets,
+            self.newest_ms,
+        ])
+    }
+}
+
+/// Records that were lost and whose loss a person has accepted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Hole {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+/// The open state file.
+#[derive(Debug)]
+pub(crate) struct State {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl State {
+    /// Where it is in a folder.
+    pub(crate) fn path_in(folder: &Path) -> PathBuf {
+        folder.join("state.db")
+    }
+
+    /// Makes the file, under another name first: where it exists, it is whole.
+    pub(crate) fn create(folder: &Path) -> Result<Self, OpenError> {
+        let path = Self::path_in(folder);
+        let unfinished = beside(&path, NEW_SUFFIX);
+        let failed = |error| unusable(&path, error);
+        remove_database(&unfinished).map_err(failed)?;
+        let make = || {
+            let mut connection = connect(&unfinished)?;
+            let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            step.execute_batch(SCHEMA)?;
+            step.pragma_update(None, "application_id", APPLICATION_ID)?;
+            step.pragma_update(None, "user_version", FORMAT)?;
+            step.commit()?;
+            connection.close().map_err(|(_, error)| error)
+        };
+        make().map_err(|error| open_error(&path, None, error))?;
+        std::fs::rename(&unfinished, &path).map_err(failed)?;
+        sync_folder(folder).map_err(failed)?;
+        Self::open(folder)
+    }
+
+    /// Opens the file and checks its format.
+    pub(crate) fn open(folder: &Path) -> Result<Self, OpenError> {
+        let path = Self::path_in(folder);
+        let error = |error| open_error(&path, None, error);
+        let connection = connect(&path).map_err(error)?;
+        let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        if pragma("application_id").map_err(error)? != APPLICATION_ID {
+            return Err(corrupt(&path, None, "not a journal's state"));
+        }
+        let found = pragma("user_version").map_err(error)?;
+        if found != FORMAT {
+            return Err(OpenError::Version { file: path, found, known: FORMAT });
+        }
+        Ok(Self { connection, path })
+    }
+
+    /// The sealed segments that are kept, in order.
+    pub(crate) fn sealed(&self) -> Result<Vec<Sealed>, OpenError> {
+        let error = |error| open_error(&self.path, None, error);
+        let mut statement = self.connection.prepare(SELECT_SEALED).map_err(error)?;
+        let rows = statement
+            .query_map([], |row| {
+                let end = Position { seq: row.get(2)?, block: row.get(3)?, change: row.get(4)? };
+                let (number, first) = (row.get(0)?, row.get(1)?);
+                let (octets, newest_ms) = (row.get(5)?, row.get(6)?);
+                Ok((Sealed { number, first, end, octets, newest_ms }, row.get::<_, u32>(7)?))
+            })
+            .map_err(error)?;
+        let mut all = Vec::new();
+        for row in rows {
+            let (sealed, crc) = row.map_err(error)?;
+            if crc != sealed.crc() {
+                let reason = format!("wrong checksum in the list of segments at {}", sealed.number);
+                return Err(corrupt(&self.path, Some(sealed.first), &reason));
+            }
+            all.push(sealed);
+        }
+        Ok(all)
+    }
+
+    /// The last segment that retention has dropped and where the journal stood when it ended;
+    /// zeroes where none was.
+    pub(crate) fn dropped(&self) -> Result<(u64, Position), OpenError> {
+        let row = self
+            .connection
+            .query_row("SELECT number, seq, block, change, crc FROM dropped", [], |row| {
+                let end = Position { seq: row.get(1)?, block: row.get(2)?, change: row.get(3)? };
+                Ok((row.get(0)?, end, row.get::<_, u32>(4)?))
+            })
+            .optional()
+            .map_err(|error| open_error(&self.path, None, error))?;
+        match row {
+            None => Ok((0, Position::default())),
+            Some((number, end, crc)) if dropped_crc(number, end) == crc => Ok((number, end)),
+            Some(_) => Err(corrupt(&self.path, None, "wrong checksum of the dropped segments")),
+        }
+    }
+
+    /// The accepted holes, in order.
+    pub(crate) fn holes(&self) -> Result<Vec<Hole>, OpenError> {
+        let error = |error| open_error(&self.path, None, error);
+        let mut statement = self
+            .connection
+            .prepare("SELECT first, last, crc FROM holes ORDER BY first")
+            .map_err(error)?;
+        let rows = statement
+            .query_map([], |row| {
+                Ok((Hole { from: row.get(0)?, to: row.get(1)? }, row.get::<_, u32>(2)?))
+            })
+            .map_err(error)?;
+        let mut all = Vec::new();
+        for row in rows {
+            let (hole, crc) = row.map_err(error)?;
+            if crc != checksum(&[hole.from, hole.to]) {
+                return Err(corrupt(&self.path, Some(hole.from), "wrong checksum of a hole"));
+            }
+            all.push(hole);
+        }
+        Ok(all)
+    }
+
+    /// Lists a segment as sealed and merges its checkpoint changes, together. Doing it again
+    /// changes nothing.
+    pub(crate) fn seal(&mut self, sealed: Sealed, overlay: &Overlay) -> rusqlite::Result<()> {
+        let step = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for (source, keys) in overlay.sources() {
+            merge(&step, source, keys)?;
+        }
+        step.execute(
+            INSERT_SEALED,
+            params![
+                sealed.number,
+                sealed.first,
+                sealed.end.seq,
+                sealed.end.block,
+                sealed.end.change,
+                sealed.octets,
+                sealed.newest_ms,
+                sealed.crc(),
+            ],
+        )?;
+        step.commit()
+    }
+
+    /// Takes segments up to `number` off the list; `end` is where the journal stood after it.
+    pub(crate) fn drop_up_to(&mut self, number: u64, end: Position) -> rusqlite::Result<()> {
+        let step = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        step.execute("DELETE FROM segments WHERE number <= ?1", [number])?;
+        step.execute("DELETE FROM holes WHERE last <= ?1", [end.seq])?;
+        step.execute("DELETE FROM dropped", [])?;
+        step.execute(
+            "INSERT INTO dropped (number, seq, block, change, crc) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![number, end.seq, end.block, end.change, dropped_crc(number, end)],
+        )?;
+        step.commit()
+    }
+
+    /// All that `source` has under `prefix`, as far as it was merged.
+    pub(crate) fn checkpoint(
+        &self,
+        source: &str,
+        prefix: &[u8],
+    ) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, ReadError> {
+        let error = |error| read_error(&self.path, 0, error);
+        let mut statement = self.connection.prepare_cached(SELECT_KEYS).map_err(error)?;
+        let mut rows = statement.query(params![source, prefix]).map_err(error)?;
+        let mut found = BTreeMap::new();
+        while let Some(row) = rows.next().map_err(error)? {
+            let key: Vec<u8> = row.get(0).map_err(error)?;
+            if !key.starts_with(prefix) {
+                break;
+            }
+            let value: Vec<u8> = row.get(1).map_err(error)?;
+            if row.get::<_, u32>(2).map_err(error)? != key_crc(source, &key, &value) {
+                let reason = format!("checkpoint of {source}: wrong checksum");
+                return Err(damaged(&self.path, 0, &reason));
+            }
+            found.insert(key, value);
+        }
+        Ok(found)
+    }
+
+    /// Where the cursor `name` was when it was last written.
+    pub(crate) fn cursor(&self, name: &str) -> Result<Option<Seq>, ReadError> {
+        let row = self
+            .connection
+            .prepare_cached("SELECT seq, crc FROM cursors WHERE name = ?1")
+            .and_then(|mut statement| {
+                statement
+                    .query_row([name], |row| Ok((row.get::<_, u64>(0)?, row.get::<_, u32>(1)?)))
+                    .optional()
+            })
+            .map_err(|error| read_error(&self.path, 0, error))?;
+        match row {
+            None => Ok(None),
+            Some((seq, crc)) if crc == cursor_crc(name, seq) => Ok(Some(Seq(seq))),
+            Some((seq, _)) => {
+                Err(damaged(&self.path, seq, &format!("cursor {name}: wrong checksum")))
+            }
+        }
+    }
+
+    /// Writes cursors.
+    pub(crate) fn set_cursors(
+        &mut self,
+        cursors: &BTreeMap<String, Option<Seq>>,
+    ) -> rusqlite::Result<()> {
+        let step = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for (name, done) in cursors {
+            match done {
+                Some(Seq(seq)) => step
+                    .prepare_cached(
+                        "INSERT OR REPLACE INTO cursors (name, seq, crc) VALUES (?1, ?2, ?3)",
+                    )?
+                    .execute(params![name, seq, cursor_crc(name, *seq)])?,
+                None => {
+                    step.prepare_cached("DELETE FROM cursors WHERE name = ?1")?.execute([name])?
+                }
+            };
+        }
+        step.commit()
+    }
+}
+
+fn merge(
+    step: &Transaction<'_>,
+    source: &str,
+    keys: &crate::overlay::Keys,
+) -> rusqlite::Result<()> {
+    let mut set = step.prepare_cached(
+        "INSERT OR REPLACE INTO checkpoints (source, key, value, crc) VALUES (?1, ?2, ?3, ?4)",
+    )?;
+    let mut remove =
+        step.prepare_cached("DELETE FROM checkpoints WHERE source = ?1 AND key = ?2")?;
+    for (key, value) in keys {
+        match value {
+            Some(value) => set.execute(params![source, key, value, key_crc(source, key, value)])?,
+            None => remove.execute(params![source, key])?,
+        };
+    }
+    Ok(())
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = open_database(path)?;
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "journal_size_limit", WAL_KEPT_OCTETS)?;
+    Ok(connection)
+}
+
+fn checksum(numbers: &[u64]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    for number in numbers {
+        crc.update(&number.to_le_bytes());
+    }
+    crc.finalize()
+}
+
+fn dropped_crc(number: u64, end: Position) -> u32 {
+    checksum(&[number, end.seq, end.block, end.change])
+}
+
+fn key_crc(source: &str, key: &[u8], value: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    for part in [source.as_bytes(), key, value] {
+        crc.update(&(part.len() as u64).to_le_bytes());
+        crc.update(part);
+    }
+    crc.finalize()
+}
+
+fn cursor_crc(name: &str, seq: u64) -> u32 {
+    key_crc(name, &seq.to_le_bytes(), &[])
+}
+
+const SCHEMA: &str = "
+    CREATE TABLE segments (
+        number INTEGER PRIMARY KEY, first INTEGER NOT NULL, seq INTEGER NOT NULL,
+        block INTEGER NOT NULL, change INTEGER NOT NULL, octets INTEGER NOT NULL,
+        newest_ms INTEGER NOT NULL, crc INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE dropped (
+        number INTEGER NOT NULL, seq INTEGER NOT NULL, block INTEGER NOT NULL,
+        change INTEGER NOT NULL, crc INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE holes (
+        first INTEGER PRIMARY KEY, last INTEGER NOT NULL, crc INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE checkpoints (
+        source TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, crc INTEGER NOT NULL,
+        PRIMARY KEY (source, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE cursors (
+        name TEXT PRIMARY KEY, seq INTEGER NOT NULL, crc INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;";
+
+const SELECT_SEALED: &str = "SELECT number, first, seq, block, change, octets, newest_ms, crc FROM segments ORDER BY number";
+const INSERT_SEALED: &str = "INSERT OR REPLACE INTO segments
+    (number, first, seq, block, change, octets, newest_ms, crc)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+const SELECT_KEYS: &str = "SELECT key, value, crc FROM checkpoints
+    WHERE source = ?1 AND key >= ?2 ORDER BY key";
+
+/// Marks our state among SQLite files: "pbJT".
+const APPLICATION_ID: i64 = 0x7062_4a54;
+
+/// The format of the state file. A reader of another refuses it.
+const FORMAT: i64 = 1;
+
+/// What the write-ahead log is cut back to after a large merge, in octets.
+const WAL_KEPT_OCTETS: i64 = 4 * 1024 * 1024;
