@@ -1,8 +1,20 @@
 //! What postbell decides: normalise, match, deliver; no clock, disk or socket.
 
+mod identity;
+mod keys;
+mod memory;
+mod normalise;
 mod observation;
+mod policy;
+mod store;
 
+pub use identity::event_id;
+pub use keys::{HEAD_OCTETS, Keys, View};
+pub use memory::Memory;
+pub use normalise::{Identified, Refused, normalise};
 pub use observation::{
     Actor, Certainty, Identity, Mailbox, Message, Observation, Origin, Origination, Quota, Status,
     What,
 };
+pub use policy::{FlagForm, Groups, InvalidFlagForm, Policy};
+pub use store::{InvalidStore, Store};

@@ -2,9 +2,7 @@
 
 use std::net::SocketAddr;
 
-use mail_event::{
-    Envelope, Flags, MessageContent, Modseq, OtherName, Timestamp, UidSet, Value,
-};
+use mail_event::{Envelope, Flags, MessageContent, Modseq, OtherName, Timestamp, UidSet, Value};
 
 /// One thing a source saw happen in a store.
 ///

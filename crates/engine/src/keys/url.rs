@@ -1,0 +1,131 @@
+//! Owner and mailbox of an IMAP URL known to be strict, without building the URL's parts.
+//!
+//! [`mail_event::ImapUrl`] parses the same; this only finds two places in a text that it has
+//! accepted already, for the sake of matching without allocation. A property test holds the two
+//! together.
+
+use std::borrow::Cow;
+
+/// The decoded user of an IMAP URL.
+pub(super) fn owner(uri: &str) -> Option<Cow<'_, str>> {
+    let (authority, _) = parts(uri)?;
+    let (userinfo, _) = authority.rsplit_once('@')?;
+    let user = userinfo.split(';').next().filter(|user| !user.is_empty())?;
+    Some(decoded(user))
+}
+
+/// The decoded mailbox of an IMAP URL.
+pub(super) fn mailbox(uri: &str) -> Option<Cow<'_, str>> {
+    let (_, path) = parts(uri)?;
+    let name = path.get(..name_end(path.as_bytes()))?;
+    (!name.is_empty()).then(|| decoded(name))
+}
+
+/// A URI up to where its mailbox's name ends.
+pub(super) fn lane(uri: &[u8]) -> &[u8] {
+    let start = match strip_scheme(uri) {
+        Some(rest) => rest
+            .iter()
+            .position(|&octet| octet == b'/')
+            .map_or(uri.len(), |slash| uri.len() - rest.len() + slash + 1),
+        None => return uri,
+    };
+    let path = uri.get(start..).unwrap_or_default();
+    uri.get(..start + name_end(path)).unwrap_or(uri)
+}
+
+/// Authority and path, without the slash between them.
+fn parts(uri: &str) -> Option<(&str, &str)> {
+    let rest = uri.get(SCHEME.len()..).filter(|_| strip_scheme(uri.as_bytes()).is_some())?;
+    Some(rest.split_once('/').unwrap_or((rest, "")))
+}
+
+/// What follows `imap://`, in either case.
+fn strip_scheme(uri: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = uri.split_at_checked(SCHEME.len())?;
+    scheme.eq_ignore_ascii_case(SCHEME).then_some(rest)
+}
+
+/// Where the mailbox's name ends in a path. `;` and `?` can't be part of it unencoded; the
+/// slash of `/;UID=` isn't part of it either.
+fn name_end(path: &[u8]) -> usize {
+    let Some(end) = path.iter().position(|octet| matches!(octet, b';' | b'?')) else {
+        return path.len();
+    };
+    let (name, after) = path.split_at(end);
+    let of_message = after.get(..UID.len()).is_some_and(|start| start.eq_ignore_ascii_case(UID));
+    if of_message && name.last() == Some(&b'/') { end - 1 } else { end }
+}
+
+fn decoded(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
+    let mut octets = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&octet, after)) = rest.split_first() {
+        rest = after;
+        match (octet, after.split_first_chunk::<2>()) {
+            (b'%', Some((&[high, low], behind))) => match (digit(high), digit(low)) {
+                (Some(high), Some(low)) => {
+                    octets.push(high << 4 | low);
+                    rest = behind;
+                }
+                _ => octets.push(octet),
+            },
+            _ => octets.push(octet),
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&octets).into_owned())
+}
+
+fn digit(octet: u8) -> Option<u8> {
+    match octet {
+        b'0'..=b'9' => Some(octet - b'0'),
+        b'a'..=b'f' => Some(octet - b'a' + 10),
+        b'A'..=b'F' => Some(octet - b'A' + 10),
+        _ => None,
+    }
+}
+
+const SCHEME: &[u8] = b"imap://";
+const UID: &[u8] = b";UID=";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MESSAGE: &str =
+        "imap://john%40example.org@imap.example.org/Lists/caf%C3%A9;UIDVALIDITY=3/;UID=6";
+
+    #[test]
+    fn owner_and_mailbox_are_found_and_decoded() {
+        assert_eq!(owner(MESSAGE).as_deref(), Some("john@example.org"));
+        assert_eq!(mailbox(MESSAGE).as_deref(), Some("Lists/café"));
+    }
+
+    #[test]
+    fn plain_texts_are_borrowed() {
+        let uri = "imap://john@imap.example.org/INBOX/;UID=6";
+        assert!(matches!(owner(uri), Some(Cow::Borrowed("john"))));
+        assert!(matches!(mailbox(uri), Some(Cow::Borrowed("INBOX"))));
+    }
+
+    #[test]
+    fn a_server_has_neither() {
+        for uri in ["imap://imap.example.org", "imap://imap.example.org/", "imap://;AUTH=*@h/"] {
+            assert_eq!((owner(uri), mailbox(uri)), (None, None), "{uri}");
+        }
+        assert_eq!(owner("mailto:john@example.org"), None);
+    }
+
+    #[test]
+    fn a_lane_is_the_mailbox_whatever_its_uidvalidity() {
+        let lane_of = |uri: &'static str| std::str::from_utf8(lane(uri.as_bytes())).unwrap();
+        assert_eq!(lane_of(MESSAGE), "imap://john%40example.org@imap.example.org/Lists/caf%C3%A9");
+        assert_eq!(lane_of("imap://h/A;UIDVALIDITY=1"), "imap://h/A");
+        assert_eq!(lane_of("imap://h/A/;UID=1"), "imap://h/A");
+        assert_eq!(lane_of("imap://h"), "imap://h");
+        assert_eq!(lane_of("urn:x;y"), "urn:x;y");
+    }
+}

@@ -1,0 +1,107 @@
+//! The texts an event is matched on, decoded only as far as somebody asks.
+
+use std::borrow::Cow;
+
+use mail_event::{EventGroup, EventName, json};
+
+use super::{Keys, registered, url};
+
+/// What [`Keys`] point at in one event's JSON.
+///
+/// Plain texts are borrowed; JSON escapes and percent-encoding are undone only where there are
+/// any, so matching an ordinary event allocates nothing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct View<'a> {
+    pub(super) code: u8,
+    pub(super) name: &'a [u8],
+    pub(super) uri: &'a [u8],
+    pub(super) user: Option<&'a [u8]>,
+    pub(super) private: bool,
+}
+
+impl<'a> View<'a> {
+    /// An event this version can't read at all: it has no name, no user and no mailbox, and
+    /// counts as private. Only a journal written by a later version can hold one.
+    pub(super) const OPAQUE: View<'static> =
+        View { code: super::UNREGISTERED, name: b"", uri: b"", user: None, private: true };
+
+    /// Reads the body itself, for a head this version doesn't understand.
+    pub(super) fn read(json: &'a [u8]) -> Option<Self> {
+        let checked = json::check(json).ok()?;
+        Keys::new(&checked, json).lookup(json)
+    }
+
+    /// The event's name as it is written.
+    #[must_use]
+    pub fn name(&self) -> Cow<'a, str> {
+        text(self.name)
+    }
+
+    /// The event's name; allocates only where it isn't a registered one. `None` where it is not
+    /// a name at all, which no journalled event is.
+    #[must_use]
+    pub fn event_name(&self) -> Option<EventName> {
+        registered(self.code).or_else(|| self.name().parse().ok())
+    }
+
+    /// The group the event belongs to.
+    #[must_use]
+    pub fn group(&self) -> EventGroup {
+        self.event_name().map_or(EventGroup::Vendor, |name| name.group())
+    }
+
+    /// The authorization identity that acted (R149).
+    #[must_use]
+    pub fn user(&self) -> Option<Cow<'a, str>> {
+        self.user.map(text)
+    }
+
+    /// In whose naming scope the mailbox stands: the user of the `uri` (R150).
+    #[must_use]
+    pub fn owner(&self) -> Option<Cow<'a, str>> {
+        match text(self.uri) {
+            Cow::Borrowed(uri) => url::owner(uri),
+            Cow::Owned(uri) => url::owner(&uri).map(|owner| Cow::Owned(owner.into_owned())),
+        }
+    }
+
+    /// The mailbox of the `uri`, decoded, if it is an IMAP URL that has one.
+    #[must_use]
+    pub fn mailbox(&self) -> Option<Cow<'a, str>> {
+        match text(self.uri) {
+            Cow::Borrowed(uri) => url::mailbox(uri),
+            Cow::Owned(uri) => url::mailbox(&uri).map(|mailbox| Cow::Owned(mailbox.into_owned())),
+        }
+    }
+
+    /// The `uri` as it is written.
+    #[must_use]
+    pub fn uri(&self) -> Cow<'a, str> {
+        text(self.uri)
+    }
+
+    /// What must stay in order among itself: the `uri` up to the mailbox's name, so the same for
+    /// all events of one mailbox whatever its UIDVALIDITY, and the server for the rest.
+    ///
+    /// As written, escapes and all: equal lanes may look different only where one publisher
+    /// spells one mailbox in two ways.
+    #[must_use]
+    pub fn lane(&self) -> &'a [u8] {
+        url::lane(self.uri)
+    }
+
+    /// Whether the event carries `messageContent`, `bodyStructure` or `envelope`.
+    #[must_use]
+    pub fn private(&self) -> bool {
+        self.private
+    }
+}
+
+/// The text of a JSON string's inside.
+fn text(inside: &[u8]) -> Cow<'_, str> {
+    if !inside.contains(&b'\\') {
+        return String::from_utf8_lossy(inside);
+    }
+    let quoted = [b"\"", inside, b"\""].concat();
+    serde_json::from_slice(&quoted).map_or_else(|_| String::from_utf8_lossy(inside), Cow::Owned)
+}

@@ -1,0 +1,484 @@
+//! What an observation means: RFC 5423's events under the operator's policy.
+
+use mail_event::{
+    BindingError, Builder, Event, EventId, EventName, Flag, Flags, OtherName, UidSet, Uri, Value,
+};
+
+use crate::memory::Memory;
+use crate::{
+    Certainty, FlagForm, Mailbox, Message, Observation, Origination, Policy, Quota, Status, Store,
+    What, event_id,
+};
+
+/// An event and what identifies it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Identified {
+    /// Made from the observation's identity, so that a repeat gets the same one.
+    pub id: EventId,
+    /// The event.
+    pub event: Event,
+}
+
+/// An observation that can't become a valid event.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("an observation is no valid event: {0}")]
+pub struct Refused(#[from] BindingError);
+
+/// Turns an observation into the events it means, in the order they are to be told; none where
+/// nothing changed, or where policy leaves the whole group out (R22).
+///
+/// # Errors
+///
+/// Where an event would break the binding; the caller goes on with the next observation.
+pub fn normalise(
+    memory: &mut Memory,
+    store: &Store,
+    policy: &Policy,
+    source: &str,
+    observation: Observation,
+) -> Result<Vec<Identified>, Refused> {
+    let what = observation.what.clone();
+    let telling = Telling { store, policy, seen: &observation };
+    let mut builders = Vec::new();
+    match what {
+        What::Delivered { message, envelope } => {
+            let mut builder = telling.added(EventName::MessageNew, message);
+            if let Some(envelope) = envelope.filter(|_| policy.envelope) {
+                builder = builder.envelope(envelope);
+            }
+            builders.push(builder);
+        }
+        What::Appended(message) => builders.push(telling.added(EventName::MessageAppend, message)),
+        What::Expunged { mailbox, uids, status, moved_to } => {
+            let mut builder = telling.removed(EventName::MessageExpunge, &mailbox, uids, status);
+            if let Some(to) = &moved_to {
+                builder = telling.linked(builder, "movedTo", to);
+            }
+            builders.push(builder);
+        }
+        What::Expired { mailbox, uids, status, policy } => {
+            let mut builder = telling.removed(EventName::MessageExpire, &mailbox, uids, status);
+            if let Some(name) = policy {
+                builder = vendor(builder, "vnd.postbell.expirePolicy", name);
+            }
+            builders.push(builder);
+        }
+        What::FlagsChanged { mailbox, uids, set, cleared, modseq, status } => {
+            let begin = |name: EventName| {
+                let builder = telling.at_mailbox(name, &mailbox).uidset(uids.clone());
+                let builder = counted(builder, status);
+                // A MODSEQ is one message's (R124).
+                let modseq = modseq.filter(|_| uids.len() == 1);
+                modseq.into_iter().fold(builder, Builder::modseq)
+            };
+            builders.extend(flags_changed(policy, &set, &cleared, begin));
+        }
+        What::MailboxCreated(mailbox) => {
+            builders.push(telling.about_mailbox(EventName::MailboxCreate, &mailbox));
+        }
+        What::MailboxDeleted(mailbox) => {
+            builders.push(telling.about_mailbox(EventName::MailboxDelete, &mailbox));
+        }
+        What::MailboxRenamed { from, to } => {
+            let old = store.mailbox(observation.owner.as_deref(), &from);
+            let builder = telling.about_mailbox(EventName::MailboxRename, &to);
+            builders.push(builder.old_mailbox_id(old));
+        }
+        What::Subscribed(mailbox) => {
+            builders.push(telling.subscription(EventName::MailboxSubscribe, &mailbox));
+        }
+        What::Unsubscribed(mailbox) => {
+            builders.push(telling.subscription(EventName::MailboxUnSubscribe, &mailbox));
+        }
+        What::QuotaRefused { quota, mailbox } => {
+            builders.extend(telling.quota(EventName::QuotaExceed, &quota, mailbox.as_ref()));
+        }
+        What::QuotaSeen(quota) => {
+            let owner = observation.owner.as_deref().unwrap_or_default();
+            for name in memory.quota_edges(owner, &quota) {
+                builders.extend(telling.quota(name, &quota, None));
+            }
+        }
+        What::LoggedIn => builders.push(telling.access(EventName::Login)),
+        What::LoggedOut => builders.push(telling.access(EventName::Logout)),
+        What::Missed { mailbox, reason } => {
+            let uri = telling.uri(mailbox.as_ref());
+            let builder = telling.begin(gap_name(), uri);
+            builders.push(vendor(builder, "vnd.postbell.gapReason", reason));
+        }
+    }
+    identify(source, policy, &observation, builders)
+}
+
+/// Builds the events that policy lets through, and gives them their ids.
+fn identify(
+    source: &str,
+    policy: &Policy,
+    observation: &Observation,
+    builders: Vec<Builder>,
+) -> Result<Vec<Identified>, Refused> {
+    let mut events = Vec::with_capacity(builders.len());
+    for (part, builder) in (0_u32..).zip(builders) {
+        let event = builder.build()?;
+        if policy.groups.contains(event.name().group()) {
+            let millis = observation.at.unix_millis();
+            events.push(Identified {
+                id: event_id(source, &observation.identity.0, part, millis),
+                event,
+            });
+        }
+    }
+    Ok(events)
+}
+
+/// Clear, then the simple forms, then set (A11, A12); never both forms for one change (R62).
+fn flags_changed(
+    policy: &Policy,
+    set: &Flags,
+    cleared: &Flags,
+    begin: impl Fn(EventName) -> Builder,
+) -> Vec<Builder> {
+    let mut builders = Vec::new();
+    if !cleared.is_empty() {
+        builders.push(begin(EventName::FlagsClear).flag_names(cleared.clone()));
+    }
+    let mut rest = set.clone();
+    if policy.seen_form == FlagForm::Simple && rest.remove(&Flag::seen()) {
+        builders.push(begin(EventName::MessageRead));
+    }
+    if policy.deleted_form == FlagForm::Simple && rest.remove(&Flag::deleted()) {
+        builders.push(begin(EventName::MessageTrash));
+    }
+    if !rest.is_empty() {
+        builders.push(begin(EventName::FlagsSet).flag_names(rest));
+    }
+    builders
+}
+
+/// What every event of one observation has in common.
+struct Telling<'a> {
+    store: &'a Store,
+    policy: &'a Policy,
+    seen: &'a Observation,
+}
+
+impl Telling<'_> {
+    fn owner(&self) -> Option<&str> {
+        self.seen.owner.as_deref()
+    }
+
+    fn uri(&self, mailbox: Option<&Mailbox>) -> Uri {
+        match mailbox {
+            Some(mailbox) => self.store.mailbox(self.owner(), mailbox),
+            None => self.store.server(self.owner()),
+        }
+    }
+
+    fn begin(&self, name: EventName, uri: Uri) -> Builder {
+        let (actor, origin) = (&self.seen.actor, &self.seen.origin);
+        let mut builder = Event::builder(name, uri, self.seen.at);
+        if let Some(user) = &actor.user {
+            builder = builder.user(user.as_str());
+        }
+        if let Some(admin) = actor.admin.as_ref().filter(|admin| actor.user.as_ref() != Some(admin))
+        {
+            builder = builder.admin(admin.as_str());
+        }
+        if let Some(client) = actor.client {
+            builder = builder.client(client.ip(), Some(client.port()).filter(|port| *port != 0));
+        }
+        if let Some(raw) = &actor.service {
+            builder = service(builder, raw);
+        }
+        if let Some(session) = &actor.session {
+            builder = vendor(builder, "vnd.postbell.sessionId", session.as_str());
+        }
+        if let Some(process) = &origin.process {
+            builder = builder.process(process.as_str());
+        }
+        if let Some(pid) = origin.pid {
+            builder = builder.pid(u64::from(pid));
+        }
+        if let Some(name) = &origin.server_fqdn {
+            builder = builder.server_fqdn(name.as_str());
+        }
+        if let Some(name) = &origin.server_domain {
+            builder = builder.server_domain(name.as_str());
+        }
+        if let Some(port) = origin.server_port {
+            builder = builder.server_port(port);
+        }
+        if self.seen.certainty == Certainty::Inferred {
+            builder = vendor(builder, "vnd.postbell.inferred", true);
+        }
+        for (name, value) in &self.seen.extras {
+            builder = builder.vendor(name.clone(), value.clone());
+        }
+        builder
+    }
+
+    fn at_mailbox(&self, name: EventName, mailbox: &Mailbox) -> Builder {
+        let uri = self.uri(Some(mailbox));
+        self.begin(name, uri.clone()).mailbox_id(uri)
+    }
+
+    fn about_mailbox(&self, name: EventName, mailbox: &Mailbox) -> Builder {
+        self.at_mailbox(name, mailbox)
+    }
+
+    /// The user affected is the one whose list it is (R98, A7).
+    fn subscription(&self, name: EventName, mailbox: &Mailbox) -> Builder {
+        let builder = self.at_mailbox(name, mailbox);
+        match self.owner() {
+            Some(owner) if self.seen.actor.user.is_none() => builder.user(owner),
+            _ => builder,
+        }
+    }
+
+    fn added(&self, name: EventName, message: Message) -> Builder {
+        let uri = self.store.message(self.owner(), &message.mailbox, message.uid);
+        let builder = self.begin(name, uri).mailbox_id(self.uri(Some(&message.mailbox)));
+        let mut builder = counted(builder, message.status).flag_names(message.flags);
+        if let Some(octets) = message.size_octets {
+            builder = builder.message_size(octets);
+        }
+        if let Some(modseq) = message.modseq {
+            builder = builder.modseq(modseq);
+        }
+        if let Some(structure) = message.body_structure.filter(|_| self.policy.body_structure) {
+            builder = builder.body_structure(structure);
+        }
+        if let (Some(content), Some(max)) = (message.content, self.policy.content_max_octets) {
+            let octets = content.as_bytes().len() as u64;
+            builder = if octets <= max {
+                builder.message_content(content)
+            } else {
+                // Whole or absent, and why is told (R119, R120).
+                vendor(builder, "vnd.postbell.contentSuppressed", "size")
+            };
+        }
+        match &message.copied_from {
+            Some(from) => self.linked(builder, "copyFrom", from),
+            None => builder,
+        }
+    }
+
+    fn removed(&self, name: EventName, mailbox: &Mailbox, uids: UidSet, status: Status) -> Builder {
+        counted(self.at_mailbox(name, mailbox).uidset(uids), status)
+    }
+
+    /// Names the other end of a copy or a move (A13).
+    fn linked(&self, builder: Builder, how: &str, end: &Origination) -> Builder {
+        let uri = self.uri(Some(&end.mailbox)).to_string();
+        let builder = vendor(builder, &format!("vnd.postbell.{how}MailboxID"), uri);
+        vendor(builder, &format!("vnd.postbell.{how}Uidset"), end.uids.to_string())
+    }
+
+    fn access(&self, name: EventName) -> Builder {
+        self.begin(name, self.store.server(None))
+    }
+
+    /// One event for storage and one for messages, as each has a limit; a change names what
+    /// limit is left, if any.
+    fn quota(&self, name: EventName, quota: &Quota, mailbox: Option<&Mailbox>) -> Option<Builder> {
+        if quota.disk_limit_kib.is_none()
+            && quota.messages_limit.is_none()
+            && name != EventName::QuotaChange
+        {
+            return None;
+        }
+        let mut builder = self.begin(name, self.uri(mailbox));
+        if let Some(owner) = self.owner().filter(|_| self.seen.actor.user.is_none()) {
+            builder = builder.user(owner);
+        }
+        if let Some(limit) = quota.disk_limit_kib {
+            builder = builder.disk_quota(limit);
+        }
+        if let Some(used) = quota.disk_used_kib {
+            builder = builder.disk_used(used);
+        }
+        if let Some(limit) = quota.messages_limit {
+            builder = builder.max_messages(limit);
+            if let Some(used) = quota.messages_used {
+                builder = builder.messages(used);
+            }
+        }
+        Some(builder)
+    }
+}
+
+fn counted(mut builder: Builder, status: Status) -> Builder {
+    if let Some(messages) = status.messages {
+        builder = builder.messages(messages);
+    }
+    if let Some(uidnext) = status.uidnext {
+        builder = builder.uidnext(uidnext);
+    }
+    builder
+}
+
+/// Stores spell the same service in several ways (R133).
+fn service(builder: Builder, raw: &str) -> Builder {
+    let name = match raw {
+        "imaps" => "imap",
+        "pop3" | "pop3s" | "pops" => "pop",
+        "https" => "http",
+        "lmtpunix" => "lmtp",
+        _ => return builder.service(raw),
+    };
+    vendor(builder.service(name), "vnd.postbell.rawService", raw)
+}
+
+fn vendor(builder: Builder, name: &str, value: impl Into<Value>) -> Builder {
+    match OtherName::new(name) {
+        Ok(name) => builder.vendor(name, value),
+        Err(_) => builder,
+    }
+}
+
+fn gap_name() -> EventName {
+    // A name of our own, well-formed by a look at it.
+    "vnd.postbell.Gap".parse().unwrap_or(EventName::QuotaChange)
+}
+
+/// The time of an observation, for tests.
+#[cfg(test)]
+pub(crate) fn noon() -> mail_event::Timestamp {
+    "2026-08-20T12:00:00+05:45".parse().unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Actor, Identity, Origin};
+    use mail_event::{MessageContent, json};
+
+    fn observation(what: What) -> Observation {
+        Observation {
+            identity: Identity(b"one".to_vec()),
+            at: noon(),
+            certainty: Certainty::Seen,
+            owner: Some("a@example.org".to_owned()),
+            actor: Actor::default(),
+            origin: Origin::default(),
+            what,
+            extras: Vec::new(),
+        }
+    }
+
+    fn told(policy: &Policy, what: What) -> Vec<String> {
+        let store = Store::new("imap.example.org", None).unwrap();
+        let mut memory = Memory::default();
+        let events = normalise(&mut memory, &store, policy, "test", observation(what)).unwrap();
+        let texts: Vec<_> = events.iter().map(|one| json::to_string(&one.event)).collect();
+        for text in &texts {
+            assert!(json::check(text.as_bytes()).is_ok(), "{text}");
+        }
+        texts
+    }
+
+    fn names(policy: &Policy, set: &str, cleared: &str) -> Vec<String> {
+        let what = What::FlagsChanged {
+            mailbox: inbox(),
+            uids: UidSet::from_uids([3, 4]),
+            set: Flags::parse(set).unwrap(),
+            cleared: Flags::parse(cleared).unwrap(),
+            modseq: None,
+            status: Status::default(),
+        };
+        let events = told(policy, what);
+        events.iter().map(|text| text.split('"').nth(3).unwrap().to_owned()).collect()
+    }
+
+    fn inbox() -> Mailbox {
+        Mailbox { name: "INBOX".to_owned(), uid_validity: Some(7) }
+    }
+
+    fn message() -> Message {
+        Message {
+            mailbox: inbox(),
+            uid: 5,
+            status: Status { messages: Some(5), uidnext: Some(6) },
+            flags: Flags::parse(r"\Flagged").unwrap(),
+            size_octets: Some(120),
+            body_structure: Some("(\"TEXT\" \"PLAIN\")".to_owned()),
+            content: Some(MessageContent::new(vec![b'x'; 120])),
+            modseq: None,
+            copied_from: None,
+        }
+    }
+
+    #[test]
+    fn r62_r63_each_change_is_told_in_one_form_and_by_default_the_simple_one() {
+        let simple = Policy::default();
+        assert_eq!(names(&simple, r"\Seen \Flagged", ""), ["MessageRead", "FlagsSet"]);
+        assert_eq!(names(&simple, r"\Deleted", ""), ["MessageTrash"]);
+        assert_eq!(names(&simple, "", r"\Seen"), ["FlagsClear"]);
+        assert_eq!(names(&simple, r"\Seen", "x"), ["FlagsClear", "MessageRead"]);
+        let flags = Policy { seen_form: FlagForm::Flags, ..Policy::default() };
+        assert_eq!(names(&flags, r"\Seen \Deleted", ""), ["MessageTrash", "FlagsSet"]);
+    }
+
+    #[test]
+    fn r59_r64_no_change_is_no_event() {
+        assert!(names(&Policy::default(), "", "").is_empty());
+    }
+
+    #[test]
+    fn r112_initial_flags_go_with_the_message_and_make_no_event_of_their_own() {
+        let events = told(&Policy::default(), What::Appended(message()));
+        assert_eq!(events.len(), 1);
+        assert!(events[0].contains(r#""flagNames":["\\Flagged"]"#), "{}", events[0]);
+    }
+
+    #[test]
+    fn r158_nothing_private_is_made_unless_policy_asks() {
+        let what = What::Delivered { message: message(), envelope: None };
+        let text = told(&Policy::default(), what.clone()).remove(0);
+        assert!(!text.contains("bodyStructure") && !text.contains("messageContent"), "{text}");
+        let open =
+            Policy { body_structure: true, content_max_octets: Some(120), ..Policy::default() };
+        let text = told(&open, what).remove(0);
+        assert!(text.contains("bodyStructure") && text.contains("messageContent"), "{text}");
+    }
+
+    #[test]
+    fn r120_content_over_the_limit_is_left_out_and_told() {
+        for (max, whole) in [(119, false), (120, true), (121, true)] {
+            let policy = Policy { content_max_octets: Some(max), ..Policy::default() };
+            let text = told(&policy, What::Appended(message())).remove(0);
+            assert_eq!(text.contains("messageContent"), whole, "{max}");
+            assert_eq!(text.contains("contentSuppressed"), !whole, "{max}");
+        }
+    }
+
+    #[test]
+    fn r117_a_rename_names_new_and_old() {
+        let to = Mailbox { name: "Neu/ä".to_owned(), uid_validity: Some(7) };
+        let text = told(&Policy::default(), What::MailboxRenamed { from: inbox(), to }).remove(0);
+        assert!(
+            text.contains(r#""mailboxID":"imap://a%40example.org@imap.example.org/Neu/%C3%A4;"#)
+        );
+        assert!(text.contains(r#""oldMailboxID":"imap://a%40example.org@imap.example.org/INBOX;"#));
+    }
+
+    #[test]
+    fn r22_a_group_left_out_makes_no_event() {
+        let policy = Policy {
+            groups: crate::Groups::all().without(mail_event::EventGroup::Mailbox),
+            ..Policy::default()
+        };
+        assert!(told(&policy, What::MailboxCreated(inbox())).is_empty());
+    }
+
+    #[test]
+    fn a_repeated_observation_gives_the_same_ids() {
+        let store = Store::new("h", None).unwrap();
+        let run = || {
+            let what = What::MailboxDeleted(inbox());
+            normalise(&mut Memory::default(), &store, &Policy::default(), "t", observation(what))
+                .unwrap()
+        };
+        assert_eq!(run(), run());
+    }
+}
