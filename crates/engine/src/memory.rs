@@ -14,10 +14,18 @@ pub struct Memory {
     changed: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
+/// What a limit counts (RFC 9208, section 5).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Resource {
+    /// Messages.
+    Message,
+    /// Units of 1024 octets.
+    Storage,
+}
+
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Standing {
-    disk_limit: Option<u64>,
-    messages_limit: Option<u64>,
+    limit: Option<u64>,
     exceeded: bool,
 }
 
@@ -36,27 +44,31 @@ impl Memory {
         std::mem::take(&mut self.changed).into_iter().collect()
     }
 
-    /// The events a look at a quota means (R46, R52, R53): a change of a limit, then the edge
-    /// that usage crossed. The first look at a quota is an edge only if it is exceeded.
-    pub(crate) fn quota_edges(&mut self, owner: &str, quota: &Quota) -> Vec<EventName> {
-        let key = [b"quota/", owner.as_bytes(), b"\0", quota.root.as_bytes()].concat();
-        let exceeds = |limit: Option<u64>, used: Option<u64>| match (limit, used) {
-            (Some(limit), Some(used)) => used > limit,
-            _ => false,
-        };
-        let now = Standing {
-            disk_limit: quota.disk_limit_kib,
-            messages_limit: quota.messages_limit,
-            exceeded: exceeds(quota.disk_limit_kib, quota.disk_used_kib)
-                || exceeds(quota.messages_limit, quota.messages_used),
-        };
+    /// The events a look at a quota means, for storage and then for messages: a change of the
+    /// limit, then the edge that usage crossed (R46, R52, R53). The first look at a quota is an
+    /// edge only if it is exceeded.
+    pub(crate) fn quota_edges(&mut self, owner: &str, quota: &Quota) -> Vec<(EventName, Resource)> {
+        [
+            (Resource::Storage, quota.disk_limit_kib, quota.disk_used_kib),
+            (Resource::Message, quota.messages_limit, quota.messages_used),
+        ]
+        .into_iter()
+        .flat_map(|(resource, limit, used)| {
+            let exceeded = limit.zip(used).is_some_and(|(limit, used)| used > limit);
+            let key = [resource.key(), owner.as_bytes(), b"\0", quota.root.as_bytes()].concat();
+            let events = self.edges(key, Standing { limit, exceeded });
+            events.into_iter().map(move |event| (event, resource))
+        })
+        .collect()
+    }
+
+    fn edges(&mut self, key: Vec<u8>, now: Standing) -> Vec<EventName> {
         let before = self.quotas.get(&key).copied();
         if before == Some(now) {
             return Vec::new();
         }
         let mut events = Vec::new();
-        let limits = |standing: Standing| (standing.disk_limit, standing.messages_limit);
-        if before.is_some_and(|before| limits(before) != limits(now)) {
+        if before.is_some_and(|before| before.limit != now.limit) {
             events.push(EventName::QuotaChange);
         }
         match (before.is_some_and(|before| before.exceeded), now.exceeded) {
@@ -70,37 +82,51 @@ impl Memory {
     }
 }
 
+impl Resource {
+    /// As IMAP spells it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Message => "MESSAGE",
+            Self::Storage => "STORAGE",
+        }
+    }
+
+    /// What its keys begin with.
+    fn key(self) -> &'static [u8] {
+        match self {
+            Self::Message => b"quota/message/",
+            Self::Storage => b"quota/storage/",
+        }
+    }
+}
+
 impl Standing {
     fn encode(self) -> Vec<u8> {
-        let limit =
-            |limit: Option<u64>| limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
-        format!(
-            "{} {} {}",
-            limit(self.disk_limit),
-            limit(self.messages_limit),
-            u8::from(self.exceeded)
-        )
-        .into_bytes()
+        let limit = self.limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
+        format!("{limit} {}", u8::from(self.exceeded)).into_bytes()
     }
 
     fn decode(value: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(value).ok()?;
-        let mut words = text.split(' ');
-        let mut limit = || match words.next()? {
-            "-" => Some(None),
-            digits => digits.parse().ok().map(Some),
+        let (limit, exceeded) = std::str::from_utf8(value).ok()?.split_once(' ')?;
+        let limit = match limit {
+            "-" => None,
+            digits => Some(digits.parse().ok()?),
         };
-        let (disk_limit, messages_limit) = (limit()?, limit()?);
-        Some(Self { disk_limit, messages_limit, exceeded: words.next()? == "1" })
+        Some(Self { limit, exceeded: exceeded == "1" })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use EventName::{QuotaChange, QuotaExceed, QuotaWithin};
 
     fn quota(limit: Option<u64>, used: u64) -> Quota {
         Quota { disk_limit_kib: limit, disk_used_kib: Some(used), ..Quota::default() }
+    }
+
+    fn storage(events: &[EventName]) -> Vec<(EventName, Resource)> {
+        events.iter().map(|event| (event.clone(), Resource::Storage)).collect()
     }
 
     #[test]
@@ -108,25 +134,33 @@ mod tests {
         let mut memory = Memory::default();
         let mut look = |used| memory.quota_edges("a", &quota(Some(10), used));
         assert!(look(5).is_empty());
-        assert_eq!(look(11), [EventName::QuotaExceed]);
+        assert_eq!(look(11), storage(&[QuotaExceed]));
         assert!(look(12).is_empty());
-        assert_eq!(look(10), [EventName::QuotaWithin]);
+        assert_eq!(look(10), storage(&[QuotaWithin]));
         assert!(look(9).is_empty());
     }
 
     #[test]
     fn r53_a_limit_set_changed_or_removed_is_told_and_usage_alone_is_not() {
         let mut memory = Memory::default();
-        assert!(memory.quota_edges("a", &quota(None, 5)).is_empty());
-        assert_eq!(memory.quota_edges("a", &quota(Some(10), 5)), [EventName::QuotaChange]);
-        assert_eq!(
-            memory.quota_edges("a", &quota(Some(3), 5)),
-            [EventName::QuotaChange, EventName::QuotaExceed]
-        );
-        assert_eq!(
-            memory.quota_edges("a", &quota(None, 5)),
-            [EventName::QuotaChange, EventName::QuotaWithin]
-        );
+        let mut look = |limit| memory.quota_edges("a", &quota(limit, 5));
+        assert!(look(None).is_empty());
+        assert_eq!(look(Some(10)), storage(&[QuotaChange]));
+        assert_eq!(look(Some(3)), storage(&[QuotaChange, QuotaExceed]));
+        assert_eq!(look(None), storage(&[QuotaChange, QuotaWithin]));
+    }
+
+    #[test]
+    fn r47_each_resource_has_edges_of_its_own() {
+        let mut memory = Memory::default();
+        let quota = |messages| Quota {
+            messages_limit: Some(2),
+            messages_used: Some(messages),
+            ..quota(Some(10), 11)
+        };
+        assert_eq!(memory.quota_edges("a", &quota(2)), storage(&[QuotaExceed]));
+        assert_eq!(memory.quota_edges("a", &quota(3)), [(QuotaExceed, Resource::Message)]);
+        assert_eq!(memory.quota_edges("a", &quota(1)), [(QuotaWithin, Resource::Message)]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use mail_event::{
     BindingError, Builder, Event, EventId, EventName, Flag, Flags, OtherName, UidSet, Uri, Value,
 };
 
-use crate::memory::Memory;
+use crate::memory::{Memory, Resource};
 use crate::{
     Certainty, FlagForm, Mailbox, Message, Observation, Origination, Policy, Quota, Status, Store,
     What, event_id,
@@ -91,12 +91,15 @@ pub fn normalise(
             builders.push(telling.subscription(EventName::MailboxUnSubscribe, &mailbox));
         }
         What::QuotaRefused { quota, mailbox } => {
-            builders.extend(telling.quota(EventName::QuotaExceed, &quota, mailbox.as_ref()));
+            for resource in refused(&quota) {
+                let name = EventName::QuotaExceed;
+                builders.push(telling.quota(name, resource, &quota, mailbox.as_ref()));
+            }
         }
         What::QuotaSeen(quota) => {
             let owner = observation.owner.as_deref().unwrap_or_default();
-            for name in memory.quota_edges(owner, &quota) {
-                builders.extend(telling.quota(name, &quota, None));
+            for (name, resource) in memory.quota_edges(owner, &quota) {
+                builders.push(telling.quota(name, resource, &quota, None));
             }
         }
         What::LoggedIn => builders.push(telling.access(EventName::Login)),
@@ -278,33 +281,60 @@ impl Telling<'_> {
         self.begin(name, self.store.server(None))
     }
 
-    /// One event for storage and one for messages, as each has a limit; a change names what
-    /// limit is left, if any.
-    fn quota(&self, name: EventName, quota: &Quota, mailbox: Option<&Mailbox>) -> Option<Builder> {
-        if quota.disk_limit_kib.is_none()
-            && quota.messages_limit.is_none()
-            && name != EventName::QuotaChange
-        {
-            return None;
-        }
+    /// What is said of one resource of a quota (R47); a limit that is gone is absent (R106).
+    fn quota(
+        &self,
+        name: EventName,
+        resource: Resource,
+        quota: &Quota,
+        mailbox: Option<&Mailbox>,
+    ) -> Builder {
         let mut builder = self.begin(name, self.uri(mailbox));
         if let Some(owner) = self.owner().filter(|_| self.seen.actor.user.is_none()) {
             builder = builder.user(owner);
         }
-        if let Some(limit) = quota.disk_limit_kib {
-            builder = builder.disk_quota(limit);
+        let (limit, used) = match resource {
+            Resource::Storage => (quota.disk_limit_kib, quota.disk_used_kib),
+            Resource::Message => (quota.messages_limit, quota.messages_used),
+        };
+        if let Some(limit) = limit {
+            builder = match resource {
+                Resource::Storage => builder.disk_quota(limit),
+                Resource::Message => builder.max_messages(limit),
+            };
         }
-        if let Some(used) = quota.disk_used_kib {
-            builder = builder.disk_used(used);
+        if let Some(used) = used {
+            builder = match resource {
+                Resource::Storage => builder.disk_used(used),
+                Resource::Message => builder.messages(used),
+            };
         }
-        if let Some(limit) = quota.messages_limit {
-            builder = builder.max_messages(limit);
-            if let Some(used) = quota.messages_used {
-                builder = builder.messages(used);
-            }
+        builder = vendor(builder, "vnd.postbell.quotaResource", resource.as_str());
+        if quota.root.is_empty() {
+            return builder;
         }
-        Some(builder)
+        vendor(builder, "vnd.postbell.quotaRoot", quota.root.as_str())
     }
+}
+
+/// The resources a refusal was for: those at their limit, or every limited one where usage
+/// doesn't tell.
+fn refused(quota: &Quota) -> Vec<Resource> {
+    let limits = [
+        (Resource::Storage, quota.disk_limit_kib, quota.disk_used_kib),
+        (Resource::Message, quota.messages_limit, quota.messages_used),
+    ];
+    let limited = limits.into_iter().filter_map(|(resource, limit, used)| {
+        let limit = limit?;
+        Some((resource, used.is_some_and(|used| used >= limit)))
+    });
+    let limited: Vec<_> = limited.collect();
+    let any_full = limited.iter().any(|(_, full)| *full);
+    limited
+        .into_iter()
+        .filter(|(_, full)| *full || !any_full)
+        .map(|(resource, _)| resource)
+        .collect()
 }
 
 fn counted(mut builder: Builder, status: Status) -> Builder {
@@ -460,6 +490,29 @@ mod tests {
             text.contains(r#""mailboxID":"imap://a%40example.org@imap.example.org/Neu/%C3%A4;"#)
         );
         assert!(text.contains(r#""oldMailboxID":"imap://a%40example.org@imap.example.org/INBOX;"#));
+    }
+
+    #[test]
+    fn r47_r48_a_refusal_names_user_limit_and_usage_of_the_full_resource() {
+        let quota = Quota {
+            root: "User quota".to_owned(),
+            disk_limit_kib: Some(512),
+            disk_used_kib: Some(100),
+            messages_limit: Some(2),
+            messages_used: Some(2),
+        };
+        let what = What::QuotaRefused { quota, mailbox: Some(inbox()) };
+        let [text] = &told(&Policy::default(), what)[..] else { panic!("one event") };
+        for part in [
+            r#""user":"a@example.org""#,
+            r#""maxMessages":2"#,
+            r#""messages":2"#,
+            r#""vnd.postbell.quotaResource":"MESSAGE""#,
+            r#""vnd.postbell.quotaRoot":"User quota""#,
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert!(!text.contains("disk"), "{text}");
     }
 
     #[test]
