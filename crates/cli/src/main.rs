@@ -1,3 +1,12 @@
 //! The `postbell` command.
 
-fn main() {}
+mod bench;
+mod command;
+mod demo;
+mod ending;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    command::run()
+}

@@ -64,7 +64,7 @@ fn syntax(file: &str, text: &str, error: &toml::de::Error) -> String {
 /// Takes out what no key stands for, with a line for each.
 fn drop_unknown(table: &mut Table, prefix: &str, lines: &mut Vec<String>) {
     table.retain(|name, value| {
-        let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
         if keys::find(&path).is_some() {
             return true;
         }
