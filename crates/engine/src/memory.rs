@@ -73,7 +73,8 @@ impl Memory {
         }
         match (before.is_some_and(|before| before.exceeded), now.exceeded) {
             (false, true) => events.push(EventName::QuotaExceed),
-            (true, false) => events.push(EventName::QuotaWithin),
+            // Where the limit itself is gone there is none to be within; the change says so.
+            (true, false) if now.limit.is_some() => events.push(EventName::QuotaWithin),
             _ => {}
         }
         self.quotas.insert(key.clone(), now);
@@ -147,7 +148,9 @@ mod tests {
         assert!(look(None).is_empty());
         assert_eq!(look(Some(10)), storage(&[QuotaChange]));
         assert_eq!(look(Some(3)), storage(&[QuotaChange, QuotaExceed]));
-        assert_eq!(look(None), storage(&[QuotaChange, QuotaWithin]));
+        assert_eq!(look(Some(5)), storage(&[QuotaChange, QuotaWithin]));
+        assert_eq!(look(Some(4)), storage(&[QuotaChange, QuotaExceed]));
+        assert_eq!(look(None), storage(&[QuotaChange]));
     }
 
     #[test]

@@ -516,6 +516,22 @@ mod tests {
     }
 
     #[test]
+    fn r53_r106_a_limit_taken_away_is_a_change_without_a_limit() {
+        let store = Store::new("imap.example.org", None).unwrap();
+        let mut memory = Memory::default();
+        let mut look = |limit| {
+            let quota =
+                Quota { disk_limit_kib: limit, disk_used_kib: Some(20), ..Quota::default() };
+            let seen = observation(What::QuotaSeen(quota));
+            let events = normalise(&mut memory, &store, &Policy::default(), "test", seen).unwrap();
+            events.iter().map(|one| json::to_string(&one.event)).collect::<Vec<_>>()
+        };
+        assert_eq!(look(Some(10)).len(), 1);
+        let [text] = &look(None)[..] else { panic!("one event") };
+        assert!(text.contains("QuotaChange") && !text.contains("diskQuota"), "{text}");
+    }
+
+    #[test]
     fn r22_a_group_left_out_makes_no_event() {
         let policy = Policy {
             groups: crate::Groups::all().without(mail_event::EventGroup::Mailbox),
