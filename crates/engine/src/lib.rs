@@ -1,5 +1,6 @@
 //! What postbell decides: normalise, match, deliver; no clock, disk or socket.
 
+mod admit;
 mod identity;
 mod keys;
 mod memory;
@@ -7,7 +8,9 @@ mod normalise;
 mod observation;
 mod policy;
 mod store;
+mod subscribe;
 
+pub use admit::{Admitted, admit};
 pub use identity::event_id;
 pub use keys::{HEAD_OCTETS, Keys, View};
 pub use memory::Memory;
@@ -18,3 +21,4 @@ pub use observation::{
 };
 pub use policy::{FlagForm, Groups, InvalidFlagForm, Policy};
 pub use store::{InvalidStore, Store};
+pub use subscribe::{Filter, InvalidSelection, Projection, Selection, Stamp};

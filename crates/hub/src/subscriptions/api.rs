@@ -1,0 +1,170 @@
+//! Subscriptions as clients of the API write and read them.
+
+use postbell_engine::Selection;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A subscription to be made. An empty list asks for everything of its kind.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({
+    "name": "phone",
+    "events": ["message", "MailboxRename"],
+    "users": ["john@example.org"],
+    "mailboxes": ["INBOX", "Lists/%"],
+    "tags": ["home"],
+    "begin": "now",
+    "sink": {"kind": "webhook", "url": "https://example.org/hook"}
+}))]
+pub(crate) struct NewSubscription {
+    /// A name of its own: 1 to 64 letters, digits, `.`, `_` and `-`.
+    pub(crate) name: String,
+    /// Events and groups of events (`message`, `flags`, `quota`, `access`, `mailbox`,
+    /// `subscription`, `vendor`).
+    #[serde(default)]
+    pub(crate) events: Vec<String>,
+    /// Users: who owns the mailbox, or who acted.
+    #[serde(default)]
+    pub(crate) users: Vec<String>,
+    /// Mailboxes; `*` stands for anything, `%` for anything without a `/`.
+    #[serde(default)]
+    pub(crate) mailboxes: Vec<String>,
+    /// Parameters; `*` is every one that is not private.
+    #[serde(default)]
+    pub(crate) parameters: Vec<String>,
+    /// Tags put on each delivery.
+    #[serde(default)]
+    pub(crate) tags: Vec<String>,
+    /// Where to begin.
+    #[serde(default)]
+    pub(crate) begin: Begin,
+    /// Where to.
+    pub(crate) sink: NewSink,
+}
+
+/// Where a subscription begins.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Begin {
+    /// With the first record after this moment.
+    #[default]
+    Now,
+    /// With the record of this number.
+    Seq(u64),
+    /// With the first record journalled at this time (RFC 3339) or later.
+    Time(String),
+}
+
+/// Where deliveries are to go.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase", tag = "kind", deny_unknown_fields)]
+pub(crate) enum NewSink {
+    /// An HTTP endpoint (Standard Webhooks).
+    Webhook {
+        /// Its URL.
+        url: String,
+        /// The secret deliveries are signed with, `whsec_…`; made where there is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        secret: Option<String>,
+    },
+}
+
+/// A subscription as it stands.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Shown {
+    /// Its id.
+    pub(crate) id: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// Events and groups of events wanted.
+    pub(crate) events: Vec<String>,
+    /// Users wanted.
+    pub(crate) users: Vec<String>,
+    /// Mailboxes wanted.
+    pub(crate) mailboxes: Vec<String>,
+    /// Parameters wanted.
+    pub(crate) parameters: Vec<String>,
+    /// Tags put on each delivery.
+    pub(crate) tags: Vec<String>,
+    /// Where it began.
+    pub(crate) begin: Begin,
+    /// Where deliveries go.
+    pub(crate) sink: ShownSink,
+    /// Whether it delivers.
+    pub(crate) state: SubscriptionState,
+    /// Why it ended, or what keeps it from reading on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) detail: Option<String>,
+    /// The number of the last record it is done with, all before it included.
+    pub(crate) cursor: u64,
+    /// Records it has yet to pass.
+    pub(crate) lag: u64,
+    /// The number of the last record delivered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) last_delivered: Option<u64>,
+    /// Attempts made since the hub started.
+    pub(crate) attempts: u64,
+    /// How the last attempt that failed ended; absent once one succeeds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) last_error: Option<String>,
+    /// Deliveries given up.
+    pub(crate) dead_letters: u64,
+    /// When it was made (RFC 3339).
+    pub(crate) created: String,
+}
+
+/// Where deliveries go.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub(crate) enum ShownSink {
+    /// An HTTP endpoint.
+    Webhook {
+        /// Its URL.
+        url: String,
+        /// What deliveries are signed with; shown once, in the answer that made the subscription.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        secret: Option<String>,
+    },
+}
+
+/// Whether a subscription delivers.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SubscriptionState {
+    /// It delivers.
+    Active,
+    /// A person holds it; it goes on where it stood.
+    Paused,
+    /// Its receiver answered 410: it takes nothing any more.
+    Ended,
+}
+
+/// A delivery that was given up.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ShownDeadLetter {
+    /// The record's number.
+    pub(crate) seq: u64,
+    /// The event's id.
+    pub(crate) event_id: String,
+    /// When it was given up (RFC 3339).
+    pub(crate) at: String,
+    /// After how many attempts.
+    pub(crate) attempts: u32,
+    /// How the last one ended.
+    pub(crate) reason: String,
+}
+
+impl NewSubscription {
+    /// What it selects.
+    pub(crate) fn selection(&self) -> Selection {
+        Selection {
+            events: self.events.clone(),
+            users: self.users.clone(),
+            mailboxes: self.mailboxes.clone(),
+            parameters: self.parameters.clone(),
+            tags: self.tags.clone(),
+        }
+    }
+}
