@@ -18,7 +18,7 @@ use crate::encode::Group;
 use crate::files::{locked, segment_path};
 use crate::keeper::Retired;
 use crate::mark::{Mark, MarkFile};
-use crate::options::{GROUP_OCTETS_MAX, OVERLAY_OCTETS_MAX};
+use crate::options::{GROUP_OCTETS_MAX, OVERLAY_OCTETS_MAX, UNSEALED_MAX};
 use crate::overlay::Overlay;
 use crate::queue::Failure;
 use crate::reader::SegmentFile;
@@ -46,6 +46,9 @@ pub(crate) struct Active {
     pub(crate) end: Position,
     /// Octets in it, about.
     pub(crate) octets: u64,
+    /// When its first record was written, in milliseconds since 1970; `None` where it has none.
+    pub(crate) oldest_ms: Option<u64>,
+    /// When its last record was written; 0 where it has none.
     pub(crate) newest_ms: u64,
     pub(crate) overlay: Arc<Mutex<Overlay>>,
 }
@@ -100,8 +103,9 @@ fn gather(shared: &Shared) -> Option<Group> {
             drop(shared.queue.wait(inner));
             continue;
         };
+        let durable = inner.durable.seq;
         drop(inner);
-        if let Err(error) = encoder.encode(taken) {
+        if let Err(error) = encoder.encode(taken, durable) {
             shared.queue.fail(&Failure::Stopped(format!("can't compress: {error}")));
         }
     }
@@ -145,17 +149,17 @@ fn commit(shared: &Shared, mut group: Group) {
 
 impl Committer {
     fn write(&mut self, shared: &Shared, group: &mut Group) -> Result<(), Failure> {
-        if self.active.is_full(shared.options.segment_octets) {
-            self.roll(shared)?;
-        }
+        self.make_room(shared)?;
         let end = self.active.write(group)?;
         // Before anyone is told: a journal that is found shorter than this has lost something.
         self.mark
             .write(Mark { seq: end.seq, change: end.change })
             .map_err(|error| stopped(self.mark.path(), "can't be written", &error))?;
         self.active.end = end;
-        self.active.newest_ms =
-            group.blocks.last().map_or(self.active.newest_ms, |block| block.written_ms());
+        if let (Some(first), Some(last)) = (group.blocks.first(), group.blocks.last()) {
+            self.active.oldest_ms.get_or_insert_with(|| first.written_ms());
+            self.active.newest_ms = last.written_ms();
+        }
         if !group.changes.is_empty() {
             let mut overlay = locked(&self.active.overlay);
             for changes in group.changes.drain(..) {
@@ -163,6 +167,34 @@ impl Committer {
             }
         }
         shared.counters.active_octets.store(self.active.octets, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Begins a new segment where the active one is full.
+    ///
+    /// Where the keeper can't keep up, the active one grows beyond its size instead: a file may,
+    /// the list of those waiting may not.
+    fn make_room(&mut self, shared: &Shared) -> Result<(), Failure> {
+        let changes_octets = locked(&self.active.overlay).octets();
+        let is_full = self.active.octets >= shared.options.segment_octets
+            || changes_octets >= OVERLAY_OCTETS_MAX;
+        if is_full && shared.counters.unsealed.load(Ordering::Relaxed) < UNSEALED_MAX {
+            return self.roll(shared);
+        }
+        if changes_octets >= OVERLAY_OCTETS_MAX * UNSEALED_MAX {
+            return Err(Failure::Stopped("checkpoints can't be merged, see the log".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Ends the active segment where its first record is so old that it would else keep newer
+    /// ones from being dropped in time, or be kept too long itself.
+    pub(crate) fn end_old(&mut self, shared: &Shared, before_ms: u64) -> Result<(), Failure> {
+        let is_old = self.active.oldest_ms.is_some_and(|oldest_ms| oldest_ms < before_ms);
+        let waiting = shared.counters.unsealed.load(Ordering::Relaxed);
+        if is_old && self.active.segment.is_some() && waiting < UNSEALED_MAX {
+            return self.roll(shared);
+        }
         Ok(())
     }
 
@@ -181,6 +213,7 @@ impl Committer {
             first,
             end,
             octets: 0,
+            oldest_ms: None,
             newest_ms: 0,
             overlay: Arc::clone(&overlay),
         };
@@ -192,6 +225,8 @@ impl Committer {
             .unwrap_or_else(PoisonError::into_inner)
             .push(Layer { number, overlay });
         shared.counters.sealed_octets.fetch_add(full.octets, Ordering::Relaxed);
+        shared.counters.active_octets.store(0, Ordering::Relaxed);
+        shared.counters.unsealed.fetch_add(1, Ordering::Relaxed);
         self.keeper
             .send(Retired::from(full))
             .map_err(|_| Failure::Stopped("the housekeeping thread has ended".to_owned()))
@@ -212,11 +247,6 @@ impl Committer {
 }
 
 impl Active {
-    /// Whether a new segment should begin.
-    fn is_full(&self, segment_octets: u64) -> bool {
-        self.octets >= segment_octets || locked(&self.overlay).octets() >= OVERLAY_OCTETS_MAX
-    }
-
     fn write(&mut self, group: &mut Group) -> Result<Position, Failure> {
         let Some(segment) = &mut self.segment else {
             return Err(Failure::Stopped("the journal is closed".to_owned()));
@@ -245,7 +275,7 @@ impl Active {
 }
 
 /// What a failed write means for the journal.
-fn write_failure(path: &Path, error: &rusqlite::Error) -> Failure {
+pub(crate) fn write_failure(path: &Path, error: &rusqlite::Error) -> Failure {
     if is_full(error) { Failure::Full } else { stopped(path, "can't be written", error) }
 }
 
@@ -253,7 +283,7 @@ fn creation_failure(path: &Path, error: &CreateError) -> Failure {
     if error.is_full() { Failure::Full } else { stopped(path, "can't be made", error) }
 }
 
-fn stopped(path: &Path, what: &str, error: &dyn std::error::Error) -> Failure {
+pub(crate) fn stopped(path: &Path, what: &str, error: &dyn std::error::Error) -> Failure {
     Failure::Stopped(format!("{}: {what}: {error}", path.display()))
 }
 

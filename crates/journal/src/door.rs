@@ -30,6 +30,14 @@ pub trait Journal: Send + Sync + fmt::Debug {
     /// The first record still kept and the last one durable.
     fn bounds(&self) -> Bounds;
 
+    /// The first record kept that was written at `unix_millis` or later; one past the last where
+    /// none was. Exact to a commit.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::read`].
+    fn first_since(&self, unix_millis: u64) -> Result<Seq, ReadError>;
+
     /// Calls `notice` after each commit with the last durable number, from the journal's own
     /// thread: it must not block.
     fn on_commit(&self, notice: Box<dyn Fn(Seq) + Send + Sync>);

@@ -22,6 +22,7 @@ pub(crate) struct Group {
     /// The changes as they go into a row.
     pub(crate) changes_content: Vec<u8>,
     pub(crate) verdicts: Vec<(Done, Vec<Verdict>)>,
+    /// What its batches weighed in the queue.
     octets: usize,
 }
 
@@ -39,28 +40,31 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    /// Goes on after `durable`.
-    pub(crate) fn new(window: Window, durable: Position) -> std::io::Result<Self> {
+    /// Goes on after `durable`, of which the newest was written at `written_ms`.
+    pub(crate) fn new(window: Window, durable: Position, written_ms: u64) -> std::io::Result<Self> {
         Ok(Self {
             window,
             compressor: Compressor::new(LEVEL)?,
             scratch: Vec::new(),
             group: Group::default(),
             block: durable.block,
-            written_ms: 0,
+            written_ms,
             epoch: 0,
         })
     }
 
-    /// Adds batches to the group.
+    /// Adds batches to the group; all up to record `durable` is on disk.
     ///
     /// # Errors
     ///
     /// Where a block can't be laid out or compressed, which no batch can cause.
-    pub(crate) fn encode(&mut self, taken: Vec<Waiting>) -> std::io::Result<()> {
+    pub(crate) fn encode(&mut self, taken: Vec<Waiting>, durable: u64) -> std::io::Result<()> {
         let mut fresh = Vec::new();
+        self.window.settle(durable);
         let first = self.window.next();
-        for Waiting { batch, done, .. } in taken {
+        for Waiting { batch, done, octets, .. } in taken {
+            // As it was weighed in the queue: what repeats or has no entries still takes memory.
+            self.group.octets += octets;
             let mut verdicts = Vec::with_capacity(batch.entries.len());
             for entry in batch.entries {
                 if let Some(seq) = self.window.find(entry.id) {
@@ -106,7 +110,6 @@ impl Encoder {
         self.compressor.compress_to_buffer(block.raw(), &mut self.scratch)?;
         self.block += 1;
         let row = block.row(self.block, self.scratch.clone());
-        self.group.octets += block.raw().len();
         self.group.rows.push(row);
         self.group.blocks.push(Arc::new(block));
         Ok(())
@@ -122,9 +125,9 @@ impl Encoder {
         !self.group.verdicts.is_empty()
     }
 
-    /// Uncompressed octets in the group.
+    /// What the group takes in memory, about.
     pub(crate) fn group_octets(&self) -> usize {
-        self.group.octets + self.group.changes_content.len()
+        self.group.octets
     }
 
     /// Forgets what did not become durable, the group included, which is handed back.

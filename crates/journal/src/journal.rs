@@ -123,16 +123,6 @@ impl SqliteJournal {
         }
     }
 
-    /// The first record kept that was written at `unix_millis` or later; one past the last where
-    /// none was. Exact to a commit.
-    ///
-    /// # Errors
-    ///
-    /// As [`Journal::read`].
-    pub fn first_since(&self, unix_millis: u64) -> Result<Seq, ReadError> {
-        self.shared.reader.first_since(unix_millis)
-    }
-
     /// Writes what is queued, ends the threads and lets the folder go. Reading goes on working;
     /// batches are refused with [`AppendError::Closed`].
     ///
@@ -195,6 +185,10 @@ impl Journal for SqliteJournal {
         self.shared.reader.bounds()
     }
 
+    fn first_since(&self, unix_millis: u64) -> Result<Seq, ReadError> {
+        self.shared.reader.first_since(unix_millis)
+    }
+
     fn on_commit(&self, notice: Box<dyn Fn(Seq) + Send + Sync>) {
         self.shared.notices.write().unwrap_or_else(PoisonError::into_inner).push(notice);
     }
@@ -208,14 +202,14 @@ impl Journal for SqliteJournal {
     }
 
     fn set_cursor(&self, name: &str, done: Option<Seq>) -> Result<(), AppendError> {
-        {
-            let inner = self.shared.queue.lock();
-            match self.shared.queue.refusal(&inner) {
-                None | Some(AppendError::Full { .. }) => {}
-                Some(refusal) => return Err(refusal),
-            }
+        // Held throughout: once the queue is closed the cursors are written for the last time.
+        let inner = self.shared.queue.lock();
+        match self.shared.queue.refusal(&inner) {
+            None | Some(AppendError::Full { .. }) => {}
+            Some(refusal) => return Err(refusal),
         }
         locked(&self.shared.cursors).insert(name.to_owned(), done);
+        drop(inner);
         Ok(())
     }
 }
@@ -264,7 +258,8 @@ fn start(
     let mark = survey.mark.try_clone().map_err(|error| unusable(survey.mark.path(), error))?;
     let (to_keeper, from_writers) = mpsc::channel();
     let sealed = survey.sealed.clone();
-    let encoder = Encoder::new(window, end).map_err(|error| unusable(folder, error))?;
+    let encoder =
+        Encoder::new(window, end, survey.newest_ms()).map_err(|error| unusable(folder, error))?;
     let shared = Arc::new(share(folder, options, survey, encoder, to_keeper)?);
     if full {
         shared.queue.fail(&Failure::Full);
@@ -318,6 +313,7 @@ fn first_segment(folder: &Path, survey: &Survey) -> Result<Tail, OpenError> {
         segment,
         before: survey.end,
         end: survey.end,
+        oldest_ms: None,
         newest_ms: 0,
         overlay: Overlay::default(),
     })
@@ -378,11 +374,13 @@ fn share(
             first,
             end: tail.end,
             octets,
+            oldest_ms: tail.oldest_ms,
             newest_ms: tail.newest_ms,
             overlay,
         };
         if let Some(full) = newest.replace(active) {
             counters.sealed_octets.fetch_add(full.octets, Ordering::Relaxed);
+            counters.unsealed.fetch_add(1, Ordering::Relaxed);
             // The keeper is not running yet, and its channel has no limit.
             if keeper.send(Retired::from(full)).is_err() {
                 tracing::error!("the housekeeping thread has ended");

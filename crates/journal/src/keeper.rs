@@ -8,16 +8,17 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::commit::Active;
+use crate::commit::{Active, stopped, write_failure};
 use crate::files::{locked, remove_database, segment_path};
 use crate::mark::MarkFile;
+use crate::options::AGE_SHARE;
 use crate::overlay::Overlay;
-use crate::queue::State as Accepts;
+use crate::queue::{Failure, State as Accepts};
 use crate::segment::Segment;
 use crate::shared::Shared;
-use crate::state::Sealed;
+use crate::state::{Sealed, State};
 
 /// A segment that nothing will be added to.
 #[derive(Debug)]
@@ -48,12 +49,14 @@ pub(crate) struct Keeper {
     retired: VecDeque<Retired>,
     sealed: VecDeque<Sealed>,
     mark: MarkFile,
+    /// What was logged as being in the way.
+    in_the_way: Option<String>,
 }
 
 impl Keeper {
     /// A keeper over the segments that are sealed already.
     pub(crate) fn new(shared: Arc<Shared>, sealed: Vec<Sealed>, mark: MarkFile) -> Self {
-        Self { shared, retired: VecDeque::new(), sealed: sealed.into(), mark }
+        Self { shared, retired: VecDeque::new(), sealed: sealed.into(), mark, in_the_way: None }
     }
 
     /// What the thread does until the other end of `incoming` is gone.
@@ -74,18 +77,20 @@ impl Keeper {
             // What the disk holds is unknown: everything waits until the journal is opened again.
             return;
         }
-        while let Some(retired) = self.retired.pop_front() {
-            if let Err((retired, error)) = self.seal(retired) {
-                tracing::warn!(segment = retired.sealed.number, %error, "not sealed, will try again");
-                self.retired.push_front(*retired);
-                break;
+        let mut trouble = None;
+        // Each whatever became of the others: dropping may make the room that sealing needs.
+        for step in [Self::end_old, Self::seal_waiting, Self::drop_old, Self::write_cursors] {
+            match step(self) {
+                Ok(()) => {}
+                Err(Trouble::Broken(reason)) => return self.stop(reason),
+                Err(other) => trouble = trouble.or_else(|| Some(other.to_string())),
             }
         }
-        if let Err(error) = self.drop_old() {
-            tracing::warn!(%error, "old segments not dropped, will try again");
-        }
-        if let Err(error) = self.shared.write_cursors() {
-            tracing::warn!(%error, "cursors not written, will try again");
+        if trouble != self.in_the_way {
+            if let Some(trouble) = &trouble {
+                tracing::warn!(%trouble, "housekeeping is behind, and goes on trying");
+            }
+            self.in_the_way = trouble;
         }
         if matches!(self.shared.queue.state(), Accepts::Full { .. })
             && has_room(&self.shared.folder)
@@ -94,14 +99,40 @@ impl Keeper {
         }
     }
 
-    /// Seals a segment: all of it into its one file, and its checkpoint changes into the state.
-    fn seal(&mut self, mut retired: Retired) -> Result<(), (Box<Retired>, Trouble)> {
-        match self.try_seal(&mut retired) {
-            Ok(()) => Ok(()),
-            Err(error) => Err((Box::new(retired), error)),
-        }
+    /// Takes nothing more: what the disk holds is unknown.
+    fn stop(&self, reason: String) {
+        tracing::error!(%reason, "the journal has stopped");
+        self.shared.queue.fail(&Failure::Stopped(reason));
     }
 
+    /// Ends the active segment where retention by age asks for it: also in a journal to which
+    /// nothing comes any more.
+    fn end_old(&mut self) -> Result<(), Trouble> {
+        let Some(age) = self.shared.options.retention.age else { return Ok(()) };
+        let before_ms = before_ms(age / AGE_SHARE);
+        locked(&self.shared.committer).end_old(&self.shared, before_ms).map_err(Trouble::from)
+    }
+
+    fn write_cursors(&mut self) -> Result<(), Trouble> {
+        self.shared.write_cursors().map_err(|error| self.state_trouble(&error))
+    }
+
+    fn state_trouble(&self, error: &rusqlite::Error) -> Trouble {
+        Trouble::from(write_failure(&State::path_in(&self.shared.folder), error))
+    }
+
+    /// Seals what waits, in order; what can't be sealed now stays the next.
+    fn seal_waiting(&mut self) -> Result<(), Trouble> {
+        while let Some(mut retired) = self.retired.pop_front() {
+            if let Err(trouble) = self.try_seal(&mut retired) {
+                self.retired.push_front(retired);
+                return Err(trouble);
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals a segment: all of it into its one file, and its checkpoint changes into the state.
     fn try_seal(&mut self, retired: &mut Retired) -> Result<(), Trouble> {
         let number = retired.sealed.number;
         if let Some(segment) = self.shared.reader.segment(number) {
@@ -110,7 +141,9 @@ impl Keeper {
         let path = segment_path(&self.shared.folder, number);
         let estimate = retired.sealed.octets;
         let sealed = Sealed { octets: fs::metadata(&path)?.len(), ..retired.sealed };
-        locked(&self.shared.state).seal(sealed, &locked(&retired.overlay))?;
+        locked(&self.shared.state)
+            .seal(sealed, &locked(&retired.overlay))
+            .map_err(|error| self.state_trouble(&error))?;
         self.shared
             .layers
             .write()
@@ -119,19 +152,18 @@ impl Keeper {
         let octets = &self.shared.counters.sealed_octets;
         octets.fetch_add(sealed.octets, Ordering::Relaxed);
         octets.fetch_sub(estimate, Ordering::Relaxed);
+        self.shared.counters.unsealed.fetch_sub(1, Ordering::Relaxed);
         self.sealed.push_back(sealed);
         // Not needed for the law, but an old mark after a power cut would notice less.
-        self.mark.sync()?;
-        Ok(())
+        self.mark
+            .sync()
+            .map_err(|error| Trouble::from(stopped(self.mark.path(), "can't be synced", &error)))
     }
 
     /// Drops what retention no longer keeps: segments at the front, whole.
     fn drop_old(&mut self) -> Result<(), Trouble> {
         let retention = self.shared.options.retention;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let oldest_ms = retention.age.map_or(0, |age| {
-            u64::try_from(now.saturating_sub(age).as_millis()).unwrap_or(u64::MAX)
-        });
+        let oldest_ms = retention.age.map_or(0, before_ms);
         let mut octets = self.shared.octets();
         let mut last = None;
         for sealed in &self.sealed {
@@ -149,7 +181,9 @@ impl Keeper {
         // Readers are told first, the list is changed next, the files go last: wherever this
         // ends, no list names a file that is gone.
         self.shared.reader.drop_up_to(last.number, last.end.seq + 1);
-        locked(&self.shared.state).drop_up_to(last.number, last.end)?;
+        locked(&self.shared.state)
+            .drop_up_to(last.number, last.end)
+            .map_err(|error| self.state_trouble(&error))?;
         while let Some(sealed) = self.sealed.pop_front_if(|sealed| sealed.number <= last.number) {
             let octets = &self.shared.counters.sealed_octets;
             octets.fetch_sub(sealed.octets, Ordering::Relaxed);
@@ -160,28 +194,50 @@ impl Keeper {
     }
 }
 
-/// Why something has to be tried again.
+/// Why something was not done.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Trouble {
-    #[error(transparent)]
-    Database(#[from] rusqlite::Error),
+enum Trouble {
+    /// Trying again may help.
+    #[error("no room left on the disk")]
+    Full,
+    /// Trying again may help.
     #[error(transparent)]
     Folder(#[from] io::Error),
-    #[error("a reader is in the way")]
+    /// Trying again may help.
+    #[error("a reader is in the way of sealing a segment")]
     Held,
+    /// A write or an fsync failed, or a file is damaged: trying again could hide a loss.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Full => Self::Full,
+            Failure::Stopped(reason) => Self::Broken(reason),
+        }
+    }
 }
 
 /// Seals and closes a segment; done already where it is `None`.
 fn close(segment: &mut Option<Segment>) -> Result<bool, Trouble> {
     if let Some(open) = segment.as_mut() {
-        if !open.seal()? {
+        if !open.seal().map_err(|error| write_failure(open.path(), &error))? {
             return Err(Trouble::Held);
         }
         if let Some(open) = segment.take() {
-            open.close()?;
+            let path = open.path().to_owned();
+            open.close().map_err(|error| write_failure(&path, &error))?;
         }
     }
     Ok(true)
+}
+
+/// The time that was `age` ago, in milliseconds since 1970.
+fn before_ms(age: Duration) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.saturating_sub(age).as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Whether the disk takes about what a commit may need.

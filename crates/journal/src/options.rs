@@ -41,7 +41,10 @@ impl Default for Options {
     }
 }
 
-/// When a segment is dropped. The one being written never is.
+/// When a segment is dropped.
+///
+/// The one being written never is; but where an age is given, a segment also ends at a quarter
+/// of it, whether or not it is full, so that no record outlives its age by more than that.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Retention {
     /// A segment goes when its newest record is older than this.
@@ -66,3 +69,11 @@ pub(crate) const GROUP_OCTETS_MAX: usize = 8 * 1024 * 1024;
 /// Octets of checkpoint changes after which a segment ends: they are in memory until it is
 /// merged.
 pub(crate) const OVERLAY_OCTETS_MAX: usize = 16 * 1024 * 1024;
+
+/// Full segments that may wait to be sealed: each has files open and its checkpoint changes in
+/// memory.
+pub(crate) const UNSEALED_MAX: usize = 4;
+
+/// A segment ends when its first record has this share of the age at which records are dropped,
+/// so that none is kept longer than that much again.
+pub(crate) const AGE_SHARE: u32 = 4;

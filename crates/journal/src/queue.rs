@@ -64,7 +64,8 @@ pub(crate) struct Waiting {
     pub(crate) batch: Batch,
     pub(crate) done: Done,
     entries: usize,
-    octets: usize,
+    /// What it takes in memory, about.
+    pub(crate) octets: usize,
 }
 
 impl std::fmt::Debug for Waiting {
@@ -124,7 +125,7 @@ impl Queue {
             }
             total += octets;
         }
-        Ok(total + batch.entries.len() * ENTRY_OVERHEAD_OCTETS)
+        Ok(total + batch.entries.len() * ENTRY_OVERHEAD_OCTETS + BATCH_OVERHEAD_OCTETS)
     }
 
     fn admit(&self, waiting: Waiting) -> Result<(), Box<(Waiting, AppendError)>> {
@@ -278,3 +279,6 @@ impl Inner {
 
 /// What an entry counts in the queue beyond its body, in octets: its id, its head, its place.
 const ENTRY_OVERHEAD_OCTETS: usize = 96;
+
+/// What a batch counts in the queue beyond its entries, so that empty ones have a limit too.
+const BATCH_OVERHEAD_OCTETS: usize = 256;

@@ -137,7 +137,7 @@ impl Reader {
                 Ok(block) => gathering.take(&block),
                 // What was found before the fault is good; the next read meets the fault first.
                 Err(_) if !gathering.is_empty() => break,
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.or_dropped(gathering.next(), error)),
             }
         }
         Ok(gathering.finish())
@@ -183,7 +183,7 @@ impl Reader {
             Some(connection) => connection,
             None => {
                 if !segment.path.exists() {
-                    return Err(self.missing(segment, seq));
+                    return Err(damaged(&segment.path, seq, "the file is missing"));
                 }
                 self.make_room(segment);
                 open_reader(&segment.path, access.sealed)
@@ -196,13 +196,11 @@ impl Reader {
         answer
     }
 
-    /// A file that is not there: dropped a moment ago, or gone.
-    fn missing(&self, segment: &SegmentFile, seq: u64) -> ReadError {
+    /// The error met at `seq`, unless retention took the record a moment ago and its file with
+    /// it.
+    fn or_dropped(&self, seq: u64, error: ReadError) -> ReadError {
         let first = self.bounds().first;
-        if seq < first.0 {
-            return ReadError::Dropped { first };
-        }
-        damaged(&segment.path, seq, "the file is missing")
+        if seq < first.0 { ReadError::Dropped { first } } else { error }
     }
 
     /// Closes the connection opened longest ago where there are many.
@@ -210,14 +208,17 @@ impl Reader {
         let mut open = locked(&self.open);
         open.retain(|segment| segment.number != opening.number);
         open.push_back(Arc::clone(opening));
-        let oldest = if open.len() > OPEN_SEGMENTS_MAX { open.pop_front() } else { None };
-        drop(open);
-        // Where it is being read at this moment, it stays open a little longer.
-        if let Some(oldest) = oldest
-            && let Ok(mut access) = oldest.access.try_lock()
-        {
+        let mut excess = open.len().saturating_sub(OPEN_SEGMENTS_MAX);
+        open.retain(|segment| {
+            // One that is being read at this moment stays open and on the list.
+            let Some(mut access) = (excess > 0).then(|| segment.access.try_lock().ok()).flatten()
+            else {
+                return true;
+            };
             access.connection = None;
-        }
+            excess -= 1;
+            false
+        });
     }
 
     /// The first record written at `unix_millis` or later, as far as blocks tell them apart.
@@ -226,7 +227,17 @@ impl Reader {
         let (mut low, mut high) = (first.0, last.0.saturating_add(1));
         while low < high {
             let middle = u64::midpoint(low, high);
-            let (written_ms, from, to) = self.written(middle)?;
+            let (written_ms, from, to) = match self.written(middle) {
+                Ok(found) => found,
+                Err(error) => match self.or_dropped(middle, error) {
+                    // Dropped while we searched: what is left is newer.
+                    ReadError::Dropped { first } => {
+                        low = first.0.max(middle.saturating_add(1));
+                        continue;
+                    }
+                    error => return Err(error),
+                },
+            };
             if written_ms < unix_millis {
                 low = to.saturating_add(1);
             } else {

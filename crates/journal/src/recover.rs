@@ -9,7 +9,7 @@ use crate::files::{corrupt, open_error, segment_path, segments_in, unusable};
 use crate::mark::{Mark, MarkFile};
 use crate::overlay::{Overlay, decode};
 use crate::segment::{
-    Position, Segment, checked_ids, each_change, ids_before, last_block, open_reader,
+    Position, Segment, checked_ids, each_change, ids_before, last_block, open_reader, written_at,
 };
 use crate::state::{Hole, Sealed, State};
 use crate::window::Window;
@@ -39,6 +39,9 @@ pub(crate) struct Tail {
     pub(crate) segment: Segment,
     pub(crate) before: Position,
     pub(crate) end: Position,
+    /// When its first record was written, in milliseconds since 1970; `None` where it has none.
+    pub(crate) oldest_ms: Option<u64>,
+    /// When its last record was written; 0 where it has none.
     pub(crate) newest_ms: u64,
     pub(crate) overlay: Overlay,
 }
@@ -149,12 +152,15 @@ fn look_into(path: &Path, number: u64) -> Result<Tail, OpenError> {
     let row = last_block(segment.connection())
         .map_err(|error| open_error(path, Some(before.seq + 1), error))?;
     let mut end = before;
-    let mut newest_ms = 0;
+    let (mut oldest_ms, mut newest_ms) = (None, 0);
     if let Some(row) = row {
         check_last(path, &row, before)?;
         end.seq = row.last();
         end.block = row.number;
         newest_ms = row.written_ms;
+        oldest_ms = written_at(segment.connection(), before.seq + 1)
+            .map_err(|error| open_error(path, Some(before.seq + 1), error))?
+            .map(|(written_ms, _, _)| written_ms);
     }
     let mut overlay = Overlay::default();
     end.change = each_change(segment.connection(), path, before, |row| {
@@ -163,7 +169,7 @@ fn look_into(path: &Path, number: u64) -> Result<Tail, OpenError> {
         }
         Ok(())
     })?;
-    Ok(Tail { number, segment, before, end, newest_ms, overlay })
+    Ok(Tail { number, segment, before, end, oldest_ms, newest_ms, overlay })
 }
 
 fn check_last(path: &Path, row: &Row, before: Position) -> Result<(), OpenError> {
@@ -177,6 +183,12 @@ fn check_last(path: &Path, row: &Row, before: Position) -> Result<(), OpenError>
 }
 
 impl Survey {
+    /// When the newest record was written, in milliseconds since 1970.
+    pub(crate) fn newest_ms(&self) -> u64 {
+        let sealed = self.sealed.iter().map(|sealed| sealed.newest_ms);
+        sealed.chain(self.tail.iter().map(|tail| tail.newest_ms)).max().unwrap_or(0)
+    }
+
     /// The ids of the last `records` records, read from the newest block back.
     pub(crate) fn window(&self, folder: &Path, records: usize) -> Result<Window, OpenError> {
         let mut window = Window::new(records, self.end.seq + 1);

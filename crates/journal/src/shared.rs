@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::commit::Committer;
@@ -17,8 +17,8 @@ use crate::{Options, Pair, ReadError, Seq};
 
 /// Everything, once.
 ///
-/// Locks are taken in this order, and never the other way round: encoder, committer, layers,
-/// state, a layer, queue.
+/// Locks are taken in this order, and never the other way round: encoder, committer, state,
+/// layers, a layer, queue, cursors.
 pub(crate) struct Shared {
     pub(crate) folder: Arc<Path>,
     pub(crate) options: Options,
@@ -53,6 +53,8 @@ pub(crate) struct Counters {
     pub(crate) blocks: AtomicU64,
     pub(crate) sealed_octets: AtomicU64,
     pub(crate) active_octets: AtomicU64,
+    /// Full segments waiting to be sealed.
+    pub(crate) unsealed: AtomicUsize,
 }
 
 impl fmt::Debug for Shared {
@@ -64,11 +66,14 @@ impl fmt::Debug for Shared {
 impl Shared {
     /// All of a source's checkpoint under `prefix`: the state, and over it what is not merged.
     pub(crate) fn checkpoint(&self, source: &str, prefix: &[u8]) -> Result<Vec<Pair>, ReadError> {
-        // Held throughout: a layer merged meanwhile is still laid over, which changes nothing,
-        // where one taken away between the two readings would be missing from both.
-        let layers = self.layers.read().unwrap_or_else(PoisonError::into_inner);
-        let mut found = locked(&self.state).checkpoint(source, prefix)?;
-        for layer in layers.iter() {
+        // Nothing is merged while the state is held, so that a layer is in the state or in the
+        // list, or in both, which changes nothing. The list is not held while reading: a commit
+        // that begins a segment waits for it.
+        let state = locked(&self.state);
+        let layers = self.layers.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut found = state.checkpoint(source, prefix)?;
+        drop(state);
+        for layer in &layers {
             locked(&layer.overlay).lay_over(source, prefix, &mut found);
         }
         Ok(found.into_iter().collect())

@@ -40,17 +40,23 @@ impl Window {
         self.next += 1;
         self.numbers.insert(id, number);
         self.ids.push_back(id);
-        // What can't be found any more is kept a little longer, because a failed commit takes
-        // the newest back out.
-        if self.ids.len() > self.records.saturating_add(SLACK_RECORDS) {
-            let oldest = self.next - self.ids.len() as u64;
-            if let Some(id) = self.ids.pop_front()
-                && self.numbers.get(&id) == Some(&oldest)
-            {
+        number
+    }
+
+    /// Forgets what can't be found any more, now that all up to `durable` will stay.
+    ///
+    /// No sooner: a failed commit takes the newest back out, and then the older count again.
+    pub(crate) fn settle(&mut self, durable: u64) {
+        let needed_from = (durable + 1).saturating_sub(self.records as u64);
+        let mut oldest = self.next - self.ids.len() as u64;
+        while oldest < needed_from
+            && let Some(id) = self.ids.pop_front()
+        {
+            if self.numbers.get(&id) == Some(&oldest) {
                 self.numbers.remove(&id);
             }
+            oldest += 1;
         }
-        number
     }
 
     /// Puts an older id in front; for opening, from newest to oldest.
@@ -133,9 +139,6 @@ impl Hasher for Folding {
 /// Keeps a word of zeroes from hashing to zero.
 const PATTERN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Records kept beyond the window, for taking a failed commit back: what two groups may hold.
-const SLACK_RECORDS: usize = 32_768;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,12 +168,44 @@ mod tests {
     }
 
     #[test]
-    fn memory_stays_bounded_by_the_window_and_its_slack() {
+    fn memory_stays_bounded_by_the_window_and_what_is_under_way() {
         let mut window = Window::new(10, 1);
         for id in 0..100_000 {
+            let number = window.push(RecordId(id));
+            window.settle(number.saturating_sub(5));
+        }
+        assert_eq!(window.ids.len(), 15);
+        assert_eq!(window.numbers.len(), 15);
+    }
+
+    #[test]
+    fn a_failed_commit_of_any_size_costs_the_window_nothing() {
+        let mut window = Window::new(1000, 1);
+        for id in 1..=1000 {
             window.push(RecordId(id));
         }
-        assert_eq!(window.ids.len(), 10 + SLACK_RECORDS);
-        assert_eq!(window.numbers.len(), 10 + SLACK_RECORDS);
+        window.settle(1000);
+        for id in 1001..=200_000 {
+            window.push(RecordId(id));
+            window.settle(1000);
+        }
+        window.roll_back(1000);
+        for id in 1..=1000_u64 {
+            assert_eq!(window.find(RecordId(id.into())), Some(id));
+        }
+        assert_eq!(window.find(RecordId(1001)), None);
+    }
+
+    #[test]
+    fn an_id_repeated_outside_the_window_is_found_under_its_newer_number() {
+        let mut window = Window::new(2, 1);
+        for (id, durable) in [(1, 0), (2, 1), (3, 2), (1, 3), (4, 4)] {
+            window.settle(durable);
+            assert_eq!(window.find(RecordId(id)), None);
+            window.push(RecordId(id));
+        }
+        window.settle(5);
+        assert_eq!(window.find(RecordId(1)), Some(4));
+        assert_eq!(window.numbers.len(), 2);
     }
 }
