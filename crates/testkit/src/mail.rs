@@ -56,6 +56,23 @@ pub fn with_attachment(marker: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// A message that encloses another whole one; CRLF line ends.
+#[must_use]
+pub fn forwarded(marker: &str) -> Vec<u8> {
+    let mut message = format!(
+        "From: \"Sender, the Second\" <sender@example.net>\r\n\
+         To: Alice <alice@example.org>, bob@example.org\r\n\
+         Subject: =?utf-8?q?{marker}_=E2=9C=89?=\r\n\
+         Date: Tue, 1 Sep 2026 08:17:00 +0200\r\n\
+         MIME-Version: 1.0\r\n\
+         Content-Type: message/rfc822\r\n\
+         \r\n"
+    )
+    .into_bytes();
+    message.extend(plain(marker));
+    message
+}
+
 /// The same message with bare LF line ends, as delivery agents store it.
 #[must_use]
 pub fn with_bare_lf(message: &[u8]) -> Vec<u8> {
