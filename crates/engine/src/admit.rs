@@ -1,8 +1,13 @@
 //! What publishers hand in, made strict and given its id.
 
+use std::borrow::Cow;
+
 use mail_event::json::{self, JsonError, Profile};
+use mail_event::limits::{EVENT_OCTETS_MAX, VENDOR_PARAMETERS_MAX};
 use mail_event::{EventId, Repair};
 
+use crate::members::Members;
+use crate::subscribe::{EVENT_ID, stamps};
 use crate::{Keys, Policy, event_id};
 
 /// An event handed in by a publisher, fit for the journal.
@@ -24,22 +29,264 @@ pub struct Admitted {
 /// The id is the event's own `vnd.postbell.eventId`; else it is made from `identity`, where the
 /// publisher gave one beside the event; else from the strict octets.
 ///
+/// What another hub stamped on a delivery (`vnd.postbell.seq`, `vnd.postbell.prevSeq`) is
+/// dropped, and so is every private parameter that `policy` keeps out: publishers are under the
+/// same ceiling as sources (R23, R158).
+///
 /// # Errors
 ///
-/// Where it can't be understood, or breaks the binding.
+/// Where it can't be understood, breaks the binding, or leaves no room for what a delivery
+/// carries besides.
+///
+/// ```
+/// use postbell_engine::{Policy, admit};
+///
+/// let json = br#"{"event":"Login","uri":"imap://h/","timestamp":"2026-08-20T11:34:14Z",
+///                 "user":"john","serverDomain":"h","serverPort":993}"#;
+/// let admitted = admit(&Policy::default(), "publish", json, None)?;
+/// assert_eq!(admitted.repairs.len(), 1);
+/// let again = admit(&Policy::default(), "publish", json, None)?;
+/// assert_eq!(again.id, admitted.id);
+/// # Ok::<(), mail_event::json::JsonError>(())
+/// ```
 pub fn admit(
     policy: &Policy,
     source: &str,
     json: &[u8],
     identity: Option<&[u8]>,
 ) -> Result<Admitted, JsonError> {
-    let _ = policy;
+    if json.len() > EVENT_OCTETS_MAX - ROOM_OCTETS {
+        return Err(JsonError::TooLong { octets: json.len() });
+    }
+    let made =
+        |strict: &[u8], unix_millis| event_id(source, identity.unwrap_or(strict), 0, unix_millis);
+    let checked = json::check(json);
+    if let Ok(checked) = checked
+        && !checked.private
+        && stamps(json).all(|name| name == EVENT_ID && checked.event_id.is_some())
+    {
+        let id = checked.event_id.unwrap_or_else(|| made(json, checked.unix_millis));
+        let keys = Keys::new(&checked, json);
+        return Ok(Admitted { id, keys, rewritten: None, repairs: Vec::new() });
+    }
     let parsed = json::from_slice(json)?;
-    let strict = json::to_vec(&parsed.event, Profile::Strict);
-    let checked = json::check(&strict).map_err(|error| JsonError::Syntax(error.to_string()))?;
-    let id = checked
-        .event_id
-        .unwrap_or_else(|| event_id(source, identity.unwrap_or(&strict), 0, checked.unix_millis));
-    let keys = Keys::new(&checked, &strict);
-    Ok(Admitted { id, keys, rewritten: Some(strict), repairs: parsed.repairs })
+    let strict = match checked {
+        Ok(_) => Cow::Borrowed(json),
+        Err(_) => Cow::Owned(json::to_vec(&parsed.event, Profile::Strict)),
+    };
+    let count = parsed.event.vendors().count();
+    if count > VENDOR_PARAMETERS_MAX - ROOM_PARAMETERS {
+        let message = format!("{count} parameters outside the registry are too many");
+        return Err(JsonError::Invalid { parameter: "vnd.*".to_owned(), message });
+    }
+    let own_id = parsed.event.vendor(EVENT_ID).and_then(|id| id.as_str()?.parse().ok());
+    let id = own_id.unwrap_or_else(|| made(&strict, parsed.event.timestamp().unix_millis()));
+    let mut repairs = parsed.repairs;
+    let content = parsed.event.message_content().map(|content| content.as_bytes().len() as u64);
+    let cut = cuts(policy, &strict, content, own_id.is_some());
+    let strict = if cut.is_empty() { strict } else { Cow::Owned(without(&strict, &cut)) };
+    repairs.extend(cut.iter().map(|(name, why)| Repair::dropped(name, why.as_str())));
+    let keys = Keys::find(&strict).ok_or(JsonError::Missing { parameter: "event" })?;
+    let rewritten = match strict {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(octets) => Some(octets),
+    };
+    Ok(Admitted { id, keys, rewritten, repairs })
+}
+
+/// Why a parameter can't stay.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Why {
+    NoId,
+    Private,
+    Size,
+    Stamp,
+}
+
+impl Why {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::NoId => "it is not an event id",
+            Self::Private => "the policy keeps it out (R158)",
+            Self::Size => "it is larger than the policy lets in (R120)",
+            Self::Stamp => "each delivery gets its own",
+        }
+    }
+}
+
+/// The parameters of a strict event that can't stay.
+fn cuts(
+    policy: &Policy,
+    strict: &[u8],
+    content_octets: Option<u64>,
+    has_id: bool,
+) -> Vec<(&'static str, Why)> {
+    let cut = |name: &[u8]| {
+        Some(match name {
+            b"messageContent" => match (policy.content_max_octets, content_octets) {
+                (None, _) => ("messageContent", Why::Private),
+                (Some(max), Some(octets)) if octets > max => ("messageContent", Why::Size),
+                _ => return None,
+            },
+            b"bodyStructure" if !policy.body_structure => ("bodyStructure", Why::Private),
+            b"envelope" if !policy.envelope => ("envelope", Why::Private),
+            b"vnd.postbell.seq" => ("vnd.postbell.seq", Why::Stamp),
+            b"vnd.postbell.prevSeq" => ("vnd.postbell.prevSeq", Why::Stamp),
+            b"vnd.postbell.eventId" if !has_id => (EVENT_ID, Why::NoId),
+            _ => return None,
+        })
+    };
+    Members::new(strict).filter_map(|member| cut(member.name)).collect()
+}
+
+/// A strict event without some of its parameters; that content was too large is told (R120).
+fn without(strict: &[u8], cut: &[(&str, Why)]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(strict.len() + SUPPRESSED.len());
+    let mut separator = b'{';
+    let mut told = false;
+    for member in Members::new(strict) {
+        if cut.iter().any(|(name, _)| name.as_bytes() == member.name) {
+            continue;
+        }
+        told |= member.name == b"vnd.postbell.contentSuppressed";
+        out.push(separator);
+        out.extend_from_slice(member.text);
+        separator = b',';
+    }
+    if !told && cut.iter().any(|(_, why)| *why == Why::Size) {
+        out.extend_from_slice(SUPPRESSED);
+    }
+    out.push(b'}');
+    out
+}
+
+/// What is put on an event whose content was too large.
+const SUPPRESSED: &[u8] = br#","vnd.postbell.contentSuppressed":"size""#;
+
+/// Octets an event must leave free of [`EVENT_OCTETS_MAX`] for its stamp and the tags of a
+/// subscription.
+const ROOM_OCTETS: usize = 8 * 1024;
+
+/// Parameters an event must leave free of [`VENDOR_PARAMETERS_MAX`] for the same.
+const ROOM_PARAMETERS: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: &str = r#"{"event":"FlagsSet","uri":"imap://a@h/INBOX","timestamp":"2026-08-20T13:34:14+02:00","flagNames":["x"],"uidset":"1"}"#;
+
+    fn admitted(json: &str) -> Admitted {
+        admit(&Policy::default(), "test", json.as_bytes(), None).unwrap()
+    }
+
+    fn with(members: &str) -> String {
+        PLAIN.replace('}', &format!(",{members}}}"))
+    }
+
+    fn repairs(admitted: &Admitted) -> Vec<String> {
+        admitted.repairs.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_strict_event_is_kept_as_it_is() {
+        let one = admitted(PLAIN);
+        assert_eq!((one.rewritten, one.repairs), (None, vec![]));
+        let view = one.keys.view(PLAIN.as_bytes());
+        assert_eq!((view.name().as_ref(), view.owner().as_deref()), ("FlagsSet", Some("a")));
+    }
+
+    #[test]
+    fn a_lenient_event_is_written_anew_and_each_repair_told() {
+        let one = admitted(&PLAIN.replace("FlagsSet", "flagsset").replace("+02:00", "+0200"));
+        assert_eq!(one.rewritten.as_deref(), Some(PLAIN.as_bytes()));
+        assert_eq!(one.repairs.len(), 2);
+    }
+
+    #[test]
+    fn the_id_is_the_events_own_or_the_publishers_or_of_the_octets() {
+        let id = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+        assert_eq!(admitted(&with(&format!(r#""{EVENT_ID}":"{id}""#))).id.to_string(), id);
+        assert_eq!(admitted(PLAIN).id, admitted(PLAIN).id);
+        assert_ne!(admitted(PLAIN).id, admitted(&with(r#""pid":1"#)).id);
+        let by = |source, json: &str, identity: &[u8]| {
+            admit(&Policy::default(), source, json.as_bytes(), Some(identity)).unwrap().id
+        };
+        assert_eq!(by("s", PLAIN, b"1"), by("s", &with(r#""pid":1"#), b"1"));
+        assert_ne!(by("s", PLAIN, b"1"), by("s", PLAIN, b"2"));
+        assert_ne!(by("s", PLAIN, b"1"), by("t", PLAIN, b"1"));
+    }
+
+    #[test]
+    fn stamps_of_another_hub_are_dropped_and_told() {
+        let id = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+        let stamped =
+            with(&format!(r#""{EVENT_ID}":"{id}","vnd.postbell.seq":4,"vnd.postbell.prevSeq":2"#));
+        let one = admitted(&stamped);
+        let text = String::from_utf8(one.rewritten.clone().unwrap()).unwrap();
+        assert_eq!(text, with(&format!(r#""{EVENT_ID}":"{id}""#)));
+        assert_eq!(one.id.to_string(), id);
+        assert_eq!(repairs(&one)[0], "vnd.postbell.seq was dropped: each delivery gets its own");
+    }
+
+    #[test]
+    fn what_is_no_event_id_is_dropped_and_another_made() {
+        let one = admitted(&with(r#""vnd.postbell.eventId":"mine""#));
+        assert_eq!(one.rewritten.as_deref(), Some(PLAIN.as_bytes()));
+        assert_eq!(repairs(&one), ["vnd.postbell.eventId was dropped: it is not an event id"]);
+    }
+
+    const NEW: &str = r#"{"event":"MessageNew","uri":"imap://a@h/INBOX;UIDVALIDITY=1/;UID=1","timestamp":"2026-08-20T13:34:14+02:00","bodyStructure":"()","envelope":"MAIL FROM:<>\r\nRCPT TO:<a@b>\r\n","messageContent":"12345","messageSize":5}"#;
+
+    #[test]
+    fn r158_what_policy_keeps_out_is_dropped_from_publishers_too() {
+        let one = admitted(NEW);
+        let text = String::from_utf8(one.rewritten.clone().unwrap()).unwrap();
+        assert!(text.ends_with(r#"+02:00","messageSize":5}"#), "{text}");
+        assert_eq!(one.repairs.len(), 3);
+        assert!(!one.keys.view(text.as_bytes()).private());
+    }
+
+    #[test]
+    fn r120_content_over_the_limit_is_left_out_and_told() {
+        for (max, whole) in [(4, false), (5, true), (6, true)] {
+            let policy = Policy {
+                content_max_octets: Some(max),
+                body_structure: true,
+                envelope: true,
+                ..Policy::default()
+            };
+            let one = admit(&policy, "test", NEW.as_bytes(), None).unwrap();
+            assert_eq!(one.rewritten.is_none(), whole, "{max}");
+            let text = one.rewritten.unwrap_or_else(|| NEW.into());
+            let text = String::from_utf8(text).unwrap();
+            assert_eq!(text.contains(r#""vnd.postbell.contentSuppressed":"size""#), !whole);
+            assert!(one.keys.view(text.as_bytes()).private());
+        }
+    }
+
+    #[test]
+    fn an_event_too_unusual_for_a_quick_look_still_has_its_keys() {
+        let many: Vec<_> = (0..40).map(|at| format!(r#""vnd.x.n{at}":1"#)).collect();
+        let one = admitted(&with(&many.join(",")));
+        let json = one.rewritten.unwrap_or_default();
+        assert_eq!(one.keys.view(&json).name(), "FlagsSet");
+        let binary = NEW.replace(r#""12345""#, r#"{"base64":"/w=="}"#);
+        let policy = Policy { content_max_octets: Some(9), ..Policy::default() };
+        let one = admit(&policy, "test", binary.as_bytes(), None).unwrap();
+        assert!(one.keys.view(&one.rewritten.unwrap()).private());
+    }
+
+    #[test]
+    fn room_is_left_for_what_a_delivery_carries() {
+        let many: Vec<_> = (0..125).map(|at| format!(r#""vnd.x.n{at}":1"#)).collect();
+        let error = admit(&Policy::default(), "t", with(&many.join(",")).as_bytes(), None);
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "vnd.*: 125 parameters outside the registry are too many"
+        );
+        let long = with(&format!(r#""vnd.x":"{}""#, "x".repeat(EVENT_OCTETS_MAX - ROOM_OCTETS)));
+        let error = admit(&Policy::default(), "t", long.as_bytes(), None).unwrap_err();
+        assert!(matches!(error, JsonError::TooLong { .. }), "{error}");
+    }
 }

@@ -4,7 +4,9 @@ mod url;
 mod view;
 
 use mail_event::EventName;
-use mail_event::json::{Checked, Span};
+use mail_event::json::{self, Checked, Span};
+
+use crate::members::Members;
 
 pub use view::View;
 
@@ -61,6 +63,33 @@ impl Keys {
             0,
             0,
         ])
+    }
+
+    /// The keys of a strict event that [`mail_event::json::check`] finds too unusual to look
+    /// at: one with more than a few vendor parameters, or content that is not text. Nothing
+    /// where it is no event at all.
+    #[must_use]
+    pub fn find(json: &[u8]) -> Option<Self> {
+        if let Ok(checked) = json::check(json) {
+            return Some(Self::new(&checked, json));
+        }
+        let (mut name, mut uri, mut user, mut private) = (None, None, None, false);
+        for member in Members::new(json) {
+            let span = || {
+                let start = u32::try_from(member.value_start + 1).ok()?;
+                Some(Span { start, len: u16::try_from(member.string()?.len()).ok()? })
+            };
+            match member.name {
+                b"event" => name = span(),
+                b"uri" => uri = span(),
+                b"user" => user = Some(span()?),
+                b"messageContent" | b"bodyStructure" | b"envelope" => private = true,
+                _ => {}
+            }
+        }
+        let (name, uri) = (name?, uri?);
+        let checked = Checked { name, uri, user, private, event_id: None, unix_millis: 0 };
+        Some(Self::new(&checked, json))
     }
 
     /// The octets the journal keeps.

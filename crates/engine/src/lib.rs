@@ -1,8 +1,10 @@
 //! What postbell decides: normalise, match, deliver; no clock, disk or socket.
 
 mod admit;
+mod deliver;
 mod identity;
 mod keys;
+mod members;
 mod memory;
 mod normalise;
 mod observation;
@@ -11,6 +13,7 @@ mod store;
 mod subscribe;
 
 pub use admit::{Admitted, admit};
+pub use deliver::{Attempt, Delivery, Lanes, Moment, Next, Outcome, Schedule};
 pub use identity::event_id;
 pub use keys::{HEAD_OCTETS, Keys, View};
 pub use memory::Memory;

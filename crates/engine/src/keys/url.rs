@@ -6,19 +6,44 @@
 
 use std::borrow::Cow;
 
-/// The decoded user of an IMAP URL.
-pub(super) fn owner(uri: &str) -> Option<Cow<'_, str>> {
+/// The user of an IMAP URL, still percent-encoded.
+pub(super) fn raw_owner(uri: &str) -> Option<&str> {
     let (authority, _) = parts(uri)?;
     let (userinfo, _) = authority.rsplit_once('@')?;
-    let user = userinfo.split(';').next().filter(|user| !user.is_empty())?;
-    Some(decoded(user))
+    userinfo.split(';').next().filter(|user| !user.is_empty())
+}
+
+/// The mailbox of an IMAP URL, still percent-encoded.
+pub(super) fn raw_mailbox(uri: &str) -> Option<&str> {
+    let (_, path) = parts(uri)?;
+    path.get(..name_end(path.as_bytes())).filter(|name| !name.is_empty())
+}
+
+/// The decoded user of an IMAP URL.
+pub(super) fn owner(uri: &str) -> Option<Cow<'_, str>> {
+    raw_owner(uri).map(decoded)
 }
 
 /// The decoded mailbox of an IMAP URL.
 pub(super) fn mailbox(uri: &str) -> Option<Cow<'_, str>> {
-    let (_, path) = parts(uri)?;
-    let name = path.get(..name_end(path.as_bytes()))?;
-    (!name.is_empty()).then(|| decoded(name))
+    raw_mailbox(uri).map(decoded)
+}
+
+/// Decodes into `buffer` where that suffices and the text is UTF-8, so that nothing need be
+/// allocated.
+pub(super) fn decode_into<'b>(text: &str, buffer: &'b mut [u8]) -> Option<&'b str> {
+    let mut length = 0;
+    let mut rest = text.as_bytes();
+    while let Some((&octet, after)) = rest.split_first() {
+        let (octet, behind) = match (octet, after.split_first_chunk::<2>()) {
+            (b'%', Some((&[high, low], behind))) => (digit(high)? << 4 | digit(low)?, behind),
+            _ => (octet, after),
+        };
+        *buffer.get_mut(length)? = octet;
+        length += 1;
+        rest = behind;
+    }
+    std::str::from_utf8(buffer.get(..length)?).ok()
 }
 
 /// A URI up to where its mailbox's name ends.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use mail_event::{EventGroup, EventName, json};
+use mail_event::{EventGroup, EventName};
 
 use super::{Keys, registered, url};
 
@@ -27,8 +27,7 @@ impl<'a> View<'a> {
 
     /// Reads the body itself, for a head this version doesn't understand.
     pub(super) fn read(json: &'a [u8]) -> Option<Self> {
-        let checked = json::check(json).ok()?;
-        Keys::new(&checked, json).lookup(json)
+        Keys::find(json)?.lookup(json)
     }
 
     /// The event's name as it is written.
@@ -74,6 +73,40 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Gives `ask` the owner, decoded without allocating where it is of ordinary length.
+    pub(crate) fn with_owner<R>(&self, ask: impl FnOnce(&str) -> R) -> Option<R> {
+        self.with(url::raw_owner, Self::owner, ask)
+    }
+
+    /// Gives `ask` the mailbox, decoded without allocating where it is of ordinary length.
+    pub(crate) fn with_mailbox<R>(&self, ask: impl FnOnce(&str) -> R) -> Option<R> {
+        self.with(url::raw_mailbox, Self::mailbox, ask)
+    }
+
+    fn with<R>(
+        &self,
+        raw: impl FnOnce(&str) -> Option<&str>,
+        whole: impl FnOnce(&Self) -> Option<Cow<'a, str>>,
+        ask: impl FnOnce(&str) -> R,
+    ) -> Option<R> {
+        let mut buffer = [0; ORDINARY_OCTETS];
+        if let Cow::Borrowed(uri) = text(self.uri) {
+            let raw = raw(uri)?;
+            if !raw.contains('%') {
+                return Some(ask(raw));
+            }
+            if let Some(decoded) = url::decode_into(raw, &mut buffer) {
+                return Some(ask(decoded));
+            }
+        }
+        Some(ask(&whole(self)?))
+    }
+
+    /// The place of the event's name in the registry's order, where it is a registered one.
+    pub(crate) fn place(&self) -> Option<u8> {
+        (self.code != super::UNREGISTERED).then_some(self.code)
+    }
+
     /// The `uri` as it is written.
     #[must_use]
     pub fn uri(&self) -> Cow<'a, str> {
@@ -105,3 +138,6 @@ fn text(inside: &[u8]) -> Cow<'_, str> {
     let quoted = [b"\"", inside, b"\""].concat();
     serde_json::from_slice(&quoted).map_or_else(|_| String::from_utf8_lossy(inside), Cow::Owned)
 }
+
+/// Users and mailbox names up to this many octets are decoded on the stack; few are longer.
+const ORDINARY_OCTETS: usize = 256;

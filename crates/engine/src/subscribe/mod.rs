@@ -1,9 +1,12 @@
 //! What a subscription asks for: which events, and which of their parameters.
 
 mod filter;
+mod nearest;
+mod pattern;
 mod projection;
 mod selection;
 
 pub use filter::Filter;
+pub(crate) use projection::{EVENT_ID, stamps};
 pub use projection::{Projection, Stamp};
 pub use selection::{InvalidSelection, Selection};
