@@ -1,9 +1,27 @@
 //! The hub: configuration, wiring, supervision, HTTP API, metrics.
+//!
+//! [`Hub::start`] wires sources, journal and subscriptions together and serves the HTTP API and
+//! the publishers' socket until [`Hub::shutdown`].
 
+mod api;
 mod config;
+mod feed;
+mod hub;
+mod intake;
+mod listen;
+mod metrics;
+mod publish;
+mod sources;
+mod state;
+mod stream;
+mod subscriptions;
+mod token;
 
 pub use config::{
     Config, ConfigError, Form, HttpConfig, JournalConfig, LogConfig, LogFormat, LogLevel,
     PolicyConfig, PublishConfig, Reach, SourceConfig, SourceKind, StoreConfig, WebhooksConfig,
     markdown as config_markdown,
 };
+pub use hub::{Hub, StartError};
+pub use state::StateError;
+pub use token::{Token, TokenError};

@@ -91,7 +91,9 @@ impl Token {
             .mode(0o600)
             .open(&beside)
             .map_err(io)?;
-        file.write_all(format!("{text}\n").as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+        file.write_all(format!("{text}\n").as_bytes())
+            .and_then(|()| file.sync_all())
+            .map_err(io)?;
         std::fs::rename(&beside, path).map_err(io)?;
         Ok(Self::new(text))
     }

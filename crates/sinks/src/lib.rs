@@ -1,1 +1,3 @@
 //! Where events go, one module per transport.
+
+pub mod stream;

@@ -1,0 +1,205 @@
+//! `GET /v1/events`: the stream.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
+use postbell_engine::Selection;
+use postbell_journal::Journal as _;
+use postbell_sinks::stream::Form;
+
+use super::query::{Query, clipped};
+use super::{App, Problem};
+use crate::stream::{Follower, PIECE_OCTETS};
+
+/// `GET /v1/events`
+pub(super) async fn follow(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let form = form(request.headers())?;
+    let query = Query::read(request.uri(), &PARAMETERS)?;
+    let selection = Selection {
+        events: query.list("events"),
+        users: query.list("users"),
+        mailboxes: query.list("mailboxes"),
+        parameters: query.list("parameters"),
+        tags: query.list("tags"),
+    };
+    let (filter, projection) = selection.compile(&app.policy).map_err(|invalid| {
+        let name = invalid.pointer.split('/').nth(1).unwrap_or("query");
+        Problem::bad_query(name, &invalid.message)
+    })?;
+    let begin = begin(&app, &query, request.headers()).await?;
+    let until = match query.truth("follow")? {
+        Some(false) => app.feed.last(),
+        Some(true) | None => u64::MAX,
+    };
+    let left = query.number("limit")?.unwrap_or(u64::MAX);
+    let Ok(permit) = Arc::clone(&app.streams).try_acquire_owned() else {
+        app.metrics.streams_refused.increment(1);
+        let max = app.http.max_streams;
+        return Err(Problem::unavailable(format!(
+            "{max} streams are open, and no more are served"
+        ))
+        .retry_after(RETRY_SECONDS));
+    };
+    let follower = Follower {
+        reader: app.feed.reader(begin.next).reading(PIECE_OCTETS),
+        form,
+        filter,
+        projection,
+        prev_seq: begin.prev_seq,
+        left,
+        until,
+        store: app.store.clone(),
+        metrics: Arc::clone(&app.metrics),
+        stopping: app.stopping.clone(),
+        _permit: permit,
+    };
+    let mut response = Response::new(Body::from_stream(follower.into_stream()));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(form.media_type()));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // nginx gathers answers before it passes them on, unless told not to.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+/// Where a stream begins.
+struct Begin {
+    next: u64,
+    prev_seq: Option<u64>,
+}
+
+/// `Last-Event-ID` before `since` before `sinceTime`; from now without any.
+async fn begin(app: &App, query: &Query, headers: &HeaderMap) -> Result<Begin, Problem> {
+    let last = app.feed.last();
+    let since = query.number("since")?;
+    let since_time = query.time("sinceTime")?;
+    if let Some(told) = last_event_id(headers)? {
+        past(told, last).map_err(|why| Problem::bad_header("Last-Event-ID", why))?;
+        let next = oldest_or(app, told);
+        return Ok(Begin { next, prev_seq: Some(told).filter(|told| *told > 0) });
+    }
+    if let Some(since) = since {
+        past(since, last).map_err(|why| Problem::bad_query("since", why))?;
+        return Ok(Begin { next: oldest_or(app, since), prev_seq: None });
+    }
+    let Some(millis) = since_time else { return Ok(Begin { next: last + 1, prev_seq: None }) };
+    let journal = Arc::clone(&app.journal);
+    let first = tokio::task::spawn_blocking(move || journal.first_since(millis)).await;
+    match first {
+        Ok(Ok(first)) => Ok(Begin { next: first.0, prev_seq: None }),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "a time can't be looked up in the journal");
+            Err(Problem::internal())
+        }
+        Err(error) => {
+            tracing::error!(%error, "looking up a time panicked");
+            Err(Problem::internal())
+        }
+    }
+}
+
+/// The record after `since`; for 0 the oldest there is, without telling of those before it.
+fn oldest_or(app: &App, since: u64) -> u64 {
+    match since {
+        0 => app.journal.bounds().first.0,
+        since => since.saturating_add(1),
+    }
+}
+
+/// A number beyond the newest record comes from another journal: waiting for it would leave out
+/// everything up to there in silence.
+fn past(since: u64, last: u64) -> Result<(), String> {
+    match since > last {
+        true => Err(format!("{since} is past the newest record, {last}")),
+        false => Ok(()),
+    }
+}
+
+fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let Some(value) = headers.get("last-event-id").filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    let text = String::from_utf8_lossy(value.as_bytes());
+    text.trim().parse().map(Some).map_err(|_| {
+        let text = clipped(&text);
+        Problem::bad_header("Last-Event-ID", format!("{text:?} is not a record's number"))
+    })
+}
+
+/// Which form the client likes best; server-sent events where it likes both the same.
+fn form(headers: &HeaderMap) -> Result<Form, Problem> {
+    let accepted = headers.get_all(header::ACCEPT);
+    let mut best = (0, None);
+    let mut named = false;
+    for value in accepted {
+        named = true;
+        let text = String::from_utf8_lossy(value.as_bytes());
+        for range in text.split(',') {
+            let (range, weight) = weighed(range);
+            let form = match range.to_ascii_lowercase().as_str() {
+                "text/event-stream" | "text/*" | "*/*" => Form::Sse,
+                "application/x-ndjson" | "application/ndjson" | "application/*" => Form::Ndjson,
+                _ => continue,
+            };
+            if weight > best.0 || (weight == best.0 && weight > 0 && form == Form::Sse) {
+                best = (weight, Some(form));
+            }
+        }
+    }
+    match best.1 {
+        Some(form) => Ok(form),
+        None if !named => Ok(Form::Sse),
+        None => Err(Problem::not_acceptable("text/event-stream or application/x-ndjson")),
+    }
+}
+
+/// A media range and its weight in thousandths (RFC 9110, section 12.4.2).
+fn weighed(range: &str) -> (&str, u16) {
+    let mut parts = range.split(';').map(str::trim);
+    let name = parts.next().unwrap_or_default();
+    let quality = parts.find_map(|part| part.strip_prefix("q="));
+    let weight = match quality.map(str::parse::<f32>) {
+        None => 1000,
+        Some(Err(_)) => 0,
+        // Rounded: a client that weighs finer than that has no preference.
+        Some(Ok(quality)) => match (0_u16..=1000).find(|w| f32::from(*w) >= quality * 1000.0) {
+            Some(weight) => weight,
+            None => 1000,
+        },
+    };
+    (name, weight)
+}
+
+const PARAMETERS: [&str; 9] =
+    ["events", "users", "mailboxes", "parameters", "tags", "since", "sinceTime", "follow", "limit"];
+
+/// Seconds after which a refused stream may try again.
+const RETRY_SECONDS: u32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(accept: &str) -> Option<Form> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_str(accept).unwrap());
+        form(&headers).ok()
+    }
+
+    #[test]
+    fn the_form_is_the_one_the_client_likes_best() {
+        assert_eq!(form(&HeaderMap::new()).ok(), Some(Form::Sse));
+        assert_eq!(chosen("*/*"), Some(Form::Sse));
+        assert_eq!(chosen("application/x-ndjson"), Some(Form::Ndjson));
+        assert_eq!(chosen("application/x-ndjson, */*"), Some(Form::Sse));
+        assert_eq!(chosen("text/event-stream;q=0.5, application/x-ndjson"), Some(Form::Ndjson));
+        assert_eq!(chosen("text/event-stream;q=0"), None);
+        assert_eq!(chosen("text/html"), None);
+    }
+}

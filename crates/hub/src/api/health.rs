@@ -1,0 +1,59 @@
+//! Whether the hub is well, for machines that watch it.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use postbell_journal::{Journal as _, State as JournalState};
+
+use super::App;
+
+/// The process lives.
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Events are taken and streams served, or why not.
+pub(super) async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, String) {
+    match not_ready(&app) {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    }
+}
+
+fn not_ready(app: &App) -> Option<String> {
+    match app.journal.state() {
+        _ if *app.stopping.borrow() => Some("the hub is stopping".to_owned()),
+        JournalState::Accepting => None,
+        JournalState::Full { .. } => {
+            Some(format!("the journal's disk is full: {}", app.journal_folder.display()))
+        }
+        JournalState::Stopped { reason } => Some(format!("the journal has stopped: {reason}")),
+        JournalState::Closed => Some("the journal is closed".to_owned()),
+    }
+}
+
+/// Figures in Prometheus' text form.
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
+    let stats = app.journal.stats();
+    let bounds = app.journal.bounds();
+    let figures = &app.metrics.journal;
+    figures.seq.set(real(bounds.last.0));
+    figures.first_seq.set(real(bounds.first.0));
+    figures.octets.set(real(stats.octets));
+    figures.queued_entries.set(real(stats.queued_entries as u64));
+    figures.queued_octets.set(real(stats.queued_octets as u64));
+    figures.accepting.set(match app.journal.state() {
+        JournalState::Accepting => 1.0,
+        JournalState::Full { .. } | JournalState::Stopped { .. } | JournalState::Closed => 0.0,
+    });
+    app.metrics.committed(stats.commits, stats.last_commit);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.render())
+}
+
+/// Prometheus knows only real numbers; beyond 2^53 the last digits go.
+#[expect(clippy::cast_precision_loss, reason = "a gauge of 2^53 events may be off by one")]
+fn real(number: u64) -> f64 {
+    number as f64
+}

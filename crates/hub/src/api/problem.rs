@@ -1,0 +1,180 @@
+//! Errors as clients see them: `application/problem+json` (RFC 9457).
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::response::IntoResponse;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// What went wrong with a request.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "type": "urn:postbell:problem:invalid-subscription",
+    "title": "the subscription can't be made",
+    "status": 422,
+    "detail": "\"MessageGnu\" is not an event or a group",
+    "pointer": "/events/0"
+}))]
+pub(crate) struct Problem {
+    /// Which kind of problem; stable, for programs.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The kind in words.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// What was wrong with this request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    /// Where in the request's JSON, as a JSON Pointer (RFC 6901).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pointer: Option<String>,
+    /// Seconds after which trying again makes sense; also the `Retry-After` header.
+    #[serde(rename = "retryAfter", skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u32>,
+    #[serde(skip)]
+    allow: Option<&'static str>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, kind: &str, title: &'static str) -> Self {
+        Self {
+            kind: format!("urn:postbell:problem:{kind}"),
+            title,
+            status: status.as_u16(),
+            detail: None,
+            pointer: None,
+            retry_after: None,
+            allow: None,
+        }
+    }
+
+    /// Says what was wrong with this request.
+    pub(crate) fn because(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// Says where in the request's JSON.
+    pub(crate) fn at(mut self, pointer: impl Into<String>) -> Self {
+        self.pointer = Some(pointer.into());
+        self
+    }
+
+    /// Asks for a pause before the next try.
+    pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    /// 400: the request can't be read.
+    pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad-request", "the request can't be read")
+            .because(detail)
+    }
+
+    /// 400: a query parameter is wrong.
+    pub(crate) fn bad_query(name: &str, detail: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad-query", "a query parameter is wrong")
+            .because(format!("{name}: {detail}"))
+    }
+
+    /// 400: a header is wrong.
+    pub(crate) fn bad_header(name: &str, detail: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad-header", "a header is wrong")
+            .because(format!("{name}: {detail}"))
+    }
+
+    /// 401: no token, or another one. Says the same either way.
+    pub(crate) fn unauthorised() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorised", "a bearer token is needed")
+    }
+
+    /// 404.
+    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "there is no such thing").because(detail)
+    }
+
+    /// 405.
+    pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
+        let mut problem = Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method-not-allowed",
+            "this path has no such method",
+        )
+        .because(format!("it has {allow}"));
+        problem.allow = Some(allow);
+        problem
+    }
+
+    /// 406.
+    pub(crate) fn not_acceptable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", "no such form is offered")
+            .because(detail)
+    }
+
+    /// 408: the body did not come in time.
+    pub(crate) fn timed_out() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "timed-out", "the body did not come in time")
+    }
+
+    /// 409: something else has that name, or is in the way.
+    pub(crate) fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", "something else is in the way").because(detail)
+    }
+
+    /// 413.
+    pub(crate) fn too_large(limit_octets: u64) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the body is too large")
+            .because(format!("at most {limit_octets} octets"))
+    }
+
+    /// 415.
+    pub(crate) fn unsupported_type(found: &str, offered: &str) -> Self {
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Self::new(status, "unsupported-type", "the body's type is not one that is read")
+            .because(format!("{found:?} is not one of {offered}"))
+    }
+
+    /// 422: a subscription that can't be.
+    pub(crate) fn invalid_subscription(detail: impl Into<String>) -> Self {
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        Self::new(status, "invalid-subscription", "the subscription can't be made").because(detail)
+    }
+
+    /// 500: our own fault, told in the log.
+    pub(crate) fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the hub failed")
+            .because("the hub's log says more")
+    }
+
+    /// 503: not now.
+    pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "not now").because(detail)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response<Body> {
+        // Plain data serialises; were it ever not to, the status still says it.
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.status == StatusCode::UNAUTHORIZED.as_u16() {
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"postbell\""),
+            );
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}

@@ -1,0 +1,331 @@
+//! `POST /v1/events`: events handed in, with a verdict for each.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
+use mail_event::cloudevents::{self, InvalidCloudEvent};
+use mail_event::json::JsonError;
+use mail_event::{EventId, Repair};
+use postbell_journal::{AppendError, Verdict as Appended};
+use postbell_sources::publish::Lines;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::query::{Query, clipped};
+use super::{App, Problem};
+use crate::config::HttpConfig;
+use crate::publish::Publishers;
+
+/// What became of the events handed in.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Verdicts {
+    /// How many became records.
+    accepted: usize,
+    /// How many were there already.
+    repeated: usize,
+    /// How many are no events.
+    rejected: usize,
+    /// One for each, in order.
+    verdicts: Vec<Verdict>,
+}
+
+/// What became of one event.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Verdict {
+    /// The verdict.
+    verdict: Kind,
+    /// The record's number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+    /// The event's id.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "event_id")]
+    #[schema(value_type = Option<String>)]
+    event_id: Option<EventId>,
+    /// The line it stood on, in NDJSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    /// What was changed so that it says strictly what it meant.
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "repairs")]
+    #[schema(value_type = Vec<String>)]
+    repairs: Vec<Repair>,
+    /// The parameter at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameter: Option<String>,
+    /// The rule that was broken, as docs/conformance.md numbers them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'static str>,
+    /// What is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    /// It is a record, and durable.
+    Accepted,
+    /// It was there already.
+    Repeated,
+    /// It is no event; sending it again would change nothing.
+    Rejected,
+}
+
+/// `POST /v1/events`
+pub(super) async fn publish(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<(StatusCode, Json<Verdicts>), Problem> {
+    Query::read(request.uri(), &[])?;
+    let form = Form::of(&request)?;
+    let body = read(request.into_body(), &app.http).await?;
+    let mut batch = Batch { publishers: &app.publishers, verdicts: Vec::new(), taken: Vec::new() };
+    batch.admit(form, &body).await?;
+    let verdicts = batch.append().await?;
+    let refused = verdicts.rejected > 0 && verdicts.rejected == verdicts.verdicts.len();
+    let status = if refused { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+    Ok((status, Json(verdicts)))
+}
+
+/// What a body holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Form {
+    /// One event or an array of them.
+    Json,
+    /// An event a line.
+    Ndjson,
+    /// A CloudEvent or an array of them.
+    CloudEvents,
+}
+
+impl Form {
+    fn of(request: &Request) -> Result<Self, Problem> {
+        let text = content_type(request);
+        let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match essence.as_str() {
+            "application/json" => Ok(Self::Json),
+            "application/x-ndjson" | "application/ndjson" => Ok(Self::Ndjson),
+            cloudevents::STRUCTURED | cloudevents::BATCH => Ok(Self::CloudEvents),
+            _ => Err(Problem::unsupported_type(&text, OFFERED)),
+        }
+    }
+}
+
+/// Refuses a body that doesn't say it is JSON.
+pub(super) fn wants_json(request: &Request) -> Result<(), Problem> {
+    match Form::of(request) {
+        Ok(Form::Json) => Ok(()),
+        _ => Err(Problem::unsupported_type(&content_type(request), "application/json")),
+    }
+}
+
+fn content_type(request: &Request) -> String {
+    let value = request.headers().get(header::CONTENT_TYPE);
+    clipped(&value.map(|value| String::from_utf8_lossy(value.as_bytes())).unwrap_or_default())
+}
+
+/// Reads a body up to the limits of size and time.
+pub(super) async fn read(mut body: Body, http: &HttpConfig) -> Result<Bytes, Problem> {
+    let limit = http.max_body;
+    let too_large = || Problem::too_large(limit);
+    let hint = body.size_hint();
+    if hint.lower() > limit {
+        return Err(too_large());
+    }
+    let known = usize::try_from(hint.exact().unwrap_or(0)).unwrap_or(0);
+    let reading = async {
+        let mut gathered = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| Problem::bad_request(format!("body: {error}")))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if gathered.is_empty() && data.len() == known {
+                return Ok(data);
+            }
+            if (gathered.len() + data.len()) as u64 > limit {
+                return Err(too_large());
+            }
+            // As it comes: a length alone must not cost memory.
+            gathered.extend_from_slice(&data);
+        }
+        Ok(gathered.freeze())
+    };
+    tokio::time::timeout(http.body_timeout, reading)
+        .await
+        .unwrap_or_else(|_| Err(Problem::timed_out()))
+}
+
+/// The events of one request.
+struct Batch<'a> {
+    publishers: &'a Publishers,
+    verdicts: Vec<Verdict>,
+    /// Those admitted, and where their verdicts stand.
+    taken: Vec<(usize, crate::publish::Taken)>,
+}
+
+impl Batch<'_> {
+    /// Looks at every event of the body.
+    async fn admit(&mut self, form: Form, body: &Bytes) -> Result<(), Problem> {
+        let not_json = |error: serde_json::Error| Problem::bad_request(format!("body: {error}"));
+        match form {
+            Form::Ndjson => {
+                for line in Lines::new(body) {
+                    self.one(body.slice(line.range), None, Some(line.number)).await;
+                }
+            }
+            Form::Json if body.trim_ascii_start().starts_with(b"[") => {
+                let events: Vec<&RawValue> = serde_json::from_slice(body).map_err(not_json)?;
+                for event in events {
+                    self.one(body.slice_ref(event.get().as_bytes()), None, None).await;
+                }
+            }
+            Form::Json => {
+                if body.trim_ascii().is_empty() {
+                    return Err(Problem::bad_request("body: empty"));
+                }
+                self.one(body.slice_ref(body.trim_ascii()), None, None).await;
+            }
+            Form::CloudEvents => {
+                let events = cloudevents::parse(body)
+                    .map_err(|error| Problem::bad_request(format!("body: {error}")))?;
+                for event in events {
+                    match event {
+                        Ok(event) => {
+                            let identity =
+                                [event.source.as_str(), "\0", event.id.as_str()].concat();
+                            let json = body.slice_ref(event.json.as_bytes());
+                            self.one(json, Some(identity.as_bytes()), None).await;
+                        }
+                        Err(error) => self.reject_envelope(&error),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn one(&mut self, json: Bytes, identity: Option<&[u8]>, line: Option<usize>) {
+        match self.publishers.admit(json, identity) {
+            Ok(mut taken) => {
+                let verdict = Verdict {
+                    event_id: Some(EventId::from_u128(taken.entry.id.0)),
+                    line,
+                    repairs: std::mem::take(&mut taken.repairs),
+                    ..Verdict::rejected()
+                };
+                self.taken.push((self.verdicts.len(), taken));
+                self.verdicts.push(verdict);
+            }
+            Err(error) => self.verdicts.push(Verdict { line, ..Verdict::from(&error) }),
+        }
+        if self.verdicts.len().is_multiple_of(TURN_EVENTS) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn reject_envelope(&mut self, error: &InvalidCloudEvent) {
+        self.publishers.reject();
+        let parameter = match error {
+            InvalidCloudEvent::Attribute { name, .. } => Some((*name).to_owned()),
+            _ => None,
+        };
+        let error = Some(error.to_string());
+        self.verdicts.push(Verdict { parameter, error, ..Verdict::rejected() });
+    }
+
+    /// Journals those admitted, all or none, and fills in their verdicts.
+    async fn append(mut self) -> Result<Verdicts, Problem> {
+        let (mut accepted, mut repeated) = (0, 0);
+        if !self.taken.is_empty() {
+            let (mut places, mut events) = (Vec::new(), Vec::new());
+            let mut entries = Vec::with_capacity(self.taken.len());
+            for (place, taken) in self.taken {
+                places.push(place);
+                events.push(taken.event);
+                entries.push(taken.entry);
+            }
+            let pending = self.publishers.submit(entries).await;
+            let result = pending.await.unwrap_or(Err(AppendError::Closed));
+            self.publishers.count(events, &result);
+            let appended = result.map_err(|error| not_taken(&error))?;
+            for (place, appended) in places.into_iter().zip(appended.verdicts) {
+                let Some(verdict) = self.verdicts.get_mut(place) else { continue };
+                let (kind, seq) = match appended {
+                    Appended::New(seq) => (Kind::Accepted, seq),
+                    Appended::Repeated(seq) => (Kind::Repeated, seq),
+                };
+                accepted += usize::from(kind == Kind::Accepted);
+                repeated += usize::from(kind == Kind::Repeated);
+                verdict.verdict = kind;
+                verdict.seq = Some(seq.0);
+            }
+        }
+        let rejected = self.verdicts.len() - accepted - repeated;
+        Ok(Verdicts { accepted, repeated, rejected, verdicts: self.verdicts })
+    }
+}
+
+/// Nothing was taken, and why.
+fn not_taken(error: &AppendError) -> Problem {
+    let problem = Problem::unavailable(error.to_string());
+    match error {
+        AppendError::Full { .. } => problem.retry_after(FULL_RETRY_SECONDS),
+        AppendError::Busy { .. } => problem.retry_after(BUSY_RETRY_SECONDS),
+        _ => problem,
+    }
+}
+
+impl Verdict {
+    fn rejected() -> Self {
+        Self {
+            verdict: Kind::Rejected,
+            seq: None,
+            event_id: None,
+            line: None,
+            repairs: Vec::new(),
+            parameter: None,
+            rule: None,
+            error: None,
+        }
+    }
+}
+
+impl From<&JsonError> for Verdict {
+    fn from(error: &JsonError) -> Self {
+        Self {
+            parameter: error.parameter().map(str::to_owned),
+            rule: error.rule(),
+            error: Some(error.to_string()),
+            ..Self::rejected()
+        }
+    }
+}
+
+/// Without a text of its own: there may be thousands.
+#[expect(clippy::ref_option, reason = "serde hands over a reference to the field")]
+fn event_id<S: Serializer>(id: &Option<EventId>, serializer: S) -> Result<S::Ok, S::Error> {
+    let octets = id.map(EventId::to_bytes).unwrap_or_default();
+    serializer.serialize_str(std::str::from_utf8(&octets).unwrap_or_default())
+}
+
+fn repairs<S: Serializer>(repairs: &[Repair], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(repairs.iter().map(ToString::to_string))
+}
+
+const OFFERED: &str = "application/json, application/x-ndjson, application/cloudevents+json, application/cloudevents-batch+json";
+
+/// Events looked at before others have their turn: under a millisecond.
+const TURN_EVENTS: usize = 512;
+
+/// Seconds until a full disk is worth another try.
+const FULL_RETRY_SECONDS: u32 = 10;
+
+/// Seconds until a full queue is.
+const BUSY_RETRY_SECONDS: u32 = 1;

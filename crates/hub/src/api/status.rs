@@ -1,0 +1,149 @@
+//! What the hub says of itself and of its sources.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use postbell_journal::{Bounds, Journal as _, State as JournalState};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{App, Problem};
+use crate::sources::Source;
+
+/// The hub at a glance.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Status {
+    /// postbell's version.
+    version: &'static str,
+    /// The store told of.
+    store: StoreStatus,
+    /// The journal.
+    journal: JournalStatus,
+    /// How many subscriptions there are.
+    subscriptions: usize,
+    /// How many streams are being followed.
+    streams: usize,
+    /// Seconds since the start.
+    uptime_seconds: u64,
+}
+
+/// The store told of.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct StoreStatus {
+    /// Its host as it stands in every URI.
+    host: String,
+}
+
+/// The journal.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct JournalStatus {
+    /// Whether it takes events: `accepting`, `full`, `stopped` or `closed`.
+    state: &'static str,
+    /// The oldest record kept; one past `last` where none is.
+    first: u64,
+    /// The newest record; 0 where there never was one.
+    last: u64,
+    /// Octets on disk.
+    octets: u64,
+    /// Why it takes none, where it doesn't.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+/// `GET /v1/status`
+pub(super) async fn status(State(app): State<Arc<App>>) -> Json<Status> {
+    let Bounds { first, last } = app.journal.bounds();
+    let (state, detail) = match app.journal.state() {
+        JournalState::Accepting => ("accepting", None),
+        JournalState::Full { .. } => {
+            ("full", Some(format!("{}: no room left on the disk", app.journal_folder.display())))
+        }
+        JournalState::Stopped { reason } => ("stopped", Some(reason.to_string())),
+        JournalState::Closed => ("closed", None),
+    };
+    let octets = app.journal.stats().octets;
+    Json(Status {
+        version: env!("CARGO_PKG_VERSION"),
+        store: StoreStatus { host: app.store.host().to_owned() },
+        journal: JournalStatus { state, first: first.0, last: last.0, octets, detail },
+        subscriptions: app.subscriptions.list().len(),
+        streams: app.streams_open(),
+        uptime_seconds: app.started.elapsed().as_secs(),
+    })
+}
+
+/// All sources.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SourceList {
+    sources: Vec<ShownSource>,
+}
+
+/// A source and how it is.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ShownSource {
+    /// Its name in the configuration; `publish` for what publishers hand in.
+    name: String,
+    /// What kind it is: `maildir` or `publish`.
+    kind: &'static str,
+    /// What it is doing: `starting`, `scanning`, `running`, `waiting`, `failed` or `stopped`.
+    #[schema(value_type = String)]
+    state: postbell_sources::State,
+    /// The same in a few words.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    detail: String,
+    /// What went wrong last, if anything did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<String>,
+    /// Users watched now.
+    users: u64,
+    /// Mailboxes watched now.
+    mailboxes: u64,
+    /// Messages known now.
+    messages: u64,
+    /// Observations made, or events handed in, since the start.
+    observations: u64,
+    /// Full looks taken because a notice may have been missed.
+    rescans: u64,
+    /// Things left aside as unreadable, invalid or beyond a limit.
+    skipped: u64,
+    /// Holes told as `vnd.postbell.Gap`.
+    gaps: u64,
+}
+
+impl From<&Source> for ShownSource {
+    fn from(source: &Source) -> Self {
+        let now = source.health.snapshot();
+        Self {
+            name: source.name.clone(),
+            kind: source.kind,
+            state: now.state,
+            detail: now.detail,
+            last_error: now.last_error,
+            users: now.users,
+            mailboxes: now.mailboxes,
+            messages: now.messages,
+            observations: now.observations,
+            rescans: now.rescans,
+            skipped: now.skipped,
+            gaps: now.gaps,
+        }
+    }
+}
+
+/// `GET /v1/sources`
+pub(super) async fn sources(State(app): State<Arc<App>>) -> Json<SourceList> {
+    Json(SourceList { sources: app.sources.iter().map(ShownSource::from).collect() })
+}
+
+/// `GET /v1/sources/{name}`
+pub(super) async fn source(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Json<ShownSource>, Problem> {
+    let found = app.sources.iter().find(|source| source.name == name);
+    let found = found.ok_or_else(|| Problem::not_found(format!("{name:?}: no such source")))?;
+    Ok(Json(found.into()))
+}

@@ -1,0 +1,147 @@
+//! `/v1/subscriptions`: made, listed, held, let go on, forgotten.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::query::{Query, clipped};
+use super::{App, Problem, publish};
+use crate::state::{DEAD_LETTERS_MAX, StateError};
+use crate::subscriptions::{CreateError, NewSubscription, Shown, ShownDeadLetter};
+
+/// All subscriptions.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SubscriptionList {
+    /// Oldest first.
+    subscriptions: Vec<Shown>,
+}
+
+/// Deliveries that were given up.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DeadLetters {
+    /// Newest first.
+    dead_letters: Vec<ShownDeadLetter>,
+}
+
+/// `GET /v1/subscriptions`
+pub(super) async fn list(State(app): State<Arc<App>>) -> Json<SubscriptionList> {
+    Json(SubscriptionList { subscriptions: app.subscriptions.list() })
+}
+
+/// `POST /v1/subscriptions`
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    publish::wants_json(&request)?;
+    let body = publish::read(request.into_body(), &app.http).await?;
+    let mut deserializer = serde_json::Deserializer::from_slice(&body);
+    let new: NewSubscription =
+        serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+            let pointer = pointer(error.path());
+            let error = error.into_inner();
+            if error.is_data() {
+                Problem::invalid_subscription(error.to_string()).at(pointer)
+            } else {
+                Problem::bad_request(format!("body: {error}"))
+            }
+        })?;
+    deserializer.end().map_err(|error| Problem::bad_request(format!("body: {error}")))?;
+    let shown = app.subscriptions.create(new).await.map_err(refused)?;
+    let location = HeaderValue::try_from(format!("/v1/subscriptions/{}", shown.id));
+    let mut response = (StatusCode::CREATED, Json(shown)).into_response();
+    if let Ok(location) = location {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// `GET /v1/subscriptions/{name}`
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Json<Shown>, Problem> {
+    app.subscriptions.find(&name).map(Json).ok_or_else(|| unknown(&name))
+}
+
+/// `DELETE /v1/subscriptions/{name}`
+pub(super) async fn remove(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let removed = app.subscriptions.remove(&name).await.map_err(|error| failed(&error))?;
+    removed.map(|_| StatusCode::NO_CONTENT).ok_or_else(|| unknown(&name))
+}
+
+/// `POST /v1/subscriptions/{name}/pause`
+pub(super) async fn pause(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Json<Shown>, Problem> {
+    let shown = app.subscriptions.pause(&name).await.map_err(|error| failed(&error))?;
+    shown.map(Json).ok_or_else(|| unknown(&name))
+}
+
+/// `POST /v1/subscriptions/{name}/resume`
+pub(super) async fn resume(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Json<Shown>, Problem> {
+    let shown = app.subscriptions.resume(&name).await.map_err(|error| failed(&error))?;
+    shown.map(Json).ok_or_else(|| unknown(&name))
+}
+
+/// `GET /v1/subscriptions/{name}/dead-letters`
+pub(super) async fn dead_letters(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Json<DeadLetters>, Problem> {
+    let query = Query::read(request.uri(), &["limit"])?;
+    let limit = query.number("limit")?.unwrap_or(u64::from(DEAD_LETTERS_SHOWN));
+    let limit = u32::try_from(limit).unwrap_or(u32::MAX).min(DEAD_LETTERS_MAX);
+    let letters = app.subscriptions.dead_letters(&name, limit).map_err(|error| failed(&error))?;
+    let dead_letters = letters.ok_or_else(|| unknown(&name))?;
+    Ok(Json(DeadLetters { dead_letters }))
+}
+
+fn unknown(name: &str) -> Problem {
+    Problem::not_found(format!("{:?}: no such subscription", clipped(name)))
+}
+
+fn refused(error: CreateError) -> Problem {
+    match error {
+        CreateError::Invalid { pointer, message } => {
+            Problem::invalid_subscription(message).at(pointer)
+        }
+        CreateError::NameTaken(_) | CreateError::TooMany(_) => Problem::conflict(error.to_string()),
+        CreateError::State(error) => failed(&error),
+    }
+}
+
+fn failed(error: &StateError) -> Problem {
+    let why = crate::sources::chain(error);
+    tracing::error!(why, "a subscription could not be kept");
+    Problem::internal()
+}
+
+/// A path of serde's as a JSON Pointer.
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    path.iter()
+        .filter_map(|segment| match segment {
+            Segment::Seq { index } => Some(format!("/{index}")),
+            Segment::Map { key } => Some(format!("/{}", key.replace('~', "~0").replace('/', "~1"))),
+            Segment::Enum { .. } | Segment::Unknown => None,
+        })
+        .collect()
+}
+
+/// Dead letters shown where nobody says how many.
+const DEAD_LETTERS_SHOWN: u32 = 100;

@@ -1,0 +1,153 @@
+//! Following the journal: each reader by its own number, woken by each commit.
+
+use std::sync::Arc;
+
+use postbell_journal::{Journal, ReadError, Records, Seq};
+use tokio::sync::watch;
+
+/// Hands out readers of one journal.
+#[derive(Clone, Debug)]
+pub(crate) struct Feed {
+    journal: Arc<dyn Journal>,
+    last: watch::Receiver<u64>,
+}
+
+/// One reader's place in the journal.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    journal: Arc<dyn Journal>,
+    last: watch::Receiver<u64>,
+    next: u64,
+    octets: usize,
+}
+
+/// What a reader finds next.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Records, at least one.
+    Records(Records),
+    /// Numbers that can't be told any more.
+    Gap(Gap),
+}
+
+/// A range of records that can't be told any more, both ends included.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Gap {
+    /// The first.
+    pub(crate) from: u64,
+    /// The last.
+    pub(crate) to: u64,
+    /// Why, in a few words.
+    pub(crate) reason: &'static str,
+}
+
+impl Feed {
+    /// Starts following `journal`.
+    pub(crate) fn new(journal: Arc<dyn Journal>) -> Self {
+        let (sender, last) = watch::channel(0);
+        let sender = Arc::new(sender);
+        let committed = Arc::clone(&sender);
+        journal.on_commit(Box::new(move |seq| raise(&committed, seq)));
+        // Only now, lest a commit between the two go unseen.
+        raise(&sender, journal.bounds().last);
+        Self { journal, last }
+    }
+
+    /// A reader whose first record is `next`.
+    pub(crate) fn reader(&self, next: u64) -> Reader {
+        Reader {
+            journal: Arc::clone(&self.journal),
+            last: self.last.clone(),
+            next: next.max(1),
+            octets: READ_OCTETS,
+        }
+    }
+
+    /// The newest durable record.
+    pub(crate) fn last(&self) -> u64 {
+        self.journal.bounds().last.0
+    }
+
+    /// The journal followed.
+    pub(crate) fn journal(&self) -> &Arc<dyn Journal> {
+        &self.journal
+    }
+}
+
+impl Reader {
+    /// Reads about so many octets of bodies at once.
+    pub(crate) fn reading(mut self, octets: usize) -> Self {
+        self.octets = octets;
+        self
+    }
+
+    /// The number of the record read next.
+    pub(crate) fn next_seq(&self) -> u64 {
+        self.next
+    }
+
+    /// What comes next, if it is there already.
+    pub(crate) async fn try_next(&mut self) -> Result<Option<Step>, ReadError> {
+        let last = *self.last.borrow_and_update();
+        if self.next > last {
+            return Ok(None);
+        }
+        let from = Seq(self.next);
+        // New blocks are in the journal's memory: a copy of a pointer is not worth a thread.
+        let read = if last - self.next <= HOT_RECORDS {
+            self.journal.read(from, self.octets)
+        } else {
+            let (journal, octets) = (Arc::clone(&self.journal), self.octets);
+            let read = tokio::task::spawn_blocking(move || journal.read(from, octets));
+            // Only a panic in the journal or the end of the runtime ends it without an answer.
+            read.await.map_err(|error| ReadError::Unreadable {
+                file: "journal".into(),
+                source: Box::new(error),
+            })?
+        };
+        match read {
+            Ok(records) => Ok(records.last().map(|last| {
+                self.next = last.0 + 1;
+                Step::Records(records)
+            })),
+            Err(ReadError::Dropped { first }) => {
+                Ok(Some(self.skip(first.0, "retention has dropped them")))
+            }
+            Err(ReadError::Lost { to, .. }) => {
+                Ok(Some(self.skip(to.0 + 1, "they were lost to damage")))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits until there is more.
+    pub(crate) async fn more(&mut self) {
+        let next = self.next;
+        // The sender lives as long as the journal, and we hold the journal.
+        if self.last.wait_for(|last| *last >= next).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn skip(&mut self, to: u64, reason: &'static str) -> Step {
+        let gap = Gap { from: self.next, to: to.saturating_sub(1), reason };
+        // Whatever the journal says, a reader only ever goes forward.
+        self.next = to.max(self.next + 1);
+        Step::Gap(gap)
+    }
+}
+
+/// Tells the readers of a commit.
+fn raise(sender: &watch::Sender<u64>, seq: Seq) {
+    sender.send_if_modified(|last| {
+        let grew = seq.0 > *last;
+        *last = (*last).max(seq.0);
+        grew
+    });
+}
+
+/// Octets of bodies read at once: several blocks, and little for a thousand readers.
+const READ_OCTETS: usize = 256 * 1024;
+
+/// Among this many newest records a read finds its block in memory.
+const HOT_RECORDS: u64 = 16_384;

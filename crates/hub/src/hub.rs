@@ -1,0 +1,378 @@
+//! The hub as a whole: started, watched, and shut down in order.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use postbell_engine::{FlagForm, Groups, InvalidStore, Policy, Store};
+use postbell_journal::{OpenError, Options, Retention, SqliteJournal, State};
+use postbell_sources::Health;
+use sd_notify::NotifyState;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tracing::{error, info, warn};
+
+use crate::api::{self, App};
+use crate::config::{Config, Form, JournalConfig, PolicyConfig};
+use crate::feed::Feed;
+use crate::listen;
+use crate::metrics::Metrics;
+use crate::publish::{self, Publishers, Socket};
+use crate::sources::{Source, Sources, Wiring};
+use crate::state::{StateDb, StateError};
+use crate::subscriptions::Subscriptions;
+use crate::token::{Token, TokenError};
+
+/// A running hub.
+///
+/// Dropping it stops it too, but waits for nothing: what is under way is cut off. No event that
+/// was acknowledged is lost either way.
+#[derive(Debug)]
+pub struct Hub {
+    app: Arc<App>,
+    address: SocketAddr,
+    sources: Sources,
+    stopping: watch::Sender<bool>,
+    failed: watch::Receiver<Option<String>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Hub {
+    /// Opens the data folder, starts the sources and listens.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] names the folder, file, address or key at fault. Nothing keeps running.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        if let Some(why) = crate::config::listen_refused(config.listen) {
+            return Err(StartError::NotLoopback { address: config.listen, why });
+        }
+        let port = Some(config.store.port).filter(|port| *port != 0);
+        let store = Store::new(&config.store.host, port)?;
+        let policy = policy(&config.policy);
+        let opened = open(config.data.clone(), options(&config.journal)).await?;
+        let Opened { journal, token, state } = opened;
+        let (address, listener) = bind(config.listen).await?;
+
+        let metrics = Arc::new(Metrics::new());
+        let feed = Feed::new(Arc::clone(&journal) as _);
+        let wiring = Wiring {
+            journal: Arc::clone(&journal) as _,
+            store: store.clone(),
+            policy: policy.clone(),
+            metrics: Arc::clone(&metrics),
+        };
+        let socket = match config.publish_socket() {
+            Some(path) => Some(
+                Socket::bind(path.clone(), config.publish.allowed_uids.clone())
+                    .map_err(|source| StartError::Socket { path, source })?,
+            ),
+            None => None,
+        };
+        let subscriptions = Subscriptions::open(
+            Arc::new(state),
+            feed.clone(),
+            policy.clone(),
+            store.clone(),
+            Arc::clone(&metrics),
+            config.webhooks,
+        );
+        let subscriptions = subscriptions.await?;
+        let (stopping, stop) = watch::channel(false);
+        let sources = Sources::start(&config.sources, &wiring)
+            .map_err(|source| StartError::Thread { source })?;
+        let mut list = sources.list();
+        let health = Health::new();
+        list.push(Source {
+            name: publish::NAME.to_owned(),
+            kind: "publish",
+            health: health.clone(),
+        });
+        let publishers = Arc::new(Publishers::new(
+            Arc::clone(&journal) as _,
+            policy.clone(),
+            metrics.source(publish::NAME),
+            health,
+        ));
+        let app = Arc::new(App {
+            started: Instant::now(),
+            token,
+            http: config.http.clone(),
+            store,
+            policy,
+            journal: Arc::clone(&journal),
+            journal_folder: config.data.join("journal"),
+            feed,
+            metrics,
+            sources: list,
+            publishers: Arc::clone(&publishers),
+            streams: Arc::new(Semaphore::new(config.http.max_streams as usize)),
+            stopping: stop.clone(),
+            subscriptions,
+        });
+        let (failing, failed) = watch::channel(None);
+        let door = api::door(Arc::clone(&app));
+        let mut tasks = vec![
+            tokio::spawn(listen::serve(listener, door, config.http, stop.clone())),
+            tokio::spawn(watch_journal(journal, failing, stop.clone())),
+        ];
+        if let Some(socket) = socket {
+            info!(socket = %socket.path().display(), "publishers may connect");
+            tasks.push(tokio::spawn(publish::serve(socket, publishers, stop)));
+        }
+        notify(NotifyState::Ready);
+        info!(%address, data = %config.data.display(), "the hub is up");
+        Ok(Self { app, address, sources, stopping, failed, tasks })
+    }
+
+    /// Where the HTTP API listens: the configured address, with the port the system chose where
+    /// it was to choose one.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The API's bearer token.
+    #[must_use]
+    pub fn token(&self) -> &Token {
+        &self.app.token
+    }
+
+    /// Waits until something failed that only a person can set right, and says what; a hub that
+    /// is well never answers.
+    pub async fn failed(&self) -> String {
+        let mut failed = self.failed.clone();
+        if let Ok(reason) = failed.wait_for(Option::is_some).await
+            && let Some(reason) = reason.as_ref()
+        {
+            return reason.clone();
+        }
+        std::future::pending().await
+    }
+
+    /// Ends everything in order: no new work, then what is under way, then the journal. Takes a
+    /// few seconds at most.
+    pub async fn shutdown(mut self) {
+        notify(NotifyState::Stopping);
+        info!("the hub is stopping");
+        self.sources.stop();
+        // Nobody may be listening any more, and then there is nobody to tell.
+        self.stopping.send_replace(true);
+        let tasks = std::mem::take(&mut self.tasks);
+        let ended = async {
+            for task in tasks {
+                if let Err(error) = task.await
+                    && error.is_panic()
+                {
+                    error!(%error, "a part of the hub panicked");
+                }
+            }
+        };
+        within("connections", ended).await;
+        let threads = self.sources.take_threads();
+        within("sources", join(threads)).await;
+        within("subscriptions", self.app.subscriptions.shutdown()).await;
+        let journal = Arc::clone(&self.app.journal);
+        within("journal", async {
+            if let Err(error) = spawn_blocking(move || journal.close()).await {
+                error!(%error, "the journal panicked while it was closed");
+            }
+        })
+        .await;
+        info!("the hub has stopped");
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.sources.stop();
+        self.stopping.send_replace(true);
+    }
+}
+
+/// What is in the data folder.
+struct Opened {
+    journal: Arc<SqliteJournal>,
+    token: Token,
+    state: StateDb,
+}
+
+/// Opens it off the async threads; the journal first, since whoever has it has the folder.
+async fn open(data: PathBuf, options: Options) -> Result<Opened, StartError> {
+    let opened = spawn_blocking(move || {
+        make_private(&data)?;
+        let journal = SqliteJournal::open(data.join("journal"), options)?;
+        let token = Token::load_or_make(&data.join("token"))?;
+        let state = StateDb::open(&data.join("hub.db"))?;
+        Ok(Opened { journal: Arc::new(journal), token, state })
+    });
+    opened.await.unwrap_or_else(|error| Err(StartError::Thread { source: io::Error::other(error) }))
+}
+
+/// Makes the data folder for its owner only. One that is there already is left as it is: the
+/// files in it that matter have modes of their own.
+fn make_private(data: &Path) -> Result<(), StartError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data)
+        .map_err(|source| StartError::Data { path: data.to_owned(), source })
+}
+
+async fn bind(address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartError> {
+    let fault = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(fault)?;
+    Ok((listener.local_addr().map_err(fault)?, listener))
+}
+
+fn options(config: &JournalConfig) -> Options {
+    Options {
+        segment_octets: config.segment_size,
+        retention: Retention { age: config.retention_age, octets: config.retention_size },
+        window_records: config.window_records as usize,
+        ..Options::default()
+    }
+}
+
+fn policy(config: &PolicyConfig) -> Policy {
+    let form = |form| match form {
+        Form::Simple => FlagForm::Simple,
+        Form::Flags => FlagForm::Flags,
+    };
+    Policy {
+        seen_form: form(config.seen_form),
+        deleted_form: form(config.deleted_form),
+        content_max_octets: config.content_max_octets,
+        body_structure: config.body_structure,
+        envelope: config.envelope,
+        groups: Groups::all(),
+    }
+}
+
+/// Looks how the journal is, and says so once when that changes.
+async fn watch_journal(
+    journal: Arc<SqliteJournal>,
+    failing: watch::Sender<Option<String>>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let mut full = false;
+    loop {
+        match journal.state() {
+            State::Stopped { reason } => {
+                error!(%reason, "the journal has stopped: nothing is taken until the hub is started again");
+                failing.send_replace(Some(format!("the journal has stopped: {reason}")));
+                return;
+            }
+            State::Full { .. } if !full => {
+                full = true;
+                error!("the journal's disk is full: nothing is taken until there is room");
+            }
+            State::Accepting if full => {
+                full = false;
+                info!("the journal's disk has room again");
+            }
+            State::Accepting | State::Full { .. } | State::Closed => {}
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = stopped(&mut stopping) => return,
+        }
+    }
+}
+
+/// Waits until the hub stops.
+pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // A sender that is gone belonged to a hub that is gone.
+    drop(stopping.wait_for(|stopping| *stopping).await);
+}
+
+/// Tells systemd, where it started us.
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!(%error, "systemd could not be told how the hub is");
+    }
+}
+
+/// Waits for a part to end, but not for ever.
+async fn within(part: &str, ended: impl Future<Output = ()>) {
+    if tokio::time::timeout(END_MAX, ended).await.is_err() {
+        warn!(part, seconds = END_MAX.as_secs(), "did not end in time and is left behind");
+    }
+}
+
+async fn join(threads: Vec<std::thread::JoinHandle<()>>) {
+    let joined = spawn_blocking(|| {
+        // What a source died of was told when it died.
+        threads.into_iter().filter_map(|thread| thread.join().err()).count()
+    });
+    if let Ok(died @ 1..) = joined.await {
+        warn!(died, "threads of sources had panicked");
+    }
+}
+
+/// How often the journal's state is looked at: a stopped one is known within a blink.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How long each part may take to end; together they stay within what systemd grants.
+const END_MAX: Duration = Duration::from_secs(15);
+
+/// Why a hub can't start.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder can't be made.
+    #[error("{path}: the data folder can't be made", path = path.display())]
+    Data {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The journal can't be opened, or another hub holds the folder.
+    #[error(transparent)]
+    Journal(#[from] OpenError),
+    /// Nobody can listen there.
+    #[error("listen: {address} can't be listened on")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The address is not loopback.
+    #[error("listen: \"{address}\" {why}")]
+    NotLoopback {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        why: &'static str,
+    },
+    /// The publishers' socket can't be made.
+    #[error("{path}: the publishers' socket can't be made", path = path.display())]
+    Socket {
+        /// Its path.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The subscriptions can't be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The store's name is no host.
+    #[error("store.host: {0}")]
+    Store(#[from] InvalidStore),
+    /// The system has no thread or file descriptor left.
+    #[error("a source's thread can't be started")]
+    Thread {
+        /// What the system says.
+        source: io::Error,
+    },
+    /// There is no token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+}

@@ -1,0 +1,117 @@
+//! Connections: taken up to a limit, served over HTTP/1.1, drained at the end.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use crate::api::Door;
+use crate::config::HttpConfig;
+use crate::hub::stopped;
+
+/// Serves `listener` until `stopping` turns true, then lets what is under way end.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    door: Door,
+    http: HttpConfig,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let permits = Arc::new(Semaphore::new(http.max_connections as usize));
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            taken = take(&listener, &permits) => match taken {
+                Ok((stream, permit)) => {
+                    let served = connection(stream, door.clone(), http.header_timeout, stopping.clone());
+                    connections.spawn(async move {
+                        served.await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    warn!(%error, "a connection could not be taken");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+            () = stopped(&mut stopping) => break,
+        }
+    }
+    drop(listener);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN_MAX, drained).await.is_err() {
+        warn!(seconds = DRAIN_MAX.as_secs(), "connections did not end in time and are cut");
+    }
+    connections.shutdown().await;
+}
+
+/// Waits for room, then for somebody.
+async fn take(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    // The semaphore is never closed.
+    let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, permit))
+}
+
+async fn connection(
+    stream: TcpStream,
+    door: Door,
+    header_timeout: Duration,
+    mut stopping: watch::Receiver<bool>,
+) {
+    prepare(&stream);
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(BUFFER_OCTETS_MAX);
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), door));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopped(&mut stopping) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // A client that goes away, or sends what is no HTTP, is its own affair.
+        debug!(%error, "a connection ended badly");
+    }
+}
+
+/// Small answers leave at once, and a client that takes nothing for long loses its place.
+fn prepare(stream: &TcpStream) {
+    let millis = u32::try_from(STALL_MAX.as_millis()).unwrap_or(u32::MAX);
+    let prepared = stream.set_nodelay(true).and_then(|()| {
+        rustix::net::sockopt::set_tcp_user_timeout(stream, millis).map_err(io::Error::from)
+    });
+    if let Err(error) = prepared {
+        debug!(%error, "a connection keeps the system's settings");
+    }
+}
+
+/// After a failed accept (no file handles left, mostly): time for one to come free.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a request under way may take to end when the hub stops.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// How long a client may leave what was sent to it untaken before the system cuts it off. A
+/// stream holds no memory for it but a socket's buffer, and does hold one of the places.
+const STALL_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// Header lines of a request: browsers send twenty.
+const HEADERS_MAX: usize = 64;
+
+/// What one connection may have in memory in either direction; also the longest request head.
+const BUFFER_OCTETS_MAX: usize = 128 * 1024;

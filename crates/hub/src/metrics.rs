@@ -1,0 +1,241 @@
+//! What Prometheus scrapes: one registry per hub, names `postbell_…` with their unit last.
+//!
+//! Labels are names the operator chose (source, subscription) and the registry's event names:
+//! never a user, a mailbox or a name a publisher made up, which anyone could make more of.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use mail_event::EventName;
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder as _, Unit};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
+
+/// A hub's metrics.
+pub(crate) struct Metrics {
+    recorder: PrometheusRecorder,
+    /// Commits already told to `commit_seconds`.
+    commits_seen: AtomicU64,
+    pub(crate) journal: JournalMetrics,
+    pub(crate) streams: Gauge,
+    pub(crate) streams_refused: Counter,
+    pub(crate) streamed: Counter,
+    pub(crate) unauthorised: Counter,
+}
+
+/// The journal's figures, set when scraped.
+#[derive(Debug)]
+pub(crate) struct JournalMetrics {
+    pub(crate) seq: Gauge,
+    pub(crate) first_seq: Gauge,
+    pub(crate) octets: Gauge,
+    pub(crate) queued_entries: Gauge,
+    pub(crate) queued_octets: Gauge,
+    pub(crate) accepting: Gauge,
+    commit_seconds: Histogram,
+}
+
+/// The counters of one source.
+#[derive(Debug)]
+pub(crate) struct SourceMetrics {
+    /// By the registry's order, then one for all other names.
+    accepted: Vec<Counter>,
+    pub(crate) repeated: Counter,
+    pub(crate) rejected: Counter,
+}
+
+/// The counters of one subscription.
+#[derive(Clone, Debug)]
+pub(crate) struct SubscriptionMetrics {
+    pub(crate) accepted: Counter,
+    pub(crate) retried: Counter,
+    pub(crate) given_up: Counter,
+    pub(crate) lag: Gauge,
+}
+
+impl Metrics {
+    /// An empty registry.
+    pub(crate) fn new() -> Self {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets(&COMMIT_BUCKETS)
+            // Fails only for an empty list, and then the default does as well.
+            .unwrap_or_else(|_| PrometheusBuilder::new())
+            .build_recorder();
+        describe(&recorder);
+        let gauge = |name| gauge(&recorder, name, Vec::new());
+        let counter = |name| counter(&recorder, name, Vec::new());
+        let journal = JournalMetrics {
+            seq: gauge("postbell_journal_seq"),
+            first_seq: gauge("postbell_journal_first_seq"),
+            octets: gauge("postbell_journal_octets"),
+            queued_entries: gauge("postbell_journal_queue_entries"),
+            queued_octets: gauge("postbell_journal_queue_octets"),
+            accepting: gauge("postbell_journal_accepting"),
+            commit_seconds: recorder
+                .register_histogram(&Key::from_name("postbell_journal_commit_seconds"), &METADATA),
+        };
+        Self {
+            journal,
+            streams: gauge("postbell_stream_clients"),
+            streams_refused: counter("postbell_stream_refused_total"),
+            streamed: counter("postbell_stream_deliveries_total"),
+            unauthorised: counter("postbell_http_unauthorised_total"),
+            commits_seen: AtomicU64::new(0),
+            recorder,
+        }
+    }
+
+    /// The counters of the source called `name`.
+    pub(crate) fn source(&self, name: &str) -> SourceMetrics {
+        let label = |label| Label::new("source", label);
+        let accepted = EventName::REGISTERED
+            .iter()
+            .map(|event| event.as_str().to_owned())
+            .chain([OTHER_EVENT.to_owned()])
+            .map(|event| {
+                let labels = vec![label(name.to_owned()), Label::new("event", event)];
+                counter(&self.recorder, "postbell_events_total", labels)
+            })
+            .collect();
+        let one = |metric| counter(&self.recorder, metric, vec![label(name.to_owned())]);
+        SourceMetrics {
+            accepted,
+            repeated: one("postbell_events_repeated_total"),
+            rejected: one("postbell_events_rejected_total"),
+        }
+    }
+
+    /// The counters of the subscription called `name`.
+    pub(crate) fn subscription(&self, name: &str) -> SubscriptionMetrics {
+        let labels = || vec![Label::new("subscription", name.to_owned())];
+        let outcome = |outcome: &'static str| {
+            let mut labels = labels();
+            labels.push(Label::new("outcome", outcome));
+            counter(&self.recorder, "postbell_deliveries_total", labels)
+        };
+        SubscriptionMetrics {
+            accepted: outcome("accepted"),
+            retried: outcome("retried"),
+            given_up: outcome("given_up"),
+            lag: gauge(&self.recorder, "postbell_subscription_lag_records", labels()),
+        }
+    }
+
+    /// Notes the latest commit, unless it was noted already.
+    pub(crate) fn committed(&self, commits: u64, took: Duration) {
+        if self.commits_seen.swap(commits, Ordering::Relaxed) != commits {
+            self.journal.commit_seconds.record(took);
+        }
+    }
+
+    /// The text Prometheus reads.
+    pub(crate) fn render(&self) -> String {
+        let handle = self.recorder.handle();
+        handle.run_upkeep();
+        handle.render()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl SourceMetrics {
+    /// Counts an event that became a record.
+    pub(crate) fn accept(&self, event: EventIndex) {
+        if let Some(counter) = self.accepted.get(usize::from(event.0)) {
+            counter.increment(1);
+        }
+    }
+
+    /// Counts many.
+    pub(crate) fn accept_all(&self, tally: &Tally) {
+        for (counter, count) in self.accepted.iter().zip(tally.0).filter(|(_, count)| *count > 0) {
+            counter.increment(count);
+        }
+    }
+}
+
+/// An event's place among the counters.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct EventIndex(u8);
+
+impl EventIndex {
+    /// The place of the event called `name`.
+    pub(crate) fn of(name: &str) -> Self {
+        let index = KNOWN.iter().position(|known| known.as_str() == name).unwrap_or(KNOWN.len());
+        // Eighteen names and one place for all others.
+        Self(u8::try_from(index).unwrap_or(u8::MAX))
+    }
+}
+
+/// Events counted before they are told, since a counter is shared by all threads.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally([u64; EventName::REGISTERED.len() + 1]);
+
+impl Tally {
+    /// Counts one.
+    pub(crate) fn add(&mut self, event: EventIndex) {
+        if let Some(count) = self.0.get_mut(usize::from(event.0)) {
+            *count += 1;
+        }
+    }
+}
+
+fn counter(recorder: &PrometheusRecorder, name: &'static str, labels: Vec<Label>) -> Counter {
+    recorder.register_counter(&Key::from_parts(name, labels), &METADATA)
+}
+
+fn gauge(recorder: &PrometheusRecorder, name: &'static str, labels: Vec<Label>) -> Gauge {
+    recorder.register_gauge(&Key::from_parts(name, labels), &METADATA)
+}
+
+/// The help texts.
+fn describe(recorder: &PrometheusRecorder) {
+    for (name, unit, text) in COUNTERS {
+        recorder.describe_counter((*name).into(), Some(*unit), (*text).into());
+    }
+    for (name, unit, text) in GAUGES {
+        recorder.describe_gauge((*name).into(), Some(*unit), (*text).into());
+    }
+    recorder.describe_histogram(
+        "postbell_journal_commit_seconds".into(),
+        Some(Unit::Seconds),
+        "How long commits took, sampled".into(),
+    );
+}
+
+const COUNTERS: &[(&str, Unit, &str)] = &[
+    ("postbell_events_total", Unit::Count, "Events that became records, by source and name"),
+    ("postbell_events_repeated_total", Unit::Count, "Events that were there already, by source"),
+    ("postbell_events_rejected_total", Unit::Count, "Events refused, by source"),
+    ("postbell_deliveries_total", Unit::Count, "Attempts, by subscription and outcome"),
+    ("postbell_stream_deliveries_total", Unit::Count, "Events written to streams"),
+    ("postbell_stream_refused_total", Unit::Count, "Streams refused because there were enough"),
+    ("postbell_http_unauthorised_total", Unit::Count, "Requests without the right token"),
+];
+
+const GAUGES: &[(&str, Unit, &str)] = &[
+    ("postbell_journal_seq", Unit::Count, "Number of the newest durable record"),
+    ("postbell_journal_first_seq", Unit::Count, "Number of the oldest record kept"),
+    ("postbell_journal_octets", Unit::Bytes, "Octets the journal has on disk"),
+    ("postbell_journal_queue_entries", Unit::Count, "Events waiting to be written"),
+    ("postbell_journal_queue_octets", Unit::Bytes, "Octets waiting to be written"),
+    ("postbell_journal_accepting", Unit::Count, "1 while the journal takes events"),
+    ("postbell_stream_clients", Unit::Count, "Streams being followed"),
+    ("postbell_subscription_lag_records", Unit::Count, "Records a subscription has yet to pass"),
+];
+
+/// Once, since a constant is made anew wherever it is used.
+static KNOWN: [EventName; EventName::REGISTERED.len()] = EventName::REGISTERED;
+
+/// What the label says for names outside the registry.
+const OTHER_EVENT: &str = "other";
+
+const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
+
+/// From a fast disk's fsync to a stuck one's.
+const COMMIT_BUCKETS: [f64; 10] =
+    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0];

@@ -1,0 +1,145 @@
+//! From what publishers hand in to durable records, whichever door they come through.
+
+mod socket;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use mail_event::Repair;
+use mail_event::json::JsonError;
+use postbell_engine::{Admitted, Policy, admit};
+use postbell_journal::{AppendError, Appended, Batch, Entry, Journal, RecordId, Verdict};
+use postbell_sources::{Count, Health, State};
+use tokio::sync::oneshot;
+use tracing::warn;
+
+use crate::metrics::{EventIndex, SourceMetrics, Tally};
+
+pub(crate) use socket::{Socket, serve};
+
+/// What all publishers have in common: the source they count as.
+#[derive(Debug)]
+pub(crate) struct Publishers {
+    journal: Arc<dyn Journal>,
+    policy: Policy,
+    metrics: SourceMetrics,
+    health: Health,
+}
+
+/// An event that was admitted and can become a record.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) entry: Entry,
+    pub(crate) event: EventIndex,
+    pub(crate) repairs: Vec<Repair>,
+}
+
+/// What the journal will answer to a batch.
+pub(crate) type Pending = oneshot::Receiver<Result<Appended, AppendError>>;
+
+impl Publishers {
+    /// Publishers of events that go into `journal`.
+    pub(crate) fn new(
+        journal: Arc<dyn Journal>,
+        policy: Policy,
+        metrics: SourceMetrics,
+        health: Health,
+    ) -> Self {
+        health.set_state(State::Running, "taking events");
+        Self { journal, policy, metrics, health }
+    }
+
+    /// Looks at one event; one that is strict keeps its octets where they are.
+    pub(crate) fn admit(&self, json: Bytes, identity: Option<&[u8]>) -> Result<Taken, JsonError> {
+        let admitted = admit(&self.policy, NAME, &json, identity);
+        let Admitted { id, keys, rewritten, repairs } = admitted.inspect_err(|_| self.reject())?;
+        let body = rewritten.map_or(json, Bytes::from);
+        let event = EventIndex::of(&keys.view(&body).name());
+        let entry = Entry { id: RecordId(id.as_u128()), head: keys.to_head(), body };
+        Ok(Taken { entry, event, repairs })
+    }
+
+    /// Counts an event that is none.
+    pub(crate) fn reject(&self) {
+        self.metrics.rejected.increment(1);
+        self.health.add(Count::Skipped, 1);
+    }
+
+    /// Hands a batch to the journal; batches of one publisher become records in the order of
+    /// these calls. While the queue is full it waits here, and so does the publisher.
+    pub(crate) async fn submit(&self, entries: Vec<Entry>) -> Pending {
+        let begun = Instant::now();
+        let mut pause = PAUSE_FIRST;
+        loop {
+            let (tell, mut told) = oneshot::channel();
+            let batch = Batch { entries: entries.clone(), checkpoint: None };
+            // A publisher that went away is not waiting for an answer.
+            self.journal.append(batch, Box::new(move |result| drop(tell.send(result))));
+            match told.try_recv() {
+                Ok(Err(AppendError::Busy { .. })) if begun.elapsed() < BUSY_MAX => {}
+                Ok(result) => {
+                    self.note(&result);
+                    let (tell, told) = oneshot::channel();
+                    drop(tell.send(result));
+                    return told;
+                }
+                Err(_) => return told,
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Counts what became of a batch; `events` are those handed over, in order.
+    pub(crate) fn count(
+        &self,
+        events: impl IntoIterator<Item = EventIndex>,
+        result: &Result<Appended, AppendError>,
+    ) {
+        self.note(result);
+        let Ok(appended) = result else { return };
+        let mut tally = Tally::default();
+        let mut repeated = 0;
+        for (event, verdict) in events.into_iter().zip(&appended.verdicts) {
+            match verdict {
+                Verdict::New(_) => tally.add(event),
+                Verdict::Repeated(_) => repeated += 1,
+            }
+        }
+        self.metrics.accept_all(&tally);
+        self.metrics.repeated.increment(repeated);
+        self.health.add(Count::Observations, appended.verdicts.len() as u64);
+    }
+
+    /// Shows whether publishers are being turned away, and logs it when that begins.
+    fn note(&self, result: &Result<Appended, AppendError>) {
+        let was = self.health.snapshot().state;
+        match result {
+            Ok(_) if was != State::Running => {
+                self.health.set_state(State::Running, "taking events")
+            }
+            Err(error) if was == State::Running => {
+                let state = match error {
+                    AppendError::Stopped { .. } | AppendError::Closed => State::Stopped,
+                    _ => State::Waiting,
+                };
+                self.health.set_state(state, error.to_string());
+                warn!(%error, "publishers are turned away");
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+/// The name publishers have as a source.
+pub(crate) const NAME: &str = "publish";
+
+/// The first wait for room in the queue, which drains in a few milliseconds.
+const PAUSE_FIRST: Duration = Duration::from_millis(1);
+
+/// The longest such wait.
+const PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// How long a publisher waits for room at most; then it is told to come back.
+const BUSY_MAX: Duration = Duration::from_secs(20);

@@ -1,0 +1,400 @@
+//! The Unix stream for publishers (docs/publish.md): frames in, answers out, in order.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
+use postbell_journal::{AppendError, Appended, Verdict};
+use postbell_sources::publish::{
+    Answer, Decoder, FRAMES_AHEAD_MAX, GREETING, OCTETS_AHEAD_MAX, REFUSAL, TooLong,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::UCred;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tracing::{debug, info, warn};
+
+use super::{Pending, Publishers};
+use crate::hub::stopped;
+use crate::metrics::EventIndex;
+
+/// The socket, bound; its file goes when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    path: PathBuf,
+    listener: UnixListener,
+    allowed_uids: Vec<u32>,
+}
+
+impl Socket {
+    /// Binds `path`. A socket left behind there is replaced: whoever holds the data folder is
+    /// the only hub that may use it.
+    pub(crate) fn bind(path: PathBuf, allowed_uids: Vec<u32>) -> io::Result<Self> {
+        match std::fs::symlink_metadata(&path) {
+            Ok(meta) if meta.file_type().is_socket() => std::fs::remove_file(&path)?,
+            Ok(_) => return Err(io::Error::other("something that is no socket is there already")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let listener = UnixListener::bind(&path)?;
+        // Who may publish is decided by user id. The mode only keeps the others further off,
+        // where nobody else is let in anyway.
+        let mode = if allowed_uids.is_empty() { 0o600 } else { 0o666 };
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))?;
+        Ok(Self { path, listener, allowed_uids })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the process at the other end may publish: root, the hub's own user, and whom the
+    /// operator let in.
+    fn admits(&self, peer: &UCred) -> bool {
+        let uid = peer.uid();
+        uid == 0 || uid == rustix::process::geteuid().as_raw() || self.allowed_uids.contains(&uid)
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            debug!(%error, path = %self.path.display(), "the publishers' socket was gone already");
+        }
+    }
+}
+
+/// Serves publishers until `stopping` turns true; what they handed in by then is answered.
+pub(crate) async fn serve(
+    socket: Socket,
+    publishers: Arc<Publishers>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let permits = Arc::new(Semaphore::new(PUBLISHERS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            taken = socket.listener.accept() => match taken {
+                Ok((stream, _)) => {
+                    let refusal = refusal(&socket, &stream);
+                    let permit = Arc::clone(&permits).try_acquire_owned();
+                    let publishers = Arc::clone(&publishers);
+                    let stopping = stopping.clone();
+                    connections.spawn(async move {
+                        let ended = match (refusal, permit) {
+                            (Some(why), _) => refuse(stream, &why).await,
+                            (None, Err(_)) => refuse(stream, "there are enough publishers").await,
+                            (None, Ok(_permit)) => {
+                                Connection::new(stream, publishers).serve(stopping).await
+                            }
+                        };
+                        if let Err(error) = ended {
+                            // A publisher that goes away is its own affair.
+                            debug!(%error, "a publisher's connection ended badly");
+                        }
+                    });
+                }
+                Err(error) => {
+                    warn!(%error, "a publisher's connection could not be taken");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+            () = stopped(&mut stopping) => break,
+        }
+    }
+    drop(socket);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN_MAX, drained).await.is_err() {
+        warn!(seconds = DRAIN_MAX.as_secs(), "publishers did not end in time and are cut off");
+    }
+    connections.shutdown().await;
+}
+
+/// Why the peer is not let in, if so.
+fn refusal(socket: &Socket, stream: &UnixStream) -> Option<String> {
+    match stream.peer_cred() {
+        Ok(peer) if socket.admits(&peer) => None,
+        Ok(peer) => {
+            let uid = peer.uid();
+            info!(uid, "a publisher was refused");
+            Some(format!("uid {uid} may not publish here (publish.allowed_uids)"))
+        }
+        Err(error) => Some(format!("the system does not say who you are: {error}")),
+    }
+}
+
+async fn refuse(mut stream: UnixStream, why: &str) -> io::Result<()> {
+    let line = [REFUSAL, why.as_bytes(), b"\n"].concat();
+    stream.write_all(&line).await?;
+    stream.shutdown().await
+}
+
+/// One publisher.
+struct Connection {
+    stream: UnixStream,
+    publishers: Arc<Publishers>,
+    /// Read and not yet cut into frames.
+    read: BytesMut,
+    /// Batches the journal has yet to answer, oldest first.
+    in_flight: VecDeque<InFlight>,
+    frames: usize,
+    octets: usize,
+    /// Nothing more is taken: the publisher has ended, broken the protocol, or was told to stop.
+    ended: bool,
+    /// Answers to be written.
+    out: Vec<u8>,
+}
+
+/// A batch on its way.
+struct InFlight {
+    slots: Vec<Slot>,
+    octets: usize,
+    answer: Option<Pending>,
+}
+
+/// One frame of a batch.
+enum Slot {
+    Event(EventIndex),
+    Rejected(String),
+    /// Not even a frame.
+    Broken(TooLong),
+}
+
+impl Connection {
+    fn new(stream: UnixStream, publishers: Arc<Publishers>) -> Self {
+        Self {
+            stream,
+            publishers,
+            read: BytesMut::new(),
+            in_flight: VecDeque::new(),
+            frames: 0,
+            octets: 0,
+            ended: false,
+            out: Vec::new(),
+        }
+    }
+
+    async fn serve(mut self, mut stopping: watch::Receiver<bool>) -> io::Result<()> {
+        let greeted = tokio::select! {
+            greeted = tokio::time::timeout(GREETING_MAX, self.greet()) => greeted,
+            () = stopped(&mut stopping) => return Ok(()),
+        };
+        match greeted {
+            Ok(Ok(true)) => self.stream.write_all(GREETING).await?,
+            Ok(Ok(false)) => {
+                let line = String::from_utf8_lossy(GREETING);
+                return refuse(self.stream, &format!("expected {:?} first", line.trim_end())).await;
+            }
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return refuse(self.stream, "no greeting came in time").await,
+        }
+        loop {
+            let more = self.take_frames().await;
+            if !more && self.ended && self.in_flight.is_empty() {
+                return self.stream.shutdown().await;
+            }
+            self.make_room();
+            let room = self.has_room() && !self.ended;
+            tokio::select! {
+                biased;
+                result = answered(&mut self.in_flight), if !self.in_flight.is_empty() => {
+                    self.settle(result);
+                    while let Some(Some(result)) =
+                        (!self.in_flight.is_empty()).then(|| answered(&mut self.in_flight).now_or_never())
+                    {
+                        self.settle(result);
+                    }
+                    self.stream.write_all(&self.out).await?;
+                    self.out.clear();
+                }
+                read = self.stream.read_buf(&mut self.read), if room => {
+                    self.ended |= read? == 0;
+                }
+                () = stopped(&mut stopping), if !self.ended => self.ended = true,
+            }
+        }
+    }
+
+    /// Whether the publisher's first line is what it must be.
+    async fn greet(&mut self) -> io::Result<bool> {
+        while self.read.len() < GREETING.len() {
+            if !GREETING.starts_with(&self.read) || self.stream.read_buf(&mut self.read).await? == 0
+            {
+                return Ok(false);
+            }
+        }
+        let greeting = self.read.split_to(GREETING.len());
+        Ok(greeting == GREETING)
+    }
+
+    /// Whether more may be read ahead of the answers.
+    fn has_room(&self) -> bool {
+        self.frames < FRAMES_AHEAD_MAX && self.octets < OCTETS_AHEAD_MAX
+    }
+
+    /// Takes the whole frames that were read, as far as there is room, and hands them over.
+    /// Whether it left some for want of room.
+    async fn take_frames(&mut self) -> bool {
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        let mut octets = 0;
+        let mut broken = None;
+        let mut left = false;
+        let mut decoder = Decoder::new(&self.read);
+        loop {
+            let full = self.frames + ranges.len() >= FRAMES_AHEAD_MAX
+                || self.octets + octets >= OCTETS_AHEAD_MAX;
+            if full {
+                left = decoder.clone().next().is_some();
+                break;
+            }
+            match decoder.next() {
+                Some(Ok(range)) => {
+                    octets += range.len();
+                    ranges.push(range);
+                }
+                Some(Err(error)) => {
+                    broken = Some(error);
+                    break;
+                }
+                None => break,
+            }
+        }
+        if ranges.is_empty() && broken.is_none() {
+            return left;
+        }
+        let chunk = self.read.split_to(decoder.consumed()).freeze();
+        self.hand_over(&chunk, ranges, octets, broken).await;
+        left
+    }
+
+    async fn hand_over(
+        &mut self,
+        chunk: &Bytes,
+        ranges: Vec<Range<usize>>,
+        octets: usize,
+        broken: Option<TooLong>,
+    ) {
+        let mut slots = Vec::with_capacity(ranges.len());
+        let mut entries = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            slots.push(match self.publishers.admit(chunk.slice(range), None) {
+                Ok(taken) => {
+                    entries.push(taken.entry);
+                    Slot::Event(taken.event)
+                }
+                Err(error) => Slot::Rejected(error.to_string()),
+            });
+        }
+        if let Some(error) = broken {
+            slots.push(Slot::Broken(error));
+            self.ended = true;
+            self.read.clear();
+        }
+        let answer = match entries.is_empty() {
+            true => None,
+            false => Some(self.publishers.submit(entries).await),
+        };
+        self.frames += slots.len();
+        self.octets += octets;
+        self.in_flight.push_back(InFlight { slots, octets, answer });
+    }
+
+    /// Room to read into: a whole frame where one is known to come, growing as it does, so that
+    /// a length alone costs nothing.
+    fn make_room(&mut self) {
+        let mut decoder = Decoder::new(&self.read);
+        let wanted = match decoder.next() {
+            None => decoder.wanted().min(self.read.len().max(READ_OCTETS)),
+            Some(_) => 0,
+        };
+        let spare = self.read.capacity() - self.read.len();
+        if spare < wanted.min(READ_OCTETS / 4) || spare < READ_OCTETS / 4 {
+            self.read.reserve(wanted.max(READ_OCTETS));
+        }
+    }
+
+    /// Writes the answers to the oldest batch.
+    fn settle(&mut self, result: Option<Result<Appended, AppendError>>) {
+        let Some(batch) = self.in_flight.pop_front() else { return };
+        self.frames -= batch.slots.len();
+        self.octets -= batch.octets;
+        if let Some(result) = &result {
+            let events = batch.slots.iter().filter_map(|slot| match slot {
+                Slot::Event(event) => Some(*event),
+                Slot::Rejected(_) | Slot::Broken(_) => None,
+            });
+            self.publishers.count(events, result);
+        }
+        let (mut verdicts, failure) = match &result {
+            Some(Ok(appended)) => (appended.verdicts.iter(), None),
+            Some(Err(error)) => ([].iter(), Some(error.to_string())),
+            None => ([].iter(), None),
+        };
+        for slot in &batch.slots {
+            match slot {
+                Slot::Rejected(reason) => Answer::Rejected(reason).write(&mut self.out),
+                Slot::Broken(error) => Answer::Stopped(&error.to_string()).write(&mut self.out),
+                Slot::Event(_) => match verdicts.next() {
+                    Some(Verdict::New(seq)) => Answer::Accepted(seq.0).write(&mut self.out),
+                    Some(Verdict::Repeated(seq)) => Answer::Repeated(seq.0).write(&mut self.out),
+                    None => {
+                        let why = failure.as_deref().unwrap_or("the journal did not answer");
+                        Answer::Stopped(why).write(&mut self.out);
+                        self.stop();
+                        return;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Takes and answers nothing any more: after one event that was not taken, taking the next
+    /// would put them out of order.
+    fn stop(&mut self) {
+        self.ended = true;
+        self.read.clear();
+        self.in_flight.clear();
+        self.frames = 0;
+        self.octets = 0;
+    }
+}
+
+/// What the journal says to the oldest batch; `None` where it held no event.
+async fn answered(in_flight: &mut VecDeque<InFlight>) -> Option<Result<Appended, AppendError>> {
+    let pending = in_flight.front_mut()?.answer.as_mut()?;
+    let mut pending = Pin::new(pending);
+    Some(
+        poll_fn(|context| match pending.as_mut().poll(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(result) => Poll::Ready(result.unwrap_or(Err(AppendError::Closed))),
+        })
+        .await,
+    )
+}
+
+/// Publishers connected at once. Each may have some 10 MiB on its way.
+const PUBLISHERS_MAX: usize = 256;
+
+/// Octets read at once: what a Unix stream's buffer holds, so some 350 events.
+const READ_OCTETS: usize = 256 * 1024;
+
+/// How long a publisher may take to greet.
+const GREETING_MAX: Duration = Duration::from_secs(10);
+
+/// After a failed accept (no file handles left, mostly): time for one to come free.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long answers under way may take to be written when the hub stops.
+const DRAIN_MAX: Duration = Duration::from_secs(10);

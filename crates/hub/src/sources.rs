@@ -1,0 +1,193 @@
+//! Sources on threads of their own: started, started again when they fail, and stopped.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use postbell_engine::{Policy, Store};
+use postbell_journal::Journal;
+use postbell_sources::{Health, State, Stop, maildir};
+use tracing::warn;
+
+use crate::config::{SourceConfig, SourceKind};
+use crate::intake::HubIntake;
+use crate::metrics::{Metrics, SourceMetrics};
+
+/// What a source is wired to.
+#[derive(Clone, Debug)]
+pub(crate) struct Wiring {
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) store: Store,
+    pub(crate) policy: Policy,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// A source as it is shown.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    pub(crate) name: String,
+    pub(crate) kind: &'static str,
+    pub(crate) health: Health,
+}
+
+/// All sources.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    list: Vec<Source>,
+    stop: Stop,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Sources {
+    /// Starts each configured source on a thread of its own.
+    pub(crate) fn start(
+        configs: &BTreeMap<String, SourceConfig>,
+        wiring: &Wiring,
+    ) -> io::Result<Self> {
+        let mut sources = Self { list: Vec::new(), stop: Stop::new()?, threads: Vec::new() };
+        for (name, config) in configs {
+            let source =
+                Source { name: name.clone(), kind: kind(config.kind), health: Health::new() };
+            sources.list.push(source.clone());
+            let running = Running {
+                metrics: Arc::new(wiring.metrics.source(name)),
+                source,
+                config: config.clone(),
+                wiring: wiring.clone(),
+                stop: sources.stop.clone(),
+            };
+            let thread = thread::Builder::new()
+                .name(format!("source {name}"))
+                .spawn(move || running.supervise())
+                .inspect_err(|_| sources.stop.set())?;
+            sources.threads.push(thread);
+        }
+        Ok(sources)
+    }
+
+    /// The sources as they are shown.
+    pub(crate) fn list(&self) -> Vec<Source> {
+        self.list.clone()
+    }
+
+    /// Asks all of them to end.
+    pub(crate) fn stop(&self) {
+        self.stop.set();
+    }
+
+    /// Their threads, for whoever waits for them.
+    pub(crate) fn take_threads(&mut self) -> Vec<JoinHandle<()>> {
+        std::mem::take(&mut self.threads)
+    }
+}
+
+/// One source on its thread.
+struct Running {
+    source: Source,
+    config: SourceConfig,
+    wiring: Wiring,
+    metrics: Arc<SourceMetrics>,
+    stop: Stop,
+}
+
+impl Running {
+    /// Runs the source until the hub stops: one that fails is started again, later each time,
+    /// and takes nothing else down.
+    fn supervise(self) {
+        let health = &self.source.health;
+        let mut pause = PAUSE_FIRST;
+        loop {
+            let begun = Instant::now();
+            // What a panic left half done is made anew: the next run starts from what is durable.
+            let ended = catch_unwind(AssertUnwindSafe(|| self.run()));
+            if self.stop.is_set() {
+                health.set_state(State::Stopped, "");
+                return;
+            }
+            let why = match ended {
+                Ok(Ok(())) => "it ended by itself".to_owned(),
+                Ok(Err(error)) => chain(&*error),
+                Err(_) => "it panicked".to_owned(),
+            };
+            if begun.elapsed() > CALM {
+                pause = PAUSE_FIRST;
+            }
+            health.set_error(&why);
+            health.set_state(State::Failed, &*why);
+            let seconds = pause.as_secs();
+            warn!(source = %self.source.name, why, seconds, "a source failed and is started again");
+            if self.stop.wait_timeout(pause) {
+                health.set_state(State::Stopped, "");
+                return;
+            }
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    fn run(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let Wiring { journal, store, policy, .. } = &self.wiring;
+        let health = &self.source.health;
+        health.set_state(State::Starting, "");
+        let intake = HubIntake::open(
+            &self.source.name,
+            Arc::clone(journal),
+            (store.clone(), policy.clone()),
+            Arc::clone(&self.metrics),
+            (health.clone(), self.stop.clone()),
+        )?;
+        match self.config.kind {
+            SourceKind::Maildir => {
+                let options = maildir_options(&self.config, policy);
+                maildir::run(&options, &intake, health, &self.stop)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn maildir_options(config: &SourceConfig, policy: &Policy) -> maildir::Options {
+    maildir::Options {
+        root: config.root.to_string_lossy().into_owned(),
+        user: Some(config.user.clone()).filter(|user| !user.is_empty()),
+        scan_interval: config.scan_interval,
+        quota: None,
+        server_fqdn: None,
+        body_structure: policy.body_structure,
+        content_max_octets: policy.content_max_octets,
+    }
+}
+
+fn kind(kind: SourceKind) -> &'static str {
+    match kind {
+        SourceKind::Maildir => "maildir",
+    }
+}
+
+/// An error and its causes on one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // Transparent errors say the same as their cause.
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// The pause before a failed source is started again, at first.
+const PAUSE_FIRST: Duration = Duration::from_secs(1);
+
+/// The longest such pause: a store that came back is noticed within a minute.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// A source that ran so long before it failed was well.
+const CALM: Duration = Duration::from_secs(300);

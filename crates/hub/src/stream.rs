@@ -1,0 +1,195 @@
+//! One client's stream: it follows the journal at the client's own pace.
+//!
+//! There is no queue: when the client doesn't read, the journal isn't read either.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use mail_event::{Event, EventId, Timestamp, json};
+use postbell_engine::{Filter, Keys, Projection, Stamp, Store, event_id};
+use postbell_journal::{ReadError, Records};
+use postbell_sinks::stream::Form;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, timeout_at};
+use tracing::error;
+
+use crate::feed::{Gap, Reader, Step};
+use crate::hub::stopped;
+use crate::metrics::Metrics;
+
+/// A stream as it was asked for.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    pub(crate) reader: Reader,
+    pub(crate) form: Form,
+    pub(crate) filter: Filter,
+    pub(crate) projection: Projection,
+    /// The delivery before the next one, on this stream or the one it continues.
+    pub(crate) prev_seq: Option<u64>,
+    /// Deliveries still wanted.
+    pub(crate) left: u64,
+    /// The last record wanted; the stream ends there.
+    pub(crate) until: u64,
+    pub(crate) store: Store,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) stopping: watch::Receiver<bool>,
+    /// Its place among the streams there may be.
+    pub(crate) _permit: OwnedSemaphorePermit,
+}
+
+impl Follower {
+    /// The stream as octets, in pieces that each hold whole deliveries.
+    pub(crate) fn into_stream(self) -> impl Stream<Item = Result<Bytes, ReadError>> {
+        self.metrics.streams.increment(1.0);
+        let open = Open { follower: self, begun: false, broken: false };
+        futures_util::stream::unfold(open, |mut open| async {
+            let piece = open.next().await.transpose()?;
+            Some((piece, open))
+        })
+    }
+}
+
+/// A stream being sent.
+struct Open {
+    follower: Follower,
+    begun: bool,
+    broken: bool,
+}
+
+impl Open {
+    /// The next piece; none where the stream ends. An error cuts the connection, so that nobody
+    /// takes it for an end.
+    async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
+        if !self.begun {
+            self.begun = true;
+            let opening = self.follower.form.opening();
+            if !opening.is_empty() {
+                return Ok(Some(Bytes::from_static(opening)));
+            }
+        }
+        if self.broken {
+            return Ok(None);
+        }
+        let beat = Instant::now() + HEARTBEAT;
+        loop {
+            let follower = &mut self.follower;
+            if follower.ended() {
+                return Ok(None);
+            }
+            let step = follower.reader.try_next().await.inspect_err(|error| {
+                error!(%error, "a stream was cut: the journal can't be read");
+                self.broken = true;
+            })?;
+            match step {
+                Some(Step::Records(records)) => {
+                    let piece = follower.records(&records);
+                    if !piece.is_empty() {
+                        return Ok(Some(piece.into()));
+                    }
+                    // Nothing in them for this client; others have their turn meanwhile.
+                    tokio::task::yield_now().await;
+                }
+                Some(Step::Gap(gap)) => return Ok(Some(follower.gap(gap).into())),
+                None => {
+                    let stopping = &mut self.follower.stopping;
+                    let reader = &mut self.follower.reader;
+                    let more = async {
+                        tokio::select! {
+                            () = reader.more() => true,
+                            () = stopped(stopping) => false,
+                        }
+                    };
+                    match timeout_at(beat, more).await {
+                        Ok(true) => {}
+                        Ok(false) => return Ok(None),
+                        Err(_) => {
+                            return Ok(Some(Bytes::from_static(self.follower.form.heartbeat())));
+                        }
+                    }
+                }
+            }
+            // Records that nobody here wants must not keep the client without a sign of life.
+            if Instant::now() >= beat {
+                return Ok(Some(Bytes::from_static(self.follower.form.heartbeat())));
+            }
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.follower.metrics.streams.decrement(1.0);
+    }
+}
+
+impl Follower {
+    fn ended(&self) -> bool {
+        self.left == 0 || self.reader.next_seq() > self.until || *self.stopping.borrow()
+    }
+
+    /// The wanted ones of some records, as they are sent.
+    fn records(&mut self, records: &Records) -> Vec<u8> {
+        let mut out = Vec::with_capacity(PIECE_OCTETS);
+        let mut delivered = 0;
+        for record in records {
+            if self.left == 0 || record.seq.0 > self.until {
+                break;
+            }
+            let view = Keys::from_head(record.head).view(record.body);
+            if !self.filter.matches(&view) {
+                continue;
+            }
+            let seq = record.seq.0;
+            let stamp = Stamp { id: EventId::from_u128(record.id.0), seq, prev_seq: self.prev_seq };
+            self.form.deliver(&mut out, seq, &view.name(), |out| {
+                self.projection.write(out, record.body, &view, &stamp);
+            });
+            self.prev_seq = Some(seq);
+            self.left -= 1;
+            delivered += 1;
+        }
+        self.metrics.streamed.increment(delivered);
+        out
+    }
+
+    /// What tells of records that can't be told any more. It counts as a delivery, numbered as
+    /// the last of them, so that a client which comes back goes on behind it.
+    fn gap(&mut self, gap: Gap) -> Vec<u8> {
+        let mut out = Vec::new();
+        let Some(body) = gap_event(&self.store, gap) else { return out };
+        let Ok(checked) = json::check(&body) else { return out };
+        let view = Keys::new(&checked, &body).view(&body);
+        let identity = format!("{}-{}", gap.from, gap.to);
+        let id = event_id("gap", identity.as_bytes(), 0, checked.unix_millis);
+        let stamp = Stamp { id, seq: gap.to, prev_seq: self.prev_seq };
+        self.form.deliver(&mut out, gap.to, GAP, |out| {
+            self.projection.write(out, &body, &view, &stamp);
+        });
+        self.prev_seq = Some(gap.to);
+        self.left = self.left.saturating_sub(1);
+        out
+    }
+}
+
+/// The event that tells of a gap in the journal.
+fn gap_event(store: &Store, gap: Gap) -> Option<Vec<u8>> {
+    let now = Timestamp::from_zoned(&jiff::ZonedDateTime::now());
+    let event = Event::builder(GAP.parse().ok()?, store.server(None), now)
+        .vendor("vnd.postbell.gapFrom".parse().ok()?, gap.from)
+        .vendor("vnd.postbell.gapReason".parse().ok()?, gap.reason)
+        .vendor("vnd.postbell.gapTo".parse().ok()?, gap.to)
+        .build()
+        .ok()?;
+    Some(json::to_vec(&event, json::Profile::Strict))
+}
+
+/// The name of the event that tells of a gap.
+const GAP: &str = "vnd.postbell.Gap";
+
+/// How long a stream may be silent. Proxies commonly cut what is silent for a minute.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// What a piece is about; large enough that a system call costs little beside what it carries.
+pub(crate) const PIECE_OCTETS: usize = 64 * 1024;
