@@ -6,6 +6,7 @@
 //! passes from its caller to one thread and no further; and under load one core compresses
 //! while the other writes.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
@@ -15,14 +16,14 @@ use std::time::Instant;
 use rusqlite::wal::CheckpointMode;
 
 use crate::encode::Group;
-use crate::files::{locked, segment_path};
+use crate::files::{CreateError, locked, segment_path};
 use crate::keeper::Retired;
 use crate::mark::{Mark, MarkFile};
 use crate::options::{GROUP_OCTETS_MAX, OVERLAY_OCTETS_MAX, UNSEALED_MAX};
 use crate::overlay::Overlay;
 use crate::queue::Failure;
 use crate::reader::SegmentFile;
-use crate::segment::{ChangeRow, CreateError, Position, Segment, is_full};
+use crate::segment::{ChangeRow, Position, Segment, is_full};
 use crate::shared::{Layer, Shared};
 
 /// What is written to; there is one, and whoever holds it commits.
@@ -30,6 +31,8 @@ use crate::shared::{Layer, Shared};
 pub(crate) struct Committer {
     pub(crate) active: Active,
     pub(crate) mark: MarkFile,
+    /// The disk was too full to write the mark after the last commit.
+    pub(crate) is_mark_behind: bool,
     /// Takes segments that are full.
     pub(crate) keeper: Sender<Retired>,
 }
@@ -152,9 +155,13 @@ impl Committer {
         self.make_room(shared)?;
         let end = self.active.write(group)?;
         // Before anyone is told: a journal that is found shorter than this has lost something.
-        self.mark
-            .write(Mark { seq: end.seq, change: end.change })
-            .map_err(|error| stopped(self.mark.path(), "can't be written", &error))?;
+        match self.mark.write(Mark { seq: end.seq, change: end.change }) {
+            Ok(()) => self.is_mark_behind = false,
+            // Some file systems need room to write over what is there. The group is durable and
+            // acknowledged all the same; the mark follows with the next, when there is room.
+            Err(error) if error.kind() == ErrorKind::StorageFull => self.is_mark_behind = true,
+            Err(error) => return Err(stopped(self.mark.path(), "can't be written", &error)),
+        }
         self.active.end = end;
         if let (Some(first), Some(last)) = (group.blocks.first(), group.blocks.last()) {
             self.active.oldest_ms.get_or_insert_with(|| first.written_ms());
@@ -232,8 +239,11 @@ impl Committer {
             .map_err(|_| Failure::Stopped("the housekeeping thread has ended".to_owned()))
     }
 
-    /// Keeps the write-ahead log short.
+    /// Keeps the write-ahead log short, and says where the next group would find no room.
     fn tidy(&mut self) -> Result<(), Failure> {
+        if self.is_mark_behind {
+            return Err(Failure::Full);
+        }
         let Some(segment) =
             self.active.segment.as_mut().filter(|segment| segment.wants_checkpoint())
         else {

@@ -58,6 +58,20 @@ pub fn entry(number: u128) -> Entry {
     Entry { id: RecordId(number), head: [7; 24], body: Bytes::from(body) }
 }
 
+/// What a source might remember after record `end - 1`: one key that always changes, and some
+/// that come and go.
+#[must_use]
+pub fn checkpoint_at(end: u64) -> Checkpoint {
+    let key = |number: u64| format!("key-{}", number % 16).into_bytes();
+    let value = || Some(end.to_string().into_bytes());
+    let changes = vec![
+        Change { key: b"at".to_vec(), value: value() },
+        Change { key: key(end), value: value() },
+        Change { key: key(end + 8), value: None },
+    ];
+    Checkpoint { source: "writer".to_owned(), changes }
+}
+
 /// Every record from the first to the last, as number, id and body.
 pub fn read_all(journal: &dyn Journal) -> Vec<(u64, u128, Vec<u8>)> {
     let mut all = Vec::new();

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use crate::{OpenError, ReadError, Seq};
@@ -74,6 +75,63 @@ pub(crate) fn open_database(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// Makes a database with what `fill` puts into it.
+///
+/// It is made under another name first: where the file exists, it is whole and on disk. The
+/// folder is not: its entry is for the caller to force to disk.
+pub(crate) fn make_database(
+    path: &Path,
+    fill: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+) -> Result<(), CreateError> {
+    let unfinished = beside(path, NEW_SUFFIX);
+    remove_database(&unfinished)?;
+    // By ourselves, for SQLite doesn't tell a full disk from other reasons here.
+    drop(File::create_new(&unfinished)?);
+    let connection = open_database(&unfinished)?;
+    // Nothing is worth forcing to disk until it is whole, and then once.
+    connection.pragma_update(None, "synchronous", "off")?;
+    connection.pragma_update(None, "page_size", PAGE_OCTETS)?;
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    fill(&connection)?;
+    connection.execute_batch("COMMIT")?;
+    // Closing would do this as well, but keeps its errors to itself.
+    connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::TRUNCATE)?;
+    connection.close().map_err(|(_, error)| error)?;
+    File::open(&unfinished)?.sync_all()?;
+    fs::rename(&unfinished, path)?;
+    Ok(())
+}
+
+/// Why a database could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CreateError {
+    /// SQLite said so.
+    #[error(transparent)]
+    Database(#[from] rusqlite::Error),
+    /// The file system said so.
+    #[error(transparent)]
+    Folder(#[from] io::Error),
+}
+
+impl CreateError {
+    /// Whether there was only no room for it.
+    pub(crate) fn is_full(&self) -> bool {
+        match self {
+            Self::Database(error) => meaning(error) == Meaning::NoRoom,
+            Self::Folder(error) => error.kind() == io::ErrorKind::StorageFull,
+        }
+    }
+
+    /// The same, where it was met while opening.
+    pub(crate) fn into_open_error(self, path: &Path) -> OpenError {
+        if self.is_full() {
+            return OpenError::Full { folder: path.parent().unwrap_or(path).to_owned() };
+        }
+        unusable(path, self)
+    }
+}
+
 /// What an SQLite error asks us to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Meaning {
@@ -137,6 +195,11 @@ pub(crate) fn corrupt(path: &Path, seq: Option<u64>, reason: &str) -> OpenError 
     OpenError::Corrupt { file: path.to_owned(), seq: seq.map(Seq), reason: reason.to_owned() }
 }
 
+/// A file system's error met while opening.
+pub(crate) fn file_error(path: &Path, error: io::Error) -> OpenError {
+    CreateError::Folder(error).into_open_error(path)
+}
+
 /// A file that can't be used, for a reason that is not its content.
 pub(crate) fn unusable(
     path: &Path,
@@ -144,6 +207,9 @@ pub(crate) fn unusable(
 ) -> OpenError {
     OpenError::Unusable { path: path.to_owned(), source: error.into() }
 }
+
+/// A page of a database, in octets.
+pub(crate) const PAGE_OCTETS: u64 = 4096;
 
 /// Ends the name of a database that is still being made.
 pub(crate) const NEW_SUFFIX: &str = ".new";

@@ -12,7 +12,10 @@ use std::time::Duration;
 
 use crate::commit::{self, Active, Committer};
 use crate::encode::Encoder;
-use crate::files::{NEW_SUFFIX, locked, remove_database, segment_path, segments_in, unusable};
+use crate::files::{
+    NEW_SUFFIX, file_error, locked, remove_database, segment_path, segments_in, sync_folder,
+    unusable,
+};
 use crate::keeper::{Keeper, Retired};
 use crate::lock::Lock;
 use crate::mark::Mark;
@@ -249,12 +252,13 @@ fn start(
     } else {
         full = settle(&mut survey.tail)?;
     }
+    sync_folder(folder).map_err(|error| unusable(folder, error))?;
     let end = survey.end;
     survey
         .mark
         .write(Mark { seq: end.seq, change: end.change })
         .and_then(|()| survey.mark.sync())
-        .map_err(|error| unusable(survey.mark.path(), error))?;
+        .map_err(|error| file_error(survey.mark.path(), error))?;
     let mark = survey.mark.try_clone().map_err(|error| unusable(survey.mark.path(), error))?;
     let (to_keeper, from_writers) = mpsc::channel();
     let sealed = survey.sealed.clone();
@@ -301,13 +305,8 @@ fn clear_away(folder: &Path, dropped: u64) -> Result<(), OpenError> {
 fn first_segment(folder: &Path, survey: &Survey) -> Result<Tail, OpenError> {
     let number = survey.sealed.last().map_or(survey.dropped, |sealed| sealed.number) + 1;
     let path = segment_path(folder, number);
-    let segment = Segment::create(&path, survey.end).map_err(|error| {
-        if error.is_full() {
-            OpenError::Full { folder: folder.to_owned() }
-        } else {
-            unusable(&path, error)
-        }
-    })?;
+    let segment =
+        Segment::create(&path, survey.end).map_err(|error| error.into_open_error(&path))?;
     Ok(Tail {
         number,
         segment,
@@ -396,7 +395,12 @@ fn share(
         folder,
         options,
         encoder: Mutex::new(encoder),
-        committer: Mutex::new(Committer { active, mark: survey.mark, keeper }),
+        committer: Mutex::new(Committer {
+            active,
+            mark: survey.mark,
+            is_mark_behind: false,
+            keeper,
+        }),
         state: Mutex::new(survey.state),
         layers: RwLock::new(layers),
         cursors: Mutex::default(),

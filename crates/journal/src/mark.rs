@@ -12,7 +12,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::OpenError;
-use crate::files::{corrupt, unusable};
+use crate::files::{NEW_SUFFIX, beside, corrupt, file_error, sync_folder};
 
 /// The last acknowledged record and checkpoint change.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -34,19 +34,23 @@ impl MarkFile {
         folder.join(ACKNOWLEDGED)
     }
 
-    /// Makes the file with a mark of nothing, replacing what may be there.
+    /// Makes the file, under another name first: where it exists, it is whole.
     pub(crate) fn create(folder: &Path, mark: Mark) -> Result<Self, OpenError> {
         let path = Self::path_in(folder);
+        let failed = |error| file_error(&path, error);
+        let unfinished = beside(&path, NEW_SUFFIX);
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o600)
-            .open(&path)
-            .map_err(|error| unusable(&path, error))?;
-        let made = Self { file, path };
-        made.write(mark).and_then(|()| made.sync()).map_err(|error| unusable(&made.path, error))?;
+            .open(&unfinished)
+            .map_err(failed)?;
+        let made = Self { file, path: path.clone() };
+        made.write(mark).and_then(|()| made.sync()).map_err(failed)?;
+        std::fs::rename(&unfinished, &path).map_err(failed)?;
+        sync_folder(folder).map_err(failed)?;
         Ok(made)
     }
 
@@ -57,9 +61,9 @@ impl MarkFile {
             .read(true)
             .write(true)
             .open(&path)
-            .map_err(|error| unusable(&path, error))?;
+            .map_err(|error| file_error(&path, error))?;
         let mut octets = [0; MARK_OCTETS];
-        let whole = file.metadata().map_err(|error| unusable(&path, error))?.len() == MARK_LEN
+        let whole = file.metadata().map_err(|error| file_error(&path, error))?.len() == MARK_LEN
             && file.read_exact_at(&mut octets, 0).is_ok();
         let mark = if whole { decode(&octets) } else { None };
         let mark = mark.ok_or_else(|| {

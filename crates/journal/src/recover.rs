@@ -114,7 +114,6 @@ fn open_or_create(folder: &Path, files: &[u64]) -> Result<(State, MarkFile, Mark
         return Err(corrupt(&MarkFile::path_in(folder), None, "missing"));
     }
     let mark = MarkFile::create(folder, Mark::default())?;
-    crate::files::sync_folder(folder).map_err(|error| unusable(folder, error))?;
     Ok((state, mark, Mark::default()))
 }
 

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row as SqlRow, params};
 
 use crate::block::Row;
 use crate::files::{
-    Meaning, NEW_SUFFIX, beside, corrupt, meaning, open_database, open_error, remove_database,
+    CreateError, Meaning, PAGE_OCTETS, corrupt, make_database, meaning, open_database, open_error,
     sync_folder,
 };
 use crate::{OpenError, RecordId};
@@ -55,32 +55,25 @@ pub(crate) struct Segment {
 
 impl Segment {
     /// Makes a segment file that begins after `before`, and opens it.
-    ///
-    /// It is made under another name first: where a segment file exists, it is whole.
     pub(crate) fn create(path: &Path, before: Position) -> Result<Self, CreateError> {
-        let unfinished = beside(path, NEW_SUFFIX);
-        remove_database(&unfinished)?;
-        let connection = open_database(&unfinished)?;
-        connection.pragma_update(None, "page_size", PAGE_OCTETS)?;
-        connection.pragma_update(None, "journal_mode", "wal")?;
-        connection.pragma_update(None, "synchronous", "full")?;
-        connection.execute_batch("BEGIN IMMEDIATE")?;
-        connection.execute_batch(SCHEMA)?;
-        connection.pragma_update(None, "application_id", APPLICATION_ID)?;
-        connection.pragma_update(None, "user_version", FORMAT)?;
-        connection.execute(
-            "INSERT INTO segment (seq, block, change, crc) VALUES (?1, ?2, ?3, ?4)",
-            params![before.seq, before.block, before.change, before.crc()],
-        )?;
-        connection.execute_batch("COMMIT")?;
-        // Closing moves the write-ahead log into the file and forces that to disk.
-        connection.close().map_err(|(_, error)| error)?;
-        std::fs::rename(&unfinished, path)?;
+        make_database(path, |connection| {
+            connection.execute_batch(SCHEMA)?;
+            connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+            connection.pragma_update(None, "user_version", FORMAT)?;
+            connection.execute(
+                "INSERT INTO segment (seq, block, change, crc) VALUES (?1, ?2, ?3, ?4)",
+                params![before.seq, before.block, before.change, before.crc()],
+            )?;
+            Ok(())
+        })?;
+        let connection = open_database(path)?;
+        set_up(&connection)?;
+        // The first question makes the write-ahead log. SQLite forces its entry in the folder to
+        // disk as well, but doesn't say when that fails.
+        connection.query_row("SELECT seq FROM segment", [], |row| row.get::<_, u64>(0))?;
         if let Some(folder) = path.parent() {
             sync_folder(folder)?;
         }
-        let connection = open_database(path)?;
-        set_up(&connection)?;
         Ok(Self { connection, path: path.to_owned(), wal_octets: 0 })
     }
 
@@ -195,27 +188,6 @@ impl Segment {
     /// Closes the file.
     pub(crate) fn close(self) -> rusqlite::Result<()> {
         self.connection.close().map_err(|(_, error)| error)
-    }
-}
-
-/// Why a segment could not be made.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CreateError {
-    /// SQLite said so.
-    #[error(transparent)]
-    Database(#[from] rusqlite::Error),
-    /// The file system said so.
-    #[error(transparent)]
-    Folder(#[from] std::io::Error),
-}
-
-impl CreateError {
-    /// Whether there was only no room for it.
-    pub(crate) fn is_full(&self) -> bool {
-        match self {
-            Self::Database(error) => is_full(error),
-            Self::Folder(error) => error.kind() == std::io::ErrorKind::StorageFull,
-        }
     }
 }
 
@@ -436,9 +408,6 @@ const APPLICATION_ID: i64 = 0x7062_4a53;
 
 /// The format of a segment file. A reader of another refuses it.
 const FORMAT: i64 = 1;
-
-/// A page, in octets.
-const PAGE_OCTETS: u64 = 4096;
 
 /// The write-ahead log is moved into the file when it has about this many octets.
 const WAL_OCTETS_MAX: u64 = 4 * 1024 * 1024;

@@ -5,10 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use crate::files::{
-    NEW_SUFFIX, beside, corrupt, damaged, open_database, open_error, read_error, remove_database,
-    sync_folder, unusable,
-};
+use crate::files::{corrupt, damaged, make_database, open_database, open_error, read_error};
 use crate::overlay::Overlay;
 use crate::segment::Position;
 use crate::{OpenError, ReadError, Seq};
@@ -60,24 +57,15 @@ impl State {
         folder.join("state.db")
     }
 
-    /// Makes the file, under another name first: where it exists, it is whole.
+    /// Makes the file and opens it.
     pub(crate) fn create(folder: &Path) -> Result<Self, OpenError> {
         let path = Self::path_in(folder);
-        let unfinished = beside(&path, NEW_SUFFIX);
-        let failed = |error| unusable(&path, error);
-        remove_database(&unfinished).map_err(failed)?;
-        let make = || {
-            let mut connection = connect(&unfinished)?;
-            let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            step.execute_batch(SCHEMA)?;
-            step.pragma_update(None, "application_id", APPLICATION_ID)?;
-            step.pragma_update(None, "user_version", FORMAT)?;
-            step.commit()?;
-            connection.close().map_err(|(_, error)| error)
-        };
-        make().map_err(|error| open_error(&path, None, error))?;
-        std::fs::rename(&unfinished, &path).map_err(failed)?;
-        sync_folder(folder).map_err(failed)?;
+        make_database(&path, |connection| {
+            connection.execute_batch(SCHEMA)?;
+            connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+            connection.pragma_update(None, "user_version", FORMAT)
+        })
+        .map_err(|error| error.into_open_error(&path))?;
         Self::open(folder)
     }
 

@@ -1,69 +1,33 @@
 //! A writer killed at any moment loses nothing it was told is durable.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+mod support;
+
 use std::time::Duration;
 
-use postbell_journal::contract::read_all;
-use postbell_journal::{Journal as _, Options, SqliteJournal};
+use support::{Writer, check, drawn, rounds};
 
-/// How many times the writer is killed; `scripts/crash-test N` asks for more.
-fn rounds() -> u64 {
-    std::env::var("POSTBELL_CRASH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(40)
-}
-
+/// `scripts/crash-test N` asks for more rounds.
 #[test]
 fn every_acknowledged_record_survives_kill_9_once_and_in_order() {
-    let writer = writer();
-    let folder = tempfile::tempdir().unwrap();
-    let mut acknowledged = 1_u128;
-    let mut first = 1_u128;
-    for seed in 1..=rounds() {
-        let mut child = Command::new(&writer)
-            .arg(folder.path())
-            .arg(seed.to_string())
-            .arg(first.to_string())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        let reading = std::thread::spawn(move || lines.lines().map_while(Result::ok).last());
-        std::thread::sleep(Duration::from_micros(20_000 + seed * 7919 % 60_000));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        if let Some(last) = reading.join().unwrap() {
-            acknowledged = last.trim().parse().unwrap_or(acknowledged);
-        }
-        let journal = SqliteJournal::open(folder.path(), Options::default()).unwrap();
-        let last = journal.bounds().last.0;
-        assert!(u128::from(last) + 1 >= acknowledged, "seed {seed}: {last} of {acknowledged}");
-        let kept = journal.checkpoint("writer", b"at").unwrap();
-        let at =
-            kept.first().map_or("1".to_owned(), |(_, v)| String::from_utf8(v.clone()).unwrap());
-        assert_eq!(at, (last + 1).to_string(), "seed {seed}: the checkpoint fits its records");
-        let bounds = journal.bounds();
-        let tail = journal.read(postbell_journal::Seq(bounds.last.0.max(1)), 1).unwrap();
-        assert!(
-            tail.is_empty() == (bounds.last.0 == 0),
-            "seed {seed}: the last record can be read"
-        );
-        journal.close();
-        first = u128::from(last) + 1;
+    let rounds = rounds("POSTBELL_CRASH_ROUNDS", 60);
+    // One journal keeps everything; from the other, segments are dropped all the while.
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let mut next = [1_u64; 2];
+    let mut acknowledging = 0;
+    for seed in 1..=rounds {
+        let which = usize::from(seed % 2 == 0);
+        let keep_octets = [0, 64 * 1024][which];
+        let ahead = 1 + drawn(seed, 8);
+        let writer = Writer { seed, first: next[which], batches: u64::MAX, ahead, keep_octets };
+        let folder = folders[which].path();
+        let running = writer.start(folder, &[]);
+        // From before the journal is open to a hundred segments later.
+        std::thread::sleep(Duration::from_micros(drawn(seed + rounds, 90_000)));
+        let said = running.kill();
+        acknowledging += u64::from(said.acknowledged.is_some());
+        next[which] = check(folder, next[which], said.acknowledged, &format!("seed {seed}"));
     }
-    let journal = SqliteJournal::open(folder.path(), Options::default()).unwrap();
-    let all = read_all(&journal);
-    assert!(!all.is_empty(), "the writer wrote something");
-    for (at, (seq, id, _)) in all.iter().enumerate() {
-        assert_eq!((*seq, *id), (at as u64 + 1, at as u128 + 1), "once and in order");
-    }
-}
-
-/// Built by cargo beside the tests.
-fn writer() -> std::path::PathBuf {
-    let mut path = std::env::current_exe().unwrap();
-    path.pop();
-    path.pop();
-    path.push("examples/crash_writer");
-    assert!(path.exists(), "{} is missing: cargo build --examples", path.display());
-    path
+    assert!(acknowledging > rounds / 3, "the writer wrote in only {acknowledging} of {rounds}");
+    assert_eq!(check(folders[0].path(), 1, Some(next[0]), "at the end"), next[0]);
+    assert_eq!(check(folders[1].path(), 1, Some(next[1]), "at the end"), next[1]);
 }
