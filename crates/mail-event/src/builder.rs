@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use crate::binding::{BindingError, Facts};
 use crate::event::Vendor;
-use crate::limits::{FLAGS_MAX, TAGS_MAX, TEXT_OCTETS_MAX, VENDOR_PARAMETERS_MAX};
+use crate::limits::{
+    DEPTH_MAX, EVENT_OCTETS_MAX, FLAGS_MAX, RANGES_MAX, TAGS_MAX, TEXT_OCTETS_MAX, URI_OCTETS_MAX,
+    VENDOR_PARAMETERS_MAX,
+};
 use crate::{
     Envelope, Event, EventName, Flags, MessageContent, Modseq, OtherName, ParameterName, Timestamp,
     UidSet, Uri, Value,
@@ -251,9 +254,23 @@ fn facts(event: &Event) -> Facts<'_> {
 
 /// What types alone do not rule out.
 fn check_values(event: &Event) -> Result<(), BindingError> {
-    let error = |parameter: &str, rule, message: String| {
-        Err(BindingError::new(event.name.as_str(), parameter, rule, message))
-    };
+    check_texts(event)?;
+    check_numbers(event)?;
+    check_lists(event)?;
+    check_vendors(event)?;
+    check_octets(event)
+}
+
+fn broken(
+    event: &Event,
+    parameter: &str,
+    rule: &'static str,
+    message: String,
+) -> Result<(), BindingError> {
+    Err(BindingError::new(event.name.as_str(), parameter, rule, message))
+}
+
+fn check_texts(event: &Event) -> Result<(), BindingError> {
     let texts = [
         ("admin", &event.admin),
         ("process", &event.process),
@@ -264,22 +281,40 @@ fn check_values(event: &Event) -> Result<(), BindingError> {
     ];
     for (parameter, text) in texts {
         if text.as_ref().is_some_and(|text| text.len() > TEXT_OCTETS_MAX) {
-            return error(
-                parameter,
-                "R18",
-                format!("{parameter} is over {TEXT_OCTETS_MAX} octets"),
-            );
+            let message = format!("{parameter} is over {TEXT_OCTETS_MAX} octets");
+            return broken(event, parameter, "R18", message);
         }
     }
     if event.service.as_ref().is_some_and(|text| !text.bytes().all(|byte| byte.is_ascii_graphic()))
     {
-        return error("service", "R133", "service must be printable US-ASCII".to_owned());
+        let message = "service must be printable US-ASCII".to_owned();
+        return broken(event, "service", "R133", message);
     }
-    if event.client_port == Some(0) || event.server_port == Some(0) {
-        return error("serverPort", "R104", "a port is a number from 1 to 65535".to_owned());
+    let uris = [
+        ("uri", Some(&event.uri)),
+        ("mailboxID", event.mailbox_id.as_ref()),
+        ("oldMailboxID", event.old_mailbox_id.as_ref()),
+    ];
+    for (parameter, uri) in uris {
+        if uri.is_some_and(|uri| uri.written_octets() > URI_OCTETS_MAX) {
+            let message = format!("{parameter} is over {URI_OCTETS_MAX} octets");
+            return broken(event, parameter, "R18", message);
+        }
+    }
+    Ok(())
+}
+
+fn check_numbers(event: &Event) -> Result<(), BindingError> {
+    for (parameter, port) in [("clientPort", event.client_port), ("serverPort", event.server_port)]
+    {
+        if port == Some(0) {
+            let message = format!("{parameter} is a number from 1 to 65535");
+            return broken(event, parameter, "R104", message);
+        }
     }
     if event.uidnext == Some(0) {
-        return error("uidnext", "R141", "uidnext is a number from 1 to 4294967295".to_owned());
+        let message = "uidnext is a number from 1 to 4294967295".to_owned();
+        return broken(event, "uidnext", "R141", message);
     }
     let numbers = [
         ("diskQuota", event.disk_quota),
@@ -291,23 +326,67 @@ fn check_values(event: &Event) -> Result<(), BindingError> {
     ];
     for (parameter, number) in numbers {
         if number.is_some_and(|number| number > NUMBER_MAX) {
-            return error(parameter, "R18", format!("{parameter} is over 2^53−1"));
+            return broken(event, parameter, "R18", format!("{parameter} is over 2^53−1"));
         }
     }
+    Ok(())
+}
+
+fn check_lists(event: &Event) -> Result<(), BindingError> {
     if event.flag_names.as_ref().is_some_and(|flags| flags.len() > FLAGS_MAX) {
-        return error("flagNames", "R18", format!("more than {FLAGS_MAX} flags"));
+        return broken(event, "flagNames", "R18", format!("more than {FLAGS_MAX} flags"));
+    }
+    if event.uidset.as_ref().is_some_and(|uids| uids.ranges().len() > RANGES_MAX) {
+        return broken(event, "uidset", "R144", format!("more than {RANGES_MAX} ranges"));
     }
     if event.tags.len() > TAGS_MAX {
-        return error("tags", "R134", format!("more than {TAGS_MAX} tags"));
+        return broken(event, "tags", "R134", format!("more than {TAGS_MAX} tags"));
     }
+    Ok(())
+}
+
+fn check_vendors(event: &Event) -> Result<(), BindingError> {
     if event.vendors.len() > VENDOR_PARAMETERS_MAX {
         let message = format!("more than {VENDOR_PARAMETERS_MAX} parameters outside the registry");
-        return error("vnd.", "R153", message);
+        return broken(event, "vnd.", "R153", message);
     }
-    let unprefixed = event.vendors.iter().find(|(name, _)| !crate::name::is_vendor(name));
-    if let Some((name, _)) = unprefixed {
-        let message = format!("{name} is outside the registry and must begin with vnd.");
-        return error(name, "R152", message);
+    for (name, value) in &event.vendors {
+        if !crate::name::is_vendor(name) {
+            let message = format!("{name} is outside the registry and must begin with vnd.");
+            return broken(event, name, "R152", message);
+        }
+        if crate::json::depth(&value.0) > DEPTH_MAX {
+            return broken(event, name, "R18", format!("{name} nests over {DEPTH_MAX} deep"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the event could be read again: written, it must be within [`EVENT_OCTETS_MAX`].
+fn check_octets(event: &Event) -> Result<(), BindingError> {
+    let content = event.message_content.as_ref().map_or(0, |content| content.as_bytes().len());
+    let structure = event.body_structure.as_ref().map_or(0, |text| text.len());
+    let envelope = event.envelope.as_ref().map_or(0, |envelope| envelope.as_str().len());
+    let ranges = event.uidset.as_ref().map_or(0, |uids| uids.ranges().len());
+    let vendors: usize = event.vendors.iter().map(|(name, value)| name.len() + value.0.len()).sum();
+    let tags: usize = event.tags.iter().map(|tag| tag.len()).sum();
+    // A range takes 22 octets, and an octet at most 6 in JSON; all else is held small above.
+    let at_most = 6 * (content + structure + envelope + tags) + 22 * ranges + vendors;
+    if at_most > EVENT_OCTETS_MAX / 2 {
+        let octets = crate::json::to_string(event).len();
+        if octets > EVENT_OCTETS_MAX {
+            let largest = [
+                ("messageContent", content),
+                ("bodyStructure", structure),
+                ("envelope", envelope),
+                ("tags", tags),
+                ("vnd.", vendors),
+            ];
+            let parameter = largest.into_iter().max_by_key(|(_, octets)| *octets);
+            let parameter = parameter.map_or("event", |(parameter, _)| parameter);
+            let message = format!("an event of {octets} octets is over {EVENT_OCTETS_MAX}");
+            return broken(event, parameter, "R23", message);
+        }
     }
     Ok(())
 }

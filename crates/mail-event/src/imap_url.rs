@@ -76,18 +76,20 @@ impl ImapUrl {
         }
     }
 
-    /// The same, in the naming scope of `user`; an empty name is none.
+    /// The same, in the naming scope of `user`; an empty name is none. A NUL, which no user's
+    /// name holds, is left out.
     #[must_use]
     pub fn with_user(mut self, user: &str) -> Self {
-        self.user = (!user.is_empty()).then(|| user.into());
+        self.user = without_nul(user);
         self
     }
 
-    /// The same, at a mailbox; an empty name is none. A UIDVALIDITY of 0 is none.
+    /// The same, at a mailbox; an empty name is none, and so is a UIDVALIDITY of 0. A NUL, which
+    /// no mailbox's name holds, is left out.
     #[must_use]
     pub fn with_mailbox(mut self, name: &str, uid_validity: Option<u32>) -> Self {
-        self.mailbox = (!name.is_empty()).then(|| name.into());
-        self.uid_validity = uid_validity.filter(|v| *v != 0 && !name.is_empty());
+        self.mailbox = without_nul(name);
+        self.uid_validity = uid_validity.filter(|v| *v != 0 && self.mailbox.is_some());
         self
     }
 
@@ -112,6 +114,12 @@ impl ImapUrl {
             url_auth: None,
             ..self.clone()
         }
+    }
+
+    /// The same without mailbox and what follows: the server, in the naming scope of its user.
+    #[must_use]
+    pub fn without_mailbox(&self) -> Self {
+        Self { mailbox: None, uid_validity: None, ..self.without_message() }
     }
 
     /// The server, IPv6 addresses in brackets.
@@ -174,6 +182,17 @@ impl ImapUrl {
         self.url_auth.as_deref()
     }
 
+    /// How many octets it takes when written, without writing short ones.
+    pub(crate) fn written_octets(&self) -> usize {
+        let texts = [&self.user, &self.auth, &self.mailbox, &self.search, &self.section];
+        let more = [&self.partial, &self.expire, &self.url_auth];
+        let octets = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
+        let held: usize = texts.into_iter().chain(more).map(octets).sum();
+        // An octet takes at most 3 when encoded; what stands between fits in 100.
+        let at_most = 3 * held + self.host.len() + 100;
+        if at_most <= URI_OCTETS_MAX { at_most } else { self.to_string().len() }
+    }
+
     pub(crate) fn shape(&self) -> Shape {
         Shape {
             is_imap: true,
@@ -217,7 +236,7 @@ impl ImapUrl {
         self.mailbox = Some(decode(name)?).filter(|name| !name.is_empty()).map(Into::into);
         if let Some(at) = tail.find('?') {
             let (before, after) = tail.split_at_checked(at).unwrap_or((tail, ""));
-            self.search = Some(after.get(1..).unwrap_or_default().into());
+            self.search = Some(raw(after.get(1..).unwrap_or_default())?);
             tail = before;
         }
         for part in tail.split(';').skip(1) {
@@ -225,26 +244,41 @@ impl ImapUrl {
             // The slash before the next token belongs to it.
             self.read_token(key, value.strip_suffix('/').unwrap_or(value))?;
         }
-        let needs_mailbox = self.uid_validity.is_some() || self.uid.is_some();
-        if self.mailbox.is_none() && needs_mailbox {
-            return Err(InvalidImapUrl::NoMailbox);
-        }
-        Ok(())
+        self.check_order()
     }
 
     fn read_token(&mut self, key: &str, value: &str) -> Result<(), InvalidImapUrl> {
-        let is_raw = value.bytes().all(|byte| byte.is_ascii_graphic()) && !value.is_empty();
-        let raw = || is_raw.then(|| value.into()).ok_or_else(|| unknown(value));
-        match key.to_ascii_uppercase().as_str() {
-            "UIDVALIDITY" => self.uid_validity = Some(number(value)?),
-            "UID" => self.uid = Some(number(value)?),
-            "SECTION" => self.section = Some(raw()?),
-            "PARTIAL" => self.partial = Some(raw()?),
-            "EXPIRE" => self.expire = Some(raw()?),
-            "URLAUTH" => self.url_auth = Some(raw()?),
-            _ => return Err(unknown(key)),
+        let again = match key.to_ascii_uppercase().as_str() {
+            "UIDVALIDITY" => self.uid_validity.replace(number(value)?).is_some(),
+            "UID" => self.uid.replace(number(value)?).is_some(),
+            "SECTION" => self.section.replace(raw(value)?).is_some(),
+            "PARTIAL" => self.partial.replace(raw(value)?).is_some(),
+            "EXPIRE" => self.expire.replace(raw(value)?).is_some(),
+            "URLAUTH" => self.url_auth.replace(raw(value)?).is_some(),
+            _ => true,
+        };
+        if again { Err(unknown(key)) } else { Ok(()) }
+    }
+
+    /// What may only follow something else follows it (RFC 5092, section 11).
+    fn check_order(&self) -> Result<(), InvalidImapUrl> {
+        let in_mailbox = self.uid_validity.is_some() || self.uid.is_some() || self.search.is_some();
+        if self.mailbox.is_none() && in_mailbox {
+            return Err(InvalidImapUrl::NoMailbox);
         }
-        Ok(())
+        let of_message = [
+            ("SECTION", &self.section),
+            ("PARTIAL", &self.partial),
+            ("EXPIRE", &self.expire),
+            ("URLAUTH", &self.url_auth),
+        ];
+        let of_message = of_message.into_iter().find(|(_, value)| value.is_some());
+        match of_message {
+            Some((token, _)) if self.uid.is_none() => Err(unknown(token)),
+            // A search gives a list of messages, where a UID names one.
+            _ if self.uid.is_some() && self.search.is_some() => Err(unknown("?")),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -400,9 +434,28 @@ fn read_authority(authority: &str) -> Result<ImapUrl, InvalidImapUrl> {
         let (user, auth) =
             userinfo.split_at_checked(at.unwrap_or(userinfo.len())).unwrap_or_default();
         url = url.with_user(&decode(user)?);
-        url.auth = auth.get(6..).filter(|auth| !auth.is_empty()).map(Into::into);
+        url.auth = auth.get(6..).filter(|auth| !auth.is_empty()).map(auth_type).transpose()?;
     }
     Ok(url)
+}
+
+/// What is kept encoded, as it stands in the URL: `enc-section` and the like.
+fn raw(text: &str) -> Result<Box<str>, InvalidImapUrl> {
+    // A slash at the end would read as that of the next token.
+    let is_fine = percent::is_encoded(text.as_bytes(), percent::MAILBOX) && !text.ends_with('/');
+    is_fine.then(|| text.into()).ok_or_else(|| unknown(text))
+}
+
+/// `enc-auth-type` or `*`.
+fn auth_type(text: &str) -> Result<Box<str>, InvalidImapUrl> {
+    let is_fine = percent::is_encoded(text.as_bytes(), percent::USER);
+    is_fine.then(|| text.into()).ok_or_else(|| unknown(text))
+}
+
+fn without_nul(name: &str) -> Option<Box<str>> {
+    let name: Box<str> =
+        if name.contains('\0') { name.replace('\0', "").into() } else { name.into() };
+    Some(name).filter(|name| !name.is_empty())
 }
 
 fn split_port(server: &str) -> (&str, Option<&str>) {
@@ -525,6 +578,44 @@ mod tests {
     }
 
     #[test]
+    fn r4_the_same_mailbox_on_two_servers_is_two_mailboxes() {
+        let at = |host| {
+            let url = ImapUrl::server(host, Some(1143)).unwrap();
+            url.with_user("a").with_mailbox("INBOX", Some(1)).to_string()
+        };
+        assert_ne!(at("one.example.org"), at("two.example.org"));
+        let url = strict(&at("one.example.org"));
+        let parts = (url.host(), url.port(), url.user(), url.mailbox());
+        assert_eq!(parts, ("one.example.org", Some(1143), Some("a"), Some("INBOX")));
+    }
+
+    #[test]
+    fn r150_the_owner_of_the_mailbox_stands_in_the_url() {
+        let url = strict("imap://alice@imap.example.org/Shared;UIDVALIDITY=3");
+        assert_eq!(url.user(), Some("alice"));
+    }
+
+    #[test]
+    fn r147_a_modified_utf_7_name_is_written_in_utf_8() {
+        let name = crate::mutf7::decode(b"Entw&APw-rfe/&ZeVnLIqe-").unwrap();
+        let url = ImapUrl::server("h", None).unwrap().with_mailbox(&name, None);
+        assert_eq!(url.to_string(), "imap://h/Entw%C3%BCrfe/%E6%97%A5%E6%9C%AC%E8%AA%9E");
+    }
+
+    #[test]
+    fn a_search_is_kept_and_stands_for_no_single_message() {
+        let url = strict("imap://minbari.example.org/gray-council?SUBJECT%20shadows");
+        assert_eq!(url.without_message().to_string(), "imap://minbari.example.org/gray-council");
+        assert!(ImapUrl::parse_lenient("imap://h/a/;UID=1?ALL").is_err());
+    }
+
+    #[test]
+    fn a_nul_in_a_name_is_left_out() {
+        let url = ImapUrl::server("h", None).unwrap().with_user("a\0b").with_mailbox("\0", Some(1));
+        assert_eq!(url.to_string(), "imap://ab@h/");
+    }
+
+    #[test]
     fn r147_what_deployed_servers_send_is_understood() {
         lenient(
             "imap://john@example.org@imap.example.org/INBOX;UIDVALIDITY=1/;UID=2",
@@ -551,6 +642,15 @@ mod tests {
             "imap://h/;UID=1",
             "imap://h/a;UIDVALIDITY=0",
             "imap://h/a;FOO=1",
+            "imap://h/a;UIDVALIDITY=1;UIDVALIDITY=2",
+            "imap://h/a/;SECTION=1",
+            "imap://h/a;EXPIRE=2026-12-31T23:59:59Z;URLAUTH=anonymous:internal:00",
+            "imap://h/a?with space",
+            "imap://h/a?line\nend",
+            "imap://h/a/;UID=1/;SECTION=1//",
+            "imap://h/a?",
+            "imap://h/?ALL",
+            "imap://;AUTH=a b@h/",
             "imap://[::1/a",
             "http://h/a",
         ] {

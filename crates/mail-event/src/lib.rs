@@ -64,6 +64,11 @@ pub use timestamp::{InvalidTimestamp, Timestamp};
 pub use uid_set::{InvalidUidSet, UidSet};
 pub use uri::{InvalidUri, OtherUri, Uri};
 
+/// Holds the README's examples to what the code does.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// The value of a parameter outside the registry: any JSON.
 pub type Value = serde_json::Value;
 

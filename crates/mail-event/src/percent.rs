@@ -68,6 +68,19 @@ pub(crate) fn is_canonical_ascii(bytes: &[u8], plain: &[u8]) -> bool {
     !bytes.is_empty()
 }
 
+/// Whether `bytes` are something, and each is plain or well encoded.
+pub(crate) fn is_encoded(bytes: &[u8], plain: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let Some((byte, after)) = rest.split_first() {
+        rest = match (byte, after) {
+            (b'%', [high, low, after @ ..]) if hex(*high).is_some() && hex(*low).is_some() => after,
+            _ if is_plain(*byte, plain) => after,
+            _ => return false,
+        };
+    }
+    !bytes.is_empty()
+}
+
 fn is_plain(byte: u8, plain: &[u8]) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || plain.contains(&byte)
 }

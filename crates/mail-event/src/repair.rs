@@ -6,6 +6,16 @@ use std::fmt;
 ///
 /// Names what was changed and how, never the value: a repair may be shown where the value may
 /// not.
+///
+/// ```
+/// use mail_event::json;
+///
+/// let parsed = json::from_slice(
+///     br#"{"event":"QuotaChange","uri":"imap://h/","timestamp":"2026-08-20T11:34:14Z"}"#,
+/// )?;
+/// assert_eq!(parsed.repairs[0].to_string(), "timestamp was rewritten in its strict form");
+/// # Ok::<(), json::JsonError>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Repair {
     parameter: Box<str>,
@@ -17,6 +27,7 @@ enum Change {
     Rewritten,
     Dropped(&'static str),
     Moved(Box<str>),
+    Taken(&'static str),
 }
 
 impl Repair {
@@ -38,6 +49,12 @@ impl Repair {
         Self { parameter: parameter.into(), change: Change::Moved(to.into()) }
     }
 
+    /// The value was missing, and stood in parameter `from`.
+    #[must_use]
+    pub fn taken(parameter: &str, from: &'static str) -> Self {
+        Self { parameter: parameter.into(), change: Change::Taken(from) }
+    }
+
     /// The parameter changed; `event` for the event's name.
     #[must_use]
     pub fn parameter(&self) -> &str {
@@ -51,6 +68,7 @@ impl fmt::Display for Repair {
             Change::Rewritten => write!(f, "{} was rewritten in its strict form", self.parameter),
             Change::Dropped(reason) => write!(f, "{} was dropped: {reason}", self.parameter),
             Change::Moved(to) => write!(f, "{} was kept as {to}", self.parameter),
+            Change::Taken(from) => write!(f, "{} was taken from {from}", self.parameter),
         }
     }
 }

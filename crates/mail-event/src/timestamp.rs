@@ -26,12 +26,16 @@ pub struct Timestamp {
 }
 
 impl Timestamp {
-    /// An instant as told at `offset`; seconds of the offset are dropped, as RFC 3339 has none.
+    /// An instant as told at `offset`. RFC 3339 has no seconds of an offset, which are dropped, no
+    /// offset of a day or more, which becomes UTC, and no time before the year 0, which becomes
+    /// its second day.
     #[must_use]
     pub fn new(instant: jiff::Timestamp, offset: Offset) -> Self {
         let minutes = offset.seconds() / 60;
         let offset = Offset::from_seconds(minutes * 60).unwrap_or(Offset::UTC);
-        Self { instant, offset }
+        let offset = if minutes.abs() < 24 * 60 { offset } else { Offset::UTC };
+        let earliest = jiff::Timestamp::from_second(EARLIEST).unwrap_or(instant);
+        Self { instant: instant.max(earliest), offset }
     }
 
     /// The instant and offset of a time with a zone.
@@ -89,6 +93,9 @@ impl fmt::Display for Timestamp {
         write!(f, "{local}{sign}{:02}:{:02}", minutes / 60, minutes % 60)
     }
 }
+
+/// The second day of the year 0, so that no offset leads before that year.
+const EARLIEST: i64 = -62_167_132_800;
 
 /// Why a text is not a timestamp.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -216,6 +223,41 @@ mod tests {
         for text in ["", "2026-02-30T00:00:00+00:00", "2026-08-20", "2026-08-20T25:00:00+01:00"] {
             assert!(Timestamp::parse_lenient(text).is_err(), "{text}");
         }
+    }
+
+    fn told_in(zone: &str, instant: &str) -> String {
+        let zone = jiff::tz::TimeZone::get(zone).unwrap();
+        let instant: jiff::Timestamp = instant.parse().unwrap();
+        Timestamp::from_zoned(&instant.to_zoned_datetime(zone)).to_string()
+    }
+
+    #[test]
+    fn r139_local_time_in_kathmandu_and_at_utc() {
+        let noon = "2026-08-20T12:00:00Z";
+        assert_eq!(told_in("Asia/Kathmandu", noon), "2026-08-20T17:45:00+05:45");
+        assert_eq!(told_in("Etc/UTC", noon), "2026-08-20T12:00:00+00:00");
+        assert_eq!(told_in("Pacific/Marquesas", noon), "2026-08-20T02:30:00-09:30");
+        // Monrovia was then 44 minutes and 30 seconds behind; the seconds are dropped.
+        assert_eq!(told_in("Africa/Monrovia", "1960-01-01T12:00:00Z"), "1960-01-01T11:16:00-00:44");
+    }
+
+    #[test]
+    fn r139_the_hour_that_is_left_out_is_never_told() {
+        assert_eq!(told_in("Europe/Berlin", "2026-03-29T00:59:59Z"), "2026-03-29T01:59:59+01:00");
+        assert_eq!(told_in("Europe/Berlin", "2026-03-29T01:00:00Z"), "2026-03-29T03:00:00+02:00");
+    }
+
+    #[test]
+    fn r140_what_rfc_3339_has_no_form_for_becomes_what_it_has() {
+        let noon: jiff::Timestamp = "2026-08-20T12:00:00Z".parse().unwrap();
+        let far = Timestamp::new(noon, Offset::from_seconds(25 * 3600).unwrap());
+        assert_eq!(far.to_string(), "2026-08-20T12:00:00+00:00");
+        let early = Timestamp::new(jiff::Timestamp::MIN, Offset::from_seconds(-3600).unwrap());
+        assert_eq!(early.to_string(), "0000-01-01T23:00:00-01:00");
+        let late = Timestamp::new(jiff::Timestamp::MAX, Offset::from_seconds(3600).unwrap());
+        assert_eq!(late.to_string().parse::<Timestamp>(), Ok(late));
+        let (leap, _) = Timestamp::parse_lenient("2016-12-31T23:59:60Z").unwrap();
+        assert_eq!(leap.to_string(), "2016-12-31T23:59:59+00:00");
     }
 
     #[test]

@@ -39,22 +39,32 @@ impl UidSet {
     /// From UIDs in any order; 0 is passed over.
     #[must_use]
     pub fn from_uids(uids: impl IntoIterator<Item = u32>) -> Self {
-        let ranges = uids.into_iter().filter(|uid| *uid != 0).map(|uid| (uid, uid)).collect();
-        Self { ranges: canonical(ranges) }
+        let mut gathering = Gathering::default();
+        for uid in uids.into_iter().filter(|uid| *uid != 0) {
+            gathering.add(uid, uid);
+        }
+        Self { ranges: gathering.finish() }
     }
 
     /// Adds one UID; 0 is passed over.
     pub fn insert(&mut self, uid: u32) {
-        if uid == 0 || self.contains(uid) {
+        if uid == 0 {
             return;
         }
-        match self.ranges.last_mut() {
-            Some(last) if last.1.checked_add(1) == Some(uid) => last.1 = uid,
-            Some(last) if last.1 > uid => {
-                self.ranges.push((uid, uid));
-                self.ranges = canonical(std::mem::take(&mut self.ranges));
+        // The first range that ends at the UID before this one, or behind it.
+        let at = self.ranges.partition_point(|range| range.1 < uid - 1);
+        match self.ranges.get_mut(at) {
+            Some(range) if range.1 == uid - 1 => range.1 = uid,
+            Some(range) if range.0 <= uid => return,
+            Some(range) if uid.checked_add(1) == Some(range.0) => range.0 = uid,
+            _ => self.ranges.insert(at, (uid, uid)),
+        }
+        let after = self.ranges.get(at + 1).copied();
+        if let Some(after) = after.filter(|after| uid.checked_add(1) == Some(after.0)) {
+            self.ranges.remove(at + 1);
+            if let Some(range) = self.ranges.get_mut(at) {
+                range.1 = after.1;
             }
-            _ => self.ranges.push((uid, uid)),
         }
     }
 
@@ -113,13 +123,10 @@ impl UidSet {
     /// Where it is empty, holds a 0, a `*` or anything else that is no UID, or more than
     /// [`RANGES_MAX`] ranges.
     pub fn parse_lenient(text: &str) -> Result<(Self, bool), InvalidUidSet> {
-        let mut ranges = Vec::new();
+        let mut gathering = Gathering::default();
         let mut is_canonical = true;
         let mut before = 0_u32;
         for part in text.split(',') {
-            if ranges.len() == RANGES_MAX {
-                return Err(InvalidUidSet::TooManyRanges);
-            }
             let (first, last) = match part.split_once(':') {
                 None => {
                     let uid = uid(part)?;
@@ -133,9 +140,16 @@ impl UidSet {
             };
             is_canonical &= before == 0 || (first > before && first - before > 1);
             before = before.max(last);
-            ranges.push((first, last));
+            gathering.add(first, last);
+            if gathering.is_full() {
+                return Err(InvalidUidSet::TooManyRanges);
+            }
         }
-        Ok((Self { ranges: canonical(ranges) }, is_canonical))
+        let ranges = gathering.finish();
+        if ranges.len() > RANGES_MAX {
+            return Err(InvalidUidSet::TooManyRanges);
+        }
+        Ok((Self { ranges }, is_canonical))
     }
 }
 
@@ -189,6 +203,49 @@ pub(crate) fn check_canonical(text: &str) -> Result<u64, InvalidUidSet> {
     }
     Ok(count)
 }
+
+/// Ranges on their way into a set. What continues the range before it joins it at once, and the
+/// rest is put in order now and then, so that a million UIDs in any order never take more room
+/// than twice what the set takes in the end.
+#[derive(Default)]
+struct Gathering {
+    ranges: Vec<(u32, u32)>,
+    /// How many there were when they were last put in order.
+    ordered: usize,
+}
+
+impl Gathering {
+    fn add(&mut self, first: u32, last: u32) {
+        match self.ranges.last_mut() {
+            Some(before) if before.1.checked_add(1) == Some(first) => before.1 = last,
+            Some(before) if last.checked_add(1) == Some(before.0) => before.0 = first,
+            _ => {
+                self.ranges.push((first, last));
+                if self.ranges.len() > 2 * self.ordered.max(FEW_RANGES) {
+                    self.order();
+                }
+            }
+        }
+    }
+
+    fn order(&mut self) {
+        self.ranges = canonical(std::mem::take(&mut self.ranges));
+        self.ordered = self.ranges.len();
+    }
+
+    /// Whether there are more than a set may have, for certain.
+    fn is_full(&self) -> bool {
+        self.ordered > RANGES_MAX
+    }
+
+    fn finish(mut self) -> Vec<(u32, u32)> {
+        self.order();
+        self.ranges
+    }
+}
+
+/// Ranges that may wait to be put in order.
+const FEW_RANGES: usize = 4_096;
 
 /// Sorts, and joins what touches or overlaps.
 fn canonical(mut ranges: Vec<(u32, u32)>) -> Vec<(u32, u32)> {
@@ -247,7 +304,35 @@ mod tests {
     }
 
     #[test]
+    fn r144_a_million_uids_one_by_one_and_in_no_order_take_bounded_room() {
+        // Every UID once: 7 steps of the same length, each beginning one later.
+        let uids = (0..7).flat_map(|step| (1..=1_000_000_u32).skip(step).step_by(7));
+        let mut gathering = Gathering::default();
+        for uid in uids.clone() {
+            gathering.add(uid, uid);
+            assert!(gathering.ranges.len() <= 300_000, "{}", gathering.ranges.len());
+        }
+        assert_eq!(gathering.finish(), [(1, 1_000_000)]);
+        let text: Vec<String> = uids.map(|uid| uid.to_string()).collect();
+        let (set, is_canonical) = UidSet::parse_lenient(&text.join(",")).unwrap();
+        assert_eq!((set.to_string().as_str(), is_canonical), ("1:1000000", false));
+    }
+
+    #[test]
+    fn r144_every_second_of_a_million_uids_is_the_most_there_can_be() {
+        let set = UidSet::from_uids((1..=1_000_000).step_by(2));
+        assert_eq!(set.ranges().len(), RANGES_MAX);
+        assert_eq!(set.to_string().parse::<UidSet>(), Ok(set.clone()));
+        let more = format!("{set},1000001");
+        assert_eq!(UidSet::parse_lenient(&more), Err(InvalidUidSet::TooManyRanges));
+        assert_eq!(check_canonical(&more), Err(InvalidUidSet::TooManyRanges));
+    }
+
+    #[test]
     fn the_largest_uid_joins_its_neighbour() {
+        let mut grown = UidSet::single(u32::MAX);
+        grown.insert(u32::MAX - 1);
+        assert_eq!(grown.to_string(), "4294967294:4294967295");
         let set = UidSet::from_uids([u32::MAX, u32::MAX - 1]);
         assert_eq!(set.to_string(), "4294967294:4294967295");
     }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use crate::imap_url::{self, ImapUrl, InvalidImapUrl};
 use crate::limits::URI_OCTETS_MAX;
+use crate::percent;
 
 /// What an event is about (RFC 5423, section 5, uri): usually an IMAP URL, but any URI will do.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -15,7 +16,7 @@ pub enum Uri {
     Other(OtherUri),
 }
 
-/// A URI that is no IMAP URL; printable US-ASCII with a scheme.
+/// A URI that is no IMAP URL: a scheme, and what RFC 3986 lets stand behind one.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct OtherUri(Box<str>);
 
@@ -88,6 +89,14 @@ pub(crate) struct Shape {
 }
 
 impl Uri {
+    /// How many octets it takes when written.
+    pub(crate) fn written_octets(&self) -> usize {
+        match self {
+            Self::Imap(url) => url.written_octets(),
+            Self::Other(uri) => uri.0.len(),
+        }
+    }
+
     pub(crate) fn shape(&self) -> Shape {
         self.as_imap().map_or_else(Shape::default, ImapUrl::shape)
     }
@@ -109,9 +118,12 @@ fn check_other(text: &str) -> Result<(), InvalidUri> {
     let (scheme, rest) = text.split_once(':').ok_or_else(invalid)?;
     let scheme_is_fine = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+.-".contains(&byte));
-    let rest_is_fine = !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic());
+    let rest_is_fine = percent::is_encoded(rest.as_bytes(), BEYOND_UNRESERVED);
     if scheme_is_fine && rest_is_fine { Ok(()) } else { Err(invalid()) }
 }
+
+/// What may stand in a URI beside the unreserved (RFC 3986, section 2.2).
+const BEYOND_UNRESERVED: &[u8] = b":/?#[]@!$&'()*+,;=";
 
 /// Why a text is not a URI.
 #[non_exhaustive]
@@ -142,8 +154,14 @@ mod tests {
     }
 
     #[test]
+    fn r147_a_text_that_begins_as_an_imap_url_must_be_one() {
+        assert!("imap://h/%ff".parse::<Uri>().is_err());
+        assert!(matches!("IMAP://h/a".parse::<Uri>(), Err(InvalidUri::Imap(_))));
+    }
+
+    #[test]
     fn r116_a_bare_identifier_is_no_uri() {
-        for text in ["a5660caa-3165", "", "imap", "1x:y", "x:", "x:a b"] {
+        for text in ["a5660caa-3165", "", "imap", "1x:y", "x:", "x:a b", "x:a\"b", "x:%zz"] {
             assert!(text.parse::<Uri>().is_err(), "{text}");
         }
     }

@@ -61,6 +61,26 @@ pub(super) fn compact(json: &str) -> Option<Box<str>> {
     Some(out.into())
 }
 
+/// How deep a JSON text nests.
+pub(crate) fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in json.bytes() {
+        if in_string {
+            in_string = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +94,8 @@ mod tests {
     #[test]
     fn what_nests_too_deep_is_refused() {
         let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert_eq!(depth(&deep(7)), 7);
+        assert_eq!(depth(r#"{"a[[[\"[":[1,{"b":[]}]}"#), 4);
         assert!(compact(&deep(DEPTH_MAX)).is_some());
         assert!(compact(&deep(DEPTH_MAX + 1)).is_none());
     }

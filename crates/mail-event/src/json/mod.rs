@@ -11,6 +11,7 @@ mod read;
 mod write;
 
 pub use check::{Checked, NotStrict, Span, check};
+pub(crate) use members::depth;
 pub use read::from_slice;
 pub(crate) use write::string as write_string;
 pub use write::{to_string, to_vec};

@@ -12,8 +12,8 @@ use super::{JsonError, Parsed};
 use crate::flags::is_canonical;
 use crate::limits::EVENT_OCTETS_MAX;
 use crate::{
-    Builder, Envelope, Event, EventName, Flag, Flags, InvalidFlag, MessageContent, Modseq,
-    OtherName, ParameterName, Repair, Timestamp, UidSet, Uri, Value,
+    Builder, Envelope, Event, EventGroup, EventName, Flag, Flags, InvalidFlag, MessageContent,
+    Modseq, OtherName, ParameterName, Presence, Repair, Timestamp, UidSet, Uri, Value, binding,
 };
 
 /// Reads an event as stores send them, and lists what had to be changed.
@@ -54,6 +54,9 @@ pub fn from_slice(json: &[u8]) -> Result<Parsed, JsonError> {
             parameter => given.put(parameter, value)?,
         }
     }
+    for parameter in given.nulls() {
+        reading.repairs.push(Repair::dropped(parameter.as_str(), "it is null"));
+    }
     let builder = reading.begin(&given)?;
     let builder = reading.texts(builder, &given)?;
     let builder = reading.numbers(builder, &given)?;
@@ -75,15 +78,22 @@ impl<'a> Given<'a> {
     fn put(&mut self, parameter: ParameterName, value: &'a RawValue) -> Result<(), JsonError> {
         let place = parameter.index().and_then(|index| self.values.get_mut(index as usize));
         match place {
-            Some(place) if place.is_none() && value.get() != "null" => *place = Some(value),
-            Some(place) if place.is_some() => return duplicate(parameter.as_str()),
-            _ => {}
+            Some(place) if place.is_none() => *place = Some(value),
+            _ => return duplicate(parameter.as_str()),
         }
         Ok(())
     }
 
     fn get(&self, parameter: &ParameterName) -> Option<&'a RawValue> {
-        self.values.get(parameter.index()? as usize).copied().flatten()
+        let value = self.values.get(parameter.index()? as usize).copied().flatten();
+        value.filter(|value| value.get() != "null")
+    }
+
+    /// The members that say nothing.
+    fn nulls(&self) -> impl Iterator<Item = ParameterName> + '_ {
+        let is_null = |value: Option<&RawValue>| value.is_some_and(|one| one.get() == "null");
+        let named = ParameterName::REGISTERED.into_iter().zip(self.values);
+        named.filter(move |(_, value)| is_null(*value)).map(|(parameter, _)| parameter)
     }
 }
 
@@ -100,9 +110,18 @@ fn invalid<T>(parameter: &str, message: impl ToString) -> Result<T, JsonError> {
 struct Reading {
     repairs: Vec<Repair>,
     flags_emptied: bool,
+    mailbox_is_no_uri: bool,
 }
 
 impl Reading {
+    /// Told once for each parameter, however much of it was changed.
+    fn rewritten(&mut self, parameter: &str) {
+        let repair = Repair::rewritten(parameter);
+        if !self.repairs.contains(&repair) {
+            self.repairs.push(repair);
+        }
+    }
+
     /// A parameter's name, by hook or by crook.
     fn parameter(&mut self, name: &str) -> Result<ParameterName, JsonError> {
         let refused = |source| JsonError::Name { name: name.chars().take(64).collect(), source };
@@ -112,7 +131,7 @@ impl Reading {
             return Ok(known);
         }
         if let Some(registered) = ParameterName::registered_ignoring_case(name) {
-            self.repairs.push(Repair::rewritten(name));
+            self.rewritten(name);
             return Ok(registered);
         }
         let kept = OtherName::new(&format!("{UNREGISTERED}{name}")).map_err(refused)?;
@@ -144,7 +163,7 @@ impl Reading {
         let meant = EventName::registered_ignoring_case(text)
             .or_else(|| EventName::registered_ignoring_case(singular));
         if let Some(registered) = meant {
-            self.repairs.push(Repair::rewritten("event"));
+            self.rewritten("event");
             return Ok(registered);
         }
         let kept = OtherName::new(&format!("{UNREGISTERED}{text}")).map_err(refused)?;
@@ -161,7 +180,7 @@ impl Reading {
         let (uri, is_strict) =
             Uri::parse_lenient(&text).or_else(|error| invalid(parameter.as_str(), error))?;
         if !is_strict {
-            self.repairs.push(Repair::rewritten(parameter.as_str()));
+            self.rewritten(parameter.as_str());
         }
         Ok(Some(uri))
     }
@@ -190,7 +209,7 @@ impl Reading {
         match service_alias(raw) {
             None => builder.service(raw),
             Some(service) => {
-                self.repairs.push(Repair::rewritten("service"));
+                self.rewritten("service");
                 let text = Value::from(raw).to_string();
                 builder.service(service).vendor_text("vnd.postbell.rawService", text.into())
             }
@@ -243,12 +262,13 @@ impl Reading {
     }
 
     fn address(&mut self, text: &str) -> Result<IpAddr, JsonError> {
-        let bare = text.trim_start_matches('[').trim_end_matches(']');
+        let inside = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let bare = inside.unwrap_or(text);
         let bare = bare.split_once('%').map_or(bare, |(address, _)| address);
         let address: IpAddr =
             bare.parse().or_else(|_| invalid("clientIP", "not an IPv4 or IPv6 address"))?;
         if bare != text || address.to_canonical() != address {
-            self.repairs.push(Repair::rewritten("clientIP"));
+            self.rewritten("clientIP");
         }
         Ok(address.to_canonical())
     }
@@ -264,7 +284,7 @@ impl Reading {
         let json = value.get();
         let digits = json.trim_matches('"');
         if digits.len() != json.len() {
-            self.repairs.push(Repair::rewritten(name));
+            self.rewritten(name);
         }
         if let Ok(number) = digits.parse::<u64>() {
             return if number > crate::builder::NUMBER_MAX {
@@ -287,12 +307,12 @@ impl Reading {
         let is_text = digits.len() != json.len();
         let number = digits.parse::<u64>().ok();
         let is_large = number.is_some_and(|number| number > crate::builder::NUMBER_MAX);
-        if is_text != is_large || digits.starts_with('0') {
-            self.repairs.push(Repair::rewritten("modseq"));
-        }
         if number == Some(0) {
             self.repairs.push(Repair::dropped("modseq", "0 is no MODSEQ"));
             return Ok(None);
+        }
+        if is_text != is_large || digits.starts_with(['0', '+']) {
+            self.rewritten("modseq");
         }
         match number.and_then(Modseq::new) {
             Some(modseq) => Ok(Some(modseq)),
@@ -317,7 +337,7 @@ impl Reading {
                 builder = builder.tag(tag);
             }
             if builder.event().tags.len() < count || count == 0 {
-                self.repairs.push(Repair::rewritten("tags"));
+                self.rewritten("tags");
             }
         }
         Ok(builder)
@@ -333,7 +353,7 @@ impl Reading {
             return Ok(list);
         }
         let joined: String = read(value, parameter)?;
-        self.repairs.push(Repair::rewritten(parameter));
+        self.rewritten(parameter);
         Ok(split(&joined))
     }
 
@@ -351,7 +371,7 @@ impl Reading {
             }
         }
         if rewritten {
-            self.repairs.push(Repair::rewritten("flagNames"));
+            self.rewritten("flagNames");
         }
         if recent {
             self.flags_emptied = flags.is_empty();
@@ -370,7 +390,7 @@ impl Reading {
             let Some(text) = text(given, &parameter)? else { continue };
             if let Ok((uri, is_strict)) = Uri::parse_lenient(&text) {
                 if !is_strict {
-                    self.repairs.push(Repair::rewritten(parameter.as_str()));
+                    self.rewritten(parameter.as_str());
                 }
                 builder = match parameter {
                     P::MailboxId => builder.mailbox_id(uri),
@@ -380,6 +400,7 @@ impl Reading {
                 // Cyrus gives its own identifier here, which is no URI (R116).
                 let kept = format!("vnd.postbell.object.{parameter}");
                 self.repairs.push(Repair::moved(parameter.as_str(), &kept));
+                self.mailbox_is_no_uri |= parameter == P::MailboxId;
                 builder = builder.vendor_text(&kept, Value::from(text).to_string().into());
             }
         }
@@ -387,7 +408,7 @@ impl Reading {
             let (uids, is_canonical) =
                 UidSet::parse_lenient(&text).or_else(|error| invalid("uidset", error))?;
             if !is_canonical {
-                self.repairs.push(Repair::rewritten("uidset"));
+                self.rewritten("uidset");
             }
             builder = builder.uidset(uids);
         }
@@ -423,6 +444,7 @@ impl Reading {
         let name = builder.event().name.clone();
         let is_addition = matches!(name, EventName::MessageAppend | EventName::MessageNew);
         let event = builder.event_mut();
+        self.mend_uri(event);
         if name == EventName::MessageAppend && event.envelope.take().is_some() {
             self.repairs.push(Repair::dropped("envelope", "MessageAppend has none (R28)"));
         }
@@ -444,6 +466,36 @@ impl Reading {
             return invalid("flagNames", r"only \Recent is named, which is no event (R61, R66)");
         }
         Ok(builder)
+    }
+
+    /// Some stores name the one message in `uri` where a set is due, a mailbox where a client
+    /// logs in, and something else where the mailbox's URI is due.
+    fn mend_uri(&mut self, event: &mut Event) {
+        let Uri::Imap(url) = &event.uri else { return };
+        let has_set = binding::presence(&event.name, &ParameterName::Uidset) == Presence::Mandatory;
+        if has_set && let Some(uid) = url.uid() {
+            if event.uidset.is_none() {
+                self.repairs.push(Repair::taken("uidset", "uri"));
+            }
+            let uids = event.uidset.get_or_insert_with(|| UidSet::single(uid));
+            if uids.contains(uid) {
+                event.uri = url.without_message().into();
+                self.rewritten("uri");
+            }
+        } else if event.name.group() == EventGroup::Access && url.mailbox().is_some() {
+            event.uri = url.without_mailbox().into();
+            self.rewritten("uri");
+        }
+        let needs_mailbox =
+            binding::presence(&event.name, &ParameterName::MailboxId) == Presence::Mandatory;
+        if needs_mailbox
+            && self.mailbox_is_no_uri
+            && let Uri::Imap(url) = &event.uri
+        {
+            // What they give is kept; the mailbox itself is named by uri.
+            event.mailbox_id = Some(url.without_message().into());
+            self.repairs.push(Repair::taken("mailboxID", "uri"));
+        }
     }
 
     /// Some stores give the UID of an added message as a set (A18).

@@ -151,7 +151,9 @@ impl Object {
         if profile == Profile::Cyrus {
             // A tag with a comma in it would read as two, so it is left out here (R134).
             let values: Vec<_> = values.filter(|value| !value.contains(separator)).collect();
-            self.text(name, &values.join(separator));
+            if !values.is_empty() {
+                self.text(name, &values.join(separator));
+            }
             return;
         }
         self.name(name);
