@@ -245,6 +245,7 @@ fn start(
     lock: Lock,
 ) -> Result<SqliteJournal, OpenError> {
     let window = survey.window(folder, options.window_records)?;
+    survey.state.accept()?;
     clear_away(folder, survey.dropped)?;
     let mut full = false;
     if survey.tail.is_empty() {

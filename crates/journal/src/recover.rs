@@ -64,7 +64,7 @@ pub(crate) fn survey(folder: &Path) -> Result<Survey, OpenError> {
             return Err(corrupt(&path, Some(end.seq + 1), "missing"));
         }
         let path = segment_path(folder, *number);
-        let found = look_into(&path, *number)?;
+        let found = look_into(&path, *number, end.seq + 1)?;
         if found.before != end {
             return Err(corrupt(&path, Some(end.seq + 1), "does not follow on what is before it"));
         }
@@ -145,9 +145,9 @@ pub(crate) fn over_hole(holes: &[Hole], end: Position) -> Position {
     Position { seq: hole.map_or(end.seq, |hole| hole.to), ..end }
 }
 
-/// Opens a segment that is not sealed and finds where it ends.
-fn look_into(path: &Path, number: u64) -> Result<Tail, OpenError> {
-    let (segment, before) = Segment::open(path)?;
+/// Opens a segment that is not sealed, should begin with record `first`, and finds where it ends.
+fn look_into(path: &Path, number: u64, first: u64) -> Result<Tail, OpenError> {
+    let (segment, before) = Segment::open(path, first)?;
     let row = last_block(segment.connection())
         .map_err(|error| open_error(path, Some(before.seq + 1), error))?;
     let mut end = before;

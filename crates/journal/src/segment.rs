@@ -77,15 +77,17 @@ impl Segment {
         Ok(Self { connection, path: path.to_owned(), wal_octets: 0 })
     }
 
-    /// Opens a segment that was written before, and says what it begins after.
-    pub(crate) fn open(path: &Path) -> Result<(Self, Position), OpenError> {
+    /// Opens a segment that was written before and should begin with record `first`, and says
+    /// what it begins after.
+    pub(crate) fn open(path: &Path, first: u64) -> Result<(Self, Position), OpenError> {
         if !path.exists() {
-            return Err(corrupt(path, None, "missing"));
+            return Err(corrupt(path, Some(first), "missing"));
         }
-        let connection = open_database(path).map_err(|error| open_error(path, None, error))?;
+        let failed = |error| open_error(path, Some(first), error);
+        let connection = open_database(path).map_err(failed)?;
         // Nothing of a segment that is then refused may change, so that it can be looked into.
-        set_up(&connection).map_err(|error| open_error(path, None, error))?;
-        let before = begins_after(&connection, path)?;
+        set_up(&connection).map_err(failed)?;
+        let before = begins_after(&connection, path, first)?;
         let segment = Self { connection, path: path.to_owned(), wal_octets: u64::MAX };
         Ok((segment, before))
     }
@@ -243,11 +245,11 @@ fn open_existing(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> 
 }
 
 /// What the segment begins after; checks that it is one, of a format we know.
-pub(crate) fn begins_after(connection: &Connection, path: &Path) -> Result<Position, OpenError> {
-    let error = |error| open_error(path, None, error);
+fn begins_after(connection: &Connection, path: &Path, first: u64) -> Result<Position, OpenError> {
+    let error = |error| open_error(path, Some(first), error);
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     if pragma("application_id").map_err(error)? != APPLICATION_ID {
-        return Err(corrupt(path, None, "not a journal segment"));
+        return Err(corrupt(path, Some(first), "not a journal segment"));
     }
     let found = pragma("user_version").map_err(error)?;
     if found != FORMAT {
@@ -260,7 +262,7 @@ pub(crate) fn begins_after(connection: &Connection, path: &Path) -> Result<Posit
         })
         .map_err(error)?;
     if crc != before.crc() {
-        return Err(corrupt(path, None, "the segment's beginning has a wrong checksum"));
+        return Err(corrupt(path, Some(first), "the segment's beginning has a wrong checksum"));
     }
     Ok(before)
 }
@@ -318,7 +320,7 @@ pub(crate) fn each_change(
     before: Position,
     mut each: impl FnMut(&ChangeRow) -> Result<(), &'static str>,
 ) -> Result<u64, OpenError> {
-    let error = |error| open_error(path, None, error);
+    let error = |error| open_error(path, Some(before.seq + 1), error);
     let mut statement = connection.prepare(SELECT_CHANGES).map_err(error)?;
     let mut rows = statement.query([]).map_err(error)?;
     let mut last = before.change;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use crate::files::{corrupt, damaged, make_database, open_database, open_error, read_error};
@@ -82,7 +83,26 @@ impl State {
         if found != FORMAT {
             return Err(OpenError::Version { file: path, found, known: FORMAT });
         }
+        // Each row has a checksum, but a row that is gone has none: a page damaged in its
+        // structure would lose checkpoints in silence.
+        let found: String =
+            connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(error)?;
+        if found != "ok" {
+            return Err(corrupt(&path, None, &found));
+        }
+        // Until all is found good, nothing may change, so that it can be looked into.
+        connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+            .map_err(error)?;
         Ok(Self { connection, path })
+    }
+
+    /// All was found good: the file may be tidied up when it is closed.
+    pub(crate) fn accept(&self) -> Result<(), OpenError> {
+        self.connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
+            .map(|_| ())
+            .map_err(|error| open_error(&self.path, None, error))
     }
 
     /// The sealed segments that are kept, in order.

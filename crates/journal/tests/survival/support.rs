@@ -1,7 +1,5 @@
 //! Runs the writer, kills it, and looks at what it left behind.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helper fails with the test")]
-
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

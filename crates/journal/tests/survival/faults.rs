@@ -3,12 +3,10 @@
 //! The faults are real as far as the journal and SQLite can tell: a small library in C, loaded
 //! before all others, makes the system calls fail.
 
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::{Running, Writer, check, rounds};
+use crate::support::{Running, Writer, check, rounds};
 
 const WRITER: Writer = Writer { seed: 7, first: 1, batches: 150, ahead: 1, keep_octets: 16 * 1024 };
 
@@ -20,7 +18,7 @@ struct Faults {
 impl Faults {
     fn new() -> Self {
         let place = tempfile::tempdir().unwrap();
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/faults.c");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/survival/faults.c");
         let library = place.path().join("faults.so");
         let made = Command::new(std::env::var("CC").unwrap_or_else(|_| "cc".to_owned()))
             .args(["-shared", "-fPIC", "-O1", "-o"])
@@ -67,7 +65,7 @@ const EVERY_CALL: &str = "write sync truncate rename unlink";
 #[test]
 fn a_writer_killed_in_any_system_call_loses_nothing_acknowledged() {
     let faults = Faults::new();
-    let step = rounds("POSTBELL_FAULT_STEP", 37);
+    let step = rounds("POSTBELL_FAULT_STEP", 61);
     let (mut at, mut died) = (1, 0);
     loop {
         let what = format!("killed in call {at}");
@@ -93,7 +91,7 @@ fn a_writer_killed_in_any_system_call_loses_nothing_acknowledged() {
 #[test]
 fn a_failed_fsync_stops_the_journal_until_it_is_opened_again() {
     let faults = Faults::new();
-    let step = rounds("POSTBELL_FAULT_STEP", 11);
+    let step = rounds("POSTBELL_FAULT_STEP", 17);
     let (mut at, mut stopped) = (1, 0);
     loop {
         let what = format!("fsync {at} failed");

@@ -1,10 +1,8 @@
 //! A writer killed at any moment loses nothing it was told is durable.
 
-mod support;
-
 use std::time::Duration;
 
-use support::{Writer, check, drawn, rounds};
+use crate::support::{Writer, check, drawn, rounds};
 
 /// `scripts/crash-test N` asks for more rounds.
 #[test]
