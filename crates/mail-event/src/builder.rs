@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn r56_r148_what_the_service_rules_out() {
+    fn r55_r56_r148_what_the_service_rules_out() {
         let read = begin(EventName::MessageRead).uidset(UidSet::single(1)).user("a");
         assert_eq!(refused(read.clone().service("pop")), ("service".to_owned(), "R56"));
         assert!(read.service("imap").build().is_ok());
