@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use postbell_engine::{Policy, Store};
+use postbell_engine::{Policy, Quota, Store};
 use postbell_journal::Journal;
 use postbell_sources::{Health, State, Stop, maildir};
 use tracing::warn;
@@ -154,11 +154,24 @@ fn maildir_options(config: &SourceConfig, policy: &Policy) -> maildir::Options {
         root: config.root.to_string_lossy().into_owned(),
         user: Some(config.user.clone()).filter(|user| !user.is_empty()),
         scan_interval: config.scan_interval,
-        quota: None,
+        quota: quota(config),
         server_fqdn: None,
         body_structure: policy.body_structure,
         content_max_octets: policy.content_max_octets,
     }
+}
+
+/// The limit each user has where the store itself sets none.
+fn quota(config: &SourceConfig) -> Option<Quota> {
+    let messages_limit = Some(config.quota_messages).filter(|limit| *limit > 0);
+    let disk_limit_kib = config.quota_storage.map(|octets| octets / 1024);
+    (messages_limit.is_some() || disk_limit_kib.is_some()).then(|| Quota {
+        root: String::new(),
+        disk_limit_kib,
+        disk_used_kib: None,
+        messages_limit,
+        messages_used: None,
+    })
 }
 
 fn kind(kind: SourceKind) -> &'static str {

@@ -14,7 +14,29 @@ use super::query::{Query, clipped};
 use super::{App, Problem};
 use crate::stream::{Follower, PIECE_OCTETS};
 
-/// `GET /v1/events`
+/// Events as they come, from where the client says.
+#[utoipa::path(get, path = "/v1/events", tag = "events",
+    params(
+        ("events" = Option<String>, Query, description = "Events and groups of events, between commas; all where absent"),
+        ("users" = Option<String>, Query, description = "Users, between commas: who owns the mailbox, or who acted"),
+        ("mailboxes" = Option<String>, Query, description = "Mailboxes, between commas; `*` stands for anything, `%` for anything without a `/`"),
+        ("parameters" = Option<String>, Query, description = "Parameters, between commas; `*` is every one that is not private"),
+        ("tags" = Option<String>, Query, description = "Tags put on each delivery, between commas"),
+        ("since" = Option<u64>, Query, description = "Records after this number; 0 is from the oldest. From now where neither this nor the others say"),
+        ("sinceTime" = Option<String>, Query, description = "Records journalled at this time (RFC 3339) or later"),
+        ("follow" = Option<bool>, Query, description = "Whether to go on with new records; true where absent"),
+        ("limit" = Option<u64>, Query, description = "End after so many deliveries"),
+        ("Last-Event-ID" = Option<u64>, Header, description = "Records after this number; goes before `since`"),
+    ),
+    responses(
+        (status = 200, description = "The stream; docs/stream.md says what is in it", content(
+            (String = "text/event-stream"), (String = "application/x-ndjson"),
+        )),
+        (status = 400, description = "A parameter or header is wrong", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "Neither form is accepted", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "There are enough streams", body = Problem, content_type = "application/problem+json"),
+    )
+)]
 pub(super) async fn follow(
     State(app): State<Arc<App>>,
     request: Request,
@@ -168,10 +190,9 @@ fn weighed(range: &str) -> (&str, u16) {
         None => 1000,
         Some(Err(_)) => 0,
         // Rounded: a client that weighs finer than that has no preference.
-        Some(Ok(quality)) => match (0_u16..=1000).find(|w| f32::from(*w) >= quality * 1000.0) {
-            Some(weight) => weight,
-            None => 1000,
-        },
+        Some(Ok(quality)) => {
+            (0_u16..=1000).find(|w| f32::from(*w) >= quality * 1000.0).unwrap_or(1000)
+        }
     };
     (name, weight)
 }

@@ -10,11 +10,18 @@ use postbell_journal::{Journal as _, State as JournalState};
 use super::App;
 
 /// The process lives.
+#[utoipa::path(get, path = "/healthz", tag = "health", responses(
+    (status = 200, description = "The process lives", body = String, content_type = "text/plain"),
+))]
 pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
 /// Events are taken and streams served, or why not.
+#[utoipa::path(get, path = "/readyz", tag = "health", responses(
+    (status = 200, description = "Events are taken and streams served", body = String, content_type = "text/plain"),
+    (status = 503, description = "They are not, and why", body = String, content_type = "text/plain"),
+))]
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, String) {
     match not_ready(&app) {
         None => (StatusCode::OK, "ok\n".to_owned()),
@@ -35,6 +42,9 @@ fn not_ready(app: &App) -> Option<String> {
 }
 
 /// Figures in Prometheus' text form.
+#[utoipa::path(get, path = "/metrics", tag = "health", responses(
+    (status = 200, description = "Figures in Prometheus' text form", body = String, content_type = "text/plain"),
+))]
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     let stats = app.journal.stats();
     let bounds = app.journal.bounds();

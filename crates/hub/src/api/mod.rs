@@ -2,6 +2,7 @@
 
 mod events;
 mod health;
+mod openapi;
 mod problem;
 mod publish;
 mod query;
@@ -64,32 +65,45 @@ pub(crate) type Door = TowerToHyperService<Router>;
 
 /// The door to everything.
 pub(crate) fn door(app: Arc<App>) -> Door {
-    let guarded = Router::new()
-        .route("/metrics", only("GET", get(health::metrics)))
-        .route("/v1/events", only("GET, POST", get(events::follow).post(publish::publish)))
-        .route("/v1/sources", only("GET", get(status::sources)))
-        .route("/v1/sources/{name}", only("GET", get(status::source)))
-        .route("/v1/status", only("GET", get(status::status)))
-        .route(
-            "/v1/subscriptions",
-            only("GET, POST", get(subscriptions::list).post(subscriptions::create)),
-        )
-        .route(
-            "/v1/subscriptions/{name}",
-            only("GET, DELETE", get(subscriptions::show).delete(subscriptions::remove)),
-        )
-        .route(
-            "/v1/subscriptions/{name}/dead-letters",
-            only("GET", get(subscriptions::dead_letters)),
-        )
-        .route("/v1/subscriptions/{name}/pause", only("POST", post(subscriptions::pause)))
-        .route("/v1/subscriptions/{name}/resume", only("POST", post(subscriptions::resume)))
+    let guarded = router(guarded())
         .fallback(no_such_path)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard));
-    let open = Router::new()
-        .route("/healthz", only("GET", get(health::healthz)))
-        .route("/readyz", only("GET", get(health::readyz)));
-    TowerToHyperService::new(open.merge(guarded).with_state(app))
+    TowerToHyperService::new(router(open()).merge(guarded).with_state(app))
+}
+
+/// A path, the methods it has, and what answers them.
+type Route = (&'static str, &'static str, MethodRouter<Arc<App>>);
+
+/// What anybody may ask.
+fn open() -> Vec<Route> {
+    vec![("/healthz", "GET", get(health::healthz)), ("/readyz", "GET", get(health::readyz))]
+}
+
+/// What needs the token.
+fn guarded() -> Vec<Route> {
+    vec![
+        ("/metrics", "GET", get(health::metrics)),
+        ("/v1/events", "GET, POST", get(events::follow).post(publish::publish)),
+        ("/v1/openapi.json", "GET", get(openapi::serve)),
+        ("/v1/sources", "GET", get(status::sources)),
+        ("/v1/sources/{name}", "GET", get(status::source)),
+        ("/v1/status", "GET", get(status::status)),
+        ("/v1/subscriptions", "GET, POST", get(subscriptions::list).post(subscriptions::create)),
+        (
+            "/v1/subscriptions/{name}",
+            "GET, DELETE",
+            get(subscriptions::show).delete(subscriptions::remove),
+        ),
+        ("/v1/subscriptions/{name}/dead-letters", "GET", get(subscriptions::dead_letters)),
+        ("/v1/subscriptions/{name}/pause", "POST", post(subscriptions::pause)),
+        ("/v1/subscriptions/{name}/resume", "POST", post(subscriptions::resume)),
+    ]
+}
+
+fn router(routes: Vec<Route>) -> Router<Arc<App>> {
+    routes.into_iter().fold(Router::new(), |router, (path, allow, methods)| {
+        router.route(path, only(allow, methods))
+    })
 }
 
 /// A path's methods; any other is told which there are.

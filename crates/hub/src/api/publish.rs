@@ -79,7 +79,27 @@ enum Kind {
     Rejected,
 }
 
-/// `POST /v1/events`
+/// Takes events, and says of each what became of it.
+#[utoipa::path(post, path = "/v1/events", tag = "events",
+    request_body(
+        description = "Events as docs/binding.md describes them: one or an array, an event a line, or CloudEvents",
+        content(
+            (Object = "application/json"),
+            (String = "application/x-ndjson"),
+            (Object = "application/cloudevents+json"),
+            (Object = "application/cloudevents-batch+json"),
+        )
+    ),
+    responses(
+        (status = 200, description = "At least one was good, or there was none; a verdict for each", body = Verdicts),
+        (status = 400, description = "The body can't be read", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not come in time", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body's type is none of these", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "None was good", body = Verdicts),
+        (status = 503, description = "Nothing was taken: the disk is full, or the journal has stopped", body = Problem, content_type = "application/problem+json"),
+    )
+)]
 pub(super) async fn publish(
     State(app): State<Arc<App>>,
     request: Request,

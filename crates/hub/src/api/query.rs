@@ -16,9 +16,11 @@ impl Query {
             .map_err(|error| Problem::bad_request(format!("query: {error}")))?;
         for (at, (name, _)) in pairs.iter().enumerate() {
             if !known.contains(&name.as_str()) {
-                let name = clipped(name);
-                let offered = known.join(", ");
-                return Err(Problem::bad_query(&name, format!("not a parameter here ({offered})")));
+                let offered = match known {
+                    [] => "there are none here".to_owned(),
+                    known => format!("not one of {}", known.join(", ")),
+                };
+                return Err(Problem::bad_query(&clipped(name), offered));
             }
             if pairs.iter().take(at).any(|(before, _)| before == name) {
                 return Err(Problem::bad_query(name, "given twice"));

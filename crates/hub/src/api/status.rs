@@ -52,7 +52,10 @@ pub(super) struct JournalStatus {
     detail: Option<String>,
 }
 
-/// `GET /v1/status`
+/// The hub at a glance.
+#[utoipa::path(get, path = "/v1/status", tag = "hub", responses(
+    (status = 200, description = "The hub at a glance", body = Status),
+))]
 pub(super) async fn status(State(app): State<Arc<App>>) -> Json<Status> {
     let Bounds { first, last } = app.journal.bounds();
     let (state, detail) = match app.journal.state() {
@@ -133,12 +136,22 @@ impl From<&Source> for ShownSource {
     }
 }
 
-/// `GET /v1/sources`
+/// All sources and how they are.
+#[utoipa::path(get, path = "/v1/sources", tag = "hub", responses(
+    (status = 200, description = "All sources and how they are", body = SourceList),
+))]
 pub(super) async fn sources(State(app): State<Arc<App>>) -> Json<SourceList> {
     Json(SourceList { sources: app.sources.iter().map(ShownSource::from).collect() })
 }
 
-/// `GET /v1/sources/{name}`
+/// One source and how it is.
+#[utoipa::path(get, path = "/v1/sources/{name}", tag = "hub",
+    params(("name" = String, Path, description = "Its name in the configuration, or `publish`")),
+    responses(
+        (status = 200, description = "The source and how it is", body = ShownSource),
+        (status = 404, description = "No such source", body = Problem, content_type = "application/problem+json"),
+    )
+)]
 pub(super) async fn source(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,

@@ -29,12 +29,26 @@ pub(super) struct DeadLetters {
     dead_letters: Vec<ShownDeadLetter>,
 }
 
-/// `GET /v1/subscriptions`
+/// All subscriptions.
+#[utoipa::path(get, path = "/v1/subscriptions", tag = "subscriptions", responses(
+    (status = 200, description = "All subscriptions", body = SubscriptionList),
+))]
 pub(super) async fn list(State(app): State<Arc<App>>) -> Json<SubscriptionList> {
     Json(SubscriptionList { subscriptions: app.subscriptions.list() })
 }
 
-/// `POST /v1/subscriptions`
+/// Makes a subscription.
+#[utoipa::path(post, path = "/v1/subscriptions", tag = "subscriptions",
+    request_body = NewSubscription,
+    responses(
+        (status = 201, description = "It is made; only here its secret is shown", body = Shown,
+            headers(("Location" = String, description = "Its path"))),
+        (status = 400, description = "The body is no JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The name is taken, or there are enough subscriptions", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not said to be JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Something in it is wrong", body = Problem, content_type = "application/problem+json"),
+    )
+)]
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     request: Request,
@@ -62,7 +76,11 @@ pub(super) async fn create(
     Ok(response)
 }
 
-/// `GET /v1/subscriptions/{name}`
+/// One subscription.
+#[utoipa::path(get, path = "/v1/subscriptions/{name}", tag = "subscriptions",
+    params(("name" = String, Path, description = "Its name or id")),
+    responses((status = 200, description = "The subscription", body = Shown), (status = 404, description = "No such subscription", body = Problem, content_type = "application/problem+json"),)
+)]
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
@@ -70,7 +88,11 @@ pub(super) async fn show(
     app.subscriptions.find(&name).map(Json).ok_or_else(|| unknown(&name))
 }
 
-/// `DELETE /v1/subscriptions/{name}`
+/// Forgets a subscription and its dead letters.
+#[utoipa::path(delete, path = "/v1/subscriptions/{name}", tag = "subscriptions",
+    params(("name" = String, Path, description = "Its name or id")),
+    responses((status = 204, description = "It is forgotten, and its dead letters with it"), (status = 404, description = "No such subscription", body = Problem, content_type = "application/problem+json"),)
+)]
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
@@ -79,7 +101,11 @@ pub(super) async fn remove(
     removed.map(|_| StatusCode::NO_CONTENT).ok_or_else(|| unknown(&name))
 }
 
-/// `POST /v1/subscriptions/{name}/pause`
+/// Holds a subscription where it stands.
+#[utoipa::path(post, path = "/v1/subscriptions/{name}/pause", tag = "subscriptions",
+    params(("name" = String, Path, description = "Its name or id")),
+    responses((status = 200, description = "It is held where it stands", body = Shown), (status = 404, description = "No such subscription", body = Problem, content_type = "application/problem+json"),)
+)]
 pub(super) async fn pause(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
@@ -88,7 +114,11 @@ pub(super) async fn pause(
     shown.map(Json).ok_or_else(|| unknown(&name))
 }
 
-/// `POST /v1/subscriptions/{name}/resume`
+/// Lets a subscription go on where it stood, also one that ended.
+#[utoipa::path(post, path = "/v1/subscriptions/{name}/resume", tag = "subscriptions",
+    params(("name" = String, Path, description = "Its name or id")),
+    responses((status = 200, description = "It goes on where it stood", body = Shown), (status = 404, description = "No such subscription", body = Problem, content_type = "application/problem+json"),)
+)]
 pub(super) async fn resume(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
@@ -97,15 +127,27 @@ pub(super) async fn resume(
     shown.map(Json).ok_or_else(|| unknown(&name))
 }
 
-/// `GET /v1/subscriptions/{name}/dead-letters`
+/// Deliveries of a subscription that were given up, newest first.
+#[utoipa::path(get, path = "/v1/subscriptions/{name}/dead-letters", tag = "subscriptions",
+    params(
+        ("name" = String, Path, description = "Its name or id"),
+        ("limit" = Option<u32>, Query, description = "How many at most; 100 where absent"),
+    ),
+    responses(
+        (status = 200, description = "Deliveries given up", body = DeadLetters),
+        (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such subscription", body = Problem, content_type = "application/problem+json"),
+    )
+)]
 pub(super) async fn dead_letters(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Json<DeadLetters>, Problem> {
     let query = Query::read(request.uri(), &["limit"])?;
-    let limit = query.number("limit")?.unwrap_or(u64::from(DEAD_LETTERS_SHOWN));
-    let limit = u32::try_from(limit).unwrap_or(u32::MAX).min(DEAD_LETTERS_MAX);
+    let limit = query.number("limit")?.map_or(DEAD_LETTERS_SHOWN, |limit| {
+        u32::try_from(limit).unwrap_or(u32::MAX).min(DEAD_LETTERS_MAX)
+    });
     let letters = app.subscriptions.dead_letters(&name, limit).map_err(|error| failed(&error))?;
     let dead_letters = letters.ok_or_else(|| unknown(&name))?;
     Ok(Json(DeadLetters { dead_letters }))

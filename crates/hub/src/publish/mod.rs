@@ -117,7 +117,7 @@ impl Publishers {
         let was = self.health.snapshot().state;
         match result {
             Ok(_) if was != State::Running => {
-                self.health.set_state(State::Running, "taking events")
+                self.health.set_state(State::Running, "taking events");
             }
             Err(error) if was == State::Running => {
                 let state = match error {

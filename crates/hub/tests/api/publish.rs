@@ -1,0 +1,123 @@
+//! Events handed in over HTTP.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::world::{World, login};
+
+fn cloud_event(id: &str, data: &str) -> String {
+    format!(
+        r#"{{"specversion":"1.0","id":"{id}","source":"imap://mail.example.org/","type":"org.ietf.rfc5423.Login","data":{data}}}"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_are_taken_in_every_form() {
+    let world = World::start().await;
+    let bodies = [
+        ("application/json", login(1)),
+        ("application/json; charset=utf-8", format!(" [{}, {}\n]", login(2), login(3))),
+        ("application/x-ndjson", format!("{}\n{}\r\n", login(4), login(5))),
+        ("application/cloudevents+json", cloud_event("a", &login(6))),
+        ("Application/CloudEvents-Batch+JSON", format!("[{}]", cloud_event("b", &login(7)))),
+    ];
+    let mut next = 1;
+    for (content_type, body) in bodies {
+        let answer = world.publish(content_type, &body);
+        assert_eq!(answer.status, 200, "{content_type}: {}", answer.body);
+        for verdict in answer.json()["verdicts"].as_array().unwrap() {
+            assert_eq!((&verdict["verdict"], &verdict["seq"]), (&"accepted".into(), &next.into()));
+            assert_eq!(verdict["eventId"].as_str().unwrap().len(), 26);
+            next += 1;
+        }
+    }
+    assert_eq!(next, 8);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_good_ones_are_kept_and_each_verdict_says_why() {
+    let world = World::start().await;
+    let body = [
+        login(1),
+        String::new(),
+        login(2).replace("\"uri\":\"imap://mail.example.org/\",", ""),
+        "no JSON".to_owned(),
+        login(3).replace("+02:00", "Z"),
+        login(1),
+        login(4).replace("\"user\":", "\"admin\":\"user4@example.org\",\"user\":"),
+        login(5).replace("serverPort", "\u{e9}"),
+    ]
+    .join("\n");
+    let answer = world.publish("application/x-ndjson", &body);
+    assert_eq!(answer.status, 200);
+    insta::assert_snapshot!(serde_json::to_string_pretty(&answer.json()).unwrap());
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_none_is_good_the_status_says_so() {
+    let world = World::start().await;
+    let answer = world.publish("application/json", "[{},{}]");
+    assert_eq!((answer.status, answer.json()["rejected"].as_u64()), (422, Some(2)));
+    let answer = world.publish("application/json", "[]");
+    assert_eq!((answer.status, answer.json()["accepted"].as_u64()), (200, Some(0)));
+    assert_eq!(world.get("/v1/status").json()["journal"]["last"], 0);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_cloud_event_is_one_record_whatever_is_in_it() {
+    let world = World::start().await;
+    let first = world.publish("application/cloudevents+json", &cloud_event("a", &login(1)));
+    let again = world.publish("application/cloudevents+json", &cloud_event("a", &login(1)));
+    let other = world.publish("application/cloudevents+json", &cloud_event("b", &login(1)));
+    assert_eq!(first.json()["accepted"], 1);
+    assert_eq!(again.json()["repeated"], 1);
+    assert_eq!(again.json()["verdicts"][0]["seq"], 1);
+    assert_eq!(other.json()["accepted"], 1);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_batch_becomes_records_in_order() {
+    let world = World::start().await;
+    world.accept(1..=20_000);
+    let answer = world.get("/v1/events?since=19998&follow=false");
+    assert!(answer.body.contains("user19999@") && answer.body.contains("user20000@"));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_does_not_come_is_given_up() {
+    let world = World::start_with(|config| {
+        config.http.body_timeout = Duration::from_millis(200);
+        config.http.max_body = 1000;
+    })
+    .await;
+    let token = &world.token;
+    let head = format!(
+        "POST /v1/events HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer {token}\r\nContent-Type: application/x-ndjson\r\n"
+    );
+    let answer = world.send(format!("{head}Content-Length: 900\r\n\r\n{{").as_bytes());
+    assert_eq!((answer.status, &answer.json()["status"]), (408, &408.into()));
+    let answer = world.send(format!("{head}Content-Length: 1001\r\n\r\n").as_bytes());
+    assert_eq!(answer.status, 413);
+    let chunk = format!("400\r\n{}\r\n", "x".repeat(1024));
+    let answer = world.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunk}").as_bytes());
+    assert_eq!(answer.status, 413);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_that_does_not_come_is_given_up() {
+    let world =
+        World::start_with(|config| config.http.header_timeout = Duration::from_millis(200)).await;
+    let mut stream = TcpStream::connect(world.address()).unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\n").unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    world.stop().await;
+}

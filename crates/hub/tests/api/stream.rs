@@ -1,0 +1,222 @@
+//! The stream, followed.
+
+use std::io::BufRead as _;
+use std::time::{Duration, Instant};
+
+use postbell_hub::Config;
+use serde_json::Value;
+
+use crate::world::{PATIENCE, World, login, next};
+
+fn data(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_is_told_first_and_then_what_comes() {
+    let world = World::start().await;
+    world.accept(1..=2);
+    let mut stream = world.stream("/v1/events?since=1");
+    let second = next(&mut stream);
+    assert_eq!((second.id.as_str(), second.name.as_str()), ("2", "Login"));
+    let told = data(&second.data);
+    assert_eq!(told["vnd.postbell.seq"], 2);
+    assert_eq!(told.get("vnd.postbell.prevSeq"), None);
+    assert_eq!(told["vnd.postbell.eventId"].as_str().unwrap().len(), 26);
+    assert_eq!(told["user"], "user2@example.org");
+    world.accept([3]);
+    let third = data(&next(&mut stream).data);
+    assert_eq!(
+        (&third["vnd.postbell.seq"], &third["vnd.postbell.prevSeq"]),
+        (&3.into(), &2.into())
+    );
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_beginning_it_begins_now() {
+    let world = World::start().await;
+    world.accept(1..=5);
+    let mut stream = world.stream("/v1/events");
+    world.accept([6]);
+    assert_eq!(next(&mut stream).id, "6");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn last_event_id_goes_before_since_and_is_the_one_before() {
+    let world = World::start().await;
+    world.accept(1..=5);
+    let headers = [("Last-Event-ID", "3"), ("Accept", "application/x-ndjson")];
+    let answer = world.ask("GET", "/v1/events?since=1&follow=false", &headers, b"");
+    assert_eq!(answer.header("content-type"), Some("application/x-ndjson"));
+    let lines: Vec<Value> = lines(&answer.body);
+    let numbers: Vec<_> = lines
+        .iter()
+        .map(|told| (told["vnd.postbell.prevSeq"].as_u64(), told["vnd.postbell.seq"].as_u64()))
+        .collect();
+    assert_eq!(numbers, [(Some(3), Some(4)), (Some(4), Some(5))]);
+    world.stop().await;
+}
+
+/// The lines of a chunked body, without the chunks' lengths and empty lines.
+fn lines(body: &str) -> Vec<Value> {
+    body.lines().filter(|line| line.starts_with('{')).map(data).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_ends_after_as_many_as_were_asked_for() {
+    let world = World::start().await;
+    world.accept(1..=5);
+    let headers = [("Accept", "application/x-ndjson")];
+    let answer = world.ask("GET", "/v1/events?since=0&limit=2", &headers, b"");
+    assert_eq!(lines(&answer.body).len(), 2);
+    let answer = world.ask("GET", "/v1/events?since=0&limit=0", &headers, b"");
+    assert_eq!(lines(&answer.body).len(), 0);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_may_begin_at_a_time() {
+    let world = World::start().await;
+    world.accept(1..=2);
+    let headers = [("Accept", "application/x-ndjson")];
+    let ask = |time: &str| {
+        let path = format!("/v1/events?follow=false&sinceTime={time}");
+        lines(&world.ask("GET", &path, &headers, b"").body).len()
+    };
+    assert_eq!(ask("2026-01-01T00:00:00Z"), 2);
+    assert_eq!(ask("1969-01-01T00:00:00+01:00"), 2);
+    assert_eq!(ask("2999-01-01T00:00:00%2B01:00"), 0);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_what_is_asked_for_comes_and_prev_seq_skips_the_rest() {
+    let world = World::start().await;
+    world.accept(1..=9);
+    let headers = [("Accept", "application/x-ndjson")];
+    let path = "/v1/events?since=0&follow=false&users=user2@example.org,user7@example.org&tags=a,b&parameters=user";
+    let told = lines(&world.ask("GET", path, &headers, b"").body);
+    let numbers: Vec<_> = told
+        .iter()
+        .map(|told| (told["vnd.postbell.prevSeq"].as_u64(), told["vnd.postbell.seq"].as_u64()))
+        .collect();
+    assert_eq!(numbers, [(None, Some(2)), (Some(2), Some(7))]);
+    assert_eq!(told[0]["tags"], serde_json::json!(["a", "b"]));
+    assert_eq!(told[0].get("vnd.x"), None);
+    let answer = world.get("/v1/events?events=MessageGnu");
+    assert_eq!(answer.status, 400);
+    assert!(
+        answer.body.contains("events: ") && answer.body.contains("MessageNew"),
+        "{}",
+        answer.body
+    );
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_too_many_is_refused_and_a_place_that_is_left_is_free() {
+    let world = World::start_with(|config| config.http.max_streams = 1).await;
+    let stream = world.stream("/v1/events");
+    let answer = world.get("/v1/events");
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")));
+    assert_eq!(world.get("/v1/status").json()["streams"], 1);
+    drop(stream);
+    world.accept([1]);
+    let freed = Instant::now() + PATIENCE;
+    while world.get("/v1/status").json()["streams"] != 0 {
+        assert!(Instant::now() < freed);
+        // What is written to a client that left is what tells that it left.
+        world.accept([u32::try_from(freed.elapsed().as_nanos() % 1_000_000).unwrap() + 2]);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    world.stop().await;
+}
+
+/// Keeps so little that a few thousand events push out the first.
+fn forgetful(config: &mut Config) {
+    config.journal.segment_size = 64 * 1024;
+    config.journal.retention_size = Some(128 * 1024);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_retention_took_is_told_as_a_gap() {
+    let world = World::start_with(forgetful).await;
+    let mut number = 0;
+    let first = loop {
+        world.accept(number..number + 2000);
+        number += 2000;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let first = world.get("/v1/status").json()["journal"]["first"].as_u64().unwrap();
+        if first > 2 {
+            break first;
+        }
+        assert!(number < 400_000, "retention took nothing");
+    };
+    let headers = [("Accept", "application/x-ndjson"), ("Last-Event-ID", "1")];
+    let answer = world.ask("GET", "/v1/events?limit=2", &headers, b"");
+    let told = lines(&answer.body);
+    let gap = &told[0];
+    assert_eq!(gap["event"], "vnd.postbell.Gap");
+    assert_eq!(gap["uri"], "imap://localhost/");
+    assert_eq!(gap["vnd.postbell.gapFrom"], 2);
+    let to = gap["vnd.postbell.gapTo"].as_u64().unwrap();
+    assert!(to + 1 >= first);
+    assert_eq!(gap["vnd.postbell.gapReason"], "retention has dropped them");
+    assert_eq!((&gap["vnd.postbell.prevSeq"], &gap["vnd.postbell.seq"]), (&1.into(), &to.into()));
+    assert_eq!(told[1]["vnd.postbell.seq"], to + 1);
+    assert_eq!(told[1]["vnd.postbell.prevSeq"], to);
+    mail_event::json::check(gap.to_string().as_bytes()).unwrap();
+
+    // From the oldest there is, nothing is missing.
+    let answer =
+        world.ask("GET", "/v1/events?since=0&limit=1", &[("Accept", "application/x-ndjson")], b"");
+    assert_eq!(lines(&answer.body)[0]["event"], "Login");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_does_not_read_holds_up_nobody() {
+    let world = World::start().await;
+    let idle = world.open("/v1/events?since=0", "");
+    let mut other = world.stream("/v1/events?since=0");
+    for round in 0..8 {
+        world.accept(round * 5000..(round + 1) * 5000);
+    }
+    let mut last = 0;
+    while last < 40_000 {
+        last = next(&mut other).id.parse().unwrap();
+    }
+    // And it has lost nothing when it comes to it at last.
+    let mut numbers = 0;
+    for line in idle.lines().map(Result::unwrap) {
+        numbers += u32::from(line.starts_with("id: "));
+        if numbers == 40_000 {
+            break;
+        }
+    }
+    assert_eq!(numbers, 40_000);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_end_when_the_hub_stops() {
+    let world = World::start().await;
+    let idle = world.open("/v1/events", "Accept: application/x-ndjson\r\n");
+    let begun = Instant::now();
+    world.stop().await;
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert_eq!(idle.lines().map(Result::unwrap).filter(|line| !line.is_empty()).count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_opens_at_once_though_nothing_happens() {
+    let world = World::start().await;
+    let mut stream = world.open("/v1/events", "");
+    let mut line = String::new();
+    stream.read_line(&mut line).unwrap();
+    assert_eq!(line, "retry: 1000\n");
+    assert!(login(1).contains("Login"));
+    world.stop().await;
+}
