@@ -3,6 +3,10 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use hyper::StatusCode;
+
+use crate::client::Refused;
+
 /// A command that did what it was asked to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Ending {
@@ -32,11 +36,28 @@ pub(crate) fn conclude(result: anyhow::Result<Ending>) -> ExitCode {
         // Whoever read our output has heard enough.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let code = if error.is::<Misuse>() { USED_WRONGLY } else { COULD_NOT };
             say(&format!("{error:#}"));
-            ExitCode::from(code)
+            ExitCode::from(code(&error))
         }
     }
+}
+
+fn code(error: &anyhow::Error) -> u8 {
+    if error.is::<Misuse>() {
+        return USED_WRONGLY;
+    }
+    let status = error.downcast_ref::<Refused>().map(|refused| refused.status);
+    match status {
+        Some(StatusCode::NOT_FOUND | StatusCode::CONFLICT) => NO,
+        Some(StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY) => USED_WRONGLY,
+        _ => COULD_NOT,
+    }
+}
+
+/// One line on stderr that is no error: a sum, or what is being waited for.
+pub(crate) fn note(line: &str) {
+    use std::io::Write as _;
+    drop(writeln!(anstream::stderr(), "{line}"));
 }
 
 /// One line on stderr, after the program's name. Nothing can be done where even that fails.

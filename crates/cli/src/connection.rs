@@ -1,0 +1,205 @@
+//! Where the hub is and which token opens it, for every command that asks it something.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use hyper::Uri;
+use hyper::header::HeaderValue;
+use postbell_hub::Config;
+
+use crate::client::{Client, Secret};
+use crate::ending::Misuse;
+
+/// How to reach the hub. Without any of these: the hub of this machine's configuration.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct ConnectionArgs {
+    /// The hub's configuration, for its address and its data folder [default:
+    /// /etc/postbell/postbell.toml, where it exists].
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// The hub's data folder, which holds its address and its token.
+    #[arg(long, value_name = "DIR", global = true)]
+    data: Option<PathBuf>,
+    /// The hub's address, such as http://127.0.0.1:5423.
+    #[arg(long, value_name = "URL", global = true)]
+    url: Option<String>,
+    /// The file that holds the token; the environment's POSTBELL_TOKEN goes before it.
+    #[arg(long, value_name = "FILE", global = true)]
+    token_file: Option<PathBuf>,
+}
+
+impl ConnectionArgs {
+    /// A client for the hub that is meant.
+    pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        Ok(self.stranger()?.with_token(self.token()?))
+    }
+
+    /// A client without a token, for what is open to everybody.
+    pub(crate) fn stranger(&self) -> anyhow::Result<Client> {
+        let authority = match &self.url {
+            Some(url) => authority(url)?,
+            None => self.address()?.to_string(),
+        };
+        Ok(Client::new(authority, None))
+    }
+
+    /// The configuration file that is read, if one is.
+    pub(crate) fn config_file(&self) -> Option<PathBuf> {
+        let machine = Path::new(MACHINE_CONFIG);
+        self.config.clone().or_else(|| machine.exists().then(|| machine.to_owned()))
+    }
+
+    fn address(&self) -> anyhow::Result<SocketAddr> {
+        let config = self.config()?;
+        Ok(announced(&config.data).unwrap_or(config.listen))
+    }
+
+    fn token(&self) -> anyhow::Result<Secret> {
+        if let Some(token) = std::env::var_os("POSTBELL_TOKEN") {
+            let token = token.into_string().unwrap_or_default();
+            return secret(&token, "POSTBELL_TOKEN".to_owned());
+        }
+        let path = match &self.token_file {
+            Some(path) => path.clone(),
+            None => self.config()?.token_file(),
+        };
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| anyhow!("{}: {}", path.display(), token_trouble(&error)))?;
+        secret(&text, path.display().to_string())
+    }
+
+    /// The configuration, with `--data` put in it.
+    pub(crate) fn config(&self) -> anyhow::Result<Config> {
+        let mut config = load(self.config.as_deref())?.unwrap_or_default();
+        if let Some(data) = &self.data {
+            config.data.clone_from(data);
+        }
+        Ok(config)
+    }
+}
+
+/// The configuration at `path`, or the machine's own where there is one.
+pub(crate) fn load(path: Option<&Path>) -> anyhow::Result<Option<Config>> {
+    match path {
+        Some(path) => Ok(Some(Config::load(path)?)),
+        None if Path::new(MACHINE_CONFIG).exists() => {
+            Ok(Some(Config::load(Path::new(MACHINE_CONFIG))?))
+        }
+        None => Ok(None),
+    }
+}
+
+/// Where a hub looks for its configuration when it is told nothing.
+pub(crate) const MACHINE_CONFIG: &str = "/etc/postbell/postbell.toml";
+
+/// Leaves the hub's address in its data folder, where `--data` finds it: a configured port may
+/// be 0, or another configuration's.
+pub(crate) fn announce(data: &Path, address: SocketAddr) -> anyhow::Result<()> {
+    let path = data.join(ADDRESS);
+    std::fs::write(&path, format!("{address}\n")).with_context(|| path.display().to_string())
+}
+
+/// Takes the address away again, in vain or not: a client that finds it asks and is told.
+pub(crate) fn withdraw(data: &Path) {
+    drop(std::fs::remove_file(data.join(ADDRESS)));
+}
+
+/// The address a hub left in its data folder; loopback or none, since the token is sent there.
+fn announced(data: &Path) -> Option<SocketAddr> {
+    let text = std::fs::read_to_string(data.join(ADDRESS)).ok()?;
+    let address: SocketAddr = text.trim().parse().ok()?;
+    address.ip().is_loopback().then_some(address)
+}
+
+const ADDRESS: &str = "address";
+
+fn authority(url: &str) -> anyhow::Result<String> {
+    let bad = |why: &str| Misuse(format!("--url: {url:?} {why} (try http://127.0.0.1:5423)"));
+    let uri: Uri = url.parse().map_err(|_| bad("is not a URL"))?;
+    match uri.scheme_str() {
+        Some("http") => {}
+        Some("https") => return Err(bad("is https, which this command does not speak").into()),
+        _ => return Err(bad("does not begin with http://").into()),
+    }
+    let authority = uri.authority().ok_or_else(|| bad("has no host"))?;
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        return Err(bad("has more than host and port").into());
+    }
+    if authority.as_str().contains('@') {
+        return Err(bad("has a user, where a token is wanted").into());
+    }
+    Ok(match authority.port() {
+        Some(_) => authority.to_string(),
+        None => format!("{authority}:80"),
+    })
+}
+
+fn secret(text: &str, origin: String) -> anyhow::Result<Secret> {
+    let token = text.trim();
+    let header = HeaderValue::from_str(&format!("Bearer {token}")).ok();
+    let header = header.filter(|_| !token.is_empty() && !token.contains(char::is_whitespace));
+    let mut header = header.ok_or_else(|| anyhow!("{origin}: holds no token"))?;
+    header.set_sensitive(true);
+    Ok(Secret { header, origin })
+}
+
+fn token_trouble(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            "no token there; a hub makes it at its first start (point to it with --data, --config or --token-file)".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "the token may not be read by this user (run as the hub's user, or set POSTBELL_TOKEN)".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_has_a_host_and_perhaps_a_port_and_nothing_else() {
+        assert_eq!(authority("http://127.0.0.1:5423").unwrap(), "127.0.0.1:5423");
+        assert_eq!(authority("http://[::1]:1/").unwrap(), "[::1]:1");
+        assert_eq!(authority("http://localhost").unwrap(), "localhost:80");
+        let refused: Vec<String> = [
+            "https://h",
+            "h:5423",
+            "http://",
+            "http://h/v1",
+            "http://a@h",
+            "ftp://h",
+            "http://a b",
+        ]
+        .into_iter()
+        .map(|url| authority(url).unwrap_err().to_string())
+        .collect();
+        insta::assert_snapshot!(refused.join("\n"));
+    }
+
+    #[test]
+    fn an_address_off_this_machine_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(announced(folder.path()), None);
+        std::fs::write(folder.path().join(ADDRESS), "192.0.2.1:80\n").unwrap();
+        assert_eq!(announced(folder.path()), None);
+        announce(folder.path(), "127.0.0.1:5".parse().unwrap()).unwrap();
+        assert_eq!(announced(folder.path()), Some("127.0.0.1:5".parse().unwrap()));
+        withdraw(folder.path());
+        assert_eq!(announced(folder.path()), None);
+    }
+
+    #[test]
+    fn a_text_that_can_be_no_token_is_refused_by_its_origin() {
+        for text in ["", " \n", "two words", "a\u{7f}b"] {
+            let error = secret(text, "/x/token".to_owned()).unwrap_err().to_string();
+            assert_eq!(error, "/x/token: holds no token");
+        }
+    }
+}

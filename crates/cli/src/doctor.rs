@@ -1,0 +1,114 @@
+//! `postbell doctor`: what is wrong, and what to do about it.
+
+mod checks;
+mod hub;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::connection::ConnectionArgs;
+use crate::ending::Ending;
+use crate::out::{self, Out};
+use crate::show::clean;
+
+/// Look over the configuration, the data folder, the hub, its sources and its subscriptions.
+///
+/// Each check is a line: ✓ right, ! worth knowing, ✗ wrong, with what to do about it below. Exit
+/// code 1 where anything is wrong.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  postbell doctor
+  postbell doctor --config postbell.toml
+  postbell doctor --json | jq '.checks[] | select(.state == \"wrong\")'")]
+pub(crate) struct DoctorArgs {
+    /// Print the checks as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: DoctorArgs) -> anyhow::Result<Ending> {
+    let mut report = Report::default();
+    if let Some(config) = checks::configuration(&args.connection, &mut report) {
+        checks::data_folder(&config, &mut report);
+        checks::token(&config, &mut report);
+        checks::clock(&config, &mut report);
+        let is_held = checks::holder(&config, &mut report);
+        checks::roots(&config, &mut report);
+        hub::ask(&args.connection, is_held, &mut report).await;
+    }
+    let wrong = report.checks.iter().any(|check| check.state == State::Wrong);
+    if args.json {
+        out::json(&report)?;
+    } else {
+        report.print()?;
+    }
+    Ok(if wrong { Ending::No } else { Ending::Done })
+}
+
+/// Everything looked at, in order.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    checks: Vec<Check>,
+}
+
+/// One thing looked at.
+#[derive(Debug, Serialize)]
+struct Check {
+    name: String,
+    state: State,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Right,
+    Notice,
+    Wrong,
+}
+
+impl Report {
+    fn right(&mut self, name: &str, detail: impl Into<String>) {
+        self.put(name, State::Right, detail.into(), None);
+    }
+
+    fn notice(&mut self, name: &str, detail: impl Into<String>, remedy: &str) {
+        self.put(name, State::Notice, detail.into(), Some(remedy));
+    }
+
+    fn wrong(&mut self, name: &str, detail: impl Into<String>, remedy: &str) {
+        self.put(name, State::Wrong, detail.into(), Some(remedy));
+    }
+
+    fn put(&mut self, name: &str, state: State, detail: String, remedy: Option<&str>) {
+        let remedy = remedy.filter(|remedy| !remedy.is_empty()).map(clean);
+        self.checks.push(Check { name: clean(name), state, detail: clean(&detail), remedy });
+    }
+
+    fn print(&self) -> std::io::Result<()> {
+        let width = self.checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
+        let mut out = Out::new();
+        for check in &self.checks {
+            let (mark, colour) = match check.state {
+                State::Right => ("✓", anstyle::AnsiColor::Green),
+                State::Notice => ("!", anstyle::AnsiColor::Yellow),
+                State::Wrong => ("✗", anstyle::AnsiColor::Red),
+            };
+            let style = colour.on_default().bold();
+            out.line(format_args!(
+                "{style}{mark}{style:#} {:<width$}  {}",
+                check.name, check.detail
+            ))?;
+            if let Some(remedy) = &check.remedy {
+                out.line(format_args!("  {:<width$}  → {remedy}", ""))?;
+            }
+        }
+        out.flush()
+    }
+}

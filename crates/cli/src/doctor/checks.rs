@@ -1,0 +1,243 @@
+//! What can be looked at without asking the hub.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use postbell_hub::{Config, ConfigError};
+use rustix::fs::{Access, access, statvfs};
+
+use super::Report;
+use crate::connection::ConnectionArgs;
+use crate::lines::plain;
+use crate::show;
+
+/// The configuration, where there is one to go on with.
+pub(super) fn configuration(connection: &ConnectionArgs, report: &mut Report) -> Option<Config> {
+    const NAME: &str = "configuration";
+    match connection.config() {
+        Ok(config) => {
+            match connection.config_file() {
+                Some(file) => report.right(NAME, file.display().to_string()),
+                None => report.notice(
+                    NAME,
+                    "no file: everything at its default, and no sources",
+                    "write one (see: postbell config print) and give it with --config",
+                ),
+            }
+            Some(config)
+        }
+        Err(error) => {
+            match error.downcast_ref::<ConfigError>() {
+                Some(error) => error.lines().iter().for_each(|line| report.wrong(NAME, line, "")),
+                None => report.wrong(NAME, format!("{error:#}"), ""),
+            }
+            None
+        }
+    }
+}
+
+/// Whether the hub can write there, and for how long.
+pub(super) fn data_folder(config: &Config, report: &mut Report) {
+    const NAME: &str = "data folder";
+    let path = &config.data;
+    let shown = path.display();
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => {}
+        Ok(_) => return report.wrong(NAME, format!("{shown}: is no folder"), "move it away"),
+        Err(error) => {
+            let remedy = match error.kind() {
+                io::ErrorKind::NotFound => "the hub makes it at its first start (postbell serve)",
+                _ => "run this as the hub's user",
+            };
+            return report.wrong(NAME, format!("{shown}: {}", plain(&error)), remedy);
+        }
+    }
+    if access(path, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+        let remedy = format!("run this as the hub's user, or: chown it to that user: {shown}");
+        return report.wrong(NAME, format!("{shown}: may not be written by this user"), &remedy);
+    }
+    let Ok(disk) = statvfs(path) else {
+        return report.notice(NAME, format!("{shown}: the room left can't be told"), "");
+    };
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let needed = config.journal.segment_size.saturating_mul(SEGMENTS_OF_ROOM);
+    let detail = format!("{shown}: {} free", show::size(free));
+    if free < needed {
+        let remedy = "make room, or keep less: journal.retention_age, journal.retention_size";
+        report.wrong(NAME, detail, remedy);
+    } else {
+        report.right(NAME, detail);
+    }
+}
+
+/// With room for fewer segments than this, intake stops soon.
+const SEGMENTS_OF_ROOM: u64 = 4;
+
+/// Whether the token is there, and only its owner's.
+pub(super) fn token(config: &Config, report: &mut Report) {
+    const NAME: &str = "token";
+    let path = config.token_file();
+    let shown = path.display();
+    match fs::metadata(&path) {
+        Ok(meta) => {
+            let mode = meta.permissions().mode() & 0o777;
+            if mode & 0o077 == 0 {
+                report.right(NAME, format!("{shown}: mode {mode:03o}"));
+            } else {
+                let remedy = format!("rm {shown} and restart the hub, for a new one");
+                report.wrong(
+                    NAME,
+                    format!("{shown}: mode {mode:03o} lets others read it"),
+                    &remedy,
+                );
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let remedy = "the hub makes it at its first start (postbell serve)";
+            report.wrong(NAME, format!("{shown}: there is none"), remedy);
+        }
+        Err(error) => {
+            report.wrong(NAME, format!("{shown}: {}", plain(&error)), "run this as the hub's user");
+        }
+    }
+}
+
+/// A clock that is wrong makes wrong timestamps, and retention drops by them.
+pub(super) fn clock(config: &Config, report: &mut Report) {
+    const NAME: &str = "clock";
+    const REMEDY: &str = "set the clock, and keep it set (systemd-timesyncd, chrony)";
+    let now = SystemTime::now();
+    let shown = jiff::Timestamp::now();
+    if now < SystemTime::UNIX_EPOCH + BUILT_AFTER {
+        return report.wrong(NAME, format!("{shown} is before this program was written"), REMEDY);
+    }
+    match newest(&config.data.join("journal")) {
+        Some(written) if written > now + AHEAD_MAX => {
+            let ahead = written.duration_since(now).unwrap_or_default().as_secs();
+            report.wrong(NAME, format!("the journal was written {ahead} s in the future"), REMEDY);
+        }
+        _ => report.right(NAME, shown.to_string()),
+    }
+}
+
+/// 2025-01-01, in seconds since 1970.
+const BUILT_AFTER: Duration = Duration::from_secs(1_735_689_600);
+
+/// Clocks of network file systems differ by a little.
+const AHEAD_MAX: Duration = Duration::from_secs(60);
+
+fn newest(folder: &Path) -> Option<SystemTime> {
+    let files = fs::read_dir(folder).ok()?.filter_map(Result::ok);
+    files.filter_map(|file| file.metadata().ok()?.modified().ok()).max()
+}
+
+/// Who holds the journal; `false` where nobody does.
+pub(super) fn holder(config: &Config, report: &mut Report) -> bool {
+    const NAME: &str = "journal";
+    let places = [config.data.join("lock"), config.data.join("journal/lock")];
+    let held = places.iter().find(|path| is_locked(path));
+    let Some(path) = held else {
+        let start = "start it: postbell serve";
+        report.wrong(NAME, format!("{}: no hub holds it", config.data.display()), start);
+        return false;
+    };
+    let holder = fs::read_to_string(path).unwrap_or_default();
+    let holder = if holder.trim().is_empty() { "unknown" } else { holder.trim() };
+    report.right(NAME, format!("{}: held by process {holder}", config.data.display()));
+    true
+}
+
+/// Asks the kernel's list rather than the lock itself: taking it, however shortly, could keep a
+/// hub from starting.
+fn is_locked(path: &Path) -> bool {
+    let Ok(meta) = fs::metadata(path) else { return false };
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    let inode = format!(":{}", meta.ino());
+    locks.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        words.nth(1) == Some("FLOCK") && words.any(|word| word.ends_with(&inode))
+    })
+}
+
+/// Whether the sources' roots are there, as far as one user can tell.
+pub(super) fn roots(config: &Config, report: &mut Report) {
+    for (name, source) in &config.sources {
+        let check = format!("source {name}");
+        let fixed = before_pattern(&source.root);
+        let shown = fixed.display();
+        match fs::read_dir(&fixed) {
+            Ok(_) => report.right(&check, format!("{}: can be read", source.root.display())),
+            Err(error) => {
+                let remedy = match error.kind() {
+                    io::ErrorKind::NotFound => format!("make it, or correct sources.{name}.root"),
+                    _ => "let the hub's user read it".to_owned(),
+                };
+                let what = match error.kind() {
+                    io::ErrorKind::NotFound => "there is no such folder".to_owned(),
+                    _ => plain(&error),
+                };
+                report.wrong(&check, format!("{shown}: {what}"), &remedy);
+            }
+        }
+    }
+}
+
+/// The part of a root that holds for every user.
+fn before_pattern(root: &Path) -> PathBuf {
+    root.components()
+        .take_while(|part| !part.as_os_str().to_string_lossy().contains("%u"))
+        .collect()
+}
+
+/// How many folders this user may watch, and how many the sources need.
+pub(super) fn watches(mailboxes: u64, report: &mut Report) {
+    const NAME: &str = "inotify";
+    let Some(limit) = limit("max_user_watches") else { return };
+    let needed = mailboxes.saturating_mul(WATCHES_PER_MAILBOX);
+    let detail = format!("{needed} of {limit} watches needed");
+    if needed > limit {
+        let wanted = needed.saturating_mul(2);
+        let remedy = format!(
+            "sysctl fs.inotify.max_user_watches={wanted}; until then only scans see everything"
+        );
+        report.wrong(NAME, detail, &remedy);
+    } else if needed > limit / 2 {
+        report.notice(NAME, detail, "raise fs.inotify.max_user_watches before it is too low");
+    } else {
+        report.right(NAME, detail);
+    }
+}
+
+fn limit(name: &str) -> Option<u64> {
+    fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?.trim().parse().ok()
+}
+
+/// A Maildir's own folder, its `new` and its `cur`.
+const WATCHES_PER_MAILBOX: u64 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_roots_fixed_part_ends_before_the_pattern() {
+        assert_eq!(before_pattern(Path::new("/var/mail/%u/Maildir")), Path::new("/var/mail"));
+        assert_eq!(before_pattern(Path::new("/var/mail/x%u")), Path::new("/var/mail"));
+        assert_eq!(before_pattern(Path::new("/home/a/Maildir")), Path::new("/home/a/Maildir"));
+    }
+
+    #[test]
+    fn a_lock_is_seen_without_being_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let file = fs::File::create(&path).unwrap();
+        assert!(!is_locked(&path));
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        assert!(is_locked(&path));
+        drop(file);
+        assert!(!is_locked(&path));
+    }
+}

@@ -1,0 +1,189 @@
+//! What the running hub says of itself.
+
+use serde_json::Value;
+
+use super::{Report, checks};
+use crate::client::{Call, Client};
+use crate::connection::ConnectionArgs;
+use crate::subscriptions::word;
+
+/// Asks everything worth asking; stops where no more can come.
+pub(super) async fn ask(connection: &ConnectionArgs, is_held: bool, report: &mut Report) {
+    let mut open = match connection.stranger() {
+        Ok(client) => client,
+        Err(error) => return report.wrong("hub", format!("{error:#}"), ""),
+    };
+    if !answers(&mut open, is_held, report).await {
+        return;
+    }
+    match connection.client() {
+        Ok(mut client) => look(&mut client, report).await,
+        Err(error) => {
+            let remedy = "run this as the hub's user, or set POSTBELL_TOKEN";
+            report.wrong("access", format!("{error:#}"), remedy);
+        }
+    }
+}
+
+async fn answers(client: &mut Client, is_held: bool, report: &mut Report) -> bool {
+    const NAME: &str = "hub";
+    let url = client.url();
+    let health = client.ask(Call::get("/healthz")).await;
+    if let Err(error) = health.and_then(|answer| answer.refusal()) {
+        let remedy = if is_held {
+            "something else runs on this data folder: look at its log, or give its address with --url"
+        } else {
+            "start it: postbell serve"
+        };
+        report.wrong(NAME, format!("{error:#}"), remedy);
+        return false;
+    }
+    match client.ask(Call::get("/readyz")).await {
+        Ok(answer) if answer.status.is_success() => report.right(NAME, format!("{url}: ready")),
+        Ok(answer) => {
+            let why = answer.refusal().err().map_or_else(String::new, |error| error.to_string());
+            report.wrong(
+                NAME,
+                format!("{url}: not ready: {why}"),
+                "it goes on by itself once that is set right",
+            );
+        }
+        Err(error) => report.wrong(NAME, format!("{error:#}"), "look at the hub's log"),
+    }
+    true
+}
+
+async fn look(client: &mut Client, report: &mut Report) {
+    match client.json(Call::get("/v1/status")).await {
+        Ok(status) => show_status(&status, report),
+        Err(error) => {
+            let remedy = "the token is another hub's: check --data, --config and --url";
+            return report.wrong("access", format!("{error:#}"), remedy);
+        }
+    }
+    match client.json(Call::get("/v1/sources")).await {
+        Ok(answer) => show_sources(&answer, report),
+        Err(error) => report.wrong("sources", format!("{error:#}"), "look at the hub's log"),
+    }
+    match client.json(Call::get("/v1/subscriptions")).await {
+        Ok(answer) => show_subscriptions(&answer, report),
+        Err(error) => report.wrong("subscriptions", format!("{error:#}"), "look at the hub's log"),
+    }
+}
+
+fn show_status(status: &Value, report: &mut Report) {
+    let version = word(status, "/version").unwrap_or_default();
+    let detail = format!(
+        "the token opens it; version {version}, up for {} s",
+        word(status, "/uptimeSeconds").unwrap_or_default()
+    );
+    if version == env!("CARGO_PKG_VERSION") {
+        report.right("access", detail);
+    } else {
+        let ours =
+            concat!("this command is version ", env!("CARGO_PKG_VERSION"), ": restart the hub");
+        report.notice("access", detail, ours);
+    }
+    let at = |name: &str| word(status, &format!("/journal/{name}"));
+    let state = at("state").unwrap_or_default();
+    let octets = status.pointer("/journal/octets").and_then(Value::as_u64).unwrap_or(0);
+    let records = format!(
+        "records {} to {}, {}",
+        at("first").unwrap_or_default(),
+        at("last").unwrap_or_default(),
+        crate::show::size(octets)
+    );
+    match state.as_str() {
+        "ok" | "open" | "running" | "accepting" => report.right("records", records),
+        "full" => {
+            let detail = format!("{records}; {}", at("detail").unwrap_or(state));
+            report.wrong("records", detail, "make room: the hub goes on by itself");
+        }
+        _ => {
+            let detail = format!("{records}; {state}: {}", at("detail").unwrap_or_default());
+            report.wrong("records", detail, "look at the hub's log, then restart it");
+        }
+    }
+}
+
+fn show_sources(answer: &Value, report: &mut Report) {
+    let mut mailboxes = 0_u64;
+    for source in answer.get("sources").and_then(Value::as_array).into_iter().flatten() {
+        let text = |pointer: &str| word(source, pointer).unwrap_or_default();
+        let count = |pointer: &str| source.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
+        mailboxes = mailboxes.saturating_add(count("/mailboxes"));
+        let name = format!("source {}", text("/name"));
+        let (state, said) = (text("/state"), text("/detail"));
+        let mut detail = if said.is_empty() { state.clone() } else { format!("{state}: {said}") };
+        if let Some(error) = word(source, "/lastError") {
+            detail.push_str(&format!("; last error: {error}"));
+        }
+        match state.as_str() {
+            "failed" => report.wrong(&name, detail, "set it right, then restart the hub"),
+            "waiting" => report.wrong(&name, detail, "it goes on by itself once that is set right"),
+            _ if count("/gaps") > 0 => {
+                let detail = format!("{detail}; {} told of what could not be seen", count("/gaps"));
+                report.notice(
+                    &name,
+                    detail,
+                    "see them: postbell tail --since 0 --event vnd.postbell.Gap --no-follow",
+                );
+            }
+            _ if count("/skipped") > 0 => {
+                let detail = format!("{detail}; {} things left aside", count("/skipped"));
+                report.notice(&name, detail, "the hub's log names them");
+            }
+            _ => report.right(&name, detail),
+        }
+    }
+    checks::watches(mailboxes, report);
+}
+
+fn show_subscriptions(answer: &Value, report: &mut Report) {
+    let all = answer.get("subscriptions").and_then(Value::as_array);
+    if all.is_none_or(Vec::is_empty) {
+        return report.right("subscriptions", "none");
+    }
+    for one in all.into_iter().flatten() {
+        let text = |pointer: &str| word(one, pointer).unwrap_or_default();
+        let count = |pointer: &str| one.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
+        let plain_name = text("/name");
+        let name = format!("subscription {plain_name}");
+        let (state, lag, dead) = (text("/state"), count("/lag"), count("/deadLetters"));
+        let mut detail = format!("{state}, {lag} to come");
+        if let Some(error) = word(one, "/lastError") {
+            detail.push_str(&format!("; last error: {error}"));
+        }
+        match state.as_str() {
+            "ended" => {
+                let remedy = format!(
+                    "the receiver wanted no more: postbell subscriptions remove {plain_name}"
+                );
+                report.wrong(&name, detail, &remedy);
+            }
+            "paused" => {
+                let remedy =
+                    format!("when it may go on: postbell subscriptions resume {plain_name}");
+                report.notice(&name, detail, &remedy);
+            }
+            _ if word(one, "/lastError").is_some() && lag > 0 => {
+                report.wrong(
+                    &name,
+                    detail,
+                    "its receiver does not take deliveries; they are tried again",
+                );
+            }
+            _ if dead > 0 => {
+                let remedy = format!("see them: postbell subscriptions dead-letters {plain_name}");
+                report.notice(&name, format!("{detail}; {dead} given up"), &remedy);
+            }
+            _ if lag > LAG_MAX => {
+                report.notice(&name, detail, "its receiver is slower than events come");
+            }
+            _ => report.right(&name, detail),
+        }
+    }
+}
+
+/// Beyond this a subscription is behind, not merely under way.
+const LAG_MAX: u64 = 10_000;

@@ -1,0 +1,149 @@
+//! `postbell serve`: the hub, until it is told to stop.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use postbell_hub::{Config, Hub, LogConfig, LogFormat};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::warn;
+use tracing_subscriber::EnvFilter;
+
+use crate::connection::{self, MACHINE_CONFIG};
+use crate::ending::{Ending, Misuse};
+use crate::out::print;
+
+/// Run the hub: watch the stores, keep the journal, deliver.
+///
+/// Logs to standard error as the configuration says, or as the environment's POSTBELL_LOG says
+/// (such as debug, or postbell_sinks=trace). SIGTERM and SIGINT stop it in order, a second one at
+/// once. Exit code 3 where it can't start, or where something failed that only a person can set
+/// right.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  postbell serve --config postbell.toml
+  postbell serve --data ~/postbell
+  POSTBELL_LOG=debug postbell serve")]
+pub(crate) struct ServeArgs {
+    /// The configuration [default: /etc/postbell/postbell.toml].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The data folder, instead of the configuration's; alone, everything else at its default.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: ServeArgs) -> anyhow::Result<Ending> {
+    let config = configuration(args)?;
+    log(&config.log)?;
+    let runtime = tokio::runtime::Runtime::new().context("no async runtime")?;
+    runtime.block_on(serve(config))
+}
+
+fn configuration(args: ServeArgs) -> anyhow::Result<Config> {
+    let mut config = match (connection::load(args.config.as_deref())?, &args.data) {
+        (Some(config), _) => config,
+        (None, Some(_)) => Config::default(),
+        (None, None) => {
+            return Err(Misuse(format!(
+                "{MACHINE_CONFIG}: there is no such file (give --config FILE; or --data DIR, to run with the defaults)"
+            ))
+            .into());
+        }
+    };
+    if let Some(data) = args.data {
+        config.data = data;
+    }
+    Ok(config)
+}
+
+async fn serve(config: Config) -> anyhow::Result<Ending> {
+    // Before the start, so that no signal finds nobody listening.
+    let mut signals = Signals::new().context("no signal can be waited for")?;
+    let (data, token) = (config.data.clone(), config.token_file());
+    let hub = tokio::select! {
+        hub = Hub::start(config) => hub?,
+        () = signals.stop() => return Ok(Ending::Done),
+    };
+    let address = hub.local_addr();
+    if let Err(error) = connection::announce(&data, address) {
+        warn!(error = %format!("{error:#}"), "the address can't be left where --data finds it");
+    }
+    // Nobody may be reading: a service's standard output is often closed.
+    drop(announce(&hub, &token));
+    let failed = tokio::select! {
+        reason = hub.failed() => Some(reason),
+        () = signals.stop() => None,
+    };
+    connection::withdraw(&data);
+    tokio::select! {
+        () = hub.shutdown() => {}
+        () = signals.stop() => return Err(anyhow!("stopped at once, at the second signal")),
+    }
+    match failed {
+        Some(reason) => Err(anyhow!(reason)),
+        None => Ok(Ending::Done),
+    }
+}
+
+fn announce(hub: &Hub, token: &Path) -> std::io::Result<()> {
+    print(format_args!(
+        "postbell {} listens on http://{} (token: {})",
+        env!("CARGO_PKG_VERSION"),
+        hub.local_addr(),
+        token.display()
+    ))
+}
+
+/// Sends the log to standard error, as much as was asked for.
+fn log(config: &LogConfig) -> anyhow::Result<()> {
+    let level = config.level.as_str();
+    let filter = match std::env::var("POSTBELL_LOG") {
+        Ok(wanted) => EnvFilter::try_new(&wanted)
+            .map_err(|error| Misuse(format!("POSTBELL_LOG: {wanted:?}: {error}")))?,
+        // What others' code has to say below a warning is for those who ask for it.
+        Err(_) if level == "error" => EnvFilter::new("error"),
+        Err(_) => EnvFilter::new(format!("warn,postbell={level}")),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.format {
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Text => {
+            let choice = anstream::stderr().current_choice();
+            builder.with_ansi(choice != anstream::ColorChoice::Never).with_target(false).init();
+        }
+    }
+    Ok(())
+}
+
+/// What ends the hub, and what doesn't.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Resolves when the hub is to stop.
+    async fn stop(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hang_up.recv() => {
+                    warn!("SIGHUP changes nothing: restart the hub to apply a new configuration");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! `postbell subscriptions`: who is told what, and how that goes.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use clap::{Args, Subcommand};
+use hyper::Method;
+use serde_json::{Map, Value, json};
+
+use crate::client::{Call, Client, encode};
+use crate::connection::ConnectionArgs;
+use crate::ending::{Ending, Misuse, note};
+use crate::lines::plain;
+use crate::out::{self, print};
+use crate::show::clean;
+use crate::when::{self, Begin};
+
+/// Add, look at and end subscriptions.
+#[derive(Args, Debug)]
+pub(crate) struct SubscriptionsArgs {
+    #[command(subcommand)]
+    command: Command,
+    /// Print the hub's answer as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Add(Box<AddArgs>),
+    DeadLetters(DeadLettersArgs),
+    List,
+    Pause(NameArg),
+    Remove(RemoveArgs),
+    Resume(NameArg),
+    Show(NameArg),
+}
+
+/// Subscribe a webhook to events.
+///
+/// Prints the secret its receiver checks signatures with; it is shown this once.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  postbell subscriptions add phone --to https://hooks.example.org/mail --event MessageNew
+  postbell subscriptions add audit --to https://audit.example.org/in --event access --begin 0
+  postbell subscriptions add john --to https://john.example.org/ --user john@example.org \\
+      --mailbox INBOX --mailbox 'Archive/*' --tag vip")]
+struct AddArgs {
+    /// A name of your choice, for the other commands.
+    name: String,
+    /// Where deliveries go.
+    #[arg(long, value_name = "URL")]
+    to: String,
+    /// Only these events or groups (message, flags, quota, access, mailbox, subscription); may be
+    /// given several times.
+    #[arg(short, long, value_name = "NAME")]
+    event: Vec<String>,
+    /// Only this user's: the mailbox's owner or who acted; may be given several times.
+    #[arg(short, long, value_name = "USER")]
+    user: Vec<String>,
+    /// Only mailboxes of this name; * and % as in IMAP's LIST; may be given several times.
+    #[arg(short, long, value_name = "PATTERN")]
+    mailbox: Vec<String>,
+    /// Only these parameters, besides the mandatory ones; may be given several times.
+    #[arg(short, long, value_name = "NAME")]
+    parameter: Vec<String>,
+    /// Put this on every delivery; may be given several times.
+    #[arg(short, long, value_name = "TEXT")]
+    tag: Vec<String>,
+    /// Where to begin: now, after a record's number (0 for the oldest), or at a time.
+    #[arg(long, value_name = "now|SEQ|TIME", default_value = "now", value_parser = when::begin)]
+    begin: Begin,
+    /// A file with the secret (whsec_…), where it is not for the hub to make one.
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+}
+
+/// Show what was given up after its last attempt, newest first.
+#[derive(Args, Debug)]
+struct DeadLettersArgs {
+    /// The subscription's name or id.
+    name: String,
+    /// At most so many.
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 100)]
+    limit: u32,
+}
+
+/// End a subscription and forget where it was.
+#[derive(Args, Debug)]
+struct RemoveArgs {
+    /// The subscription's name or id.
+    name: String,
+    /// Do not ask.
+    #[arg(short, long)]
+    yes: bool,
+}
+
+#[derive(Args, Debug)]
+struct NameArg {
+    /// The subscription's name or id.
+    name: String,
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: SubscriptionsArgs) -> anyhow::Result<Ending> {
+    let mut client = args.connection.client()?;
+    match args.command {
+        Command::Add(add) => add_one(&mut client, &add, args.json).await,
+        Command::DeadLetters(which) => dead_letters(&mut client, &which, args.json).await,
+        Command::List => list(&mut client, args.json).await,
+        Command::Pause(which) => change(&mut client, &which.name, "pause", args.json).await,
+        Command::Remove(which) => remove(&mut client, &which, args.json).await,
+        Command::Resume(which) => change(&mut client, &which.name, "resume", args.json).await,
+        Command::Show(which) => {
+            let shown = client.json(Call::get(&path(&which.name))).await?;
+            tell(&shown, args.json)
+        }
+    }
+}
+
+fn path(name: &str) -> String {
+    format!("/v1/subscriptions/{}", encode(name))
+}
+
+async fn add_one(client: &mut Client, add: &AddArgs, as_json: bool) -> anyhow::Result<Ending> {
+    let answer = client.json(Call::post("/v1/subscriptions", &add.request()?)).await?;
+    if as_json {
+        out::json(&answer)?;
+        return Ok(Ending::Done);
+    }
+    describe(&answer)?;
+    if let Some(secret) = word(&answer, "/secret").or_else(|| word(&answer, "/sink/secret")) {
+        print(format!("secret      {secret}"))?;
+        note(
+            "keep the secret: the receiver needs it to check signatures, and it is not shown again",
+        );
+    }
+    Ok(Ending::Done)
+}
+
+impl AddArgs {
+    fn request(&self) -> anyhow::Result<Value> {
+        let mut sink = json!({ "kind": "webhook", "url": self.to });
+        if let (Some(file), Some(sink)) = (&self.secret_file, sink.as_object_mut()) {
+            sink.insert("secret".to_owned(), secret(file)?.into());
+        }
+        let begin = match self.begin {
+            Begin::Now => json!("now"),
+            Begin::Seq(seq) => json!({ "seq": seq }),
+            Begin::Time(time) => json!({ "time": time.to_string() }),
+        };
+        let mut request = Map::new();
+        request.insert("name".to_owned(), self.name.clone().into());
+        for (name, values) in [
+            ("events", &self.event),
+            ("users", &self.user),
+            ("mailboxes", &self.mailbox),
+            ("parameters", &self.parameter),
+            ("tags", &self.tag),
+        ] {
+            if !values.is_empty() {
+                request.insert(name.to_owned(), json!(values));
+            }
+        }
+        request.insert("begin".to_owned(), begin);
+        request.insert("sink".to_owned(), sink);
+        Ok(Value::Object(request))
+    }
+}
+
+fn secret(file: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| anyhow!("{}: {}", file.display(), plain(&error)))?;
+    let text = text.trim();
+    anyhow::ensure!(!text.is_empty(), "{}: holds no secret", file.display());
+    Ok(text.to_owned())
+}
+
+async fn list(client: &mut Client, as_json: bool) -> anyhow::Result<Ending> {
+    let answer = client.json(Call::get("/v1/subscriptions")).await?;
+    if as_json {
+        out::json(&answer)?;
+        return Ok(Ending::Done);
+    }
+    let all = answer.get("subscriptions").and_then(Value::as_array);
+    let rows: Vec<Vec<String>> = all.into_iter().flatten().map(row).collect();
+    if rows.is_empty() {
+        note("there are no subscriptions (make one with: postbell subscriptions add)");
+    } else {
+        print(out::columns(&["NAME", "STATE", "LAG", "DEAD", "TO"], &rows))?;
+    }
+    Ok(Ending::Done)
+}
+
+fn row(one: &Value) -> Vec<String> {
+    ["/name", "/state", "/lag", "/deadLetters", "/sink/url"]
+        .iter()
+        .map(|pointer| word(one, pointer).unwrap_or_else(|| "–".to_owned()))
+        .collect()
+}
+
+async fn change(client: &mut Client, name: &str, what: &str, json: bool) -> anyhow::Result<Ending> {
+    let path = format!("{}/{what}", path(name));
+    let shown = client.json(Call::new(Method::POST, &path)).await?;
+    tell(&shown, json)
+}
+
+async fn remove(client: &mut Client, which: &RemoveArgs, json: bool) -> anyhow::Result<Ending> {
+    let path = path(&which.name);
+    if !which.yes {
+        let shown = client.json(Call::get(&path)).await?;
+        if !confirmed(&which.name, &shown)? {
+            note("nothing was removed");
+            return Ok(Ending::No);
+        }
+    }
+    let answer = client.ask(Call::new(Method::DELETE, &path)).await?;
+    answer.refusal()?;
+    if json {
+        out::json(&json!({ "removed": which.name }))?;
+    } else {
+        note(&format!("{}: removed", clean(&which.name)));
+    }
+    Ok(Ending::Done)
+}
+
+/// Asks on a terminal; elsewhere nobody can answer.
+fn confirmed(name: &str, shown: &Value) -> anyhow::Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Misuse(format!("{name}: --yes is needed where nobody can be asked")).into());
+    }
+    let to = word(shown, "/sink/url").unwrap_or_default();
+    let lag = word(shown, "/lag").unwrap_or_default();
+    let mut stderr = anstream::stderr();
+    write!(stderr, "remove {} (to {to}, {lag} not delivered yet)? [y/N] ", clean(name))?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+async fn dead_letters(
+    client: &mut Client,
+    which: &DeadLettersArgs,
+    as_json: bool,
+) -> anyhow::Result<Ending> {
+    let path = format!("{}/dead-letters?limit={}", path(&which.name), which.limit);
+    let answer = client.json(Call::get(&path)).await?;
+    if as_json {
+        out::json(&answer)?;
+        return Ok(Ending::Done);
+    }
+    let letters = answer.get("deadLetters").and_then(Value::as_array);
+    let rows: Vec<Vec<String>> = letters
+        .into_iter()
+        .flatten()
+        .map(|letter| {
+            ["/seq", "/at", "/attempts", "/eventId", "/reason"]
+                .iter()
+                .map(|pointer| word(letter, pointer).unwrap_or_else(|| "–".to_owned()))
+                .collect()
+        })
+        .collect();
+    if rows.is_empty() {
+        note(&format!("{}: nothing was given up", clean(&which.name)));
+    } else {
+        print(out::columns(&["SEQ", "GIVEN UP", "ATTEMPTS", "EVENT", "REASON"], &rows))?;
+    }
+    Ok(Ending::Done)
+}
+
+fn tell(shown: &Value, as_json: bool) -> anyhow::Result<Ending> {
+    if as_json {
+        out::json(shown)?
+    } else {
+        describe(shown)?
+    }
+    Ok(Ending::Done)
+}
+
+/// One member a line, in an order of interest; what is not there is not shown.
+fn describe(shown: &Value) -> anyhow::Result<()> {
+    let members = [
+        ("name", "/name"),
+        ("id", "/id"),
+        ("state", "/state"),
+        ("to", "/sink/url"),
+        ("events", "/events"),
+        ("users", "/users"),
+        ("mailboxes", "/mailboxes"),
+        ("parameters", "/parameters"),
+        ("tags", "/tags"),
+        ("begin", "/begin"),
+        ("done up to", "/cursor"),
+        ("to come", "/lag"),
+        ("delivered", "/lastDelivered"),
+        ("attempts", "/attempts"),
+        ("last error", "/lastError"),
+        ("given up", "/deadLetters"),
+        ("created", "/created"),
+    ];
+    let mut text = Vec::new();
+    for (name, pointer) in members {
+        if let Some(value) = word(shown, pointer) {
+            text.push(format!("{name:<11} {value}"));
+        }
+    }
+    Ok(print(text.join("\n"))?)
+}
+
+/// What stands at a JSON Pointer, in words; nothing for null and for an empty list.
+pub(crate) fn word(value: &Value, pointer: &str) -> Option<String> {
+    match value.pointer(pointer)? {
+        Value::Null => None,
+        Value::String(text) => Some(clean(text)),
+        Value::Array(all) if all.is_empty() => None,
+        Value::Array(all) => {
+            let words: Vec<String> = all.iter().filter_map(|one| word(one, "")).collect();
+            Some(words.join(", "))
+        }
+        Value::Object(members) => {
+            let words: Vec<String> = members
+                .iter()
+                .filter_map(|(name, value)| Some(format!("{name} {}", word(value, "")?)))
+                .collect();
+            Some(words.join(", "))
+        }
+        other => Some(other.to_string()),
+    }
+}
