@@ -14,6 +14,7 @@ mod files;
 mod journal;
 mod keeper;
 mod lock;
+mod loss;
 mod mark;
 mod options;
 mod overlay;
@@ -32,6 +33,7 @@ pub use door::{
 };
 pub use error::{AppendError, OpenError, ReadError};
 pub use journal::{SqliteJournal, Stats};
+pub use loss::{AcceptedLoss, accept_loss};
 pub use options::{ENTRY_OCTETS_MAX, Options, Retention};
 pub use queue::State;
 pub use records::{Iter, Records};

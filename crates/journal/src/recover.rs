@@ -54,19 +54,19 @@ pub(crate) fn survey(folder: &Path) -> Result<Survey, OpenError> {
     let sealed = state.sealed()?;
     let holes = state.holes()?;
     let (dropped, dropped_end) = state.dropped()?;
-    check_sealed(folder, &sealed, dropped)?;
-    let mut end = over_hole(&holes, sealed.last().map_or(dropped_end, |sealed| sealed.end));
+    let mut end = check_sealed(folder, &sealed, &holes, (dropped, dropped_end))?;
     let listed = sealed.last().map_or(dropped, |sealed| sealed.number);
     let mut tail: Vec<Tail> = Vec::new();
-    for (number, expected) in files.iter().filter(|number| **number > listed).zip(listed + 1..) {
-        if *number != expected {
-            let path = segment_path(folder, expected);
-            return Err(corrupt(&path, Some(end.seq + 1), "missing"));
-        }
+    for number in files.iter().filter(|number| **number > listed) {
         let path = segment_path(folder, *number);
         let found = look_into(&path, *number, end.seq + 1)?;
-        if found.before != end {
-            return Err(corrupt(&path, Some(end.seq + 1), "does not follow on what is before it"));
+        if !follows(found.before, end, &holes) {
+            let expected = tail.last().map_or(listed, |tail| tail.number) + 1;
+            let missing = segment_path(folder, expected);
+            return Err(match *number == expected {
+                true => corrupt(&path, Some(end.seq + 1), "does not follow on what is before it"),
+                false => corrupt(&missing, Some(end.seq + 1), "missing"),
+            });
         }
         end = found.end;
         tail.push(found);
@@ -80,16 +80,15 @@ pub(crate) fn survey(folder: &Path) -> Result<Survey, OpenError> {
             change: acknowledged.change,
         });
     }
-    let first = first_kept(&sealed, &tail, end);
+    let first = dropped_end.seq + 1;
     Ok(Survey { state, sealed, holes, tail, dropped, end, first, mark })
 }
 
-fn first_kept(sealed: &[Sealed], tail: &[Tail], end: Position) -> u64 {
-    sealed
-        .first()
-        .map(|sealed| sealed.first)
-        .or_else(|| tail.first().map(|tail| tail.before.seq + 1))
-        .unwrap_or(end.seq + 1)
+/// Whether a segment that begins after `before` is the next where the journal stands at `end`.
+fn follows(before: Position, end: Position, holes: &[Hole]) -> bool {
+    // What was lost had blocks and changes of its own.
+    let behind_hole = holes.iter().any(|hole| hole.to == before.seq);
+    before == end || (behind_hole && before.seq == end.seq)
 }
 
 /// The state and the mark of a journal, or of a new one where the folder holds none.
@@ -117,13 +116,24 @@ fn open_or_create(folder: &Path, files: &[u64]) -> Result<(State, MarkFile, Mark
     Ok((state, mark, Mark::default()))
 }
 
-/// Whether all sealed segments are there with the size they had.
-fn check_sealed(folder: &Path, sealed: &[Sealed], dropped: u64) -> Result<(), OpenError> {
-    for (sealed, number) in sealed.iter().zip(dropped + 1..) {
-        let path = segment_path(folder, number);
-        if sealed.number != number {
-            return Err(corrupt(&path, Some(sealed.first), "missing from the list of segments"));
+/// Whether all sealed segments are there with the size they had, and where the journal goes on
+/// after them.
+fn check_sealed(
+    folder: &Path,
+    sealed: &[Sealed],
+    holes: &[Hole],
+    (mut number, dropped_end): (u64, Position),
+) -> Result<Position, OpenError> {
+    let mut end = dropped_end;
+    for sealed in sealed {
+        number += 1;
+        // A segment without records may stand before a hole as well.
+        let behind = over_hole(holes, end);
+        if sealed.first != end.seq + 1 && sealed.first != behind.seq + 1 {
+            let path = segment_path(folder, number);
+            return Err(corrupt(&path, Some(end.seq + 1), "missing from the list of segments"));
         }
+        let path = segment_path(folder, sealed.number);
         let octets = match std::fs::metadata(&path) {
             Ok(metadata) => metadata.len(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -135,8 +145,10 @@ fn check_sealed(folder: &Path, sealed: &[Sealed], dropped: u64) -> Result<(), Op
             let reason = format!("{octets} octets where {} were written", sealed.octets);
             return Err(corrupt(&path, Some(sealed.first), &reason));
         }
+        number = sealed.number;
+        end = sealed.end;
     }
-    Ok(())
+    Ok(over_hole(holes, end))
 }
 
 /// Where the journal goes on after `end`: behind a hole, where one begins there.
@@ -146,7 +158,7 @@ pub(crate) fn over_hole(holes: &[Hole], end: Position) -> Position {
 }
 
 /// Opens a segment that is not sealed, should begin with record `first`, and finds where it ends.
-fn look_into(path: &Path, number: u64, first: u64) -> Result<Tail, OpenError> {
+pub(crate) fn look_into(path: &Path, number: u64, first: u64) -> Result<Tail, OpenError> {
     let (segment, before) = Segment::open(path, first)?;
     let row = last_block(segment.connection())
         .map_err(|error| open_error(path, Some(before.seq + 1), error))?;

@@ -206,6 +206,22 @@ impl State {
         step.commit()
     }
 
+    /// Takes one segment off the list: its file is lost.
+    pub(crate) fn forget(&mut self, number: u64) -> rusqlite::Result<()> {
+        self.connection.execute("DELETE FROM segments WHERE number = ?1", [number]).map(|_| ())
+    }
+
+    /// Notes records as lost.
+    pub(crate) fn add_hole(&mut self, hole: Hole) -> rusqlite::Result<()> {
+        let crc = checksum(&[hole.from, hole.to]);
+        self.connection
+            .execute(
+                "INSERT OR REPLACE INTO holes (first, last, crc) VALUES (?1, ?2, ?3)",
+                params![hole.from, hole.to, crc],
+            )
+            .map(|_| ())
+    }
+
     /// All that `source` has under `prefix`, as far as it was merged.
     pub(crate) fn checkpoint(
         &self,

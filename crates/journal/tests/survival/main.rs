@@ -6,4 +6,5 @@ mod crash;
 mod damage;
 mod faults;
 mod full;
+mod loss;
 mod support;
