@@ -214,3 +214,170 @@ const PAUSE_FIRST: Duration = Duration::from_millis(5);
 
 /// The longest wait for room: how late a source notices that the disk has some again.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use mail_event::UidSet;
+    use postbell_engine::{Actor, Certainty, Identity, Mailbox, Origin, Quota, Status, What};
+    use postbell_sources::Snapshot;
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::pretend::{PretendJournal, busy, full, stopped};
+
+    /// An intake into a journal, and what it shows of itself.
+    fn intake(journal: &Arc<PretendJournal>) -> HubIntake {
+        let store = Store::new("mail.example.org", None).unwrap();
+        HubIntake::open(
+            "mail",
+            Arc::clone(journal) as _,
+            (store, Policy::default()),
+            Arc::new(Metrics::new().source("mail")),
+            (Health::new(), Stop::new().unwrap()),
+        )
+        .unwrap()
+    }
+
+    fn observation(identity: &str, what: What) -> Observation {
+        Observation {
+            identity: Identity(identity.as_bytes().to_vec()),
+            at: "2026-08-20T12:00:00+00:00".parse().unwrap(),
+            certainty: Certainty::Seen,
+            owner: Some("john".to_owned()),
+            actor: Actor::default(),
+            origin: Origin::default(),
+            what,
+            extras: Vec::new(),
+        }
+    }
+
+    fn created(name: &str) -> Observation {
+        let mailbox = Mailbox { name: name.to_owned(), uid_validity: Some(7) };
+        observation(name, What::MailboxCreated(mailbox))
+    }
+
+    /// An expunge of nothing, which no event can tell.
+    fn nothing(identity: &str) -> Observation {
+        let mailbox = Mailbox { name: "INBOX".to_owned(), uid_validity: Some(7) };
+        let what = What::Expunged {
+            mailbox,
+            uids: UidSet::default(),
+            status: Status::default(),
+            moved_to: None,
+        };
+        observation(identity, what)
+    }
+
+    fn batch(observations: Vec<Observation>) -> Batch {
+        Batch { observations, changes: Vec::new() }
+    }
+
+    fn shown(intake: &HubIntake) -> Snapshot {
+        intake.health.snapshot()
+    }
+
+    #[test]
+    fn what_is_no_event_is_counted_and_takes_nothing_down() {
+        let journal = Arc::new(PretendJournal::default());
+        let intake = intake(&journal);
+        let seen = vec![nothing("1"), created("A"), nothing("2"), created("B")];
+        intake.take(batch(seen)).unwrap();
+        assert_eq!(journal.bodies().len(), 2);
+        assert_eq!(shown(&intake).skipped, 2);
+        // Logged once, however often it comes.
+        assert_eq!(intake.logged.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_full_disk_is_waited_for_and_shown() {
+        let journal = Arc::new(PretendJournal::refusing((0..6).map(|_| full())));
+        let intake = intake(&journal);
+        let health = intake.health.clone();
+        let watched = Arc::clone(&journal);
+        let watching = std::thread::spawn(move || {
+            // It is shown between the first refusal and the last.
+            while watched.refusals() > 5 {}
+            loop {
+                let now = health.snapshot();
+                if now.state == State::Waiting || watched.refusals() == 0 {
+                    return now;
+                }
+            }
+        });
+        intake.take(batch(vec![created("A")])).unwrap();
+        let seen = watching.join().unwrap();
+        assert_eq!(
+            (seen.state, seen.detail.as_str()),
+            (State::Waiting, "disk full: /data/journal")
+        );
+        assert_eq!(shown(&intake).state, State::Running);
+        assert_eq!(journal.bodies().len(), 1);
+    }
+
+    #[test]
+    fn a_long_queue_is_waited_for_in_silence() {
+        let journal = Arc::new(PretendJournal::refusing([busy(), busy()]));
+        let intake = intake(&journal);
+        intake.take(batch(vec![created("A")])).unwrap();
+        assert_eq!(shown(&intake).state, State::Starting);
+        assert_eq!(journal.bodies().len(), 1);
+    }
+
+    #[test]
+    fn a_stopped_journal_ends_the_source() {
+        let journal = Arc::new(PretendJournal::refusing([stopped()]));
+        let ended = intake(&journal).take(batch(vec![created("A")])).unwrap_err();
+        assert_eq!(ended.reason, "/data/journal: the journal has stopped: fsync failed");
+    }
+
+    #[test]
+    fn a_hub_that_stops_does_not_wait_for_room() {
+        let journal = Arc::new(PretendJournal::refusing((0..1000).map(|_| full())));
+        let intake = intake(&journal);
+        intake.stop.set();
+        assert!(intake.take(batch(vec![created("A")])).is_err());
+    }
+
+    #[test]
+    fn the_memory_of_quotas_lives_as_long_as_the_journal() {
+        let journal = Arc::new(PretendJournal::default());
+        let quota = |used| {
+            let quota = Quota {
+                root: String::new(),
+                disk_limit_kib: Some(100),
+                disk_used_kib: Some(used),
+                messages_limit: None,
+                messages_used: None,
+            };
+            observation(&used.to_string(), What::QuotaSeen(quota))
+        };
+        let first = intake(&journal);
+        first.take(batch(vec![quota(50), quota(150)])).unwrap();
+        let told = journal.bodies().len();
+        assert!(journal.bodies().last().unwrap().contains("QuotaExceed"));
+        // A new run of the source knows that this edge was passed.
+        let second = intake(&journal);
+        second.take(batch(vec![quota(151)])).unwrap();
+        assert_eq!(journal.bodies().len(), told);
+        second.take(batch(vec![quota(50)])).unwrap();
+        assert!(journal.bodies().last().unwrap().contains("QuotaWithin"));
+        // And a source never sees postbell's own keys.
+        assert!(second.checkpoint(b"").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_checkpoint_goes_with_its_events_and_comes_back() {
+        let journal = Arc::new(PretendJournal::default());
+        let changes = vec![(b"INBOX".to_vec(), Some(b"17".to_vec()))];
+        let intake = intake(&journal);
+        intake.take(Batch { observations: vec![created("A")], changes }).unwrap();
+        assert_eq!(intake.checkpoint(b"IN").unwrap(), [(b"INBOX".to_vec(), b"17".to_vec())]);
+        intake.take(batch(vec![created("A")])).unwrap();
+        assert_eq!(journal.bodies().len(), 1);
+    }
+
+    #[test]
+    fn a_kind_is_what_is_left_without_numbers_and_details() {
+        assert_eq!(kind_of("uid 17 is gone: /var/mail"), kind_of("uid 3 is gone: /home"));
+    }
+}

@@ -10,6 +10,8 @@ mod hub;
 mod intake;
 mod listen;
 mod metrics;
+#[cfg(test)]
+mod pretend;
 mod publish;
 mod sources;
 mod state;

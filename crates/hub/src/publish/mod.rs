@@ -143,3 +143,60 @@ const PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// How long a publisher waits for room at most; then it is told to come back.
 const BUSY_MAX: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::pretend::{PretendJournal, busy, full, stopped};
+
+    const EVENT: &str = r#"{"event":"MailboxDelete","uri":"imap://a@h/B","timestamp":"2026-08-20T12:00:00+00:00","mailboxID":"imap://a@h/B","user":"a"}"#;
+
+    fn publishers(refusals: Vec<AppendError>) -> (Publishers, Arc<PretendJournal>) {
+        let journal = Arc::new(PretendJournal::refusing(refusals));
+        let metrics = Metrics::new().source(NAME);
+        let policy = Policy::default();
+        (Publishers::new(Arc::clone(&journal) as _, policy, metrics, Health::new()), journal)
+    }
+
+    async fn handed_in(publishers: &Publishers) -> Result<Appended, AppendError> {
+        let taken = publishers.admit(EVENT.into(), None).unwrap();
+        let result = publishers.submit(vec![taken.entry]).await.await.unwrap();
+        publishers.count([taken.event], &result);
+        result
+    }
+
+    #[tokio::test]
+    async fn a_strict_event_is_kept_where_it_lies() {
+        let (publishers, _) = publishers(Vec::new());
+        let body = Bytes::from(EVENT);
+        let taken = publishers.admit(body.clone(), None).unwrap();
+        assert_eq!(taken.entry.body.as_ptr(), body.as_ptr());
+    }
+
+    #[tokio::test]
+    async fn a_long_queue_is_waited_for() {
+        let (publishers, journal) = publishers(vec![busy(), busy(), busy()]);
+        assert!(handed_in(&publishers).await.is_ok());
+        assert_eq!(journal.bodies(), [EVENT]);
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_told_and_shown_until_there_is_room() {
+        let (publishers, journal) = publishers(vec![full()]);
+        assert_eq!(handed_in(&publishers).await, Err(full()));
+        let shown = publishers.health.snapshot();
+        assert_eq!(shown.state, State::Waiting);
+        assert_eq!(shown.detail, "/data/journal: no room left on the disk");
+        assert!(handed_in(&publishers).await.is_ok());
+        assert_eq!(publishers.health.snapshot().state, State::Running);
+        assert_eq!(journal.bodies().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_stopped_journal_is_told_and_shown() {
+        let (publishers, _) = publishers(vec![stopped()]);
+        assert_eq!(handed_in(&publishers).await, Err(stopped()));
+        assert_eq!(publishers.health.snapshot().state, State::Stopped);
+    }
+}

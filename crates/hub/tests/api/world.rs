@@ -11,30 +11,33 @@ use serde_json::Value;
 
 /// A running hub and its folder.
 #[derive(Debug)]
-pub struct World {
-    pub hub: Hub,
-    pub token: String,
+pub(crate) struct World {
+    pub(crate) hub: Hub,
+    pub(crate) token: String,
     folder: tempfile::TempDir,
 }
 
 /// An answer, whole.
 #[derive(Clone, Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl World {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(|_| {}).await
     }
 
-    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), change).await
     }
 
-    pub async fn start_in(folder: tempfile::TempDir, change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn start_in(
+        folder: tempfile::TempDir,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut config = Config {
             data: folder.path().join("data"),
             listen: "127.0.0.1:0".parse().unwrap(),
@@ -47,38 +50,38 @@ impl World {
     }
 
     /// Stops the hub and starts another on the same folder.
-    pub async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         let folder = self.stop().await;
         Self::start_in(folder, |_| {}).await
     }
 
-    pub async fn stop(self) -> tempfile::TempDir {
+    pub(crate) async fn stop(self) -> tempfile::TempDir {
         self.hub.shutdown().await;
         self.folder
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.hub.local_addr()
     }
 
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.data().join("publish.sock")
     }
 
-    pub fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, &[], b"")
     }
 
-    pub fn publish(&self, content_type: &str, body: &str) -> Answer {
+    pub(crate) fn publish(&self, content_type: &str, body: &str) -> Answer {
         self.ask("POST", "/v1/events", &[("Content-Type", content_type)], body.as_bytes())
     }
 
     /// Publishes events as NDJSON, all of which must become records.
-    pub fn accept(&self, numbers: impl IntoIterator<Item = u32>) {
+    pub(crate) fn accept(&self, numbers: impl IntoIterator<Item = u32>) {
         let lines: Vec<_> = numbers.into_iter().map(login).collect();
         let answer = self.publish("application/x-ndjson", &lines.join("\n"));
         assert_eq!(
@@ -88,7 +91,13 @@ impl World {
     }
 
     /// Asks with the token.
-    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub(crate) fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         let token = format!("Bearer {}", self.token);
         let mut all = vec![("Authorization", token.as_str())];
         all.extend_from_slice(headers);
@@ -96,7 +105,7 @@ impl World {
     }
 
     /// Asks with nothing but the headers given.
-    pub fn ask_plainly(
+    pub(crate) fn ask_plainly(
         &self,
         method: &str,
         path: &str,
@@ -114,7 +123,7 @@ impl World {
     }
 
     /// Sends a request as it is and reads the answer to its end.
-    pub fn send(&self, request: &[u8]) -> Answer {
+    pub(crate) fn send(&self, request: &[u8]) -> Answer {
         let mut stream = TcpStream::connect(self.address()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(request).unwrap();
@@ -122,12 +131,12 @@ impl World {
     }
 
     /// Follows the stream as server-sent events.
-    pub fn stream(&self, path: &str) -> EventStream {
+    pub(crate) fn stream(&self, path: &str) -> EventStream {
         EventStream::open(self.address(), path, &self.token).unwrap()
     }
 
     /// Opens a stream and leaves it to the test to read it.
-    pub fn open(&self, path: &str, headers: &str) -> BufReader<TcpStream> {
+    pub(crate) fn open(&self, path: &str, headers: &str) -> BufReader<TcpStream> {
         let mut stream = TcpStream::connect(self.address()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let token = &self.token;
@@ -145,14 +154,14 @@ impl World {
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let wanted = format!("{}: ", name.to_ascii_lowercase());
         let line = self.head.lines().find(|line| line.to_ascii_lowercase().starts_with(&wanted))?;
-        Some(&line[wanted.len()..])
+        line.get(wanted.len()..)
     }
 }
 
@@ -182,16 +191,16 @@ fn read_answer(stream: &mut TcpStream, head_only: bool) -> Answer {
 }
 
 /// The next event of a stream.
-pub fn next(stream: &mut EventStream) -> ServerSent {
+pub(crate) fn next(stream: &mut EventStream) -> ServerSent {
     stream.next(PATIENCE).unwrap().expect("an event in time")
 }
 
 /// An event like no other with another number.
-pub fn login(number: u32) -> String {
+pub(crate) fn login(number: u32) -> String {
     format!(
         r#"{{"event":"Login","uri":"imap://mail.example.org/","timestamp":"2026-08-20T13:34:14+02:00","user":"user{number}@example.org","service":"imap","serverDomain":"mail.example.org","serverPort":993,"clientIP":"192.0.2.7","clientPort":51234}}"#
     )
 }
 
 /// How long a test waits for what must come.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

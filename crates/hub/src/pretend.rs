@@ -1,0 +1,129 @@
+//! A journal for tests: in memory, and as unwilling as it is told to be.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard};
+
+use postbell_journal::{
+    AppendError, Appended, Batch, Bounds, Done, Entry, Journal, Pair, ReadError, RecordId, Records,
+    Seq, Verdict,
+};
+
+/// A journal that refuses as often as it is told to, and then takes all.
+#[derive(Debug, Default)]
+pub(crate) struct PretendJournal(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    refusals: VecDeque<AppendError>,
+    entries: Vec<Entry>,
+    checkpoint: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl PretendJournal {
+    /// Refuses the next batches for these reasons.
+    pub(crate) fn refusing(refusals: impl IntoIterator<Item = AppendError>) -> Self {
+        let journal = Self::default();
+        journal.lock().refusals.extend(refusals);
+        journal
+    }
+
+    /// The bodies of all records.
+    pub(crate) fn bodies(&self) -> Vec<String> {
+        let text = |entry: &Entry| String::from_utf8(entry.body.to_vec()).unwrap();
+        self.lock().entries.iter().map(text).collect()
+    }
+
+    /// How many refusals are left.
+    pub(crate) fn refusals(&self) -> usize {
+        self.lock().refusals.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap()
+    }
+}
+
+/// There is no room.
+pub(crate) fn full() -> AppendError {
+    AppendError::Full { folder: Path::new("/data/journal").into() }
+}
+
+/// The queue is long.
+pub(crate) fn busy() -> AppendError {
+    AppendError::Busy { entries: 1, octets: 1 }
+}
+
+/// An fsync failed.
+pub(crate) fn stopped() -> AppendError {
+    AppendError::Stopped {
+        folder: Path::new("/data/journal").into(),
+        reason: "fsync failed".into(),
+    }
+}
+
+impl Journal for PretendJournal {
+    fn append(&self, batch: Batch, done: Done) {
+        let mut inner = self.lock();
+        if let Some(refusal) = inner.refusals.pop_front() {
+            drop(inner);
+            return done(Err(refusal));
+        }
+        for change in batch.checkpoint.into_iter().flat_map(|checkpoint| checkpoint.changes) {
+            match change.value {
+                Some(value) => inner.checkpoint.insert(change.key, value),
+                None => inner.checkpoint.remove(&change.key),
+            };
+        }
+        let mut verdicts = Vec::new();
+        for entry in batch.entries {
+            let place = inner.entries.iter().position(|known| known.id == entry.id);
+            verdicts.push(match place {
+                Some(place) => Verdict::Repeated(Seq(place as u64 + 1)),
+                None => {
+                    inner.entries.push(entry);
+                    Verdict::New(Seq(inner.entries.len() as u64))
+                }
+            });
+        }
+        drop(inner);
+        done(Ok(Appended { verdicts }));
+    }
+
+    fn read(&self, _from: Seq, _limit_octets: usize) -> Result<Records, ReadError> {
+        Ok(Records::default())
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds { first: Seq(1), last: Seq(self.lock().entries.len() as u64) }
+    }
+
+    fn first_since(&self, _unix_millis: u64) -> Result<Seq, ReadError> {
+        Ok(Seq(1))
+    }
+
+    fn on_commit(&self, _notice: Box<dyn Fn(Seq) + Send + Sync>) {}
+
+    fn checkpoint(&self, _source: &str, prefix: &[u8]) -> Result<Vec<Pair>, ReadError> {
+        let inner = self.lock();
+        let pairs = inner.checkpoint.iter().filter(|(key, _)| key.starts_with(prefix));
+        Ok(pairs.map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+
+    fn cursor(&self, _name: &str) -> Result<Option<Seq>, ReadError> {
+        Ok(None)
+    }
+
+    fn set_cursor(&self, _name: &str, _done: Option<Seq>) -> Result<(), AppendError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_repeat_in_the_pretend_journal_is_one_record() {
+    let journal = PretendJournal::default();
+    let entry = Entry { id: RecordId(1), head: [0; 24], body: "x".into() };
+    let batch = Batch { entries: vec![entry.clone(), entry], checkpoint: None };
+    journal.append(batch, Box::new(|result| assert_eq!(result.unwrap().verdicts.len(), 2)));
+    assert_eq!(journal.bodies(), ["x"]);
+}
