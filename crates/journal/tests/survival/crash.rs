@@ -19,13 +19,17 @@ fn every_acknowledged_record_survives_kill_9_once_and_in_order() {
         let writer = Writer { seed, first: next[which], batches: u64::MAX, ahead, keep_octets };
         let folder = folders[which].path();
         let running = writer.start(folder, &[]);
-        // From before the journal is open to a hundred segments later.
-        std::thread::sleep(Duration::from_micros(drawn(seed + rounds, 90_000)));
+        // A third of them while the journal is opened, the others while it is written, up to
+        // dozens of segments later.
+        if seed % 3 != 0 {
+            running.wait_until_begun();
+        }
+        std::thread::sleep(Duration::from_micros(drawn(seed + rounds, 40_000)));
         let said = running.kill();
         acknowledging += u64::from(said.acknowledged.is_some());
         next[which] = check(folder, next[which], said.acknowledged, &format!("seed {seed}"));
     }
-    assert!(acknowledging > rounds / 3, "the writer wrote in only {acknowledging} of {rounds}");
+    assert!(acknowledging > rounds / 2, "the writer wrote in only {acknowledging} of {rounds}");
     assert_eq!(check(folders[0].path(), 1, Some(next[0]), "at the end"), next[0]);
     assert_eq!(check(folders[1].path(), 1, Some(next[1]), "at the end"), next[1]);
 }

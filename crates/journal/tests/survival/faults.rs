@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::support::{Running, Writer, check, rounds};
 
-const WRITER: Writer = Writer { seed: 7, first: 1, batches: 150, ahead: 1, keep_octets: 16 * 1024 };
+const WRITER: Writer = Writer { seed: 7, first: 1, batches: 100, ahead: 1, keep_octets: 16 * 1024 };
 
 /// A folder for a journal, and the library beside it.
 struct Faults {

@@ -3,7 +3,9 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use postbell_journal::contract::{checkpoint_at, entry};
 use postbell_journal::{Journal as _, Options, Seq, SqliteJournal};
@@ -34,6 +36,8 @@ pub(crate) struct Said {
 pub(crate) struct Running {
     pub(crate) child: Child,
     said: JoinHandle<Said>,
+    /// Hears of the first thing it says.
+    begun: Receiver<()>,
 }
 
 impl Writer {
@@ -49,9 +53,13 @@ impl Writer {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (tell, begun) = mpsc::channel();
         let said = std::thread::spawn(move || {
             let mut said = Said::default();
             for line in lines.map_while(Result::ok) {
+                if said.last.is_empty() {
+                    tell.send(()).unwrap_or_default();
+                }
                 match line.parse() {
                     Ok(end) => said.acknowledged = Some(end),
                     Err(_) if line == "full" => said.full += 1,
@@ -61,11 +69,16 @@ impl Writer {
             }
             said
         });
-        Running { child, said }
+        Running { child, said, begun }
     }
 }
 
 impl Running {
+    /// Waits until it has said something.
+    pub(crate) fn wait_until_begun(&self) {
+        self.begun.recv_timeout(Duration::from_secs(60)).unwrap();
+    }
+
     /// Waits for its end and says what it said.
     pub(crate) fn end(mut self) -> Said {
         self.child.wait().unwrap();
