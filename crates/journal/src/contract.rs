@@ -22,6 +22,9 @@ pub fn run<J: Journal>(open: impl Fn() -> J) {
     a_checkpoint_is_stored_with_its_batch(&journal);
     followers_are_told(&journal);
     cursors_move_and_are_forgotten(&journal);
+    any_record_can_be_read_from(&journal);
+    records_are_found_by_time(&journal);
+    assert!(journal.set_cursor("kept", Some(Seq(9))).is_ok(), "a cursor is set");
     let last = journal.bounds().last;
     let before = read_all(&journal);
     drop(journal);
@@ -30,6 +33,8 @@ pub fn run<J: Journal>(open: impl Fn() -> J) {
     assert_eq!(read_all(&journal), before, "reopening changes no record");
     let kept = journal.checkpoint("suite", b"k").unwrap_or_default();
     assert_eq!(kept, [(b"k2".to_vec(), b"two".to_vec())], "reopening keeps the checkpoint");
+    let cursor = journal.cursor("kept");
+    assert!(matches!(cursor, Ok(Some(Seq(9)))), "closing and reopening keeps a cursor");
     let again = append(&journal, vec![entry(1)], None);
     assert!(
         matches!(again, Ok(told) if told.verdicts == [Verdict::Repeated(Seq(1))]),
@@ -107,6 +112,28 @@ fn numbers_are_contiguous_from_one(journal: &dyn Journal) {
         bodies.into_iter().map(|(_, _, body)| body).eq(wanted),
         "bodies come back as they were"
     );
+}
+
+fn any_record_can_be_read_from(journal: &dyn Journal) {
+    let last = journal.bounds().last.0;
+    for from in 1..=last {
+        let records = journal.read(Seq(from), 1);
+        let first = records.ok().and_then(|records| records.first());
+        assert_eq!(first, Some(Seq(from)), "a read begins where it is asked to");
+    }
+    let behind = journal.read(Seq(last + 1), 1_000);
+    assert!(behind.is_ok_and(|records| records.is_empty()), "behind the last there is nothing");
+    let little = journal.read(Seq(1), 1_000).map(|records| records.len()).unwrap_or_default();
+    assert!((1..100).contains(&little), "a limit of octets is about kept");
+    let least = journal.read(Seq(1), 0).map(|records| records.len()).unwrap_or_default();
+    assert_eq!(least, 1, "there is always one record");
+}
+
+fn records_are_found_by_time(journal: &dyn Journal) {
+    let bounds = journal.bounds();
+    let since = |unix_millis| journal.first_since(unix_millis).ok();
+    assert_eq!(since(0), Some(bounds.first), "all is newer than 1970");
+    assert_eq!(since(u64::MAX), Some(Seq(bounds.last.0 + 1)), "nothing is from the far future");
 }
 
 fn a_repeat_is_recognised(journal: &dyn Journal) {
