@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use postbell_journal::{Options, SqliteJournal, accept_loss};
+
 use crate::support::{Writer, check, drawn, rounds};
 
 /// `scripts/crash-test N` asks for more rounds.
@@ -32,4 +34,19 @@ fn every_acknowledged_record_survives_kill_9_once_and_in_order() {
     assert!(acknowledging > rounds / 2, "the writer wrote in only {acknowledging} of {rounds}");
     assert_eq!(check(folders[0].path(), 1, Some(next[0]), "at the end"), next[0]);
     assert_eq!(check(folders[1].path(), 1, Some(next[1]), "at the end"), next[1]);
+}
+
+#[test]
+fn a_second_process_is_refused_and_told_which_one_holds_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let writer = Writer { seed: 1, first: 1, batches: u64::MAX, ahead: 1, keep_octets: 0 };
+    let running = writer.start(folder.path(), &[]);
+    running.wait_until_begun();
+    let refused = SqliteJournal::open(folder.path(), Options::default()).unwrap_err().to_string();
+    let holder = format!("held by process {} crash_writer", running.child.id());
+    assert!(refused.contains(&holder), "{refused}");
+    assert!(accept_loss(folder.path()).unwrap_err().to_string().contains(&holder));
+    // Its death lets go, however it dies.
+    let said = running.kill();
+    check(folder.path(), 1, said.acknowledged, "after the first");
 }
