@@ -6,7 +6,6 @@
 //! passes from its caller to one thread and no further; and under load one core compresses
 //! while the other writes.
 
-use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
@@ -16,14 +15,14 @@ use std::time::Instant;
 use rusqlite::wal::CheckpointMode;
 
 use crate::encode::Group;
-use crate::files::{CreateError, locked, segment_path};
+use crate::files::{CreateError, Meaning, lacks_room, locked, meaning, probe_room, segment_path};
 use crate::keeper::Retired;
 use crate::mark::{Mark, MarkFile};
 use crate::options::{GROUP_OCTETS_MAX, OVERLAY_OCTETS_MAX, UNSEALED_MAX};
 use crate::overlay::Overlay;
 use crate::queue::Failure;
 use crate::reader::SegmentFile;
-use crate::segment::{ChangeRow, Position, Segment, is_full};
+use crate::segment::{ChangeRow, Position, Segment};
 use crate::shared::{Layer, Shared};
 
 /// What is written to; there is one, and whoever holds it commits.
@@ -159,7 +158,7 @@ impl Committer {
             Ok(()) => self.is_mark_behind = false,
             // Some file systems need room to write over what is there. The group is durable and
             // acknowledged all the same; the mark follows with the next, when there is room.
-            Err(error) if error.kind() == ErrorKind::StorageFull => self.is_mark_behind = true,
+            Err(error) if lacks_room(&error) => self.is_mark_behind = true,
             Err(error) => return Err(stopped(self.mark.path(), "can't be written", &error)),
         }
         self.active.end = end;
@@ -286,11 +285,27 @@ impl Active {
 
 /// What a failed write means for the journal.
 pub(crate) fn write_failure(path: &Path, error: &rusqlite::Error) -> Failure {
-    if is_full(error) { Failure::Full } else { stopped(path, "can't be written", error) }
+    if lacked_room(path, error) { Failure::Full } else { stopped(path, "can't be written", error) }
 }
 
 fn creation_failure(path: &Path, error: &CreateError) -> Failure {
-    if error.is_full() { Failure::Full } else { stopped(path, "can't be made", error) }
+    let is_full = match error {
+        CreateError::Database(error) => lacked_room(path, error),
+        CreateError::Folder(error) => lacks_room(error),
+    };
+    if is_full { Failure::Full } else { stopped(path, "can't be made", error) }
+}
+
+fn lacked_room(path: &Path, error: &rusqlite::Error) -> bool {
+    match meaning(error) {
+        Meaning::NoRoom => true,
+        // A quota that is used up looks like this. Nothing was written, so nothing is unknown.
+        Meaning::NotWritten => {
+            let probed = path.parent().map_or(Ok(()), probe_room);
+            probed.is_err_and(|error| lacks_room(&error))
+        }
+        Meaning::Damaged | Meaning::Other => false,
+    }
 }
 
 pub(crate) fn stopped(path: &Path, what: &str, error: &dyn std::error::Error) -> Failure {

@@ -1,7 +1,7 @@
 //! The journal's folder: names, permissions, and what SQLite's errors mean to us.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -119,7 +119,7 @@ impl CreateError {
     pub(crate) fn is_full(&self) -> bool {
         match self {
             Self::Database(error) => meaning(error) == Meaning::NoRoom,
-            Self::Folder(error) => error.kind() == io::ErrorKind::StorageFull,
+            Self::Folder(error) => lacks_room(error),
         }
     }
 
@@ -132,6 +132,28 @@ impl CreateError {
     }
 }
 
+/// Whether a file could not be written only because the disk is full, or the quota used up.
+pub(crate) fn lacks_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether the disk takes about what a commit may need.
+pub(crate) fn probe_room(folder: &Path) -> io::Result<()> {
+    let path = folder.join("room.new");
+    let written = write_probe(&path);
+    fs::remove_file(&path)?;
+    written
+}
+
+fn write_probe(path: &Path) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    let piece = [0x5a; 64 * 1024];
+    for _ in 0..PROBE_OCTETS / piece.len() {
+        file.write_all(&piece)?;
+    }
+    file.sync_all()
+}
+
 /// What an SQLite error asks us to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Meaning {
@@ -139,6 +161,8 @@ pub(crate) enum Meaning {
     Damaged,
     /// There is no room on the disk.
     NoRoom,
+    /// A write failed; SQLite doesn't say why.
+    NotWritten,
     /// Anything else.
     Other,
 }
@@ -150,6 +174,7 @@ pub(crate) fn meaning(error: &rusqlite::Error) -> Meaning {
             (ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, _)
             | (_, ffi::SQLITE_IOERR_SHORT_READ | ffi::SQLITE_IOERR_CORRUPTFS) => Meaning::Damaged,
             (ErrorCode::DiskFull, _) | (_, ffi::SQLITE_IOERR_SHMSIZE) => Meaning::NoRoom,
+            (_, ffi::SQLITE_IOERR_WRITE) => Meaning::NotWritten,
             // The schema is ours: a statement that doesn't fit it means the schema was changed.
             (ErrorCode::Unknown | ErrorCode::SchemaChanged | ErrorCode::TypeMismatch, _) => {
                 Meaning::Damaged
@@ -171,7 +196,7 @@ pub(crate) fn open_error(path: &Path, seq: Option<u64>, error: rusqlite::Error) 
     match meaning(&error) {
         Meaning::Damaged => corrupt(path, seq, &error.to_string()),
         Meaning::NoRoom => OpenError::Full { folder: path.parent().unwrap_or(path).to_owned() },
-        Meaning::Other => unusable(path, error),
+        Meaning::NotWritten | Meaning::Other => unusable(path, error),
     }
 }
 
@@ -179,7 +204,7 @@ pub(crate) fn open_error(path: &Path, seq: Option<u64>, error: rusqlite::Error) 
 pub(crate) fn read_error(path: &Path, seq: u64, error: rusqlite::Error) -> ReadError {
     match meaning(&error) {
         Meaning::Damaged => damaged(path, seq, &error.to_string()),
-        Meaning::NoRoom | Meaning::Other => {
+        Meaning::NoRoom | Meaning::NotWritten | Meaning::Other => {
             ReadError::Unreadable { file: path.to_owned(), source: Box::new(error) }
         }
     }
@@ -207,6 +232,10 @@ pub(crate) fn unusable(
 ) -> OpenError {
     OpenError::Unusable { path: path.to_owned(), source: error.into() }
 }
+
+/// Room that must be there before a full disk counts as having room again, in octets: a large
+/// commit and the files around it.
+const PROBE_OCTETS: usize = 2 * 1024 * 1024;
 
 /// A page of a database, in octets.
 pub(crate) const PAGE_OCTETS: u64 = 4096;

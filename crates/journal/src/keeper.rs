@@ -2,16 +2,15 @@
 //! tries a full disk again.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::Path;
+use std::fs;
+use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::commit::{Active, stopped, write_failure};
-use crate::files::{locked, remove_database, segment_path};
+use crate::files::{locked, probe_room, remove_database, segment_path};
 use crate::mark::MarkFile;
 use crate::options::AGE_SHARE;
 use crate::overlay::Overlay;
@@ -93,7 +92,7 @@ impl Keeper {
             self.in_the_way = trouble;
         }
         if matches!(self.shared.queue.state(), Accepts::Full { .. })
-            && has_room(&self.shared.folder)
+            && probe_room(&self.shared.folder).is_ok()
         {
             self.shared.queue.resume();
         }
@@ -239,24 +238,3 @@ fn before_ms(age: Duration) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.saturating_sub(age).as_millis()).unwrap_or(u64::MAX)
 }
-
-/// Whether the disk takes about what a commit may need.
-fn has_room(folder: &Path) -> bool {
-    let path = folder.join("room.new");
-    let written = write_probe(&path);
-    let removed = fs::remove_file(&path);
-    written.is_ok() && removed.is_ok()
-}
-
-fn write_probe(path: &Path) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    let piece = [0x5a; 64 * 1024];
-    for _ in 0..PROBE_OCTETS / piece.len() {
-        file.write_all(&piece)?;
-    }
-    file.sync_all()
-}
-
-/// Room that must be there before a full disk counts as having room again, in octets: a large
-/// commit and the files around it.
-const PROBE_OCTETS: usize = 2 * 1024 * 1024;

@@ -282,3 +282,48 @@ const ENTRY_OVERHEAD_OCTETS: usize = 96;
 
 /// What a batch counts in the queue beyond its entries, so that empty ones have a limit too.
 const BATCH_OVERHEAD_OCTETS: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Entry, RecordId};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// How many batches like `batch` are taken before the queue is full.
+    fn taken(options: &Options, batch: &Batch) -> usize {
+        let queue = Queue::new(Arc::from(Path::new("journal")), options, Position::default());
+        let busy = Arc::new(AtomicUsize::new(0));
+        for pushed in 0..10_000 {
+            let busy_too = Arc::clone(&busy);
+            let done: Done = Box::new(move |result| {
+                assert!(matches!(result, Err(AppendError::Busy { .. })));
+                busy_too.fetch_add(1, Ordering::Relaxed);
+            });
+            queue.push(batch.clone(), done);
+            if busy.load(Ordering::Relaxed) > 0 {
+                return pushed;
+            }
+        }
+        10_000
+    }
+
+    #[test]
+    fn the_queue_has_a_limit_for_whatever_is_pushed() {
+        let entry = Entry { id: RecordId(1), head: [0; 24], body: "an event".into() };
+        let one = Batch { entries: vec![entry.clone()], checkpoint: None };
+        let many = Batch { entries: vec![entry; 100], checkpoint: None };
+        let by_entries = Options { queue_entries: 300, ..Options::default() };
+        let by_octets = Options { queue_octets: 36_000, ..Options::default() };
+        assert_eq!(taken(&by_entries, &many), 3);
+        assert_eq!(taken(&by_entries, &one), 300);
+        assert_eq!(taken(&by_octets, &one), 100);
+        assert_eq!(taken(&by_octets, &Batch::default()), 36_000 / BATCH_OVERHEAD_OCTETS);
+    }
+
+    #[test]
+    fn a_batch_larger_than_the_queue_is_taken_when_nothing_waits() {
+        let entry = Entry { id: RecordId(1), head: [0; 24], body: vec![0; 9000].into() };
+        let large = Batch { entries: vec![entry], checkpoint: None };
+        assert_eq!(taken(&Options { queue_octets: 1000, ..Options::default() }, &large), 1);
+    }
+}

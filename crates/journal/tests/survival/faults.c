@@ -36,6 +36,7 @@ static int fault(const char *call, const char *path) {
   const char *what = getenv("FAULT");
   if (!what || strcmp(what, "kill") == 0) return 1;
   if (strcmp(what, "enospc") == 0) return ENOSPC;
+  if (strcmp(what, "edquot") == 0) return EDQUOT;
   return EIO;
 }
 
