@@ -31,8 +31,11 @@ pub trait Intake: Send + Sync + fmt::Debug {
     /// # Errors
     ///
     /// [`Stopped`] where the journal can't be read.
-    fn checkpoint(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Stopped>;
+    fn checkpoint(&self, prefix: &[u8]) -> Result<Vec<Pair>, Stopped>;
 }
+
+/// A key of a checkpoint and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
 
 /// Observations and the changes to the source's memory that go with them.
 ///

@@ -1,0 +1,272 @@
+//! The thread of a Maildir source: which users there are, and when to look at whom.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::info;
+
+use super::bell::{Bell, Due, Target};
+use super::folder::{Folder, Kind};
+use super::known::Known;
+use super::look::{Complaints, Look, Scope};
+use super::message::Wanted;
+use super::tell::Teller;
+use super::{MaildirError, Options};
+use crate::{Count, Health, Intake, State, Stop};
+
+/// What a source holds while it runs.
+pub(super) struct Source<'a> {
+    options: &'a Options,
+    intake: &'a dyn Intake,
+    health: &'a Health,
+    bell: Bell,
+    complaints: Complaints,
+    users: BTreeMap<Arc<str>, User>,
+}
+
+struct User {
+    path: PathBuf,
+    known: Known,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(options: &'a Options, intake: &'a dyn Intake, health: &'a Health) -> Self {
+        let (bell, complaints) = (Bell::new(), Complaints::new(health));
+        Self { options, intake, health, bell, complaints, users: BTreeMap::new() }
+    }
+
+    pub(super) fn run(&mut self, stop: &Stop) -> Result<(), MaildirError> {
+        self.health.set_state(State::Scanning, "the first look");
+        let mut due = Due::default();
+        let mut scanned = Instant::now();
+        self.look(Due::all(), stop)?;
+        while !stop.is_set() {
+            let (now, interval) = (Instant::now(), self.options.scan_interval);
+            let until_scan = (scanned + interval).saturating_duration_since(now);
+            let pause = due.pause(now);
+            if until_scan.is_zero() {
+                scanned = now;
+                self.scan(stop)?;
+            } else if pause.is_some_and(|pause| pause.is_zero()) {
+                let noted = std::mem::take(&mut due);
+                self.look(noted, stop)?;
+            } else {
+                self.bell.wait(stop, pause.unwrap_or(until_scan).min(until_scan));
+            }
+            self.bell.listen(&mut due);
+        }
+        self.health.set_state(State::Stopped, "");
+        Ok(())
+    }
+
+    /// The periodic look at everything that looks changed.
+    fn scan(&mut self, stop: &Stop) -> Result<(), MaildirError> {
+        if self.bell.is_deaf {
+            self.health.add(Count::Rescans, 1);
+            self.bell.try_again();
+        }
+        self.find_users()?;
+        let users: Vec<_> = self.users.keys().cloned().collect();
+        for user in users {
+            if stop.is_set() {
+                return Ok(());
+            }
+            self.look_at(&user, Scope::Changed)?;
+        }
+        self.report();
+        Ok(())
+    }
+
+    /// Looks at what was noted.
+    fn look(&mut self, mut noted: Due, stop: &Stop) -> Result<(), MaildirError> {
+        let mut scopes: BTreeMap<Arc<str>, Scope> = BTreeMap::new();
+        if noted.users {
+            scopes.extend(self.find_users()?.into_iter().map(|user| (user, Scope::Everything)));
+        }
+        if noted.everything {
+            self.health
+                .add(Count::Rescans, u64::from(self.health.snapshot().state == State::Running));
+            scopes = self.users.keys().map(|user| (Arc::clone(user), Scope::Everything)).collect();
+        } else {
+            let by_user = std::mem::take(&mut noted.by_user);
+            for (user, noticed) in by_user {
+                scopes.entry(user).or_insert(Scope::Noticed(noticed));
+            }
+        }
+        for (user, scope) in scopes {
+            if stop.is_set() {
+                return Ok(());
+            }
+            self.look_at(&user, scope)?;
+        }
+        self.report();
+        Ok(())
+    }
+
+    fn look_at(&mut self, user: &Arc<str>, scope: Scope) -> Result<(), MaildirError> {
+        let Some(one) = self.users.get_mut(user) else { return Ok(()) };
+        // Below a pattern the user's own folder may be anything, even a link to somebody else's.
+        let opened = match self.options.root.contains("%u") {
+            true => open_below(&self.options.root, user),
+            false => Folder::open(&one.path),
+        };
+        let top = match opened {
+            Ok(top) => top,
+            Err(error) => {
+                // Remembered, and told of when it is back: a disk that isn't mounted is no reason
+                // to tell of a thousand deletions.
+                if error.kind() != io::ErrorKind::NotFound {
+                    self.health.set_error(&format!("{}: {error}", one.path.display()));
+                    self.complaints.add(&one.path, "", &error.to_string());
+                }
+                return Ok(());
+            }
+        };
+        if top.sub("cur").is_err() {
+            return Ok(());
+        }
+        let prefix = prefix(user);
+        let is_baseline = !one.known.record.is_followed;
+        let fqdn = self.options.server_fqdn.as_deref();
+        let look = Look {
+            user,
+            path: &one.path,
+            top,
+            known: &mut one.known,
+            teller: Teller::new(self.intake, self.health, fqdn, (user, &prefix), is_baseline),
+            bell: &mut self.bell,
+            complaints: &mut self.complaints,
+            wanted: Wanted {
+                body_structure: self.options.body_structure,
+                content_max_octets: self.options.content_max_octets,
+            },
+            limit: self.options.quota.as_ref(),
+        };
+        look.run(scope)
+    }
+
+    /// Finds out which users there are; gives those that weren't there before.
+    fn find_users(&mut self) -> Result<Vec<Arc<str>>, MaildirError> {
+        let found = self.present_users();
+        let mut new = Vec::new();
+        // What is known of a user that is away stays in the checkpoint.
+        self.users.retain(|user, _| found.contains_key(user));
+        for (user, path) in found {
+            if self.users.contains_key(&user) {
+                continue;
+            }
+            let known = Known::restore(&prefix(&user), |start| self.intake.checkpoint(start))?;
+            info!(%user, path = ?path, "followed from now on");
+            self.users.insert(Arc::clone(&user), User { path, known });
+            new.push(user);
+        }
+        Ok(new)
+    }
+
+    fn present_users(&mut self) -> BTreeMap<Arc<str>, PathBuf> {
+        let Some(pattern) = Pattern::parse(&self.options.root) else {
+            let path = PathBuf::from(&self.options.root);
+            let user = self.options.user.as_deref().unwrap_or_default();
+            return BTreeMap::from([(user.into(), path)]);
+        };
+        self.bell.watch(&pattern.folder, Target::Users);
+        let mut names = Vec::new();
+        let listed = Folder::open(&pattern.folder).and_then(|folder| {
+            folder.each(|name, kind| {
+                let Some(user) = name.to_str().and_then(|name| pattern.user(name)) else { return };
+                match kind {
+                    Kind::Folder => names.push(user.to_owned()),
+                    Kind::Other => {
+                        let why = "not a folder (links are not followed)";
+                        self.complaints.add(&pattern.folder, &name.to_string_lossy(), why);
+                    }
+                    Kind::File => {}
+                }
+            })
+        });
+        if let Err(error) = listed {
+            self.health.set_error(&format!("{}: {error}", pattern.folder.display()));
+            self.complaints.add(&pattern.folder, "", &error.to_string());
+        }
+        let mut users = BTreeMap::new();
+        for user in names {
+            let path = PathBuf::from(self.options.root.replace("%u", &user));
+            match open_below(&self.options.root, &user).and_then(|top| top.sub("cur")) {
+                Ok(_) => drop(users.insert(user.as_str().into(), path)),
+                // Perhaps it is being made right now.
+                Err(_) => self.bell.watch(&pattern.home(&user), Target::Users),
+            }
+        }
+        users
+    }
+
+    fn report(&self) {
+        let knowns = self.users.values().map(|user| &user.known);
+        let mailboxes = knowns.flat_map(|known| known.mailboxes.values());
+        let (count, messages, waiting) =
+            mailboxes.fold((0_u64, 0_u64, 0_usize), |(count, messages, waiting), mailbox| {
+                let here = mailbox.messages.len() as u64;
+                (count + 1, messages + here, waiting + mailbox.seen.waiting)
+            });
+        self.health.set(Count::Users, self.users.len() as u64);
+        self.health.set(Count::Mailboxes, count);
+        self.health.set(Count::Messages, messages);
+        let detail = match waiting {
+            0 => String::new(),
+            1 => "1 message waits for Dovecot to give it a UID".to_owned(),
+            many => format!("{many} messages wait for Dovecot to give them UIDs"),
+        };
+        self.health.set_state(State::Running, detail);
+    }
+}
+
+/// Where a user's memory is in the checkpoint.
+fn prefix(user: &str) -> Vec<u8> {
+    format!("user\0{user}\0").into_bytes()
+}
+
+/// A path with `%u` in it, taken apart around the first.
+struct Pattern {
+    /// The folder that holds the users' folders.
+    folder: PathBuf,
+    before: String,
+    after: String,
+}
+
+impl Pattern {
+    fn parse(root: &str) -> Option<Self> {
+        let (before, after) = root.split_once("%u")?;
+        let (folder, before) = before.rsplit_once('/').unwrap_or((".", before));
+        let folder = if folder.is_empty() { "/" } else { folder };
+        let after = after.split('/').next().unwrap_or_default();
+        let after = after.replace("%u", "");
+        Some(Self { folder: folder.into(), before: before.to_owned(), after })
+    }
+
+    fn user<'n>(&self, name: &'n str) -> Option<&'n str> {
+        let user = name.strip_prefix(&self.before)?.strip_suffix(&self.after)?;
+        let is_plain =
+            !user.is_empty() && !user.starts_with('.') && !user.contains(char::is_control);
+        is_plain.then_some(user)
+    }
+
+    fn home(&self, user: &str) -> PathBuf {
+        self.folder.join(format!("{}{user}{}", self.before, self.after))
+    }
+}
+
+/// Opens a user's Maildir, step by step from the operator's folder on, following no link.
+fn open_below(root: &str, user: &str) -> io::Result<Folder> {
+    let pattern = Pattern::parse(root).ok_or(io::ErrorKind::InvalidInput)?;
+    let mut folder = Folder::open(&pattern.folder)?;
+    let path = root.replace("%u", user);
+    let rest = Path::new(&path).strip_prefix(&pattern.folder).unwrap_or_else(|_| Path::new(&path));
+    for step in rest.iter().filter(|step| *step != OsStr::new(".")) {
+        folder = folder.sub(step)?;
+    }
+    Ok(folder)
+}

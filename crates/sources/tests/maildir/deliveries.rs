@@ -1,0 +1,95 @@
+//! Messages that come, change and go in a plain Maildir.
+
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use postbell_engine::{Certainty, What};
+
+use crate::rig::{Rig, maildir, options, wait_until};
+
+fn deliver(root: &Path, name: &str, text: &str) {
+    fs::write(root.join("tmp").join(name), text).unwrap();
+    fs::rename(root.join("tmp").join(name), root.join("new").join(name)).unwrap();
+}
+
+#[test]
+fn a_message_is_told_from_its_coming_to_its_going() {
+    let temporary = tempfile::tempdir().unwrap();
+    let root = maildir(temporary.path());
+    deliver(&root, "1.old.h", "old\n");
+    let mut rig = Rig::start(options(&root));
+    assert!(rig.hear_out(0).is_empty(), "the first look is remembered, not told");
+
+    deliver(&root, "2.a.h", "Subject: a\n\nb\n");
+    assert_eq!(rig.hear(0, 1), ["new INBOX 2 () messages=2 uidnext=3"]);
+    let What::Delivered { message, .. } = &rig.kept.told()[0].what else { panic!() };
+    assert_eq!(message.size_octets, Some(17), "with CRLF (R121)");
+    assert_eq!(rig.kept.told()[0].certainty, Certainty::Inferred);
+    assert_eq!(rig.kept.told()[0].actor.user, None, "an agent's doing");
+
+    fs::rename(root.join("new/2.a.h"), root.join("cur/2.a.h:2,")).unwrap();
+    assert!(rig.hear_out(1).is_empty(), "going on to cur is nothing");
+    fs::rename(root.join("cur/2.a.h:2,"), root.join("cur/2.a.h:2,FS")).unwrap();
+    assert_eq!(rig.hear(1, 1), ["flags INBOX 2 +(\\Flagged \\Seen) -()"]);
+    assert_eq!(rig.kept.told()[1].actor.user.as_deref(), Some("alice"));
+    fs::write(root.join("cur/3.b.h:2,D"), "x").unwrap();
+    assert_eq!(rig.hear(2, 1), ["append INBOX 3 (\\Draft) messages=3 uidnext=4"]);
+    rig.stop();
+    fs::remove_file(root.join("cur/2.a.h:2,FS")).unwrap();
+    fs::remove_file(root.join("new/1.old.h")).unwrap();
+    rig.resume();
+    assert_eq!(rig.hear(3, 1), ["expunge INBOX 1:2 messages=1"], "what happened while it was down");
+    rig.stop();
+    rig.resume();
+    assert!(rig.hear_out(4).is_empty());
+}
+
+#[test]
+fn mailboxes_come_go_and_are_renamed() {
+    let temporary = tempfile::tempdir().unwrap();
+    let root = maildir(temporary.path());
+    let rig = Rig::start(options(&root));
+    for name in [".a", ".a.b", ".a.b.c"] {
+        maildir(&root.join(name));
+    }
+    assert_eq!(rig.hear(0, 1), ["create a/b/c"]);
+    fs::write(root.join(".a.b/cur/1.x.h:2,S"), "x").unwrap();
+    assert_eq!(rig.hear(1, 1), ["append a/b 1 (\\Seen) messages=1 uidnext=2"]);
+    for (old, new) in [(".a", ".z"), (".a.b", ".z.b"), (".a.b.c", ".z.b.c")] {
+        fs::rename(root.join(old), root.join(new)).unwrap();
+    }
+    assert_eq!(rig.hear(2, 1), ["rename a z"]);
+    fs::rename(root.join(".z.b/cur/1.x.h:2,S"), root.join("cur/1.x.h:2,S")).unwrap();
+    assert_eq!(
+        rig.hear(3, 2),
+        [
+            "append INBOX 1 (\\Seen) messages=1 uidnext=2 from z/b 1",
+            "expunge z/b 1 messages=0 to INBOX 1"
+        ]
+    );
+    fs::hard_link(root.join("cur/1.x.h:2,S"), root.join(".z/cur/9.y.h:2,S")).unwrap();
+    assert_eq!(rig.hear(5, 1), ["append z 1 (\\Seen) messages=1 uidnext=2 from INBOX 1"]);
+    fs::write(root.join("subscriptions"), "V\t2\n\nz\tb\n").unwrap();
+    assert_eq!(rig.hear(6, 1), ["subscribe z/b"]);
+    fs::remove_dir_all(root.join(".z")).unwrap();
+    assert_eq!(rig.hear(7, 1), ["delete z"], "no expunge (R86)");
+}
+
+#[test]
+fn a_delivery_is_told_within_a_tenth_of_a_second() {
+    let temporary = tempfile::tempdir().unwrap();
+    let root = maildir(temporary.path());
+    let rig = Rig::start(options(&root));
+    let mut times = Vec::new();
+    for number in 0..20 {
+        let before = rig.kept.count();
+        let begun = Instant::now();
+        deliver(&root, &format!("{number}.m.h"), "x");
+        wait_until("the delivery", || rig.kept.count() > before);
+        times.push(begun.elapsed());
+    }
+    times.sort();
+    println!("deliveries told after {:?} (median), {:?} (worst)", times[10], times[19]);
+    assert!(times[10].as_millis() < 100, "{times:?}");
+}

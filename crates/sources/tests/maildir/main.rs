@@ -1,0 +1,11 @@
+//! The Maildir source at work on real folders, with and without real mail software.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test's helpers may fail as a test may, and print what was measured"
+)]
+
+mod deliveries;
+mod rig;

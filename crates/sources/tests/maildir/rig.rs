@@ -1,0 +1,226 @@
+//! An intake that keeps what it is told, and a source running on a thread of its own.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use postbell_engine::{Message, Observation, What};
+use postbell_sources::maildir::{MaildirError, Options, run};
+use postbell_sources::{Batch, Health, Intake, Pair, Stop, Stopped};
+
+/// Keeps observations and checkpoint together, as the journal does.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    inner: Mutex<Inner>,
+    /// How many batches it takes before it fails; to play a crash.
+    pub(crate) takes_left: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    told: Vec<Observation>,
+    checkpoint: BTreeMap<Vec<u8>, Vec<u8>>,
+    batches: usize,
+    largest: (usize, usize),
+}
+
+impl Kept {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { takes_left: AtomicUsize::new(usize::MAX), ..Self::default() })
+    }
+
+    pub(crate) fn told(&self) -> Vec<Observation> {
+        self.inner.lock().unwrap().told.clone()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.inner.lock().unwrap().told.len()
+    }
+
+    pub(crate) fn pairs(&self) -> usize {
+        self.inner.lock().unwrap().checkpoint.len()
+    }
+
+    /// The most observations and changes in one batch.
+    pub(crate) fn largest(&self) -> (usize, usize) {
+        self.inner.lock().unwrap().largest
+    }
+}
+
+impl Intake for Kept {
+    fn take(&self, batch: Batch) -> Result<(), Stopped> {
+        let left = self.takes_left.load(Ordering::SeqCst);
+        if left == 0 {
+            return Err(Stopped::new("a crash, played"));
+        }
+        self.takes_left.store(left - 1, Ordering::SeqCst);
+        let mut inner = self.inner.lock().unwrap();
+        inner.batches += 1;
+        let (observations, changes) = (batch.observations.len(), batch.changes.len());
+        inner.largest = (inner.largest.0.max(observations), inner.largest.1.max(changes));
+        for (key, value) in batch.changes {
+            match value {
+                Some(value) => drop(inner.checkpoint.insert(key, value)),
+                None => drop(inner.checkpoint.remove(&key)),
+            }
+        }
+        // Quotas are looked at often; what that means is the engine's to say.
+        let told = batch.observations.into_iter().filter(|o| !matches!(o.what, What::QuotaSeen(_)));
+        inner.told.extend(told);
+        Ok(())
+    }
+
+    fn checkpoint(&self, prefix: &[u8]) -> Result<Vec<Pair>, Stopped> {
+        let inner = self.inner.lock().unwrap();
+        let from = inner.checkpoint.range(prefix.to_vec()..);
+        let pairs = from.take_while(|(key, _)| key.starts_with(prefix));
+        Ok(pairs.map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+}
+
+/// A source on a thread.
+pub(crate) struct Rig {
+    pub(crate) kept: Arc<Kept>,
+    pub(crate) health: Health,
+    options: Options,
+    running: Option<(Stop, JoinHandle<Result<(), MaildirError>>)>,
+}
+
+impl Rig {
+    pub(crate) fn start(options: Options) -> Self {
+        let mut rig = Self { kept: Kept::new(), health: Health::new(), options, running: None };
+        rig.resume();
+        rig
+    }
+
+    pub(crate) fn resume(&mut self) {
+        let stop = Stop::new().unwrap();
+        self.health = Health::new();
+        let (kept, health, options) =
+            (Arc::clone(&self.kept), self.health.clone(), self.options.clone());
+        let asked = stop.clone();
+        let thread = std::thread::spawn(move || run(&options, &*kept, &health, &asked));
+        self.running = Some((stop, thread));
+        let ready = || {
+            self.health.snapshot().state != postbell_sources::State::Starting
+                && self.health.snapshot().state != postbell_sources::State::Scanning
+        };
+        wait_until("the first look", ready);
+    }
+
+    pub(crate) fn stop(&mut self) {
+        if let Some((stop, thread)) = self.running.take() {
+            stop.set();
+            thread.join().unwrap().unwrap();
+        }
+    }
+
+    /// What is told from `from` on, once `count` more is, and then nothing for a while.
+    pub(crate) fn hear(&self, from: usize, count: usize) -> Vec<String> {
+        let begun = Instant::now();
+        while self.kept.count() < from + count && begun.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.hear_out(from)
+    }
+
+    pub(crate) fn hear_out(&self, from: usize) -> Vec<String> {
+        let mut count = self.kept.count();
+        loop {
+            std::thread::sleep(SILENCE);
+            let now = self.kept.count();
+            if now == count {
+                return self.kept.told()[from..].iter().map(|told| shown(&told.what)).collect();
+            }
+            count = now;
+        }
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.running.take() {
+            stop.set();
+            let _ended = thread.join();
+        }
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(15);
+const SILENCE: Duration = Duration::from_millis(400);
+
+pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+pub(crate) fn options(root: &Path) -> Options {
+    Options {
+        root: root.to_str().unwrap().to_owned(),
+        user: Some("alice".to_owned()),
+        scan_interval: Duration::from_secs(3600),
+        quota: None,
+        server_fqdn: Some("mx.example.org".to_owned()),
+        body_structure: false,
+        content_max_octets: None,
+    }
+}
+
+/// One line for each thing told.
+pub(crate) fn shown(what: &What) -> String {
+    let mut line = String::new();
+    match what {
+        What::Delivered { message, .. } => {
+            write!(line, "new {}", message_shown(message)).unwrap();
+        }
+        What::Appended(message) => write!(line, "append {}", message_shown(message)).unwrap(),
+        What::Expunged { mailbox, uids, status, moved_to } => {
+            write!(line, "expunge {} {uids} messages={}", mailbox.name, status.messages.unwrap())
+                .unwrap();
+            if let Some(to) = moved_to {
+                write!(line, " to {} {}", to.mailbox.name, to.uids).unwrap();
+            }
+        }
+        What::FlagsChanged { mailbox, uids, set, cleared, .. } => {
+            write!(line, "flags {} {uids} +({set}) -({cleared})", mailbox.name).unwrap();
+        }
+        What::MailboxCreated(mailbox) => write!(line, "create {}", mailbox.name).unwrap(),
+        What::MailboxDeleted(mailbox) => write!(line, "delete {}", mailbox.name).unwrap(),
+        What::MailboxRenamed { from, to } => {
+            write!(line, "rename {} {}", from.name, to.name).unwrap();
+        }
+        What::Subscribed(mailbox) => write!(line, "subscribe {}", mailbox.name).unwrap(),
+        What::Unsubscribed(mailbox) => write!(line, "unsubscribe {}", mailbox.name).unwrap(),
+        What::Missed { mailbox, .. } => {
+            write!(line, "gap {}", mailbox.as_ref().unwrap().name).unwrap();
+        }
+        other => write!(line, "{other:?}").unwrap(),
+    }
+    line
+}
+
+fn message_shown(message: &Message) -> String {
+    let Message { mailbox, uid, status, flags, copied_from, .. } = message;
+    let (messages, uidnext) = (status.messages.unwrap(), status.uidnext.unwrap());
+    let mut line =
+        format!("{} {uid} ({flags}) messages={messages} uidnext={uidnext}", mailbox.name);
+    if let Some(from) = copied_from {
+        write!(line, " from {} {}", from.mailbox.name, from.uids).unwrap();
+    }
+    line
+}
+
+/// An empty Maildir.
+pub(crate) fn maildir(path: &Path) -> PathBuf {
+    for part in ["cur", "new", "tmp"] {
+        std::fs::create_dir_all(path.join(part)).unwrap();
+    }
+    path.to_owned()
+}
