@@ -113,6 +113,16 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "\"60s\"",
                 "How often everything is looked at anew beside inotify: the longest that a missed notice can go unseen.",
             ),
+            key(
+                "sources.*.quota_storage",
+                "\"1GiB\"",
+                "Each user's storage limit, for the quota events of a store that keeps no maildirsize; \"never\" sets none.",
+            ),
+            key(
+                "sources.*.quota_messages",
+                "10000",
+                "Each user's limit on the number of messages, likewise; 0 sets none.",
+            ),
         ],
     },
     Section {

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(test)]
 use keys::SECTIONS as SECTIONS_FOR_TESTS;
 pub use print::markdown;
+pub(crate) use read::listen_refused;
 
 /// Everything the hub can be told. Read it with [`Config::load`] or [`Config::parse`].
 ///
@@ -104,6 +105,11 @@ pub struct SourceConfig {
     /// How often everything is looked at anew.
     #[serde(with = "values::duration")]
     pub scan_interval: Duration,
+    /// Each user's storage limit where the store keeps no `maildirsize`, in octets.
+    #[serde(with = "values::octets_or_never")]
+    pub quota_storage: Option<u64>,
+    /// The same for the number of messages; 0 sets none.
+    pub quota_messages: u64,
 }
 
 /// The Unix stream for publishers.
@@ -304,6 +310,8 @@ impl Default for SourceConfig {
             root: PathBuf::new(),
             user: String::new(),
             scan_interval: Duration::from_secs(60),
+            quota_storage: None,
+            quota_messages: 0,
         }
     }
 }

@@ -261,6 +261,11 @@ fn check_source(name: &str, source: &SourceConfig, lines: &mut Vec<String>) {
             source.user
         ));
     }
+    if source.quota_storage == Some(0) {
+        lines.push(format!(
+            "sources.{name}.quota_storage: \"0\" would let nothing in (\"never\" sets no limit)"
+        ));
+    }
     if source.scan_interval < SCAN_INTERVAL_MIN {
         lines.push(format!(
             "sources.{name}.scan_interval: less than \"100ms\" would do nothing but scan (try \"60s\")"
