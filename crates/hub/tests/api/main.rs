@@ -9,6 +9,8 @@ mod publish;
 #[cfg(test)]
 mod socket;
 #[cfg(test)]
+mod source;
+#[cfg(test)]
 mod stream;
 #[cfg(test)]
 mod world;
