@@ -16,6 +16,7 @@ pub use admit::{Admitted, admit};
 pub use deliver::{Attempt, Delivery, Lanes, Moment, Next, Outcome, Schedule};
 pub use identity::event_id;
 pub use keys::{HEAD_OCTETS, Keys, View};
+pub use members::timestamp;
 pub use memory::Memory;
 pub use normalise::{Identified, Refused, normalise};
 pub use observation::{

@@ -137,6 +137,13 @@ impl<'a> Iterator for Members<'a> {
     }
 }
 
+/// The `timestamp` of a strict event, as it is written.
+#[must_use]
+pub fn timestamp(json: &[u8]) -> Option<&str> {
+    let member = Members::new(json).find(|member| member.name == b"timestamp")?;
+    std::str::from_utf8(member.string()?).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

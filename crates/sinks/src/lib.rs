@@ -1,3 +1,4 @@
 //! Where events go, one module per transport.
 
 pub mod stream;
+pub mod webhook;

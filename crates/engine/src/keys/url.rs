@@ -19,6 +19,13 @@ pub(super) fn raw_mailbox(uri: &str) -> Option<&str> {
     path.get(..name_end(path.as_bytes())).filter(|name| !name.is_empty())
 }
 
+/// Scheme, host and port of an IMAP URL.
+pub(super) fn server(uri: &str) -> Option<String> {
+    let (authority, _) = parts(uri)?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    Some(format!("imap://{host}/"))
+}
+
 /// The decoded user of an IMAP URL.
 pub(super) fn owner(uri: &str) -> Option<Cow<'_, str>> {
     raw_owner(uri).map(decoded)

@@ -113,6 +113,33 @@ impl<'a> View<'a> {
         text(self.uri)
     }
 
+    /// The server the `uri` names, without a user: `imap://imap.example.org/`.
+    #[must_use]
+    pub fn server(&self) -> Option<String> {
+        url::server(&self.uri())
+    }
+
+    /// Owner and mailbox as the `uri` has them, percent-encoded: `john%40example.org/INBOX`.
+    #[must_use]
+    pub fn subject(&self) -> Option<String> {
+        let uri = self.uri();
+        match (url::raw_owner(&uri), url::raw_mailbox(&uri)) {
+            (None, None) => None,
+            (owner, None) => owner.map(str::to_owned),
+            (owner, Some(mailbox)) => Some(format!("{}/{mailbox}", owner.unwrap_or_default())),
+        }
+    }
+
+    /// The same, decoded: what deliveries of one mailbox have in common.
+    #[must_use]
+    pub fn partition(&self) -> Option<String> {
+        match (self.owner(), self.mailbox()) {
+            (None, None) => None,
+            (owner, None) => owner.map(Cow::into_owned),
+            (owner, Some(mailbox)) => Some(format!("{}/{mailbox}", owner.unwrap_or_default())),
+        }
+    }
+
     /// What must stay in order among itself: the `uri` up to the mailbox's name, so the same for
     /// all events of one mailbox whatever its UIDVALIDITY, and the server for the rest.
     ///

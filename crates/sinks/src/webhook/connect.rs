@@ -1,0 +1,97 @@
+//! Connections that only ever lead to a checked address.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
+use tower::Service;
+
+use super::Target;
+
+/// What webhooks need for TLS; made once, shared by all.
+#[derive(Clone, Debug)]
+pub struct Tls(Arc<ClientConfig>);
+
+impl Tls {
+    /// TLS 1.2 or 1.3 with Mozilla's roots.
+    ///
+    /// # Errors
+    ///
+    /// Where the cryptography this was built with can't do that, which no build can.
+    pub fn new() -> Result<Self, rustls::Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_webpki_roots()
+            .with_no_client_auth();
+        Ok(Self(Arc::new(config)))
+    }
+}
+
+pub(super) type Client =
+    hyper_util::client::legacy::Client<HttpsConnector<HttpConnector<CheckedNames>>, Full<Bytes>>;
+
+/// A client of its own for each target: what one is allowed to reach is no other's business.
+pub(super) fn client(target: &Target, tls: &Tls) -> Client {
+    let mut http = HttpConnector::new_with_resolver(CheckedNames(target.clone()));
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_keepalive(Some(KEEPALIVE));
+    let connector = HttpsConnector::from((http, Arc::clone(&tls.0)));
+    hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+        .build(connector)
+}
+
+/// Resolves names, and keeps back every address the target may not lead to.
+///
+/// Addresses written in the URL itself never come here; [`Target::parse`] has checked them.
+#[derive(Clone, Debug)]
+pub(super) struct CheckedNames(Target);
+
+impl Service<Name> for CheckedNames {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let target = self.0.clone();
+        Box::pin(async move {
+            let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let allowed: Vec<_> =
+                found.iter().copied().filter(|address| target.allows(address.ip())).collect();
+            if allowed.is_empty() && !found.is_empty() {
+                let message = format!("{name} leads only to addresses out of reach");
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+            }
+            Ok(allowed.into_iter())
+        })
+    }
+}
+
+/// How long a connection is kept for the next delivery; less than the 60 s after which many
+/// servers end it, so that ours rarely meets theirs.
+const IDLE: Duration = Duration::from_secs(50);
+
+/// Connections kept for one receiver.
+const IDLE_CONNECTIONS_MAX: usize = 32;
+
+/// When TCP asks whether the other end is still there.
+const KEEPALIVE: Duration = Duration::from_secs(30);

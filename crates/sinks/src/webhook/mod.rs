@@ -1,0 +1,148 @@
+//! Webhooks: one signed HTTP request for each delivery (Standard Webhooks 1.0.0).
+
+mod body;
+mod connect;
+mod reach;
+mod retry_after;
+mod secret;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use std::error::Error;
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::{Method, Request, Response, StatusCode};
+use mail_event::{EventId, cloudevents};
+use postbell_engine::Outcome;
+
+pub use body::write_body;
+pub use connect::Tls;
+pub use reach::Reach;
+pub use secret::{InvalidSecret, Secret};
+pub use target::{InvalidTarget, Target, URL_OCTETS_MAX};
+
+/// One receiver: where it is and what its deliveries are signed with.
+///
+/// Connections are kept and used again. Redirects are not followed and proxies not asked: the
+/// request goes to an address that was checked, or nowhere.
+pub struct Webhook {
+    target: Target,
+    secret: Secret,
+    timeout: Duration,
+    client: connect::Client,
+}
+
+/// How an attempt ended, and in a few words why.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Answer {
+    /// What it means for the delivery.
+    pub outcome: Outcome,
+    /// The status, or what went wrong; nothing a receiver wrote.
+    pub reason: String,
+}
+
+impl Webhook {
+    /// A receiver that is given `timeout` for an answer, from the connection on.
+    #[must_use]
+    pub fn new(target: Target, secret: Secret, timeout: Duration, tls: &Tls) -> Self {
+        let client = connect::client(&target, tls);
+        Self { target, secret, timeout, client }
+    }
+
+    /// Makes one attempt to deliver `body`, at `now`.
+    pub async fn post(&self, id: EventId, body: Bytes, now: SystemTime) -> Answer {
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let request = match self.request(id, body, since.as_secs()) {
+            Ok(request) => request,
+            Err(error) => return failed(error.to_string()),
+        };
+        let exchange = async {
+            let response = self.client.request(request).await?;
+            let answer = judge(&response, now);
+            // Read to its end, so that the connection can be used again; what it says is not for
+            // us, and what is too long or too slow costs it the connection.
+            let drained = Limited::new(response.into_body(), ANSWER_OCTETS_MAX).collect();
+            drop(tokio::time::timeout(DRAIN, drained).await);
+            Ok::<_, hyper_util::client::legacy::Error>(answer)
+        };
+        match tokio::time::timeout(self.timeout, exchange).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => failed(root_cause(&error)),
+            Err(_) => failed(format!("no answer within {:?}", self.timeout)),
+        }
+    }
+
+    fn request(
+        &self,
+        id: EventId,
+        body: Bytes,
+        unix_seconds: u64,
+    ) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+        let id = id.to_string();
+        let signature = self.secret.sign(&id, unix_seconds, &body);
+        Request::builder()
+            .method(Method::POST)
+            .uri(self.target.uri().clone())
+            .header(CONTENT_TYPE, HeaderValue::from_static(cloudevents::STRUCTURED))
+            .header(USER_AGENT, HeaderValue::from_static(AGENT))
+            .header(ID, id)
+            .header(TIMESTAMP, unix_seconds)
+            .header(SIGNATURE, signature)
+            .body(Full::new(body))
+    }
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = f.debug_struct("Webhook");
+        text.field("target", &self.target).field("secret", &self.secret).finish_non_exhaustive()
+    }
+}
+
+fn judge<B>(response: &Response<B>, now: SystemTime) -> Answer {
+    let status = response.status();
+    let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let outcome = match status {
+        StatusCode::GONE => Outcome::Gone,
+        status if status.is_success() => Outcome::Accepted,
+        _ => {
+            Outcome::Failed { retry_after: asked.and_then(|value| retry_after::parse(value, now)) }
+        }
+    };
+    let reason = match status.canonical_reason() {
+        Some(words) => format!("{} {words}", status.as_str()),
+        None => status.as_str().to_owned(),
+    };
+    Answer { outcome, reason }
+}
+
+fn failed(reason: String) -> Answer {
+    Answer { outcome: Outcome::Failed { retry_after: None }, reason }
+}
+
+/// What lies at the bottom of an error: the layers above it only say that there was one.
+fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// Who is asking.
+const AGENT: &str = concat!("postbell/", env!("CARGO_PKG_VERSION"));
+
+const ID: HeaderName = HeaderName::from_static("webhook-id");
+const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+
+/// Octets of an answer read at most; what a receiver has to say is its status.
+const ANSWER_OCTETS_MAX: usize = 4 * 1024;
+
+/// How long the rest of an answer may take once its status is there.
+const DRAIN: Duration = Duration::from_secs(1);

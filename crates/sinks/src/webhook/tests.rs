@@ -1,0 +1,238 @@
+//! Webhooks against a real HTTP server on loopback.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use postbell_engine::{Keys, Policy, Selection, Stamp};
+use tokio::net::TcpListener;
+
+use super::*;
+
+/// Starts a server that answers as `answer` says, and keeps what it was sent.
+async fn server(
+    answer: impl Fn(&Request<Bytes>) -> Response<Full<Bytes>> + Clone + Send + Sync + 'static,
+) -> (SocketAddr, Arc<Mutex<Vec<Request<Bytes>>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let keep = Arc::clone(&kept);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (answer, keep) = (answer.clone(), Arc::clone(&keep));
+            let service = service_fn(move |request: Request<Incoming>| {
+                let (answer, keep) = (answer.clone(), Arc::clone(&keep));
+                async move {
+                    let (parts, body) = request.into_parts();
+                    let body = body.collect().await.unwrap().to_bytes();
+                    let request = Request::from_parts(parts, body);
+                    let response = answer(&request);
+                    keep.lock().unwrap().push(request);
+                    Ok::<_, Infallible>(response)
+                }
+            });
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    (address, kept)
+}
+
+fn webhook(url: &str, reach: Reach) -> Webhook {
+    let target = Target::parse(url, reach).unwrap();
+    Webhook::new(target, Secret::new([7; 32]), Duration::from_millis(500), &Tls::new().unwrap())
+}
+
+async fn post(url: &str) -> Answer {
+    let id = EventId::new(1_787_225_654_000, 7);
+    webhook(url, Reach::Loopback).post(id, Bytes::from_static(b"{}"), SystemTime::now()).await
+}
+
+async fn answered(status: u16, headers: &'static [(&'static str, &'static str)]) -> Answer {
+    let (address, _) = server(move |_| {
+        let mut response = Response::builder().status(status);
+        for (name, value) in headers {
+            response = response.header(*name, *value);
+        }
+        response.body(Full::default()).unwrap()
+    })
+    .await;
+    post(&format!("http://{address}/")).await
+}
+
+const FAILED: Outcome = Outcome::Failed { retry_after: None };
+
+#[tokio::test]
+async fn each_status_means_what_the_page_says() {
+    for (status, outcome) in [
+        (200, Outcome::Accepted),
+        (204, Outcome::Accepted),
+        (299, Outcome::Accepted),
+        (301, FAILED),
+        (307, FAILED),
+        (400, FAILED),
+        (404, FAILED),
+        (410, Outcome::Gone),
+        (429, FAILED),
+        (500, FAILED),
+        (502, FAILED),
+        (503, FAILED),
+        (504, FAILED),
+    ] {
+        let answer = answered(status, &[("location", "http://127.0.0.1:1/elsewhere")]).await;
+        assert_eq!(answer.outcome, outcome, "{status}");
+        assert!(answer.reason.starts_with(&status.to_string()), "{}", answer.reason);
+    }
+}
+
+#[tokio::test]
+async fn a_pause_is_understood_as_seconds_and_as_a_date() {
+    let asked = |seconds| Outcome::Failed { retry_after: Some(Duration::from_secs(seconds)) };
+    assert_eq!(answered(503, &[("retry-after", "120")]).await.outcome, asked(120));
+    let past = answered(429, &[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")]).await;
+    assert_eq!(past.outcome, asked(0));
+    assert_eq!(answered(503, &[("retry-after", "soon")]).await.outcome, FAILED);
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let (elsewhere, kept) = server(|_| Response::new(Full::default())).await;
+    let (address, _) = server(move |_| {
+        let to = format!("http://{elsewhere}/");
+        Response::builder().status(308).header("location", to).body(Full::default()).unwrap()
+    })
+    .await;
+    assert_eq!(post(&format!("http://{address}/")).await.outcome, FAILED);
+    assert!(kept.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_receiver_that_says_nothing_is_given_up_in_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let answer = post(&format!("http://{}/", listener.local_addr().unwrap())).await;
+    assert_eq!((answer.outcome, answer.reason.as_str()), (FAILED, "no answer within 500ms"));
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let answer = post(&format!("http://{address}/")).await;
+    assert_eq!(answer.outcome, FAILED);
+    assert!(answer.reason.contains("refused"), "{}", answer.reason);
+}
+
+#[tokio::test]
+async fn a_long_answer_is_not_read() {
+    let long = Bytes::from(vec![b'x'; 10 << 20]);
+    let (address, _) = server(move |_| Response::new(Full::new(long.clone()))).await;
+    assert_eq!(post(&format!("http://{address}/")).await.outcome, Outcome::Accepted);
+}
+
+#[tokio::test]
+async fn one_connection_serves_many_deliveries() {
+    let ports = Arc::new(Mutex::new(0));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let count = Arc::clone(&ports);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            *count.lock().unwrap() += 1;
+            let service = service_fn(|_| async {
+                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"thanks"))))
+            });
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    let webhook = webhook(&format!("http://{address}/"), Reach::Loopback);
+    for own in 0..20 {
+        let id = EventId::new(1, own);
+        let answer = webhook.post(id, Bytes::from_static(b"{}"), SystemTime::now()).await;
+        assert_eq!(answer.outcome, Outcome::Accepted);
+    }
+    assert_eq!(*ports.lock().unwrap(), 1);
+}
+
+#[tokio::test]
+async fn r165_a_name_that_leads_here_is_not_followed_from_outside() {
+    let (address, kept) = server(|_| Response::new(Full::default())).await;
+    // This machine's own name for itself, as a hostile DNS would give it to any name.
+    let mut target = Target::parse("http://localhost/", Reach::Loopback).unwrap();
+    let url = format!("http://localhost:{}/", address.port());
+    assert_eq!(post(&url).await.outcome, Outcome::Accepted);
+    target.pretend(&url, Reach::Public);
+    let webhook =
+        Webhook::new(target, Secret::new([7; 32]), Duration::from_secs(5), &Tls::new().unwrap());
+    let id = EventId::new(1, 1);
+    let answer = webhook.post(id, Bytes::from_static(b"{}"), SystemTime::now()).await;
+    assert_eq!(answer.outcome, FAILED);
+    assert_eq!(answer.reason, "localhost leads only to addresses out of reach");
+    assert_eq!(kept.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_certificate_nobody_vouches_for_is_no_receiver() {
+    let (address, kept) = server(|_| Response::new(Full::default())).await;
+    let answer = post(&format!("https://{address}/")).await;
+    assert_eq!(answer.outcome, FAILED, "{}", answer.reason);
+    assert!(kept.lock().unwrap().is_empty());
+}
+
+/// A delivery as the hub makes it.
+fn delivery() -> (EventId, Bytes) {
+    let json = r#"{"event":"MessageNew","uri":"imap://john%40example.org@imap.example.org/INBOX;UIDVALIDITY=1411487714/;UID=6","timestamp":"2026-08-20T13:34:14.966+02:00","user":"john@example.org","messageSize":976,"messages":5,"service":"lmtp","uidnext":7}"#;
+    let selection = Selection { tags: vec!["home".to_owned()], ..Selection::default() };
+    let (_, projection) = selection.compile(&Policy::default()).unwrap();
+    let view = Keys::find(json.as_bytes()).unwrap().view(json.as_bytes());
+    let stamp = Stamp { id: EventId::new(1_787_225_654_966, 0xbe11), seq: 42, prev_seq: Some(40) };
+    let (mut data, mut body) = (Vec::new(), Vec::new());
+    projection.write(&mut data, json.as_bytes(), &view, &stamp);
+    write_body(&mut body, &data, &view, &stamp, "imap://elsewhere/");
+    (stamp.id, body.into())
+}
+
+#[tokio::test]
+async fn a_delivery_looks_like_this() {
+    let (address, kept) = server(|_| Response::new(Full::default())).await;
+    let (id, body) = delivery();
+    let url = format!("http://{address}/hook?x=1");
+    let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_787_225_655);
+    let answer = webhook(&url, Reach::Loopback).post(id, body, at).await;
+    assert_eq!(answer, Answer { outcome: Outcome::Accepted, reason: "200 OK".to_owned() });
+
+    let request = kept.lock().unwrap().remove(0);
+    let mut text = format!("{} {} {:?}\n", request.method(), request.uri(), request.version());
+    for (name, value) in request.headers() {
+        text.push_str(&format!("{name}: {}\n", value.to_str().unwrap()));
+    }
+    let text = text.replace(&address.to_string(), "[host]");
+    let body: serde_json::Value = serde_json::from_slice(request.body()).unwrap();
+    insta::assert_snapshot!(format!("{text}\n{body:#}"));
+
+    let signed =
+        webhook(&url, Reach::Loopback).secret.sign(&id.to_string(), 1_787_225_655, request.body());
+    assert_eq!(request.headers()["webhook-signature"], signed);
+}
+
+#[test]
+fn r164_openssl_finds_the_same_signature() {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+    let (id, body) = delivery();
+    let secret = Secret::new([7; 32]);
+    let signature = secret.sign(&id.to_string(), 1_787_225_655, &body);
+    let key = "07".repeat(32);
+    let spawned = Command::new("openssl")
+        .args(["dgst", "-sha256", "-mac", "HMAC", "-macopt", &format!("hexkey:{key}"), "-binary"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    // Where there is no openssl, the vector of the reference implementation must do.
+    let Ok(mut openssl) = spawned else { return };
+    let mut input = openssl.stdin.take().unwrap();
+    input.write_all(format!("{id}.1787225655.").as_bytes()).unwrap();
+    input.write_all(&body).unwrap();
+    drop(input);
+    let found = openssl.wait_with_output().unwrap().stdout;
+    let found = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, found);
+    assert_eq!(signature, format!("v1,{found}"));
+}
