@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use crate::files::{beside, file_error, open_error, segment_path, segments_in, unusable};
 use crate::lock::Lock;
 use crate::mark::{Mark, MarkFile};
+use crate::reader::read_row;
 use crate::recover::{Tail, look_into, over_hole};
-use crate::segment::Position;
+use crate::segment::{Position, block_at, open_reader};
 use crate::state::{Hole, Sealed, State};
 use crate::{OpenError, Seq};
 
@@ -125,6 +126,7 @@ fn mark_holes(
     let mut missing = Vec::new();
     for sealed in state.sealed()? {
         missing.extend(hole_between(end.seq, sealed.first));
+        damaged_runs(folder, sealed, &holes, &mut missing);
         end = over_hole(&holes, sealed.end);
     }
     missing.extend(hole_between(end.seq, acknowledged.seq.saturating_add(1)));
@@ -136,6 +138,33 @@ fn mark_holes(
         loss.records.push((Seq(hole.from), Seq(hole.to)));
     }
     Ok(end)
+}
+
+/// Adds the runs of records in a sealed segment that can't be read.
+fn damaged_runs(folder: &Path, sealed: Sealed, holes: &[Hole], missing: &mut Vec<Hole>) {
+    let path = segment_path(folder, sealed.number);
+    let connection = open_reader(&path, true).ok();
+    // A block that is whole, by any of its records.
+    let last_of = |seq| {
+        let row = block_at(connection.as_ref()?, seq).ok()??;
+        read_row(&path, &row, seq).ok().map(|block| block.last())
+    };
+    let mut next = sealed.first;
+    let mut lost_from = None;
+    while next <= sealed.end.seq {
+        if let Some(hole) = holes.iter().find(|hole| (hole.from..=hole.to).contains(&next)) {
+            missing.extend(lost_from.take().and_then(|from: u64| hole_between(from - 1, next)));
+            next = hole.to.saturating_add(1);
+        } else if let Some(last) = last_of(next) {
+            missing.extend(lost_from.take().and_then(|from: u64| hole_between(from - 1, next)));
+            next = last.saturating_add(1);
+        } else {
+            lost_from.get_or_insert(next);
+            // Where the next block begins is in the part that can't be trusted.
+            next += 1;
+        }
+    }
+    missing.extend(lost_from.and_then(|from| hole_between(from - 1, sealed.end.seq + 1)));
 }
 
 fn hole_between(last: u64, next: u64) -> Option<Hole> {

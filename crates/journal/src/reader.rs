@@ -250,8 +250,11 @@ impl Reader {
     /// When `seq` was written, with the bounds of what was written then.
     fn written(&self, seq: u64) -> Result<(u64, u64, u64), ReadError> {
         if let Some(hole) = self.holes.iter().find(|hole| (hole.from..=hole.to).contains(&seq)) {
-            // What came before a hole decides, as though it had been lost at once.
-            return Ok((0, hole.from, hole.to));
+            // As though it had been written with what follows it.
+            let after = hole.to.saturating_add(1);
+            let is_last = after > self.bounds().last.0;
+            let written_ms = if is_last { u64::MAX } else { self.written(after)?.0 };
+            return Ok((written_ms, hole.from, hole.to));
         }
         if let Some(block) = locked(&self.recent).find(seq) {
             return Ok((block.written_ms(), block.first(), block.last()));

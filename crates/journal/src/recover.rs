@@ -207,7 +207,8 @@ impl Survey {
         for tail in self.tail.iter().rev() {
             let path = segment_path(folder, tail.number);
             let first = tail.before.seq + 1;
-            if !fill(&mut window, &mut next, tail.segment.connection(), &path, first)? {
+            let connection = tail.segment.connection();
+            if !fill(&mut window, &mut next, connection, (&path, first), &self.holes)? {
                 return Ok(window);
             }
         }
@@ -219,7 +220,8 @@ impl Survey {
             let path = segment_path(folder, sealed.number);
             let connection = open_reader(&path, true)
                 .map_err(|error| open_error(&path, Some(sealed.first), error))?;
-            if !fill(&mut window, &mut next, &connection, &path, sealed.first)? {
+            let place = (path.as_path(), sealed.first);
+            if !fill(&mut window, &mut next, &connection, place, &self.holes)? {
                 break;
             }
         }
@@ -232,10 +234,13 @@ fn fill(
     window: &mut Window,
     next: &mut u64,
     connection: &Connection,
-    path: &Path,
-    first: u64,
+    (path, first): (&Path, u64),
+    holes: &[Hole],
 ) -> Result<bool, OpenError> {
     while *next > first && !window.is_full() {
+        if holes.iter().any(|hole| hole.to == *next - 1) {
+            return Ok(false);
+        }
         let row = ids_before(connection, *next)
             .map_err(|error| open_error(path, Some(*next - 1), error))?
             .ok_or_else(|| corrupt(path, Some(*next - 1), "missing"))?;

@@ -136,3 +136,38 @@ fn a_lost_mark_is_made_anew() {
     let journal = SqliteJournal::open(folder.path(), Options::default()).unwrap();
     assert_eq!(told_lost(&journal, 901), 0);
 }
+
+#[test]
+fn a_damaged_block_costs_its_own_records_and_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    closed(folder.path());
+    let path = segments(folder.path())[1].clone();
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    // One whose content was changed, and one that is gone: 30 records each, side by side.
+    let first = "(SELECT first FROM blocks ORDER BY first LIMIT 1 OFFSET 2)";
+    connection
+        .execute_batch(&format!(
+            "UPDATE blocks SET content = zeroblob(length(content)) WHERE first = {first};
+            DELETE FROM blocks WHERE first = {first} + 30;"
+        ))
+        .unwrap();
+    connection.close().unwrap();
+    // Found at opening where it is in the window, and else when it is read.
+    let refused = SqliteJournal::open(folder.path(), Options::default()).unwrap_err().to_string();
+    assert!(refused.contains("segment-0000000003.db: record 360"), "{refused}");
+    let options = Options { window_records: 100, ..Options::default() };
+    let journal = SqliteJournal::open(folder.path(), options).unwrap();
+    let told = (1..=900).filter(|seq| journal.read(Seq(*seq), 1).is_err()).count();
+    assert_eq!(told, 60, "until it is accepted it is damage");
+    journal.close();
+    let loss = accept_loss(folder.path()).unwrap();
+    let (from, to) = loss.records[0];
+    assert_eq!((loss.records.len(), to.0 - from.0 + 1), (1, 60), "{loss:?}");
+    // The window ends at the hole, and times are searched over it.
+    let journal = SqliteJournal::open(folder.path(), Options::default()).unwrap();
+    assert_eq!(told_lost(&journal, 901), 60);
+    assert_eq!(journal.first_since(1).unwrap(), Seq(1));
+    assert_eq!(journal.first_since(u64::MAX).unwrap(), Seq(901));
+    journal.close();
+    assert!(accept_loss(folder.path()).unwrap().records.is_empty(), "it was accepted already");
+}
