@@ -164,7 +164,7 @@ fn maildir_options(config: &SourceConfig, policy: &Policy) -> maildir::Options {
 /// The limit each user has where the store itself sets none.
 fn quota(config: &SourceConfig) -> Option<Quota> {
     let messages_limit = Some(config.quota_messages).filter(|limit| *limit > 0);
-    let disk_limit_kib = config.quota_storage.map(|octets| octets / 1024);
+    let disk_limit_kib = config.quota_storage.map(|octets| octets.div_ceil(1024));
     (messages_limit.is_some() || disk_limit_kib.is_some()).then(|| Quota {
         root: String::new(),
         disk_limit_kib,
