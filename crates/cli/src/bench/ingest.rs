@@ -1,0 +1,207 @@
+//! Events handed in over HTTP, beside a bare axum server that takes the same bodies and looks at
+//! none of them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::post;
+use bytes::Bytes;
+use tokio::net::TcpListener;
+
+use super::USERS;
+use super::events::Generator;
+use super::fixture::{Fixture, runtime};
+use super::probe::{self, as_f64, micros_each};
+use super::processor;
+use super::table::{Probe, Row, Target};
+use super::wire::{self, Wire};
+
+/// One event in each POST.
+pub(super) fn single(folder: &Path, requests: usize) -> anyhow::Result<Row> {
+    let bodies = Generator::new(8, USERS).list(requests * TURNS);
+    let bodies = bodies.into_iter().map(String::into_bytes).collect();
+    let (hub, bare) = alternate(folder, bodies, "application/json")?;
+    Ok(Row {
+        metric: "HTTP in, one event per POST",
+        figure: hub.per_core(),
+        unit: "events/s/core",
+        probe: Some(Probe { name: "a bare axum server", figure: bare.per_core() }),
+        judged: hub.per_core() / bare.per_core(),
+        target: Some(Target::at_least(0.6, 0.95)),
+        note: format!(
+            "{CONNECTIONS} connections; {:.1} µs of CPU each, bare {:.1}; on this machine {} per s, bare {}",
+            micros_each(hub.spent, hub.requests),
+            micros_each(bare.spent, bare.requests),
+            super::table::short(probe::per_second(hub.requests, hub.took)),
+            super::table::short(probe::per_second(bare.requests, bare.took)),
+        ),
+    })
+}
+
+/// A hundred events in each POST.
+pub(super) fn hundreds(folder: &Path, requests: usize) -> anyhow::Result<Row> {
+    let events = Generator::new(9, USERS).list(requests * TURNS * HUNDRED);
+    let bodies = events.chunks(HUNDRED).map(|lines| lines.join("\n").into_bytes()).collect();
+    let (hub, bare) = alternate(folder, bodies, "application/x-ndjson")?;
+    let hundred = as_f64(HUNDRED);
+    Ok(Row {
+        metric: "HTTP in, 100 events per POST",
+        figure: hub.per_core() * hundred,
+        unit: "events/s/core",
+        probe: Some(Probe { name: "a bare axum server", figure: bare.per_core() * hundred }),
+        judged: hub.per_core() / bare.per_core(),
+        target: None,
+        note: format!(
+            "{:.2} µs of CPU an event; on this machine {} events per s",
+            micros_each(hub.spent, hub.requests * HUNDRED),
+            super::table::short(probe::per_second(hub.requests * HUNDRED, hub.took)),
+        ),
+    })
+}
+
+/// Hub and bare server in turns; the cheapest turn of each.
+fn alternate(
+    folder: &Path,
+    bodies: Vec<Vec<u8>>,
+    content_type: &str,
+) -> anyhow::Result<(Load, Load)> {
+    let each = bodies.len() / TURNS;
+    let (mut hubs, mut bares) = (Vec::new(), Vec::new());
+    let hub = Fixture::start(folder)?;
+    let bare = Bare::start()?;
+    for turn in bodies.chunks(each) {
+        bares.push(load(bare.address, requests(turn, "none", content_type))?);
+        hubs.push(load(hub.address, requests(turn, &hub.token, content_type))?);
+    }
+    hub.stop()?;
+    drop(bare);
+    match (best(hubs), best(bares)) {
+        (Some(hub), Some(bare)) => Ok((hub, bare)),
+        _ => bail!("nothing was measured"),
+    }
+}
+
+fn best(loads: Vec<Load>) -> Option<Load> {
+    loads.into_iter().min_by_key(|load| load.spent / u32::try_from(load.requests).unwrap_or(1))
+}
+
+/// The requests of each connection.
+fn requests(bodies: &[Vec<u8>], token: &str, content_type: &str) -> Vec<Vec<Vec<u8>>> {
+    bodies
+        .chunks(bodies.len().div_ceil(CONNECTIONS))
+        .map(|bodies| {
+            bodies.iter().map(|body| wire::post(PATH, token, content_type, body)).collect()
+        })
+        .collect()
+}
+
+/// What serving some requests took.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    requests: usize,
+    /// Processor time of this process, the client's not counted.
+    spent: Duration,
+    took: Duration,
+}
+
+impl Load {
+    fn per_core(&self) -> f64 {
+        probe::per_second(self.requests, self.spent)
+    }
+}
+
+/// Sends all requests, each connection its own, one at a time.
+fn load(address: SocketAddr, requests: Vec<Vec<Vec<u8>>>) -> anyhow::Result<Load> {
+    let count = requests.iter().map(Vec::len).sum();
+    let before = processor::process();
+    let begun = Instant::now();
+    let client = processor::charged(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let connections: Vec<_> = requests
+                .into_iter()
+                .map(|requests| tokio::spawn(send_each(address, requests)))
+                .collect();
+            for connection in connections {
+                connection.await??;
+            }
+            Ok(())
+        })
+    });
+    let ((), client) = client.join()?;
+    let took = begun.elapsed();
+    Ok(Load { requests: count, spent: processor::process() - before - client, took })
+}
+
+async fn send_each(address: SocketAddr, requests: Vec<Vec<u8>>) -> anyhow::Result<()> {
+    let mut wire = Wire::connect(address).await?;
+    for request in requests {
+        wire.send(&request).await?;
+        let status = wire.answer().await?;
+        if status != 200 {
+            bail!("{address} answered {status} to an event");
+        }
+    }
+    Ok(())
+}
+
+/// A server that takes a body and answers as the hub does, and does nothing else.
+struct Bare {
+    address: SocketAddr,
+    // Dropping it ends the server.
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Bare {
+    fn start() -> anyhow::Result<Self> {
+        let runtime = runtime()?;
+        let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+        let address = listener.local_addr()?;
+        let router = Router::new().route(PATH, post(take));
+        runtime.spawn(async move { axum::serve(listener, router).await });
+        Ok(Self { address, _runtime: runtime })
+    }
+}
+
+async fn take(_body: Bytes) -> impl axum::response::IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], BARE_ANSWER)
+}
+
+/// What the hub answers to one event, about.
+const BARE_ANSWER: &str = r#"{"accepted":1,"repeated":0,"rejected":0,"verdicts":[{"verdict":"accepted","seq":1,"eventId":"01JBENCH0000000000000BENCH"}]}"#;
+/// Connections held at once.
+const CONNECTIONS: usize = 64;
+/// Events in a large POST.
+const HUNDRED: usize = 100;
+/// Where events are handed in.
+const PATH: &str = "/v1/events";
+/// How often hub and probe take turns.
+const TURNS: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bare_server_answers_every_request() {
+        let bare = Bare::start().unwrap();
+        let bodies = Generator::new(1, 10).list(130);
+        let bodies: Vec<_> = bodies.into_iter().map(String::into_bytes).collect();
+        let load = load(bare.address, requests(&bodies, "none", "application/json")).unwrap();
+        assert_eq!(load.requests, 130);
+        assert!(load.per_core() > 0.0);
+    }
+
+    #[test]
+    fn the_hub_takes_every_event_of_a_load() {
+        let folder = tempfile::tempdir().unwrap();
+        let row = single(folder.path(), 200).unwrap();
+        assert!(row.figure > 0.0 && row.judged > 0.0, "{row:?}");
+        let row = hundreds(folder.path(), 3).unwrap();
+        assert!(row.figure > 0.0, "{row:?}");
+    }
+}
