@@ -81,7 +81,9 @@ fn multipart(out: &mut String, body: &[u8], boundary: &str, subtype: &str, depth
     let parts = parts(body, boundary);
     // A multipart without parts isn't allowed, and so is told as Dovecot does.
     if parts.is_empty() {
-        out.push_str("(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 0 0)");
+        out.push_str(
+            "(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 0 0 NIL NIL NIL NIL)",
+        );
     }
     for octets in parts {
         part(out, octets, default, depth + 1);
