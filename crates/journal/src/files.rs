@@ -1,7 +1,8 @@
 //! The journal's folder: names, permissions, and what SQLite's errors mean to us.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -85,8 +86,9 @@ pub(crate) fn make_database(
 ) -> Result<(), CreateError> {
     let unfinished = beside(path, NEW_SUFFIX);
     remove_database(&unfinished)?;
-    // By ourselves, for SQLite doesn't tell a full disk from other reasons here.
-    drop(File::create_new(&unfinished)?);
+    // By ourselves: SQLite doesn't tell a full disk from other reasons here, and would let others
+    // read it. What it puts beside it gets the same mode.
+    drop(OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?);
     let connection = open_database(&unfinished)?;
     // Nothing is worth forcing to disk until it is whole, and then once.
     connection.pragma_update(None, "synchronous", "off")?;

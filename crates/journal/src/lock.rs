@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::OpenError;
-use crate::files::unusable;
+use crate::files::{lacks_room, unusable};
 
 /// Holds a folder until dropped, or until the process ends in whatever way.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ fn sign(file: &mut File) -> io::Result<()> {
     file.rewind()?;
     match file.write_all(text.as_bytes()) {
         // On a full disk the lock holds all the same, it only doesn't say whose it is.
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
+        Err(error) if lacks_room(&error) => Ok(()),
         other => other,
     }
 }

@@ -78,3 +78,25 @@ fn a_quiet_journal_forgets_what_is_too_old_all_the_same() {
     let journal = SqliteJournal::open(folder.path(), options).unwrap();
     assert_eq!(journal.bounds().last, Seq(11), "numbers go on");
 }
+
+#[test]
+fn nobody_else_may_read_the_files() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let options = Options { segment_octets: 8 * 1024, ..Options::default() };
+    let journal = SqliteJournal::open(folder.path(), options).unwrap();
+    for batch in 0..20_u128 {
+        append(&journal, (batch * 30..batch * 30 + 30).map(entry).collect(), None).unwrap();
+    }
+    journal.set_cursor("reader", Some(Seq(1))).unwrap();
+    let mut files = 0;
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let path = entry.unwrap().path();
+        // One may have been sealed, and its log be gone, since the folder was read.
+        let Ok(about) = std::fs::metadata(&path) else { continue };
+        assert_eq!(about.permissions().mode() & 0o077, 0, "{}", path.display());
+        files += 1;
+    }
+    assert!(files > 5, "{files}");
+}
