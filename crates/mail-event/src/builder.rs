@@ -16,7 +16,8 @@ use crate::{
 /// Gathers an event's parameters; [`Builder::build`] checks them against the
 /// [binding](crate::binding).
 ///
-/// Empty texts and empty lists count as not given.
+/// Empty texts and empty lists count as not given. Sections are those of RFC 5423, and numbers
+/// such as R101 those of the requirements drawn from it, which errors name as well.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Builder {
@@ -89,83 +90,85 @@ impl Builder {
     }
 
     text! {
-        /// The authentication identity; must differ from `user` (R101).
+        /// The authentication identity; must differ from `user` (`admin`: section 5; R101).
         admin
     }
     text! {
-        /// The BODYSTRUCTURE in IMAP's parenthesised form (R102).
+        /// The BODYSTRUCTURE in IMAP's parenthesised form (`bodyStructure`: section 5; R102).
         body_structure
     }
     text! {
-        /// The name of the process that tells.
+        /// The name of the process that tells (`process`: section 5).
         process
     }
     text! {
-        /// The name or address the client used to reach the server (R130).
+        /// The name or address the client used to reach the server (`serverDomain`: section 5;
+        /// R130).
         server_domain
     }
     text! {
-        /// The fully qualified domain name of the server that tells.
+        /// The fully qualified domain name of the server that tells (`serverFQDN`: section 5).
         server_fqdn
     }
     text! {
-        /// The service that caused it; printable US-ASCII (R133).
+        /// The service that caused it; printable US-ASCII (`service`: section 5; R133).
         service
     }
     text! {
-        /// The authorization identity (R149).
+        /// The authorization identity (`user`: section 5; R149).
         user
     }
     value! {
-        /// The limit on storage, in units of 1024 octets (R106).
+        /// The limit on storage, in units of 1024 octets (`diskQuota`: section 5; R106).
         disk_quota: u64
     }
     value! {
-        /// The storage in use, in units of 1024 octets.
+        /// The storage in use, in units of 1024 octets (`diskUsed`: section 5).
         disk_used: u64
     }
     value! {
-        /// The SMTP envelope, on MessageNew alone (R109).
+        /// The SMTP envelope, on MessageNew alone (`envelope`: section 5; R109).
         envelope: Envelope
     }
     value! {
-        /// The mailbox (R116).
+        /// The mailbox (`mailboxID`: section 5; R116).
         mailbox_id: Uri
     }
     value! {
-        /// The limit on the number of messages (R118).
+        /// The limit on the number of messages (`maxMessages`: section 5; R118).
         max_messages: u64
     }
     value! {
-        /// The whole message (R119).
+        /// The whole message (`messageContent`: section 5; R119).
         message_content: MessageContent
     }
     value! {
-        /// The size of BODY[] in octets (R121).
+        /// The size of BODY[] in octets (`messageSize`: section 5; R121).
         message_size: u64
     }
     value! {
-        /// Messages in the mailbox, or counting against the quota (R122, R123).
+        /// Messages in the mailbox, or counting against the quota (`messages`: section 5; R122,
+        /// R123).
         messages: u64
     }
     value! {
-        /// The MODSEQ of the one message referred to (R124).
+        /// The MODSEQ of the one message referred to (`modseq`: section 5; R124).
         modseq: Modseq
     }
     value! {
-        /// The old name of a renamed mailbox (R127).
+        /// The old name of a renamed mailbox (`oldMailboxID`: section 5; R127).
         old_mailbox_id: Uri
     }
     value! {
-        /// The id of the process that tells.
+        /// The id of the process that tells (`pid`: section 5).
         pid: u64
     }
     value! {
-        /// The port the client used to reach the server (R131).
+        /// The port the client used to reach the server (`serverPort`: section 5; R131).
         server_port: u16
     }
     value! {
-        /// The UID projected to be assigned next (R141).
+        /// The UID projected to be assigned next (`uidnext`: section 5; R141).
         uidnext: u32
     }
 

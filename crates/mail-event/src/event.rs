@@ -71,168 +71,171 @@ impl Event {
         Builder::new(name, uri, timestamp)
     }
 
-    /// What happened.
+    /// What happened (RFC 5423, section 4).
     #[must_use]
     pub fn name(&self) -> &EventName {
         &self.name
     }
 
-    /// The server, mailbox or message it is about.
+    /// The server, mailbox or message it is about (`uri`: RFC 5423, section 5).
     #[must_use]
     pub fn uri(&self) -> &Uri {
         &self.uri
     }
 
-    /// When it happened.
+    /// When it happened (`timestamp`: RFC 5423, section 5).
     #[must_use]
     pub fn timestamp(&self) -> Timestamp {
         self.timestamp
     }
 
-    /// The authentication identity, where it differs from [`Event::user`].
+    /// The authentication identity, where it differs from [`Event::user`] (`admin`: RFC 5423,
+    /// section 5).
     #[must_use]
     pub fn admin(&self) -> Option<&str> {
         self.admin.as_deref()
     }
 
-    /// The BODYSTRUCTURE in IMAP's parenthesised form.
+    /// The BODYSTRUCTURE in IMAP's parenthesised form (`bodyStructure`: RFC 5423, section 5).
     #[must_use]
     pub fn body_structure(&self) -> Option<&str> {
         self.body_structure.as_deref()
     }
 
-    /// The client's address.
+    /// The client's address (`clientIP`: RFC 5423, section 5).
     #[must_use]
     pub fn client_ip(&self) -> Option<IpAddr> {
         self.client_ip
     }
 
-    /// The client's port.
+    /// The client's port (`clientPort`: RFC 5423, section 5).
     #[must_use]
     pub fn client_port(&self) -> Option<u16> {
         self.client_port
     }
 
-    /// The limit on storage, in units of 1024 octets.
+    /// The limit on storage, in units of 1024 octets (`diskQuota`: RFC 5423, section 5).
     #[must_use]
     pub fn disk_quota(&self) -> Option<u64> {
         self.disk_quota
     }
 
-    /// The storage in use, in units of 1024 octets.
+    /// The storage in use, in units of 1024 octets (`diskUsed`: RFC 5423, section 5).
     #[must_use]
     pub fn disk_used(&self) -> Option<u64> {
         self.disk_used
     }
 
-    /// The SMTP envelope.
+    /// The SMTP envelope (`envelope`: RFC 5423, section 5).
     #[must_use]
     pub fn envelope(&self) -> Option<&Envelope> {
         self.envelope.as_ref()
     }
 
-    /// Flags and keywords set, cleared, or there from the start.
+    /// Flags and keywords set, cleared, or there from the start (`flagNames`: RFC 5423, section 5).
     #[must_use]
     pub fn flag_names(&self) -> Option<&Flags> {
         self.flag_names.as_ref()
     }
 
-    /// The mailbox; on a rename its new name.
+    /// The mailbox; on a rename its new name (`mailboxID`: RFC 5423, section 5).
     #[must_use]
     pub fn mailbox_id(&self) -> Option<&Uri> {
         self.mailbox_id.as_ref()
     }
 
-    /// The limit on the number of messages.
+    /// The limit on the number of messages (`maxMessages`: RFC 5423, section 5).
     #[must_use]
     pub fn max_messages(&self) -> Option<u64> {
         self.max_messages
     }
 
-    /// The whole message.
+    /// The whole message (`messageContent`: RFC 5423, section 5).
     #[must_use]
     pub fn message_content(&self) -> Option<&MessageContent> {
         self.message_content.as_ref()
     }
 
-    /// The size of BODY[] in octets.
+    /// The size of BODY[] in octets (`messageSize`: RFC 5423, section 5).
     #[must_use]
     pub fn message_size(&self) -> Option<u64> {
         self.message_size
     }
 
-    /// Messages in the mailbox, or counting against the quota.
+    /// Messages in the mailbox, or counting against the quota (`messages`: RFC 5423, section 5).
     #[must_use]
     pub fn messages(&self) -> Option<u64> {
         self.messages
     }
 
-    /// The MODSEQ of the one message referred to.
+    /// The MODSEQ of the one message referred to (`modseq`: RFC 5423, section 5).
     #[must_use]
     pub fn modseq(&self) -> Option<Modseq> {
         self.modseq
     }
 
-    /// The old name of a renamed mailbox.
+    /// The old name of a renamed mailbox (`oldMailboxID`: RFC 5423, section 5).
     #[must_use]
     pub fn old_mailbox_id(&self) -> Option<&Uri> {
         self.old_mailbox_id.as_ref()
     }
 
-    /// The id of the process that told.
+    /// The id of the process that told (`pid`: RFC 5423, section 5).
     #[must_use]
     pub fn pid(&self) -> Option<u64> {
         self.pid
     }
 
-    /// The name of the process that told.
+    /// The name of the process that told (`process`: RFC 5423, section 5).
     #[must_use]
     pub fn process(&self) -> Option<&str> {
         self.process.as_deref()
     }
 
-    /// The name or address the client used to reach the server.
+    /// The name or address the client used to reach the server (`serverDomain`: RFC 5423, section
+    /// 5).
     #[must_use]
     pub fn server_domain(&self) -> Option<&str> {
         self.server_domain.as_deref()
     }
 
-    /// The port the client used to reach the server.
+    /// The port the client used to reach the server (`serverPort`: RFC 5423, section 5).
     #[must_use]
     pub fn server_port(&self) -> Option<u16> {
         self.server_port
     }
 
-    /// The server that told.
+    /// The server that told (`serverFQDN`: RFC 5423, section 5).
     #[must_use]
     pub fn server_fqdn(&self) -> Option<&str> {
         self.server_fqdn.as_deref()
     }
 
-    /// The service that caused it.
+    /// The service that caused it (`service`: RFC 5423, section 5).
     #[must_use]
     pub fn service(&self) -> Option<&str> {
         self.service.as_deref()
     }
 
-    /// Tags of the subscription.
+    /// Tags of the subscription (`tags`: RFC 5423, section 5).
     pub fn tags(&self) -> impl Iterator<Item = &str> {
         self.tags.iter().map(|tag| &**tag)
     }
 
-    /// The UID projected to be assigned next.
+    /// The UID projected to be assigned next (`uidnext`: RFC 5423, section 5).
     #[must_use]
     pub fn uidnext(&self) -> Option<u32> {
         self.uidnext
     }
 
-    /// The UIDs referred to, where they do not stand in [`Event::uri`].
+    /// The UIDs referred to, where they do not stand in [`Event::uri`] (`uidset`: RFC 5423,
+    /// section 5).
     #[must_use]
     pub fn uidset(&self) -> Option<&UidSet> {
         self.uidset.as_ref()
     }
 
-    /// The authorization identity.
+    /// The authorization identity (`user`: RFC 5423, section 5).
     #[must_use]
     pub fn user(&self) -> Option<&str> {
         self.user.as_deref()
