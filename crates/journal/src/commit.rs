@@ -152,20 +152,13 @@ fn commit(shared: &Shared, mut group: Group) {
 impl Committer {
     fn write(&mut self, shared: &Shared, group: &mut Group) -> Result<(), Failure> {
         self.make_room(shared)?;
-        let end = self.active.write(group)?;
-        // Before anyone is told: a journal that is found shorter than this has lost something.
-        match self.mark.write(Mark { seq: end.seq, change: end.change }) {
-            Ok(()) => self.is_mark_behind = false,
-            // Some file systems need room to write over what is there. The group is durable and
-            // acknowledged all the same; the mark follows with the next, when there is room.
-            Err(error) if lacks_room(&error) => self.is_mark_behind = true,
-            Err(error) => return Err(stopped(self.mark.path(), "can't be written", &error)),
-        }
-        self.active.end = end;
+        self.active.end = self.active.write(group)?;
         if let (Some(first), Some(last)) = (group.blocks.first(), group.blocks.last()) {
             self.active.oldest_ms.get_or_insert_with(|| first.written_ms());
             self.active.newest_ms = last.written_ms();
         }
+        // Before anyone is told: a journal that is found shorter than this has lost something.
+        self.write_mark()?;
         if !group.changes.is_empty() {
             let mut overlay = locked(&self.active.overlay);
             for changes in group.changes.drain(..) {
@@ -173,6 +166,19 @@ impl Committer {
             }
         }
         shared.counters.active_octets.store(self.active.octets, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Writes where the journal stands.
+    fn write_mark(&mut self) -> Result<(), Failure> {
+        let Position { seq, change, .. } = self.active.end;
+        match self.mark.write(Mark { seq, change }) {
+            Ok(()) => self.is_mark_behind = false,
+            // Some file systems need room to write over what is there. The group is durable and
+            // acknowledged all the same; the mark follows when there is room.
+            Err(error) if lacks_room(&error) => self.is_mark_behind = true,
+            Err(error) => return Err(stopped(self.mark.path(), "can't be written", &error)),
+        }
         Ok(())
     }
 
@@ -240,6 +246,9 @@ impl Committer {
 
     /// Keeps the write-ahead log short, and says where the next group would find no room.
     fn tidy(&mut self) -> Result<(), Failure> {
+        if self.is_mark_behind {
+            self.write_mark()?;
+        }
         if self.is_mark_behind {
             return Err(Failure::Full);
         }
