@@ -105,7 +105,7 @@ impl Refused {
         let problem: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let member = |name: &str| problem.get(name).and_then(Value::as_str);
         let what = member("detail").or_else(|| member("title"));
-        let what = what.map_or_else(|| format!("the hub answers {}", answer.status), str::to_owned);
+        let what = what.map_or_else(|| in_short(answer), str::to_owned);
         let message = match member("pointer") {
             Some(pointer) => {
                 format!("{}: {what}", pointer.trim_start_matches('/').replace('/', "."))
@@ -113,6 +113,15 @@ impl Refused {
             None => what,
         };
         Self { status: answer.status, message: crate::show::clean(&message) }
+    }
+}
+
+/// An answer that is no problem document: what little text it holds, or its status.
+fn in_short(answer: &Answer) -> String {
+    let text = std::str::from_utf8(&answer.body).unwrap_or_default().trim();
+    match text.lines().count() {
+        1 if text.len() <= SHORT_OCTETS_MAX => text.to_owned(),
+        _ => format!("the hub answers {}", answer.status),
     }
 }
 
@@ -311,6 +320,9 @@ pub(crate) fn encode(text: &str) -> String {
     }
     out
 }
+
+/// More than this is a page, not a reason.
+const SHORT_OCTETS_MAX: usize = 300;
 
 /// A hub on this machine takes a connection at once, or is in trouble.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);

@@ -53,6 +53,11 @@ impl ConnectionArgs {
         self.config.clone().or_else(|| machine.exists().then(|| machine.to_owned()))
     }
 
+    /// Whether the hub's address was given, rather than found.
+    pub(crate) fn names_url(&self) -> bool {
+        self.url.is_some()
+    }
+
     fn address(&self) -> anyhow::Result<SocketAddr> {
         let config = self.config()?;
         Ok(announced(&config.data).unwrap_or(config.listen))

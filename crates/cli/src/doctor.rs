@@ -36,9 +36,11 @@ pub(crate) async fn run(args: DoctorArgs) -> anyhow::Result<Ending> {
         checks::data_folder(&config, &mut report);
         checks::token(&config, &mut report);
         checks::clock(&config, &mut report);
-        let is_held = checks::holder(&config, &mut report);
         checks::roots(&config, &mut report);
-        hub::ask(&args.connection, is_held, &mut report).await;
+        let is_held = checks::holder(&config, &mut report);
+        if is_held || args.connection.names_url() {
+            hub::ask(&args.connection, &mut report).await;
+        }
     }
     let wrong = report.checks.iter().any(|check| check.state == State::Wrong);
     if args.json {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use mail_event::limits::EVENT_OCTETS_MAX;
 
+use crate::show;
+
 /// The lines of a file that are not blank.
 pub(crate) struct Lines {
     reader: Box<dyn BufRead>,
@@ -117,14 +119,34 @@ impl Lines {
     }
 }
 
-/// The hint for a file that holds JSON laid out over several lines.
-pub(crate) fn hint(text: &[u8]) -> &'static str {
-    if matches!(text, b"[" | b"{") {
-        " (one event per line is wanted; try: jq -c '.[]?' or jq -c .)"
-    } else {
-        ""
-    }
+/// `parameter: what is wrong (rule)`, saying nothing twice, with a hint for a file that holds JSON
+/// laid out over several lines.
+pub(crate) fn finding(parameter: Option<&str>, rule: Option<&str>, error: &str) -> String {
+    let rule = rule.map(|rule| format!(" ({rule})")).unwrap_or_default();
+    let error = error.strip_suffix(&rule).unwrap_or(error);
+    let text = match parameter {
+        Some(parameter) => format!("{parameter}: {}", after(parameter, error)),
+        None if LAID_OUT.iter().any(|sign| error.contains(sign)) => {
+            format!("{error} (one event a line is wanted; try: jq -c .)")
+        }
+        None => error.to_owned(),
+    };
+    show::clean(&format!("{text}{rule}"))
 }
+
+/// What an error says of `parameter`, without naming it again.
+fn after<'a>(parameter: &str, error: &'a str) -> &'a str {
+    let at = error.find(&format!("{parameter}: ")).map(|at| at + parameter.len() + 2);
+    let at = at.or_else(|| {
+        [" is ", " may "].iter().find_map(|verb| {
+            error.find(&format!("{parameter}{verb}")).map(|at| at + parameter.len() + 1)
+        })
+    });
+    at.and_then(|at| error.get(at..)).unwrap_or(error)
+}
+
+/// How a line sounds that is only the beginning of a JSON text.
+const LAID_OUT: [&str; 3] = ["EOF while parsing", "invalid type: sequence", "invalid type: string"];
 
 /// The file as it is named in messages, for arguments that may be absent.
 #[derive(clap::Args, Clone, Debug)]
@@ -167,6 +189,30 @@ mod tests {
     fn blank_lines_count_but_are_not_events() {
         let lines = all(b"\xef\xbb\xbf{}\r\n\n  \t\n{\"a\":1}");
         assert_eq!(lines, [(1, Ok(b"{}".to_vec())), (4, Ok(b"{\"a\":1}".to_vec()))]);
+    }
+
+    #[test]
+    fn a_finding_says_nothing_twice() {
+        for (parameter, rule, error, told) in [
+            (Some("uri"), Some("R145"), "uri: missing", "uri: missing (R145)"),
+            (
+                Some("uidset"),
+                Some("R36"),
+                "MessageExpunge: uidset is missing (R36)",
+                "uidset: is missing (R36)",
+            ),
+            (Some("uidset"), None, "no set", "uidset: no set"),
+            (
+                Some("diskQuota"),
+                Some("R48"),
+                "diskQuota or maxMessages is missing",
+                "diskQuota: diskQuota or maxMessages is missing (R48)",
+            ),
+            (None, Some("R17"), "bad (R17)", "bad (R17)"),
+        ] {
+            assert_eq!(finding(parameter, rule, error), told);
+        }
+        assert!(finding(None, None, "EOF while parsing an object").contains("jq -c"));
     }
 
     #[test]

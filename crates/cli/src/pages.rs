@@ -55,7 +55,7 @@ pub(crate) fn man(args: &ManArgs) -> anyhow::Result<Ending> {
 #[cfg(test)]
 fn markdown() -> String {
     let mut out = String::from(PREFACE);
-    let mut root = Cli::command().disable_help_subcommand(true).term_width(COLUMNS);
+    let mut root = Cli::command().term_width(COLUMNS);
     root.build();
     section(&mut root, "postbell", &mut out);
     out
@@ -66,7 +66,7 @@ fn section(command: &mut clap::Command, name: &str, out: &mut String) {
     let help = command.render_long_help().to_string();
     let help: Vec<&str> = help.lines().map(str::trim_end).collect();
     out.push_str(&format!("\n## `{name}`\n\n```text\n{}\n```\n", help.join("\n").trim_end()));
-    for inner in command.get_subcommands_mut() {
+    for inner in command.get_subcommands_mut().filter(|inner| inner.get_name() != "help") {
         let name = format!("{name} {}", inner.get_name());
         section(inner, &name, out);
     }

@@ -12,9 +12,8 @@ use serde_json::{Value, json};
 use crate::client::{Answer, Call, Client, Unreachable};
 use crate::connection::ConnectionArgs;
 use crate::ending::{Ending, note};
-use crate::lines::{FileArg, Lines, Text, hint};
+use crate::lines::{FileArg, Lines, Text, finding};
 use crate::out::Out;
-use crate::show;
 use crate::validate::counted;
 
 /// Send events to the hub.
@@ -227,7 +226,7 @@ impl Publisher {
         let line = format!(
             "{bold}{}:{number}:{bold:#} {}",
             self.file,
-            show::clean(&reason(member("parameter"), member("rule"), member("error")))
+            finding(member("parameter"), member("rule"), member("error").unwrap_or("refused"))
         );
         self.bar.suspend(|| self.out.line(line).and_then(|()| self.out.flush()))?;
         Ok(())
@@ -260,22 +259,6 @@ impl Publisher {
         }
         Ok(if rejected == 0 { Ending::Done } else { Ending::No })
     }
-}
-
-/// `parameter: why (rule)`, saying nothing twice.
-fn reason(parameter: Option<&str>, rule: Option<&str>, error: Option<&str>) -> String {
-    let mut text = error.unwrap_or("refused without a reason").to_owned();
-    if let Some(parameter) = parameter {
-        if !text.starts_with(&format!("{parameter}:")) {
-            text = format!("{parameter}: {text}");
-        }
-    } else if text.starts_with("not a JSON object") {
-        text.push_str(hint(b"{"));
-    }
-    if let Some(rule) = rule.filter(|rule| !text.contains(&format!("({rule})"))) {
-        text.push_str(&format!(" ({rule})"));
-    }
-    text
 }
 
 fn count(length: usize) -> u64 {
@@ -337,12 +320,5 @@ mod tests {
         batch.push(1, b"{}");
         assert!(batch.is_full_with(BATCH_OCTETS_MAX));
         assert!(!batch.is_full_with(10));
-    }
-
-    #[test]
-    fn a_reason_says_nothing_twice() {
-        assert_eq!(reason(Some("uri"), Some("R36"), Some("uri: missing")), "uri: missing (R36)");
-        assert_eq!(reason(Some("uidset"), None, Some("no set")), "uidset: no set");
-        assert_eq!(reason(None, Some("R17"), Some("bad (R17)")), "bad (R17)");
     }
 }

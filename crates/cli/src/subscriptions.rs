@@ -46,7 +46,7 @@ enum Command {
 #[command(after_help = "\
 Examples:
   postbell subscriptions add phone --to https://hooks.example.org/mail --event MessageNew
-  postbell subscriptions add audit --to https://audit.example.org/in --event access --begin 0
+  postbell subscriptions add audit --to https://audit.example.org/in --event access --begin 1
   postbell subscriptions add john --to https://john.example.org/ --user john@example.org \\
       --mailbox INBOX --mailbox 'Archive/*' --tag vip")]
 struct AddArgs {
@@ -55,8 +55,8 @@ struct AddArgs {
     /// Where deliveries go.
     #[arg(long, value_name = "URL")]
     to: String,
-    /// Only these events or groups (message, flags, quota, access, mailbox, subscription); may be
-    /// given several times.
+    /// Only these events or groups (message, flags, quota, access, mailbox, subscription, vendor);
+    /// may be given several times.
     #[arg(short, long, value_name = "NAME")]
     event: Vec<String>,
     /// Only this user's: the mailbox's owner or who acted; may be given several times.
@@ -71,7 +71,7 @@ struct AddArgs {
     /// Put this on every delivery; may be given several times.
     #[arg(short, long, value_name = "TEXT")]
     tag: Vec<String>,
-    /// Where to begin: now, after a record's number (0 for the oldest), or at a time.
+    /// Where to begin: now, with a record's number (1 for the oldest there is), or at a time.
     #[arg(long, value_name = "now|SEQ|TIME", default_value = "now", value_parser = when::begin)]
     begin: Begin,
     /// A file with the secret (whsec_…), where it is not for the hub to make one.
@@ -288,6 +288,7 @@ fn describe(shown: &Value) -> anyhow::Result<()> {
         ("name", "/name"),
         ("id", "/id"),
         ("state", "/state"),
+        ("because", "/detail"),
         ("to", "/sink/url"),
         ("events", "/events"),
         ("users", "/users"),

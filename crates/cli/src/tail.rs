@@ -37,8 +37,8 @@ pub(crate) struct TailArgs {
     /// two hours ago.
     #[arg(long, value_name = "TIME", value_parser = when::time)]
     since_time: Option<jiff::Timestamp>,
-    /// Only these events or groups (message, flags, quota, access, mailbox, subscription); may be
-    /// given several times.
+    /// Only these events or groups (message, flags, quota, access, mailbox, subscription, vendor);
+    /// may be given several times.
     #[arg(short, long, value_name = "NAME")]
     event: Vec<String>,
     /// Only this user's: the mailbox's owner or who acted; may be given several times.
@@ -67,7 +67,7 @@ pub(crate) struct TailArgs {
 pub(crate) async fn run(args: TailArgs) -> anyhow::Result<Ending> {
     let client = args.connection.client()?;
     tokio::select! {
-        ending = Tail::new(client, args)?.run() => ending,
+        ending = Tail::new(client, args).run() => ending,
         // To stop looking is not to fail.
         _ = tokio::signal::ctrl_c() => Ok(Ending::Done),
         () = reader_gone() => Ok(Ending::Done),
@@ -85,10 +85,10 @@ struct Tail {
 }
 
 impl Tail {
-    fn new(client: Client, args: TailArgs) -> anyhow::Result<Self> {
+    fn new(client: Client, args: TailArgs) -> Self {
         let out = if args.json { Out::raw() } else { Out::new() };
         let last = args.since;
-        Ok(Self { client, args, out, last, shown: 0 })
+        Self { client, args, out, last, shown: 0 }
     }
 
     async fn run(mut self) -> anyhow::Result<Ending> {
@@ -140,6 +140,10 @@ impl Tail {
         let mut pause = PAUSE_MIN;
         loop {
             tokio::time::sleep(pause).await;
+            // It may have come back at another address or with another token.
+            if let Ok(client) = self.args.connection.client() {
+                self.client = client;
+            }
             match self.open().await {
                 Ok(body) => return Ok(body),
                 Err(error) if error.is::<Unreachable>() || is_for_now(&error) => {}

@@ -7,9 +7,8 @@ use mail_event::json::{self, JsonError};
 use serde_json::json;
 
 use crate::ending::Ending;
-use crate::lines::{FileArg, Line, Lines, Text, hint};
+use crate::lines::{FileArg, Line, Lines, Text, finding};
 use crate::out::Out;
-use crate::show;
 
 /// Check events against the binding, without a hub.
 ///
@@ -94,7 +93,7 @@ impl<'a> Told<'a> {
                     .map(|repair| Fault {
                         parameter: Some(repair.parameter().to_owned()),
                         rule: None,
-                        message: format!("not strict: {repair}"),
+                        message: repair.to_string(),
                     })
                     .collect();
                 self.wrong(line.number, &faults)
@@ -103,7 +102,7 @@ impl<'a> Told<'a> {
                 self.repaired += 1;
                 self.strict(json::to_string(&parsed.event).as_bytes())
             }
-            Err(error) => self.wrong(line.number, &[fault(&error, text)]),
+            Err(error) => self.wrong(line.number, &[fault(&error)]),
         }
     }
 
@@ -151,14 +150,14 @@ impl<'a> Told<'a> {
     }
 }
 
-fn fault(error: &JsonError, text: &[u8]) -> Fault {
+fn fault(error: &JsonError) -> Fault {
     let message = match error {
         JsonError::Binding(error) => error.message().to_owned(),
         JsonError::Invalid { message, .. } => message.clone(),
         JsonError::Duplicate { .. } => "given twice".to_owned(),
         JsonError::Missing { .. } => "missing".to_owned(),
         JsonError::Name { source, .. } => source.to_string(),
-        other => format!("{other}{}", hint(text)),
+        other => other.to_string(),
     };
     Fault { parameter: error.parameter().map(str::to_owned), rule: error.rule(), message }
 }
@@ -166,15 +165,8 @@ fn fault(error: &JsonError, text: &[u8]) -> Fault {
 /// `FILE:LINE: parameter: what is wrong (rule)`.
 fn describe(file: &str, number: u64, fault: &Fault) -> String {
     let bold = anstyle::Style::new().bold();
-    let mut line = format!("{bold}{file}:{number}:{bold:#} ");
-    if let Some(parameter) = &fault.parameter {
-        line.push_str(&format!("{}: ", show::clean(parameter)));
-    }
-    line.push_str(&show::clean(&fault.message));
-    if let Some(rule) = fault.rule {
-        line.push_str(&format!(" ({rule})"));
-    }
-    line
+    let what = finding(fault.parameter.as_deref(), fault.rule, &fault.message);
+    format!("{bold}{file}:{number}:{bold:#} {what}")
 }
 
 /// `1 event`, `2 events`.

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub(crate) enum Begin {
     /// With what happens from now on.
     Now,
-    /// After this record.
+    /// With this record.
     Seq(u64),
     /// With what was recorded since.
     Time(jiff::Timestamp),

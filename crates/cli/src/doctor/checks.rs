@@ -141,7 +141,11 @@ pub(super) fn holder(config: &Config, report: &mut Report) -> bool {
     let held = places.iter().find(|path| is_locked(path));
     let Some(path) = held else {
         let start = "start it: postbell serve";
-        report.wrong(NAME, format!("{}: no hub holds it", config.data.display()), start);
+        report.wrong(
+            NAME,
+            format!("{}: no hub on this machine holds it", config.data.display()),
+            start,
+        );
         return false;
     };
     let holder = fs::read_to_string(path).unwrap_or_default();
@@ -165,7 +169,7 @@ fn is_locked(path: &Path) -> bool {
 /// Whether the sources' roots are there, as far as one user can tell.
 pub(super) fn roots(config: &Config, report: &mut Report) {
     for (name, source) in &config.sources {
-        let check = format!("source {name}");
+        let check = format!("root of {name}");
         let fixed = before_pattern(&source.root);
         let shown = fixed.display();
         match fs::read_dir(&fixed) {

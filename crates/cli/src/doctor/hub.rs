@@ -8,12 +8,12 @@ use crate::connection::ConnectionArgs;
 use crate::subscriptions::word;
 
 /// Asks everything worth asking; stops where no more can come.
-pub(super) async fn ask(connection: &ConnectionArgs, is_held: bool, report: &mut Report) {
+pub(super) async fn ask(connection: &ConnectionArgs, report: &mut Report) {
     let mut open = match connection.stranger() {
         Ok(client) => client,
         Err(error) => return report.wrong("hub", format!("{error:#}"), ""),
     };
-    if !answers(&mut open, is_held, report).await {
+    if !answers(&mut open, report).await {
         return;
     }
     match connection.client() {
@@ -25,16 +25,12 @@ pub(super) async fn ask(connection: &ConnectionArgs, is_held: bool, report: &mut
     }
 }
 
-async fn answers(client: &mut Client, is_held: bool, report: &mut Report) -> bool {
+async fn answers(client: &mut Client, report: &mut Report) -> bool {
     const NAME: &str = "hub";
     let url = client.url();
     let health = client.ask(Call::get("/healthz")).await;
     if let Err(error) = health.and_then(|answer| answer.refusal()) {
-        let remedy = if is_held {
-            "something else runs on this data folder: look at its log, or give its address with --url"
-        } else {
-            "start it: postbell serve"
-        };
+        let remedy = "look at the hub's log; if it listens elsewhere, give its address with --url";
         report.wrong(NAME, format!("{error:#}"), remedy);
         return false;
     }
@@ -94,7 +90,7 @@ fn show_status(status: &Value, report: &mut Report) {
         crate::show::size(octets)
     );
     match state.as_str() {
-        "ok" | "open" | "running" | "accepting" => report.right("records", records),
+        "accepting" => report.right("records", records),
         "full" => {
             let detail = format!("{records}; {}", at("detail").unwrap_or(state));
             report.wrong("records", detail, "make room: the hub goes on by itself");
@@ -129,7 +125,8 @@ fn show_sources(answer: &Value, report: &mut Report) {
                     "see them: postbell tail --since 0 --event vnd.postbell.Gap --no-follow",
                 );
             }
-            _ if count("/skipped") > 0 => {
+            // What publishers hand in and is refused, they are told of.
+            _ if count("/skipped") > 0 && text("/kind") != "publish" => {
                 let detail = format!("{detail}; {} things left aside", count("/skipped"));
                 report.notice(&name, detail, "the hub's log names them");
             }
@@ -151,6 +148,9 @@ fn show_subscriptions(answer: &Value, report: &mut Report) {
         let name = format!("subscription {plain_name}");
         let (state, lag, dead) = (text("/state"), count("/lag"), count("/deadLetters"));
         let mut detail = format!("{state}, {lag} to come");
+        if let Some(why) = word(one, "/detail") {
+            detail.push_str(&format!("; {why}"));
+        }
         if let Some(error) = word(one, "/lastError") {
             detail.push_str(&format!("; last error: {error}"));
         }
