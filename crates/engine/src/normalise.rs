@@ -1,5 +1,6 @@
 //! What an observation means: RFC 5423's events under the operator's policy.
 
+use mail_event::limits::EVENT_OCTETS_MAX;
 use mail_event::{
     BindingError, Builder, Event, EventId, EventName, Flag, Flags, OtherName, UidSet, Uri, Value,
 };
@@ -71,6 +72,12 @@ pub fn normalise(
                 let modseq = modseq.filter(|_| uids.len() == 1);
                 modseq.into_iter().fold(builder, Builder::modseq)
             };
+            // POP has no concept of read messages, though fetching one may set \Seen (R55, R56).
+            let by_pop = observation.actor.service.as_deref().map(service_name) == Some("pop");
+            let mut set = set;
+            if by_pop {
+                set.remove(&Flag::seen());
+            }
             builders.extend(flags_changed(policy, &set, &cleared, begin));
         }
         What::MailboxCreated(mailbox) => {
@@ -253,7 +260,7 @@ impl Telling<'_> {
         }
         if let (Some(content), Some(max)) = (message.content, self.policy.content_max_octets) {
             let octets = content.as_bytes().len() as u64;
-            builder = if octets <= max {
+            builder = if octets <= max && content.json_octets() <= CONTENT_JSON_OCTETS_MAX {
                 builder.message_content(content)
             } else {
                 // Whole or absent, and why is told (R119, R120).
@@ -349,15 +356,23 @@ fn counted(mut builder: Builder, status: Status) -> Builder {
 
 /// Stores spell the same service in several ways (R133).
 fn service(builder: Builder, raw: &str) -> Builder {
-    let name = match raw {
+    let name = service_name(raw);
+    let builder = builder.service(name);
+    if name == raw { builder } else { vendor(builder, "vnd.postbell.rawService", raw) }
+}
+
+fn service_name(raw: &str) -> &str {
+    match raw {
         "imaps" => "imap",
         "pop3" | "pop3s" | "pops" => "pop",
         "https" => "http",
         "lmtpunix" => "lmtp",
-        _ => return builder.service(raw),
-    };
-    vendor(builder.service(name), "vnd.postbell.rawService", raw)
+        other => other,
+    }
 }
+
+/// Octets of `messageContent` as JSON; what is left of an event's is room for all else.
+const CONTENT_JSON_OCTETS_MAX: usize = EVENT_OCTETS_MAX - 1024 * 1024;
 
 fn vendor(builder: Builder, name: &str, value: impl Into<Value>) -> Builder {
     match OtherName::new(name) {
@@ -447,6 +462,31 @@ mod tests {
         assert_eq!(names(&simple, r"\Seen", "x"), ["FlagsClear", "MessageRead"]);
         let flags = Policy { seen_form: FlagForm::Flags, ..Policy::default() };
         assert_eq!(names(&flags, r"\Seen \Deleted", ""), ["MessageTrash", "FlagsSet"]);
+        let deleted = Policy { deleted_form: FlagForm::Flags, ..Policy::default() };
+        assert_eq!(names(&deleted, r"\Seen \Deleted", ""), ["MessageRead", "FlagsSet"]);
+        let both = Policy { deleted_form: FlagForm::Flags, ..flags };
+        assert_eq!(names(&both, r"\Seen \Deleted", ""), ["FlagsSet"]);
+    }
+
+    #[test]
+    fn r55_what_pop_fetches_is_not_told_as_read() {
+        let what = |set| What::FlagsChanged {
+            mailbox: inbox(),
+            uids: UidSet::single(3),
+            set: Flags::parse(set).unwrap(),
+            cleared: Flags::new(),
+            modseq: None,
+            status: Status::default(),
+        };
+        let store = Store::new("imap.example.org", None).unwrap();
+        for (set, count) in [(r"\Seen", 0), (r"\Seen \Deleted", 1)] {
+            let mut seen = observation(what(set));
+            seen.actor.service = Some("pop3".to_owned());
+            seen.actor.user = Some("a@example.org".to_owned());
+            let policy = Policy::default();
+            let events = normalise(&mut Memory::default(), &store, &policy, "test", seen).unwrap();
+            assert_eq!(events.len(), count, "{set}");
+        }
     }
 
     #[test]
@@ -480,6 +520,17 @@ mod tests {
             assert_eq!(text.contains("messageContent"), whole, "{max}");
             assert_eq!(text.contains("contentSuppressed"), !whole, "{max}");
         }
+    }
+
+    #[test]
+    fn r120_content_no_event_has_room_for_is_left_out_and_told() {
+        let policy = Policy { content_max_octets: Some(u64::MAX), ..Policy::default() };
+        // Each octet takes six in JSON.
+        let content = MessageContent::new(vec![1; EVENT_OCTETS_MAX / 6]);
+        let what = What::Appended(Message { content: Some(content), ..message() });
+        let text = told(&policy, what).remove(0);
+        assert!(text.contains(r#""vnd.postbell.contentSuppressed":"size""#));
+        assert!(!text.contains("messageContent"));
     }
 
     #[test]

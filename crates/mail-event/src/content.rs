@@ -22,6 +22,26 @@ impl MessageContent {
         &self.0
     }
 
+    /// How many octets it takes in JSON, as a text or as base64.
+    ///
+    /// ```
+    /// use mail_event::MessageContent;
+    ///
+    /// assert_eq!(MessageContent::new(*b"A: b\r\n").json_octets(), r#""A: b\r\n""#.len());
+    /// ```
+    #[must_use]
+    pub fn json_octets(&self) -> usize {
+        let escape = |byte: &u8| match byte {
+            b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 1,
+            0..0x20 => 5,
+            _ => 0,
+        };
+        match self.as_text() {
+            Some(_) => self.0.len() + self.0.iter().map(escape).sum::<usize>() + r#""""#.len(),
+            None => self.0.len().div_ceil(3) * 4 + r#"{"base64":""}"#.len(),
+        }
+    }
+
     /// The text, where the octets are UTF-8; in JSON other messages are given as base64.
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {

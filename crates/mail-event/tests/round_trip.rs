@@ -113,11 +113,16 @@ fn r125_a_modseq_above_what_json_readers_keep_is_a_text() {
 
 #[test]
 fn r119_content_that_is_not_utf_8_travels_as_base64_and_comes_back_whole() {
-    for octets in [&b"A: b\r\n\r\nplain\r\n"[..], b"A: b\r\n\r\n\xff\x00\r\n", b""] {
+    for octets in
+        [&b"A: b\r\n\r\nplain\r\n"[..], b"A: b\r\n\r\n\xff\x00\r\n", b"\"\\\t\x01\x7f", b""]
+    {
         let content = MessageContent::new(octets);
         let builder = smallest(&EventName::MessageAppend).message_content(content.clone());
         let text = json::to_string(&builder.build().unwrap());
         assert_eq!(text.contains(r#""messageContent":{"base64":""#), content.as_text().is_none());
+        let without = json::to_string(&smallest(&EventName::MessageAppend).build().unwrap());
+        let name = r#","messageContent":"#;
+        assert_eq!(text.len(), without.len() + name.len() + content.json_octets());
         let parsed = json::from_slice(text.as_bytes()).unwrap();
         assert_eq!(parsed.event.message_content().unwrap().as_bytes(), octets);
         assert!(parsed.repairs.is_empty());
