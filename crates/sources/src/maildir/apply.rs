@@ -1,6 +1,6 @@
 //! The difference of mailboxes from what is remembered: told, and remembered.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 
 use mail_event::UidSet;
@@ -150,11 +150,11 @@ impl Look<'_> {
     ) -> Result<(), MaildirError> {
         let Some(mut mailbox) = self.known.mailboxes.remove(&sight.name) else { return Ok(()) };
         let mut arrivals = std::mem::take(&mut sight.listing.arrivals);
-        let waiting = self.give_uids(&mailbox, &mut arrivals);
-        if waiting > mailbox.seen.waiting {
-            tracing::debug!(user = %self.user, mailbox = %sight.name, waiting, "waits for Dovecot to give UIDs");
+        sight.delivered.extend(std::mem::take(&mut mailbox.seen.waiting_in_new));
+        if mailbox.keeper == Keeper::Dovecot {
+            wait_for_uids(&mut mailbox, &mut arrivals, &sight.delivered);
         }
-        mailbox.seen.waiting = waiting;
+        give_uids(&mailbox, &mut arrivals);
         for arrival in arrivals {
             let (Some(uid), Some(facts)) = (arrival.uid, arrival.facts) else { continue };
             let message = Message::new(uid, arrival.letters, facts.print(), facts.octets);
@@ -171,35 +171,6 @@ impl Look<'_> {
         }
         self.known.mailboxes.insert(sight.name.clone(), mailbox);
         Ok(())
-    }
-
-    /// Gives each arrival its UID where that is postbell's to do, and sorts them by it. Says how
-    /// many have none: where Dovecot gives them, none is invented, as Dovecot might give the same
-    /// to another message.
-    fn give_uids(&mut self, mailbox: &Mailbox, arrivals: &mut Vec<Arrival>) -> usize {
-        if mailbox.keeper == Keeper::Postbell {
-            // As they came, as far as can be known.
-            arrivals.sort_by(|a, b| {
-                let time = |arrival: &Arrival| arrival.facts.map(|facts| facts.modified);
-                time(a).cmp(&time(b)).then_with(|| a.unique().cmp(b.unique()))
-            });
-            for (arrival, uid) in arrivals.iter_mut().zip(mailbox.uidnext..u32::MAX) {
-                arrival.uid = Some(uid);
-            }
-            return 0;
-        }
-        let before = arrivals.len();
-        arrivals.retain(|arrival| arrival.uid.is_some());
-        let waiting = before - arrivals.len();
-        arrivals.sort_by_key(|arrival| arrival.uid);
-        // A list that gives a UID twice would have two messages share one place in memory.
-        arrivals.dedup_by_key(|arrival| arrival.uid);
-        if arrivals.first().is_some_and(|first| first.uid < Some(mailbox.uidnext)) {
-            let taken: std::collections::HashSet<u32> =
-                mailbox.messages.values().map(|message| message.uid).collect();
-            arrivals.retain(|arrival| arrival.uid.is_none_or(|uid| !taken.contains(&uid)));
-        }
-        waiting
     }
 
     fn arrived(
@@ -281,7 +252,7 @@ impl Look<'_> {
         let mut alike: BTreeMap<(Letters, Letters), (UidSet, Vec<_>)> = BTreeMap::new();
         for (unique, letters) in std::mem::take(&mut sight.listing.flagged) {
             let Some(message) = mailbox.messages.get_mut(&unique) else { continue };
-            let change = (message.letters, letters);
+            let change = (letters.without(message.letters), message.letters.without(letters));
             message.letters = letters;
             let (uids, changes) = alike.entry(change).or_default();
             uids.insert(message.uid);
@@ -290,14 +261,14 @@ impl Look<'_> {
         }
         let status = status(&mailbox, sight.untold);
         let at = sight.changed_at();
-        for ((before, after), (uids, mut changes)) in alike {
+        for ((set, cleared), (uids, mut changes)) in alike {
             changes.sort_by_key(|(uid, _)| *uid);
             for (uids, part) in parts(&uids, &changes) {
                 let what = What::FlagsChanged {
                     mailbox: mailbox.named(&sight.name),
                     uids,
-                    set: after.without(before).flags(&sight.keywords),
-                    cleared: before.without(after).flags(&sight.keywords),
+                    set: set.flags(&sight.keywords),
+                    cleared: cleared.flags(&sight.keywords),
                     modseq: None,
                     status,
                 };
@@ -363,6 +334,47 @@ impl Look<'_> {
     }
 }
 
+/// Takes out what has no UID yet. Where Dovecot gives the UIDs none is invented, as Dovecot might
+/// give the same one to another message.
+fn wait_for_uids(
+    mailbox: &mut Mailbox,
+    arrivals: &mut Vec<Arrival>,
+    delivered: &BTreeSet<Box<str>>,
+) {
+    let before = arrivals.len();
+    let in_new = &mut mailbox.seen.waiting_in_new;
+    arrivals.retain(|arrival| {
+        let is_new = arrival.is_in_new || delivered.contains(arrival.unique());
+        if arrival.uid.is_none() && is_new && in_new.len() < WAITING_MAX {
+            in_new.insert(arrival.unique().into());
+        }
+        arrival.uid.is_some()
+    });
+    mailbox.seen.waiting = before - arrivals.len();
+}
+
+/// Gives each arrival its UID where that is postbell's to do, and sorts them by it.
+fn give_uids(mailbox: &Mailbox, arrivals: &mut Vec<Arrival>) {
+    if mailbox.keeper == Keeper::Postbell {
+        // As they came, as far as can be known.
+        arrivals.sort_by(|a, b| {
+            let time = |arrival: &Arrival| arrival.facts.map(|facts| facts.modified);
+            time(a).cmp(&time(b)).then_with(|| a.unique().cmp(b.unique()))
+        });
+        for (arrival, uid) in arrivals.iter_mut().zip(mailbox.uidnext..u32::MAX) {
+            arrival.uid = Some(uid);
+        }
+        return;
+    }
+    arrivals.sort_by_key(|arrival| arrival.uid);
+    // A list that gives a UID twice would have two messages share one place in memory.
+    arrivals.dedup_by_key(|arrival| arrival.uid);
+    if arrivals.first().is_some_and(|first| first.uid < Some(mailbox.uidnext)) {
+        let taken: HashSet<u32> = mailbox.messages.values().map(|message| message.uid).collect();
+        arrivals.retain(|arrival| arrival.uid.is_none_or(|uid| !taken.contains(&uid)));
+    }
+}
+
 /// Finds a file that went on to `cur`, or changed its flags there, after it was listed.
 fn moved_on(places: &Places, unique: &str) -> io::Result<std::fs::File> {
     let mut found = None;
@@ -395,3 +407,7 @@ fn parts<'a, C>(
 
 /// Messages told of in one event at most, so that a batch stays small.
 const PART_MESSAGES: usize = 10_000;
+
+/// Names of messages without a UID that are remembered as delivered, for each mailbox. Beyond it,
+/// one that went on to `cur` meanwhile counts as put there.
+const WAITING_MAX: usize = 10_000;

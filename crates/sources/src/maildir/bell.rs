@@ -145,8 +145,17 @@ pub(super) struct Due {
 pub(super) struct UserDue {
     /// Folders may have come, gone or been renamed.
     pub(super) folders: bool,
-    /// Names of mailboxes' folders, and what was put into their `new` since.
-    pub(super) mailboxes: BTreeMap<Arc<str>, BTreeSet<Box<str>>>,
+    /// By the names of mailboxes' folders.
+    pub(super) mailboxes: BTreeMap<Arc<str>, Noticed>,
+}
+
+/// What was noticed in a mailbox.
+#[derive(Debug, Default)]
+pub(super) struct Noticed {
+    /// Unique names of what was put into `new`.
+    pub(super) delivered: BTreeSet<Box<str>>,
+    /// Something else happened, too: `cur` is to be read as well.
+    pub(super) is_more: bool,
 }
 
 impl Due {
@@ -180,17 +189,19 @@ impl Due {
             Target::Top(user) => self.note_in_folder(user, "", mask, name),
             Target::Mailbox(user, folder) => self.note_in_folder(user, folder, mask, name),
             Target::New(user, folder) => {
-                let noted = self.mailbox(user, folder);
-                if arrived
-                    && let Some(parsed) = FileName::parse(name)
-                    && noted.len() < NAMES_MAX
+                let is_delivery = arrived || mask.contains(EventMask::CLOSE_WRITE);
+                let noticed = self.mailbox(user, folder);
+                noticed.is_more |= !is_delivery;
+                let parsed = FileName::parse(name).filter(|_| arrived);
+                if let Some(parsed) = parsed
+                    && noticed.delivered.len() < NAMES_MAX
                 {
-                    noted.insert(parsed.unique.into());
+                    noticed.delivered.insert(parsed.unique.into());
                 }
-                self.touch(arrived || mask.contains(EventMask::CLOSE_WRITE));
+                self.touch(is_delivery);
             }
             Target::Cur(user, folder) => {
-                self.mailbox(user, folder);
+                self.mailbox(user, folder).is_more = true;
                 self.touch(false);
             }
         }
@@ -209,7 +220,7 @@ impl Due {
                 self.touch(true);
             }
             "dovecot-keywords" => {
-                self.mailbox(user, folder);
+                self.mailbox(user, folder).is_more = true;
                 self.touch(false);
             }
             "subscriptions" | "courierimapsubscribed" | "maildirsize" if folder.is_empty() => {
@@ -221,7 +232,7 @@ impl Due {
         }
     }
 
-    fn mailbox(&mut self, user: &Arc<str>, folder: &str) -> &mut BTreeSet<Box<str>> {
+    fn mailbox(&mut self, user: &Arc<str>, folder: &str) -> &mut Noticed {
         let user = self.by_user.entry(Arc::clone(user)).or_default();
         user.mailboxes.entry(folder.into()).or_default()
     }
@@ -270,7 +281,7 @@ mod tests {
         let new = Target::New(user(), "".into());
         due.note(&new, EventMask::MOVED_TO, Some(OsStr::new("1.a.h")));
         assert!(due.pause(Instant::now()).unwrap() <= QUIET_AFTER_DELIVERY);
-        assert!(due.by_user[&user()].mailboxes[""].contains("1.a.h"));
+        assert!(due.by_user[&user()].mailboxes[""].delivered.contains("1.a.h"));
         due.note(&Target::Cur(user(), "".into()), EventMask::DELETE, Some(OsStr::new("1.b.h")));
         assert!(due.pause(Instant::now()).unwrap() > QUIET_AFTER_DELIVERY);
         due.note(&new, EventMask::MOVED_TO, Some(OsStr::new("1.c.h")));

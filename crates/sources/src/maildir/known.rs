@@ -1,6 +1,6 @@
 //! What is remembered of a user's Maildir, in memory and in the source's checkpoint.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use postbell_engine::{Mailbox as Named, Quota, Status};
 
@@ -66,7 +66,7 @@ pub(super) enum Keeper {
 }
 
 /// How a mailbox's folders looked after the last look, so that an unchanged one need not be read.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
     /// It was read at all in this run.
     pub(super) was_read: bool,
@@ -77,6 +77,8 @@ pub(super) struct Seen {
     pub(super) list: uid_list::Mark,
     /// Files that wait for a UID.
     pub(super) waiting: usize,
+    /// Those of them that lay in `new`: Dovecot moves them on as it gives the UID.
+    pub(super) waiting_in_new: HashSet<Box<str>>,
 }
 
 /// One message, small because there may be a million.

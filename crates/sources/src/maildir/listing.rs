@@ -87,7 +87,8 @@ pub(super) fn list(
     for round in 1..=ROUNDS {
         let (before, begun) = (places.modified()?, now());
         listing = Listing::default();
-        pass(places, mailbox, keywords, &mut listing, &mut seen, complain)?;
+        let both = (places.new.as_ref(), Some(&places.cur));
+        pass(both, mailbox, keywords, &mut listing, &mut seen, complain)?;
         listing.modified = places.modified()?;
         let rested = begun - before.0.max(before.1) > CLOCK_GRAIN_NANOS;
         listing.is_steady = rested && before == listing.modified;
@@ -105,9 +106,22 @@ pub(super) fn list(
     Ok(listing)
 }
 
+/// Reads `new` alone: what came into it, and nothing that went.
+pub(super) fn list_new(
+    places: &Places,
+    mailbox: &mut Mailbox,
+    keywords: &Keywords,
+    complain: &mut dyn FnMut(&str, &str),
+) -> io::Result<Listing> {
+    let mut listing = Listing::default();
+    pass((places.new.as_ref(), None), mailbox, keywords, &mut listing, &mut 0, complain)?;
+    listing.modified = places.modified()?;
+    Ok(listing)
+}
+
 /// One reading of `new`, then of `cur`: what moves on meanwhile is then seen there, not missed.
 fn pass(
-    places: &Places,
+    (new, cur): (Option<&Folder>, Option<&Folder>),
     mailbox: &mut Mailbox,
     keywords: &Keywords,
     listing: &mut Listing,
@@ -115,7 +129,7 @@ fn pass(
     complain: &mut dyn FnMut(&str, &str),
 ) -> io::Result<()> {
     let mark = mailbox.mark;
-    for (folder, is_in_new) in [(places.new.as_ref(), true), (Some(&places.cur), false)] {
+    for (folder, is_in_new) in [(new, true), (cur, false)] {
         let Some(folder) = folder else { continue };
         folder.each(|name, kind| {
             let Some(text) = name.to_str() else {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use postbell_engine::{Quota, What};
 use tracing::warn;
 
-use super::bell::{Bell, Target, UserDue};
+use super::bell::{Bell, Noticed, Target, UserDue};
 use super::folder::{Folder, Kind};
 use super::known::{self, Keeper, Known, Mailbox};
 use super::layout::{self, INBOX, Keywords};
@@ -42,6 +42,17 @@ pub(super) enum Scope {
     Changed,
     /// Everything, as a notice may have been missed.
     Everything,
+}
+
+/// How much of one mailbox is read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Extent {
+    /// All, if it looks changed.
+    Changed,
+    /// All.
+    All,
+    /// Only `new`: nothing but deliveries were noticed, and `cur` may hold a million messages.
+    New,
 }
 
 /// One mailbox as it was found.
@@ -83,14 +94,20 @@ impl Look<'_> {
         let names: Vec<String> = self.known.mailboxes.keys().cloned().collect();
         for name in names {
             let Some(mailbox) = self.known.mailboxes.get(&name) else { continue };
-            let delivered = noticed.mailboxes.remove(mailbox.folder.as_str());
-            // A mailbox never read in this run is new, or has just been given its UIDs.
-            let is_due = is_scan || delivered.is_some() || !mailbox.seen.was_read;
-            if !is_due {
-                continue;
-            }
-            let is_forced = is_forced || delivered.is_some();
-            let sight = self.sight(&name, delivered.unwrap_or_default(), is_forced)?;
+            let seen = &mailbox.seen;
+            let (extent, delivered) = match noticed.mailboxes.remove(mailbox.folder.as_str()) {
+                // What waits may have gone on to `cur`, and what was never read is all new.
+                Some(Noticed { delivered, is_more: false })
+                    if seen.was_read && seen.waiting == 0 && !is_forced =>
+                {
+                    (Extent::New, delivered)
+                }
+                Some(noticed) => (Extent::All, noticed.delivered),
+                None if is_forced || !seen.was_read => (Extent::All, BTreeSet::new()),
+                None if is_scan => (Extent::Changed, BTreeSet::new()),
+                None => continue,
+            };
+            let sight = self.sight(&name, delivered, extent)?;
             match sight {
                 // A first look may be a long one: what is found is remembered bit by bit.
                 Some(sight) if self.teller.is_baseline => self.apply(vec![sight], &deleted)?,
@@ -284,10 +301,10 @@ impl Look<'_> {
         &mut self,
         name: &str,
         delivered: BTreeSet<Box<str>>,
-        is_forced: bool,
+        extent: Extent,
     ) -> Result<Option<Sight>, MaildirError> {
         let Some(mut mailbox) = self.known.mailboxes.remove(name) else { return Ok(None) };
-        let sight = self.read(name, &mut mailbox, is_forced);
+        let sight = self.read(name, &mut mailbox, extent);
         let sight = match sight {
             Ok(sight) => sight,
             Err(error) => {
@@ -322,7 +339,7 @@ impl Look<'_> {
         &mut self,
         name: &str,
         mailbox: &mut Mailbox,
-        is_forced: bool,
+        extent: Extent,
     ) -> io::Result<Option<(Sight, Option<uid_list::Header>)>> {
         let folder = match mailbox.folder.as_str() {
             "" => self.top.sub(".")?,
@@ -337,14 +354,19 @@ impl Look<'_> {
         let is_unchanged = mailbox.seen.folders == Some(places.modified()?)
             && mailbox.seen.keywords == keywords_at
             && list_is_current;
-        if is_unchanged && !is_forced {
+        if is_unchanged && extent == Extent::Changed {
             return Ok(None);
         }
         let text = folder.text("dovecot-keywords")?;
         let keywords = text.map(|(text, _)| Keywords::parse(&text)).unwrap_or_default();
         let (complaints, path) = (&mut *self.complaints, self.path.join(&mailbox.folder));
         let mut complain = |name: &str, why: &str| complaints.add(&path, name, why);
-        let mut listing = listing::list(&places, mailbox, &keywords, &mut complain)?;
+        let mut listing = match extent {
+            Extent::New => listing::list_new(&places, mailbox, &keywords, &mut complain)?,
+            Extent::All | Extent::Changed => {
+                listing::list(&places, mailbox, &keywords, &mut complain)?
+            }
+        };
         for arrival in &mut listing.arrivals {
             let facts = places.of(arrival.is_in_new).facts_of(arrival.name());
             arrival.facts = facts.ok().filter(|facts| facts.kind == Kind::File);
@@ -416,7 +438,7 @@ impl Look<'_> {
             self.teller.tell(record, at, What::Missed { mailbox: place, reason }, [])?;
             self.complaints.health.add(Count::Gaps, u64::from(!self.teller.is_baseline));
         }
-        let read = match self.read(name, &mut mailbox, true) {
+        let read = match self.read(name, &mut mailbox, Extent::All) {
             Ok(read) => read,
             Err(error) => {
                 let folder = mailbox.folder.clone();

@@ -8,4 +8,7 @@
 )]
 
 mod deliveries;
+mod dovecot;
+mod hostile;
 mod rig;
+mod scale;

@@ -1,0 +1,127 @@
+//! What a user, or somebody in a user's name, may put into a Maildir.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use postbell_sources::maildir::Options;
+
+use crate::rig::{Rig, maildir, options};
+
+#[test]
+fn hostile_things_are_passed_over_and_nothing_else_is_lost() {
+    let temporary = tempfile::tempdir().unwrap();
+    let outside = maildir(&temporary.path().join("outside"));
+    fs::write(outside.join("cur/1.secret.h:2,S"), "secret").unwrap();
+    let root = maildir(&temporary.path().join("alice"));
+    let rig = Rig::start(Options { body_structure: true, ..options(&root) });
+
+    let cur = root.join("cur");
+    fs::write(cur.join("a\nb:2,S"), "x").unwrap();
+    fs::write(cur.join(OsStr::from_bytes(b"\xff\xfe:2,S")), "x").unwrap();
+    symlink(outside.join("cur/1.secret.h:2,S"), cur.join("2.link.h:2,S")).unwrap();
+    symlink("/nowhere", cur.join("3.dangling.h:2,S")).unwrap();
+    fs::create_dir(cur.join("4.folder.h:2,S")).unwrap();
+    assert!(Command::new("mkfifo").arg(cur.join("5.fifo.h:2,S")).status().unwrap().success());
+    symlink(&outside, root.join(".Outside")).unwrap();
+    symlink(&root, root.join(".Loop")).unwrap();
+    for odd in [&b".odd\nname"[..], b".bad\xff", b"..", b".a..b", b".INBOX"] {
+        let path = root.join(OsStr::from_bytes(odd));
+        if odd != b".." {
+            maildir(&path);
+        }
+    }
+    fs::write(root.join(".file"), "x").unwrap();
+    maildir(&root.join(".Sub"));
+    fs::remove_dir(root.join(".Sub/new")).unwrap();
+    symlink(outside.join("cur"), root.join(".Sub/new")).unwrap();
+    maildir(&root.join(".Good"));
+    fs::write(root.join("subscriptions"), b"V\t2\n\n\xff\n").unwrap();
+    fs::write(root.join("maildirsize"), b"\xff\0\n-\n").unwrap();
+    fs::write(cur.join("6.huge.h,S=1,W=99999999999999999999:2,S"), "\n").unwrap();
+    fs::write(root.join("new/7.good.h"), "fine").unwrap();
+    let told = rig.hear(0, 5);
+    assert!(told.contains(&"new INBOX 2 () messages=2 uidnext=3".to_owned()), "{told:?}");
+    assert!(told.contains(&"create Good".to_owned()), "{told:?}");
+    let all = told.join(" ");
+    for unwanted in ["Outside", "Loop", "secret", "odd", "bad", "a//b"] {
+        assert!(!all.contains(unwanted), "{told:?}");
+    }
+    let skipped = rig.health.snapshot().skipped;
+    assert!(skipped >= 9, "{skipped}");
+
+    let before = rig.kept.count();
+    fs::write(root.join("new/8.good.h"), "fine").unwrap();
+    assert_eq!(rig.hear(before, 1), ["new INBOX 3 () messages=3 uidnext=4"]);
+    assert_eq!(rig.health.snapshot().skipped, skipped, "each is counted once");
+}
+
+#[test]
+fn a_users_link_to_somebody_elses_mail_is_not_followed() {
+    let temporary = tempfile::tempdir().unwrap();
+    let bob = maildir(&temporary.path().join("bob/Maildir"));
+    let alice = temporary.path().join("alice");
+    fs::create_dir(&alice).unwrap();
+    symlink(&bob, alice.join("Maildir")).unwrap();
+    symlink(temporary.path().join("bob"), temporary.path().join("carol")).unwrap();
+    let root = temporary.path().join("%u/Maildir");
+    let rig = Rig::start(Options { user: None, ..options(&root) });
+    assert_eq!(rig.health.snapshot().users, 1);
+    fs::write(bob.join("new/1.a.h"), "x").unwrap();
+    assert_eq!(rig.hear(0, 1).len(), 1);
+    assert_eq!(rig.kept.told()[0].owner.as_deref(), Some("bob"));
+}
+
+#[test]
+fn users_and_folders_that_vanish_are_no_error_and_those_that_return_are_known() {
+    let temporary = tempfile::tempdir().unwrap();
+    let pattern = temporary.path().join("%u/Maildir");
+    let rig = Rig::start(Options { user: None, ..options(&pattern) });
+    assert_eq!(rig.health.snapshot().users, 0);
+    let root = maildir(&temporary.path().join("dora/Maildir"));
+    crate::rig::wait_until("the user", || rig.health.snapshot().users == 1);
+    fs::write(root.join("new/1.a.h"), "x").unwrap();
+    assert_eq!(rig.hear(0, 1), ["new INBOX 1 () messages=1 uidnext=2"]);
+
+    let away = temporary.path().join("away");
+    fs::rename(temporary.path().join("dora"), &away).unwrap();
+    crate::rig::wait_until("the user to leave", || rig.health.snapshot().users <= 1);
+    assert!(rig.hear_out(1).is_empty(), "a disk not mounted is no deletion");
+    fs::remove_file(away.join("Maildir/new/1.a.h")).unwrap();
+    fs::rename(&away, temporary.path().join("dora")).unwrap();
+    assert_eq!(rig.hear(1, 1), ["expunge INBOX 1 messages=0"]);
+}
+
+#[test]
+fn files_that_vanish_while_they_are_read_are_no_error() {
+    let temporary = tempfile::tempdir().unwrap();
+    let root = maildir(temporary.path());
+    let mut rig = Rig::start(Options { body_structure: true, ..options(&root) });
+    for number in 0..2_000 {
+        let path = root.join(format!("new/{number}.a.h"));
+        fs::write(&path, "Subject: x\n\nx\n").unwrap();
+        let onward = root.join(format!("cur/{number}.a.h:2,S"));
+        match number % 3 {
+            0 => fs::remove_file(&path).unwrap(),
+            1 => fs::rename(&path, &onward).unwrap(),
+            _ => {}
+        }
+    }
+    rig.hear_out(0);
+    rig.stop();
+    assert_eq!(rig.health.snapshot().last_error, None);
+    let (there, told) = (rig.health.snapshot().messages, rig.kept.told());
+    assert_eq!(there, 1_333);
+    let came =
+        told.iter().filter(|told| matches!(told.what, postbell_engine::What::Delivered { .. }));
+    let gone: u64 = told
+        .iter()
+        .filter_map(|told| match &told.what {
+            postbell_engine::What::Expunged { uids, .. } => Some(uids.len()),
+            _ => None,
+        })
+        .sum();
+    assert_eq!(came.count() as u64 - gone, there, "all came through new, and each is told");
+}
