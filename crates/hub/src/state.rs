@@ -238,6 +238,30 @@ pub enum StateError {
         /// What SQLite says.
         source: rusqlite::Error,
     },
+    /// A panic or the end of the hub came between.
+    #[error("the hub's memory was not reached")]
+    Interrupted {
+        /// What came between.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The journal can't be asked where to begin.
+    #[error("the journal can't be read")]
+    Journal {
+        /// What the journal says.
+        source: postbell_journal::ReadError,
+    },
+    /// The kernel gives no random numbers.
+    #[error("no random numbers are to be had")]
+    Random {
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Webhooks can't be encrypted.
+    #[error("TLS can't be used")]
+    Tls {
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Another version of postbell wrote it.
     #[error("{path}: format {found} is not one this version reads (it reads {FORMAT})", path = path.display())]
     Format {

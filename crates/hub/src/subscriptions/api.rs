@@ -105,7 +105,7 @@ pub(crate) struct Shown {
     pub(crate) last_delivered: Option<u64>,
     /// Attempts made since the hub started.
     pub(crate) attempts: u64,
-    /// How the last attempt that failed ended; absent once one succeeds.
+    /// How the last failed attempt ended; absent once nothing is left to be tried again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) last_error: Option<String>,
     /// Deliveries given up.

@@ -1,23 +1,64 @@
 //! Subscriptions: who wants what, and one worker for each that carries it there.
 
 mod api;
+mod entry;
+mod kept;
+#[cfg(test)]
+mod tests;
+mod worker;
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use postbell_engine::{Policy, Store};
+use mail_event::{EventId, Timestamp};
+use postbell_engine::{Policy, Schedule, Selection, Store};
+use postbell_journal::{ReadError, Seq};
+use postbell_sinks::webhook::{Reach, Secret, Target, Tls, Webhook};
+use tokio::sync::{Mutex, watch};
+use tracing::{debug, error, warn};
 
 pub(crate) use api::{
     Begin, NewSink, NewSubscription, Shown, ShownDeadLetter, ShownSink, SubscriptionState,
 };
+use entry::{Entry, Running, Stop, locked};
+use kept::Kept;
+use worker::{Cursors, Job};
 
 use crate::WebhooksConfig;
 use crate::feed::Feed;
 use crate::metrics::Metrics;
-use crate::state::{StateDb, StateError};
+use crate::state::{Row, StateDb, StateError};
+use crate::token::fill_random;
 
 /// The subscriptions of one hub.
 #[derive(Clone, Debug)]
-pub(crate) struct Subscriptions {}
+pub(crate) struct Subscriptions(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    context: Arc<Context>,
+    policy: Policy,
+    reach: Reach,
+    webhooks: WebhooksConfig,
+    tls: Tls,
+    /// Oldest first.
+    entries: RwLock<Vec<Arc<Entry>>>,
+    /// Held while subscriptions are made, changed or removed: one at a time.
+    changing: Mutex<()>,
+}
+
+/// What every worker needs.
+#[derive(Debug)]
+struct Context {
+    db: Arc<StateDb>,
+    feed: Feed,
+    store: Store,
+    /// The store without a user, for events whose URI doesn't name it.
+    source: String,
+    metrics: Arc<Metrics>,
+    schedule: Schedule,
+    lanes: usize,
+}
 
 /// Why a subscription can't be made.
 #[derive(Debug, thiserror::Error)]
@@ -51,39 +92,158 @@ impl Subscriptions {
         metrics: Arc<Metrics>,
         webhooks: WebhooksConfig,
     ) -> Result<Self, StateError> {
-        let _ = (db, feed, policy, store, metrics, webhooks);
-        Ok(Self {})
+        let schedule = Schedule::standard();
+        Self::open_with(db, feed, policy, store, metrics, webhooks, schedule).await
+    }
+
+    /// The same with a schedule of one's own.
+    async fn open_with(
+        db: Arc<StateDb>,
+        feed: Feed,
+        policy: Policy,
+        store: Store,
+        metrics: Arc<Metrics>,
+        webhooks: WebhooksConfig,
+        schedule: Schedule,
+    ) -> Result<Self, StateError> {
+        let tls = Tls::new().map_err(|source| StateError::Tls { source: source.into() })?;
+        let source = store.server(None).to_string();
+        let lanes = usize::try_from(webhooks.lanes).unwrap_or(usize::MAX);
+        let context = Arc::new(Context { db, feed, store, source, metrics, schedule, lanes });
+        let mut entries = Vec::new();
+        let rows = context.blocking(StateDb::subscriptions).await?;
+        for row in rows {
+            let kept: Kept = match serde_json::from_str(&row.body) {
+                Ok(kept) => kept,
+                Err(error) => {
+                    error!(subscription = %row.name, %error, "a subscription can't be read and is left alone");
+                    continue;
+                }
+            };
+            let entry = Entry::new(row.id, row.name, kept);
+            let id = entry.id.clone();
+            let count = context.blocking(move |db| db.dead_letter_count(&id)).await?;
+            entry.live.dead_letters.store(count, Ordering::Relaxed);
+            if let Ok(Some(Seq(done))) = context.feed.journal().cursor(&entry.id) {
+                entry.live.cursor.store(done, Ordering::Relaxed);
+            }
+            entries.push(Arc::new(entry));
+        }
+        let subscriptions = Self(Arc::new(Shared {
+            context,
+            policy,
+            reach: reach(webhooks.reach),
+            webhooks,
+            tls,
+            entries: RwLock::new(entries),
+            changing: Mutex::new(()),
+        }));
+        for entry in subscriptions.entries() {
+            subscriptions.start(&entry);
+        }
+        Ok(subscriptions)
     }
 
     /// Makes a subscription; the answer alone holds its secret.
     pub(crate) async fn create(&self, new: NewSubscription) -> Result<Shown, CreateError> {
-        Err(CreateError::NameTaken(new.name))
+        let shared = &self.0;
+        let selection = new.selection();
+        check_name(&new.name)?;
+        selection.compile(&shared.policy).map_err(|error| CreateError::Invalid {
+            pointer: error.pointer,
+            message: error.message,
+        })?;
+        let NewSink::Webhook { url, secret } = new.sink;
+        Target::parse(&url, shared.reach).map_err(|error| invalid("/sink/url", error))?;
+        let secret = match secret {
+            Some(text) => Secret::parse(&text).map_err(|error| invalid("/sink/secret", error))?,
+            None => Secret::new(random()?),
+        };
+        let _changing = shared.changing.lock().await;
+        let start = self.start_of(&new.begin).await?;
+        if self.entries().iter().any(|entry| entry.name == new.name) {
+            return Err(CreateError::NameTaken(new.name));
+        }
+        let count = self.entries().len();
+        if count >= SUBSCRIPTIONS_MAX {
+            return Err(CreateError::TooMany(count));
+        }
+        let kept = Kept {
+            selection,
+            begin: new.begin,
+            start,
+            url,
+            secret: secret.reveal(),
+            state: SubscriptionState::Active,
+            detail: None,
+            created: time(jiff::Timestamp::now()),
+        };
+        let id = format!("sub_{}", EventId::from_u128(u128::from_be_bytes(random()?)));
+        let id = id.to_ascii_lowercase();
+        let row = Row { id: id.clone(), name: new.name.clone(), body: kept.body() };
+        if !shared.context.blocking(move |db| db.add(&row)).await? {
+            return Err(CreateError::NameTaken(new.name));
+        }
+        let entry = Arc::new(Entry::new(id, new.name, kept));
+        shared.entries.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&entry));
+        self.start(&entry);
+        let mut shown = self.shown(&entry);
+        let ShownSink::Webhook { secret: told, .. } = &mut shown.sink;
+        *told = Some(secret.reveal());
+        Ok(shown)
     }
 
     /// All of them, oldest first.
     pub(crate) fn list(&self) -> Vec<Shown> {
-        Vec::new()
+        self.entries().iter().map(|entry| self.shown(entry)).collect()
     }
 
     /// The one with this name or id.
     pub(crate) fn find(&self, name_or_id: &str) -> Option<Shown> {
-        let _ = name_or_id;
-        None
+        self.entry(name_or_id).map(|entry| self.shown(&entry))
     }
 
-    /// Holds one; `None` where there is none.
+    /// Holds one; `None` where there is none. Nothing is attempted any more once this returns;
+    /// one that has ended stays so.
     pub(crate) async fn pause(&self, name_or_id: &str) -> Result<Option<Shown>, StateError> {
-        Ok(self.find(name_or_id))
+        let _changing = self.0.changing.lock().await;
+        let Some(entry) = self.entry(name_or_id) else { return Ok(None) };
+        stop(&entry, Stop::Gently).await;
+        if entry.kept().state != SubscriptionState::Ended {
+            self.keep(&entry, SubscriptionState::Paused).await?;
+        }
+        Ok(Some(self.shown(&entry)))
     }
 
-    /// Lets one go on, also one that ended.
+    /// Lets one go on where it stood, also one that had ended.
     pub(crate) async fn resume(&self, name_or_id: &str) -> Result<Option<Shown>, StateError> {
-        Ok(self.find(name_or_id))
+        let _changing = self.0.changing.lock().await;
+        let Some(entry) = self.entry(name_or_id) else { return Ok(None) };
+        if entry.kept().state != SubscriptionState::Active {
+            stop(&entry, Stop::Gently).await;
+            self.keep(&entry, SubscriptionState::Active).await?;
+            self.start(&entry);
+        }
+        Ok(Some(self.shown(&entry)))
     }
 
-    /// Forgets one and its dead letters.
+    /// Forgets one and its dead letters; the answer is how it stood.
     pub(crate) async fn remove(&self, name_or_id: &str) -> Result<Option<Shown>, StateError> {
-        Ok(self.find(name_or_id))
+        let _changing = self.0.changing.lock().await;
+        let Some(entry) = self.entry(name_or_id) else { return Ok(None) };
+        let shown = self.shown(&entry);
+        stop(&entry, Stop::AtOnce).await;
+        let id = entry.id.clone();
+        self.0.context.blocking(move |db| db.remove(&id)).await?;
+        let mut entries = self.0.entries.write().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|one| one.id != entry.id);
+        drop(entries);
+        let forgotten = Cursors::new(&entry.id).forget(self.0.context.feed.journal().as_ref());
+        if let Err(error) = forgotten {
+            // Its id never comes again, so what is left of it costs a few octets and no more.
+            debug!(%error, "the cursors of a removed subscription were left");
+        }
+        Ok(Some(shown))
     }
 
     /// The newest dead letters of one.
@@ -92,10 +252,199 @@ impl Subscriptions {
         name_or_id: &str,
         limit: u32,
     ) -> Result<Option<Vec<ShownDeadLetter>>, StateError> {
-        let _ = (name_or_id, limit);
-        Ok(None)
+        let Some(entry) = self.entry(name_or_id) else { return Ok(None) };
+        let letters = self.0.context.db.dead_letters(&entry.id, limit)?;
+        let shown = letters.into_iter().map(|letter| ShownDeadLetter {
+            seq: letter.seq,
+            event_id: letter.event_id,
+            at: jiff::Timestamp::from_millisecond(letter.at_unix_millis)
+                .map(time)
+                .unwrap_or_default(),
+            attempts: letter.attempts,
+            reason: letter.reason,
+        });
+        Ok(Some(shown.collect()))
     }
 
     /// Stops all workers; attempts under way get a moment to end.
-    pub(crate) async fn shutdown(&self) {}
+    pub(crate) async fn shutdown(&self) {
+        let _changing = self.0.changing.lock().await;
+        let running: Vec<_> =
+            self.entries().iter().filter_map(|entry| locked(&entry.running).take()).collect();
+        // All of them first, so that they wind down side by side.
+        for one in &running {
+            one.stop.send_replace(Stop::Gently);
+        }
+        for one in running {
+            joined(one).await;
+        }
+    }
+
+    fn entries(&self) -> Vec<Arc<Entry>> {
+        self.0.entries.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn entry(&self, name_or_id: &str) -> Option<Arc<Entry>> {
+        let entries = self.0.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().find(|one| one.name == name_or_id || one.id == name_or_id).cloned()
+    }
+
+    fn shown(&self, entry: &Entry) -> Shown {
+        entry.shown(self.0.context.feed.last())
+    }
+
+    /// The number before the first record wanted.
+    async fn start_of(&self, begin: &Begin) -> Result<u64, CreateError> {
+        let feed = &self.0.context.feed;
+        let bounds = feed.journal().bounds();
+        match begin {
+            Begin::Now => Ok(bounds.last.0),
+            Begin::Seq(0) => Ok(bounds.first.0.saturating_sub(1)),
+            Begin::Seq(seq) if *seq > bounds.last.0 + 1 => Err(invalid(
+                "/begin/seq",
+                format!("there is no record {seq} yet; the newest is {}", bounds.last.0),
+            )),
+            Begin::Seq(seq) if *seq < bounds.first.0 => Err(invalid(
+                "/begin/seq",
+                format!("record {seq} is no longer kept; the oldest is {}", bounds.first.0),
+            )),
+            Begin::Seq(seq) => Ok(seq - 1),
+            Begin::Time(text) => {
+                let (time, _) = Timestamp::parse_lenient(text)
+                    .map_err(|error| invalid("/begin/time", error))?;
+                let millis = u64::try_from(time.unix_millis()).unwrap_or(0);
+                let journal = Arc::clone(feed.journal());
+                let first = tokio::task::spawn_blocking(move || journal.first_since(millis)).await;
+                let first = first.map_err(|error| ReadError::Unreadable {
+                    file: "journal".into(),
+                    source: Box::new(error),
+                });
+                match first.and_then(|first| first) {
+                    Ok(first) => Ok(first.0.saturating_sub(1)),
+                    Err(error) => Err(CreateError::State(StateError::Journal { source: error })),
+                }
+            }
+        }
+    }
+
+    /// Starts the worker of an active subscription.
+    fn start(&self, entry: &Arc<Entry>) {
+        let kept = entry.kept().clone();
+        if kept.state != SubscriptionState::Active {
+            return;
+        }
+        let job = match self.job(entry, &kept) {
+            Ok(job) => job,
+            Err(trouble) => {
+                warn!(subscription = %entry.name, %trouble, "a subscription can't be delivered");
+                entry.live.set_trouble(Some(trouble));
+                return;
+            }
+        };
+        let (stop, told) = watch::channel(Stop::No);
+        let task = tokio::spawn(job.run(told));
+        *locked(&entry.running) = Some(Running { stop, task });
+    }
+
+    /// What was fine when the subscription was made may be out of bounds by now: policy and reach
+    /// are the operator's to change.
+    fn job(&self, entry: &Arc<Entry>, kept: &Kept) -> Result<Job, String> {
+        let shared = &self.0;
+        let selection: Selection = kept.selection.under(&shared.policy);
+        let (filter, projection) =
+            selection.compile(&shared.policy).map_err(|error| error.to_string())?;
+        let target = Target::parse(&kept.url, shared.reach).map_err(|error| error.to_string())?;
+        let secret = Secret::parse(&kept.secret).map_err(|error| error.to_string())?;
+        Ok(Job {
+            entry: Arc::clone(entry),
+            context: Arc::clone(&shared.context),
+            filter,
+            projection,
+            webhook: Arc::new(Webhook::new(target, secret, shared.webhooks.timeout, &shared.tls)),
+            metrics: shared.context.metrics.subscription(&entry.name),
+        })
+    }
+
+    async fn keep(&self, entry: &Entry, state: SubscriptionState) -> Result<(), StateError> {
+        let mut changed = entry.kept().clone();
+        changed.state = state;
+        changed.detail = None;
+        let (id, body) = (entry.id.clone(), changed.body());
+        self.0.context.blocking(move |db| db.update(&id, &body)).await?;
+        // Only what is stored is shown.
+        *entry.kept() = changed;
+        entry.live.set_trouble(None);
+        Ok(())
+    }
 }
+
+impl Context {
+    /// Does something with the database where waiting for the disk holds nobody up.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&StateDb) -> Result<T, StateError> + Send + 'static,
+    ) -> Result<T, StateError> {
+        let db = Arc::clone(&self.db);
+        let done = tokio::task::spawn_blocking(move || act(&db)).await;
+        done.map_err(|source| StateError::Interrupted { source: Box::new(source) })?
+    }
+}
+
+/// Stops a worker and waits until it has.
+async fn stop(entry: &Entry, how: Stop) {
+    let running = locked(&entry.running).take();
+    if let Some(running) = running {
+        running.stop.send_replace(how);
+        joined(running).await;
+    }
+}
+
+async fn joined(running: Running) {
+    if running.task.await.is_err() {
+        error!("a subscription's worker panicked");
+    }
+}
+
+fn check_name(name: &str) -> Result<(), CreateError> {
+    let fine = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
+    if name.is_empty() || name.len() > NAME_OCTETS_MAX || !name.chars().all(fine) {
+        let message = format!(
+            "{:?} is not a name: 1 to {NAME_OCTETS_MAX} letters, digits, \".\", \"_\" and \"-\"",
+            name.chars().take(NAME_OCTETS_MAX).collect::<String>()
+        );
+        return Err(invalid("/name", message));
+    }
+    if name.starts_with("sub_") {
+        return Err(invalid("/name", format!("{name:?} looks like an id")));
+    }
+    Ok(())
+}
+
+fn invalid(pointer: &str, message: impl ToString) -> CreateError {
+    CreateError::Invalid { pointer: pointer.to_owned(), message: message.to_string() }
+}
+
+fn random<const OCTETS: usize>() -> Result<[u8; OCTETS], StateError> {
+    let mut octets = [0; OCTETS];
+    fill_random(&mut octets).map_err(|source| StateError::Random { source })?;
+    Ok(octets)
+}
+
+fn time(instant: jiff::Timestamp) -> String {
+    Timestamp::new(instant, jiff::tz::Offset::UTC).to_string()
+}
+
+fn reach(reach: crate::Reach) -> Reach {
+    match reach {
+        crate::Reach::Public => Reach::Public,
+        crate::Reach::Loopback => Reach::Loopback,
+        crate::Reach::Anywhere => Reach::Anywhere,
+    }
+}
+
+/// Subscriptions at most. Each has a worker, and may hold some megabytes while its receiver
+/// fails.
+const SUBSCRIPTIONS_MAX: usize = 10_000;
+
+/// Octets of a name: it is a label of metrics and a part of paths.
+const NAME_OCTETS_MAX: usize = 64;

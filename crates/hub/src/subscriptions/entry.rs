@@ -1,0 +1,107 @@
+//! One subscription in memory: what is kept of it, and how it is doing.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::kept::Kept;
+use super::{Shown, ShownSink};
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) id: String,
+    pub(super) name: String,
+    kept: Mutex<Kept>,
+    pub(super) live: Live,
+    pub(super) running: Mutex<Option<Running>>,
+}
+
+/// How a subscription is doing; told by its worker, shown by the API.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    pub(super) cursor: AtomicU64,
+    /// 0 for none.
+    pub(super) last_delivered: AtomicU64,
+    pub(super) attempts: AtomicU64,
+    pub(super) dead_letters: AtomicU64,
+    last_error: Mutex<Option<String>>,
+    trouble: Mutex<Option<String>>,
+}
+
+/// A worker at work.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) stop: watch::Sender<Stop>,
+    pub(super) task: JoinHandle<()>,
+}
+
+/// What a worker is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Stop {
+    /// Go on.
+    No,
+    /// Begin nothing new; what is under way gets a moment.
+    Gently,
+    /// Drop everything.
+    AtOnce,
+}
+
+impl Entry {
+    pub(super) fn new(id: String, name: String, kept: Kept) -> Self {
+        let live = Live { cursor: AtomicU64::new(kept.start), ..Live::default() };
+        Self { id, name, kept: Mutex::new(kept), live, running: Mutex::default() }
+    }
+
+    pub(super) fn kept(&self) -> MutexGuard<'_, Kept> {
+        locked(&self.kept)
+    }
+
+    /// As the API shows it; `last` is the newest record.
+    pub(super) fn shown(&self, last: u64) -> Shown {
+        let kept = self.kept().clone();
+        let live = &self.live;
+        let cursor = live.cursor.load(Ordering::Relaxed);
+        let last_delivered = live.last_delivered.load(Ordering::Relaxed);
+        Shown {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            events: kept.selection.events,
+            users: kept.selection.users,
+            mailboxes: kept.selection.mailboxes,
+            parameters: kept.selection.parameters,
+            tags: kept.selection.tags,
+            begin: kept.begin,
+            sink: ShownSink::Webhook { url: kept.url, secret: None },
+            state: kept.state,
+            detail: kept.detail.or_else(|| locked(&live.trouble).clone()),
+            cursor,
+            lag: last.saturating_sub(cursor),
+            last_delivered: (last_delivered != 0).then_some(last_delivered),
+            attempts: live.attempts.load(Ordering::Relaxed),
+            last_error: locked(&live.last_error).clone(),
+            dead_letters: live.dead_letters.load(Ordering::Relaxed),
+            created: kept.created,
+        }
+    }
+}
+
+impl Live {
+    pub(super) fn set_last_error(&self, error: Option<String>) {
+        *locked(&self.last_error) = error;
+    }
+
+    /// What keeps it from going on; `true` where that is news.
+    pub(super) fn set_trouble(&self, trouble: Option<String>) -> bool {
+        let mut kept = locked(&self.trouble);
+        let is_news = *kept != trouble;
+        *kept = trouble;
+        is_news
+    }
+}
+
+/// What is guarded is replaced as a whole, so a panic elsewhere leaves nothing half done.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,558 @@
+//! Subscriptions against real receivers on loopback.
+
+use std::path::Path;
+use std::sync::Mutex as StdMutex;
+use std::time::{Duration, Instant};
+
+use axum::body::Bytes;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::{Router, routing};
+use postbell_engine::admit;
+use postbell_journal::{Batch, Entry as JournalEntry, Options, RecordId, Retention, SqliteJournal};
+use serde_json::Value;
+
+use super::*;
+
+/// A delivery as a receiver saw it, with the answer it got.
+#[derive(Clone, Debug)]
+struct Taken {
+    mailbox: String,
+    seq: u64,
+    prev_seq: Option<u64>,
+    headers: HeaderMap,
+    body: Bytes,
+    at: Instant,
+    fine: bool,
+}
+
+#[derive(Clone)]
+struct Receiver {
+    url: String,
+    taken: Arc<StdMutex<Vec<Taken>>>,
+}
+
+impl Receiver {
+    /// Listens, and answers as `answer` says of the mailbox and the number of requests before.
+    async fn start(
+        answer: impl Fn(&str, usize) -> Response + Clone + Send + Sync + 'static,
+    ) -> Self {
+        let taken = Arc::new(StdMutex::new(Vec::<Taken>::new()));
+        let keep = Arc::clone(&taken);
+        let hook = move |headers: HeaderMap, body: Bytes| {
+            let (answer, keep) = (answer.clone(), Arc::clone(&keep));
+            async move {
+                let event: Value = serde_json::from_slice(&body).unwrap();
+                let data = &event["data"];
+                let uri = data["uri"].as_str().unwrap().to_owned();
+                let mailbox = uri.rsplit('/').next().unwrap().to_owned();
+                let before = keep.lock().unwrap().len();
+                let response = answer(&mailbox, before);
+                keep.lock().unwrap().push(Taken {
+                    mailbox,
+                    seq: data["vnd.postbell.seq"].as_u64().unwrap(),
+                    prev_seq: data["vnd.postbell.prevSeq"].as_u64(),
+                    headers,
+                    body,
+                    at: Instant::now(),
+                    fine: response.status().is_success(),
+                });
+                response
+            }
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        let router = Router::new().route("/hook", routing::post(hook));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { url, taken }
+    }
+
+    fn taken(&self) -> Vec<Taken> {
+        self.taken.lock().unwrap().clone()
+    }
+
+    /// Waits until `count` deliveries were taken.
+    async fn wait_for(&self, count: usize) -> Vec<Taken> {
+        for _ in 0..1_000 {
+            let taken: Vec<_> = self.taken().into_iter().filter(|one| one.fine).collect();
+            if taken.len() >= count {
+                return taken;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let came: Vec<_> = self.taken().iter().map(|one| (one.seq, one.fine)).collect();
+        panic!("only {came:?} came");
+    }
+}
+
+struct Bench {
+    journal: Arc<SqliteJournal>,
+    subscriptions: Subscriptions,
+}
+
+impl Bench {
+    async fn open(folder: &Path) -> Self {
+        Self::open_with(folder, Options::default(), &[20, 20]).await
+    }
+
+    async fn open_with(folder: &Path, options: Options, pauses_millis: &[u64]) -> Self {
+        let journal = Arc::new(SqliteJournal::open(folder.join("journal"), options).unwrap());
+        let db = Arc::new(StateDb::open(&folder.join("hub.db")).unwrap());
+        let pauses: Vec<_> = pauses_millis.iter().copied().map(Duration::from_millis).collect();
+        let subscriptions = Subscriptions::open_with(
+            db,
+            Feed::new(Arc::clone(&journal) as _),
+            Policy::default(),
+            Store::new("imap.example.org", None).unwrap(),
+            Arc::new(Metrics::new()),
+            WebhooksConfig {
+                reach: crate::Reach::Loopback,
+                timeout: Duration::from_secs(2),
+                lanes: 4,
+            },
+            Schedule::new(pauses),
+        );
+        Self { journal, subscriptions: subscriptions.await.unwrap() }
+    }
+
+    /// Ends the worker and the journal, as the hub does.
+    async fn close(self) {
+        self.subscriptions.shutdown().await;
+        self.journal.close();
+    }
+
+    fn append(&self, mailbox: &str) {
+        self.append_padded(mailbox, 0);
+    }
+
+    fn append_padded(&self, mailbox: &str, octets: usize) {
+        let pad = random_hex(octets);
+        let json = format!(
+            r#"{{"event":"FlagsSet","uri":"imap://a@h/{mailbox}","timestamp":"2026-08-20T13:34:14+02:00","flagNames":["x"],"uidset":"{}","vnd.example.pad":"{pad}"}}"#,
+            self.journal.stats().records + 1
+        );
+        let admitted = admit(&Policy::default(), "t", json.as_bytes(), None).unwrap();
+        let entry = JournalEntry {
+            id: RecordId(admitted.id.as_u128()),
+            head: admitted.keys.to_head(),
+            body: json.into(),
+        };
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        use postbell_journal::Journal as _;
+        let done = Box::new(move |result| tell.send(result).unwrap_or_default());
+        self.journal.append(Batch { entries: vec![entry], checkpoint: None }, done);
+        told.recv().unwrap().unwrap();
+    }
+
+    async fn create(&self, name: &str, receiver: &Receiver) -> Shown {
+        self.subscriptions.create(wanted(name, &receiver.url)).await.unwrap()
+    }
+
+    fn shown(&self, name: &str) -> Shown {
+        self.subscriptions.find(name).unwrap()
+    }
+
+    async fn wait_until(&self, name: &str, what: impl Fn(&Shown) -> bool) -> Shown {
+        for _ in 0..1_000 {
+            let shown = self.shown(name);
+            if what(&shown) {
+                return shown;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{:?}", self.shown(name));
+    }
+}
+
+fn random_hex(octets: usize) -> String {
+    let mut bytes = vec![0; octets / 2];
+    fill_random(&mut bytes).unwrap();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn wanted(name: &str, url: &str) -> NewSubscription {
+    let sink = NewSink::Webhook { url: url.to_owned(), secret: None };
+    NewSubscription {
+        name: name.to_owned(),
+        events: vec![],
+        users: vec![],
+        mailboxes: vec![],
+        parameters: vec![],
+        tags: vec![],
+        begin: Begin::Now,
+        sink,
+    }
+}
+
+fn ok() -> Response {
+    StatusCode::OK.into_response()
+}
+
+fn busy() -> Response {
+    StatusCode::SERVICE_UNAVAILABLE.into_response()
+}
+
+fn seqs(taken: &[Taken], mailbox: &str) -> Vec<u64> {
+    taken.iter().filter(|one| one.mailbox == mailbox).map(|one| one.seq).collect()
+}
+
+/// Each delivery names the one before it, and the first none.
+fn assert_chain(taken: &[Taken]) {
+    let mut links: Vec<_> = taken.iter().map(|one| (one.seq, one.prev_seq)).collect();
+    links.sort_unstable();
+    links.dedup();
+    let mut before = None;
+    for (seq, prev_seq) in links {
+        assert_eq!(prev_seq, before, "before {seq}");
+        before = Some(seq);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_mailbox_delays_only_itself_and_each_stays_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open_with(folder.path(), Options::default(), &[30; 200]).await;
+    let mended = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let fine = Arc::clone(&mended);
+    let receiver = Receiver::start(move |mailbox, _| {
+        if mailbox == "Bad" && !fine.load(Ordering::SeqCst) { busy() } else { ok() }
+    })
+    .await;
+    bench.create("phone", &receiver).await;
+    for _ in 0..20 {
+        bench.append("Good");
+        bench.append("Bad");
+    }
+    let good: Vec<u64> = (0..20).map(|at| at * 2 + 1).collect();
+    assert_eq!(seqs(&receiver.wait_for(20).await, "Good"), good);
+    assert_eq!(bench.shown("phone").cursor, 1, "the cursor waits for the first not done");
+    assert_eq!(bench.shown("phone").last_error.as_deref(), Some("503 Service Unavailable"));
+    mended.store(true, Ordering::SeqCst);
+    let taken = receiver.wait_for(40).await;
+    let bad: Vec<u64> = good.iter().map(|seq| seq + 1).collect();
+    assert_eq!(seqs(&taken, "Bad"), bad);
+    assert_chain(&taken);
+    let shown = bench.wait_until("phone", |shown| shown.lag == 0).await;
+    assert_eq!((shown.cursor, shown.last_delivered, shown.last_error), (40, Some(40), None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_asked_for_is_kept_and_each_attempt_is_signed() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path()).await;
+    let receiver = Receiver::start(|_, before| match before {
+        0 => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "1")]).into_response(),
+        _ => ok(),
+    })
+    .await;
+    let made = bench.create("phone", &receiver).await;
+    bench.append("INBOX");
+    receiver.wait_for(1).await;
+    let taken = receiver.taken();
+    assert_eq!(taken.len(), 2);
+    let pause = taken[1].at - taken[0].at;
+    assert!(pause >= Duration::from_millis(990), "{pause:?}");
+
+    let ShownSink::Webhook { secret, .. } = made.sink;
+    let secret = Secret::parse(&secret.unwrap()).unwrap();
+    for one in &taken {
+        let header = |name: &str| one.headers[name].to_str().unwrap().to_owned();
+        let at = header("webhook-timestamp").parse().unwrap();
+        let signature = secret.sign(&header("webhook-id"), at, &one.body);
+        assert_eq!(header("webhook-signature"), signature);
+    }
+    let ids: Vec<_> = taken.iter().map(|one| &one.headers["webhook-id"]).collect();
+    assert_eq!(ids[0], ids[1], "a repeat is recognisable");
+    let ShownSink::Webhook { secret, .. } = bench.shown("phone").sink;
+    assert_eq!(secret, None, "a secret is shown once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_is_gone_ends_it_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path()).await;
+    let receiver =
+        Receiver::start(
+            |_, before| if before == 0 { StatusCode::GONE.into_response() } else { ok() },
+        )
+        .await;
+    bench.create("phone", &receiver).await;
+    bench.append("INBOX");
+    bench.append("INBOX");
+    let shown = bench.wait_until("phone", |shown| shown.state == SubscriptionState::Ended).await;
+    assert_eq!(shown.detail.as_deref(), Some("the receiver answered 410 Gone"));
+    assert_eq!((shown.cursor, shown.lag), (0, 2));
+    bench.close().await;
+    let bench = Bench::open(folder.path()).await;
+    assert_eq!(bench.shown("phone").state, SubscriptionState::Ended);
+    assert_eq!(receiver.taken().len(), 1);
+    let resumed = bench.subscriptions.resume("phone").await.unwrap().unwrap();
+    assert_eq!((resumed.state, resumed.detail), (SubscriptionState::Active, None));
+    assert_eq!(seqs(&receiver.wait_for(2).await, "INBOX"), [1, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_loses_nothing_and_keeps_the_chain() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start(|_, _| ok()).await;
+    let mut all = 0;
+    for round in 0..4 {
+        let bench = Bench::open(folder.path()).await;
+        if round == 0 {
+            let mut new = wanted("phone", &receiver.url);
+            new.mailboxes = vec!["A".to_owned(), "B".to_owned()];
+            bench.subscriptions.create(new).await.unwrap();
+        }
+        for _ in 0..5 {
+            bench.append("A");
+            bench.append("Other");
+            bench.append("B");
+        }
+        all += 10;
+        // Once it ends with everything delivered, once in the middle of it.
+        if round % 2 == 0 {
+            receiver.wait_for(all).await;
+        }
+        bench.close().await;
+    }
+    let bench = Bench::open(folder.path()).await;
+    bench.wait_until("phone", |shown| shown.lag == 0).await;
+    let taken = receiver.taken();
+    assert_chain(&taken);
+    let mut told: Vec<_> = taken.iter().map(|one| one.seq).collect();
+    told.sort_unstable();
+    told.dedup();
+    let wanted: Vec<u64> = (1..=60).filter(|seq| seq % 3 != 2).collect();
+    assert_eq!(told, wanted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_between_two_cursors_does_not_break_the_chain() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start(|_, _| ok()).await;
+    let bench = Bench::open(folder.path()).await;
+    let id = bench.create("phone", &receiver).await.id;
+    for _ in 0..6 {
+        bench.append("A");
+    }
+    receiver.wait_for(6).await;
+    bench.subscriptions.shutdown().await;
+    use postbell_journal::Journal as _;
+    // As if only the first of the three had reached the disk.
+    bench.journal.set_cursor(&format!("{id}/told"), Some(Seq(2))).unwrap();
+    bench.journal.set_cursor(&format!("{id}/known"), Some(Seq(2))).unwrap();
+    bench.journal.close();
+    let bench = Bench::open(folder.path()).await;
+    bench.append("A");
+    let taken = receiver.wait_for(7).await;
+    assert_eq!((taken[6].seq, taken[6].prev_seq), (7, Some(6)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_delivered_while_it_is_paused_and_everything_after() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path()).await;
+    let receiver = Receiver::start(|_, _| ok()).await;
+    let id = bench.create("phone", &receiver).await.id;
+    bench.append("A");
+    receiver.wait_for(1).await;
+    let paused = bench.subscriptions.pause(&id).await.unwrap().unwrap();
+    assert_eq!(paused.state, SubscriptionState::Paused);
+    bench.append("A");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(receiver.taken().len(), 1);
+    bench.close().await;
+    let bench = Bench::open(folder.path()).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(receiver.taken().len(), 1, "a restart doesn't wake it");
+    bench.subscriptions.resume("phone").await.unwrap();
+    assert_eq!(seqs(&receiver.wait_for(2).await, "A"), [1, 2]);
+    let removed = bench.subscriptions.remove("phone").await.unwrap().unwrap();
+    assert_eq!(removed.id, id);
+    bench.append("A");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(receiver.taken().len(), 2);
+    assert_eq!(bench.subscriptions.list(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hanging_receiver_delays_only_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path()).await;
+    let hanging = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", hanging.local_addr().unwrap());
+    bench.subscriptions.create(wanted("hanging", &url)).await.unwrap();
+    let receiver = Receiver::start(|_, _| ok()).await;
+    bench.create("phone", &receiver).await;
+    let began = Instant::now();
+    for at in 0..200 {
+        bench.append(if at % 2 == 0 { "A" } else { "B" });
+    }
+    receiver.wait_for(200).await;
+    assert_eq!(bench.shown("hanging").cursor, 0);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    let began = Instant::now();
+    bench.subscriptions.remove("hanging").await.unwrap();
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_to_the_end_of_the_schedule_is_buried_and_the_rest_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path()).await;
+    let receiver = Receiver::start(|mailbox, _| if mailbox == "Bad" { busy() } else { ok() }).await;
+    bench.create("phone", &receiver).await;
+    bench.append("Bad");
+    bench.append("Good");
+    let shown = bench.wait_until("phone", |shown| shown.lag == 0).await;
+    assert_eq!((shown.cursor, shown.dead_letters, shown.attempts), (2, 1, 4));
+    let letters = bench.subscriptions.dead_letters("phone", 10).unwrap().unwrap();
+    assert_eq!(letters.len(), 1);
+    assert_eq!((letters[0].seq, letters[0].attempts), (1, 3));
+    assert_eq!(letters[0].reason, "503 Service Unavailable");
+    assert_eq!(letters[0].event_id.len(), 26);
+    bench.close().await;
+    let bench = Bench::open(folder.path()).await;
+    assert_eq!(bench.shown("phone").dead_letters, 1);
+    assert!(bench.subscriptions.dead_letters("nobody", 10).unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_retention_took_is_told_as_a_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options {
+        segment_octets: 64 * 1024,
+        retention: Retention { age: None, octets: Some(256 * 1024) },
+        housekeeping: Duration::from_millis(20),
+        ..Options::default()
+    };
+    let bench = Bench::open_with(folder.path(), options, &[]).await;
+    let receiver = Receiver::start(|_, _| ok()).await;
+    bench.create("phone", &receiver).await;
+    bench.append("A");
+    receiver.wait_for(1).await;
+    bench.subscriptions.pause("phone").await.unwrap();
+    for _ in 0..60 {
+        bench.append_padded("A", 32 * 1024);
+    }
+    use postbell_journal::Journal as _;
+    for _ in 0..500 {
+        if bench.journal.bounds().first.0 > 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(bench.journal.bounds().first.0 > 2, "retention took nothing");
+    bench.subscriptions.resume("phone").await.unwrap();
+    bench.wait_until("phone", |shown| shown.lag == 0).await;
+    let mut taken = receiver.taken();
+    assert_chain(&taken);
+    taken.sort_by_key(|one| one.seq);
+    let gap: Value = serde_json::from_slice(&taken[1].body).unwrap();
+    assert_eq!(gap["type"], "org.ietf.rfc5423.vnd.postbell.Gap");
+    assert_eq!(gap["data"]["vnd.postbell.gapFrom"], 2);
+    // Retention may have gone on since; what is left is whole.
+    let last_lost = gap["data"]["vnd.postbell.gapTo"].as_u64().unwrap();
+    assert_eq!(taken[1].seq, last_lost);
+    let left: Vec<_> = taken[2..].iter().map(|one| one.seq).collect();
+    assert_eq!(left, (last_lost + 1..=61).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_begins_where_it_was_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path()).await;
+    for _ in 0..5 {
+        bench.append("A");
+    }
+    for (name, begin, first) in [
+        ("oldest", Begin::Seq(0), 1),
+        ("third", Begin::Seq(3), 3),
+        ("time", Begin::Time("2020-01-01T00:00:00Z".to_owned()), 1),
+        ("next", Begin::Seq(6), 6),
+        ("now", Begin::Now, 6),
+    ] {
+        let receiver = Receiver::start(|_, _| ok()).await;
+        let new = NewSubscription { begin, ..wanted(name, &receiver.url) };
+        bench.subscriptions.create(new).await.unwrap();
+        if first == 6 {
+            assert_eq!(bench.shown(name).cursor, 5);
+        } else {
+            let taken = receiver.wait_for(6 - first).await;
+            assert_eq!(seqs(&taken, "A")[0], u64::try_from(first).unwrap(), "{name}");
+            assert_eq!(taken[0].prev_seq, None, "{name}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_subscription_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path()).await;
+    let fine = || wanted("phone", "https://example.org/hook");
+    let secret = || Some("hunter2".to_owned());
+    let cases = [
+        ("/name", NewSubscription { name: "a b".to_owned(), ..fine() }),
+        ("/name", NewSubscription { name: "sub_x".to_owned(), ..fine() }),
+        ("/events/0", NewSubscription { events: vec!["MessageGnu".to_owned()], ..fine() }),
+        ("/tags/0", NewSubscription { tags: vec!["a,b".to_owned()], ..fine() }),
+        ("/parameters/0", NewSubscription { parameters: vec!["envelope".to_owned()], ..fine() }),
+        ("/begin/seq", NewSubscription { begin: Begin::Seq(7), ..fine() }),
+        ("/begin/time", NewSubscription { begin: Begin::Time("soon".to_owned()), ..fine() }),
+        ("/sink/url", wanted("phone", "https://10.0.0.1/")),
+        ("/sink/url", wanted("phone", "gopher://example.org/")),
+        (
+            "/sink/secret",
+            NewSubscription {
+                sink: NewSink::Webhook { url: "https://example.org/".to_owned(), secret: secret() },
+                ..fine()
+            },
+        ),
+    ];
+    let mut told = String::new();
+    for (wanted, new) in cases {
+        match bench.subscriptions.create(new).await {
+            Err(CreateError::Invalid { pointer, message }) => {
+                assert_eq!(pointer, wanted, "{message}");
+                told.push_str(&format!("{pointer}: {message}\n"));
+            }
+            other => panic!("{wanted}: {other:?}"),
+        }
+    }
+    insta::assert_snapshot!(told);
+    bench.subscriptions.create(fine()).await.unwrap();
+    let again = bench.subscriptions.create(fine()).await;
+    assert!(matches!(again, Err(CreateError::NameTaken(name)) if name == "phone"));
+}
+
+#[test]
+fn a_subscription_is_written_as_the_page_says() {
+    let text =
+        r#"{"name":"phone","begin":{"seq":17},"sink":{"kind":"webhook","url":"https://x/"}}"#;
+    let new: NewSubscription = serde_json::from_str(text).unwrap();
+    assert_eq!(new.begin, Begin::Seq(17));
+    for bad in [
+        r#"{"name":"phone","begins":"now","sink":{"kind":"webhook","url":"https://x/"}}"#,
+        r#"{"name":"phone","sink":{"kind":"webhook","url":"https://x/","token":"x"}}"#,
+        r#"{"name":"phone","sink":{"kind":"carrier pigeon"}}"#,
+        r#"{"name":"phone","begin":"later","sink":{"kind":"webhook","url":"https://x/"}}"#,
+    ] {
+        assert!(serde_json::from_str::<NewSubscription>(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_kept_secret_prints_as_dots() {
+    let kept = Kept {
+        selection: Selection::default(),
+        begin: Begin::Now,
+        start: 0,
+        url: "https://example.org/t0ken".to_owned(),
+        secret: "whsec_t0ken".to_owned(),
+        state: SubscriptionState::Active,
+        detail: None,
+        created: String::new(),
+    };
+    assert!(!format!("{kept:?}").contains("t0ken"));
+    assert!(kept.body().contains("t0ken"));
+}
