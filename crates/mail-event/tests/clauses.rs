@@ -244,3 +244,14 @@ fn r141_the_next_uid_is_never_0() {
     assert_eq!((error.parameter(), error.rule()), ("uidnext", "R141"));
     assert!(smallest(&E::MailboxCreate).uidnext(u32::MAX).build().is_ok());
 }
+
+#[test]
+fn r168_what_the_rfc_put_off_has_no_name_but_a_vendors() {
+    for name in ["AclChange", "MessageArchived", "AuthenticationFailure", "AccountDisabled"] {
+        let event: EventName = name.parse().unwrap();
+        assert_eq!(event.group(), EventGroup::Vendor);
+        let builder = Event::builder(event, mailbox().into(), time());
+        assert_eq!(builder.build().unwrap_err().rule(), "R152", "{name}");
+        carries(&format!("vnd.example.{name}").parse().unwrap(), "vnd.example.why", "policy");
+    }
+}

@@ -19,9 +19,10 @@ fn r20_the_page_says_what_the_table_says() {
 
 /// Names of our own are submitted to IANA from this page, so it holds all of them and no other.
 #[test]
-fn r154_r156_every_name_of_our_own_is_in_the_registry_page() {
+fn r154_r155_r156_every_name_of_our_own_is_in_the_registry_page() {
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     let page = std::fs::read_to_string(root.join("docs/registry.md")).unwrap();
+    assert!(page.contains("*IETF Review* (erratum 1748"));
     let listed: BTreeSet<_> = names(&page).collect();
     let mut used = BTreeSet::new();
     for room in std::fs::read_dir(root.join("crates")).unwrap() {
