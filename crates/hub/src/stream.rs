@@ -174,7 +174,7 @@ impl Follower {
 }
 
 /// The event that tells of a gap in the journal.
-fn gap_event(store: &Store, gap: Gap) -> Option<Vec<u8>> {
+pub(crate) fn gap_event(store: &Store, gap: Gap) -> Option<Vec<u8>> {
     let now = Timestamp::from_zoned(&jiff::ZonedDateTime::now());
     let event = Event::builder(GAP.parse().ok()?, store.server(None), now)
         .vendor("vnd.postbell.gapFrom".parse().ok()?, gap.from)
