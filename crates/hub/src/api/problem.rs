@@ -129,6 +129,12 @@ impl Problem {
             .because(format!("at most {limit_octets} octets"))
     }
 
+    /// 413: more events than one body may hold.
+    pub(crate) fn too_many(limit: usize) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the body is too large")
+            .because(format!("at most {limit} events"))
+    }
+
     /// 415.
     pub(crate) fn unsupported_type(found: &str, offered: &str) -> Self {
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;

@@ -1,5 +1,6 @@
 //! `POST /v1/events`: events handed in, with a verdict for each.
 
+use std::fmt;
 use std::sync::Arc;
 
 use axum::Json;
@@ -14,7 +15,8 @@ use mail_event::json::JsonError;
 use mail_event::{EventId, Repair};
 use postbell_journal::{AppendError, Verdict as Appended};
 use postbell_sources::publish::Lines;
-use serde::{Serialize, Serializer};
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
@@ -193,28 +195,46 @@ struct Batch<'a> {
 impl Batch<'_> {
     /// Looks at every event of the body.
     async fn admit(&mut self, form: Form, body: &Bytes) -> Result<(), Problem> {
-        let not_json = |error: serde_json::Error| Problem::bad_request(format!("body: {error}"));
-        match form {
-            Form::Ndjson => {
-                for line in Lines::new(body) {
-                    self.one(body.slice(line.range), None, Some(line.number)).await;
+        if form == Form::Ndjson {
+            for line in Lines::new(body) {
+                if self.verdicts.len() == EVENTS_MAX {
+                    return Err(Problem::too_many(EVENTS_MAX));
                 }
+                self.one(body.slice(line.range), None, Some(line.number)).await;
             }
-            Form::Json if body.trim_ascii_start().starts_with(b"[") => {
-                let events: Vec<&RawValue> = serde_json::from_slice(body).map_err(not_json)?;
-                for event in events {
-                    self.one(body.slice_ref(event.get().as_bytes()), None, None).await;
-                }
+            return Ok(());
+        }
+        let whole = body.trim_ascii();
+        if whole.is_empty() {
+            return Err(Problem::bad_request("body: empty"));
+        }
+        if !whole.starts_with(b"[") {
+            match form {
+                Form::CloudEvents => self.enveloped(body, whole).await,
+                Form::Json | Form::Ndjson => self.one(body.slice_ref(whole), None, None).await,
             }
-            Form::Json => {
-                if body.trim_ascii().is_empty() {
-                    return Err(Problem::bad_request("body: empty"));
-                }
-                self.one(body.slice_ref(body.trim_ascii()), None, None).await;
+            return Ok(());
+        }
+        for event in elements(whole)? {
+            let event = event.get().as_bytes();
+            match form {
+                Form::CloudEvents => self.enveloped(body, event).await,
+                Form::Json | Form::Ndjson => self.one(body.slice_ref(event), None, None).await,
             }
-            Form::CloudEvents => {
-                let events = cloudevents::parse(body)
-                    .map_err(|error| Problem::bad_request(format!("body: {error}")))?;
+        }
+        Ok(())
+    }
+
+    /// One CloudEvent.
+    async fn enveloped(&mut self, body: &Bytes, event: &[u8]) {
+        // A list inside the list would be one, too, to the parser.
+        let parsed = match event.starts_with(b"[") {
+            true => Err(InvalidCloudEvent::Syntax("a list in a list".to_owned())),
+            false => cloudevents::parse(event),
+        };
+        match parsed {
+            Err(error) => self.reject_envelope(&error),
+            Ok(events) => {
                 for event in events {
                     match event {
                         Ok(event) => {
@@ -228,7 +248,6 @@ impl Batch<'_> {
                 }
             }
         }
-        Ok(())
     }
 
     async fn one(&mut self, json: Bytes, identity: Option<&[u8]>, line: Option<usize>) {
@@ -292,6 +311,49 @@ impl Batch<'_> {
     }
 }
 
+/// The elements of a JSON array, each as it stands; no more than a body may hold.
+fn elements(array: &[u8]) -> Result<Vec<&RawValue>, Problem> {
+    struct Bounded<'a>(Vec<&'a RawValue>);
+
+    impl<'de: 'a, 'a> Deserialize<'de> for Bounded<'a> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_seq(Gather).map(Bounded)
+        }
+    }
+
+    struct Gather;
+
+    impl<'de> Visitor<'de> for Gather {
+        type Value = Vec<&'de RawValue>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an array")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+            let mut elements = Vec::new();
+            while let Some(element) = array.next_element()? {
+                elements.push(element);
+                if elements.len() > EVENTS_MAX {
+                    return Err(A::Error::custom(TOO_MANY));
+                }
+            }
+            Ok(elements)
+        }
+    }
+
+    match serde_json::from_slice::<Bounded<'_>>(array) {
+        Ok(Bounded(elements)) => Ok(elements),
+        Err(error) if error.is_data() && error.to_string().starts_with(TOO_MANY) => {
+            Err(Problem::too_many(EVENTS_MAX))
+        }
+        Err(error) => Err(Problem::bad_request(format!("body: {error}"))),
+    }
+}
+
+/// What tells too many elements from other mistakes.
+const TOO_MANY: &str = "too many events";
+
 /// Nothing was taken, and why.
 fn not_taken(error: &AppendError) -> Problem {
     let problem = Problem::unavailable(error.to_string());
@@ -340,6 +402,9 @@ fn repairs<S: Serializer>(repairs: &[Repair], serializer: S) -> Result<S::Ok, S:
 }
 
 const OFFERED: &str = "application/json, application/x-ndjson, application/cloudevents+json, application/cloudevents-batch+json";
+
+/// Events in one body. A verdict takes more memory than the smallest thing that needs one.
+const EVENTS_MAX: usize = 100_000;
 
 /// Events looked at before others have their turn: under a millisecond.
 const TURN_EVENTS: usize = 512;

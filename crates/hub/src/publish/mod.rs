@@ -3,6 +3,7 @@
 mod socket;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -25,6 +26,7 @@ pub(crate) struct Publishers {
     policy: Policy,
     metrics: SourceMetrics,
     health: Health,
+    turned_away: AtomicBool,
 }
 
 /// An event that was admitted and can become a record.
@@ -46,8 +48,8 @@ impl Publishers {
         metrics: SourceMetrics,
         health: Health,
     ) -> Self {
-        health.set_state(State::Running, "taking events");
-        Self { journal, policy, metrics, health }
+        health.set_state(State::Running, RUNNING);
+        Self { journal, policy, metrics, health, turned_away: AtomicBool::new(false) }
     }
 
     /// Looks at one event; one that is strict keeps its octets where they are.
@@ -114,26 +116,31 @@ impl Publishers {
 
     /// Shows whether publishers are being turned away, and logs it when that begins.
     fn note(&self, result: &Result<Appended, AppendError>) {
-        let was = self.health.snapshot().state;
         match result {
-            Ok(_) if was != State::Running => {
-                self.health.set_state(State::Running, "taking events");
+            Ok(_) if self.turned_away.load(Ordering::Relaxed) => {
+                self.turned_away.store(false, Ordering::Relaxed);
+                self.health.set_state(State::Running, RUNNING);
             }
-            Err(error) if was == State::Running => {
+            Ok(_) => {}
+            Err(error) => {
                 let state = match error {
                     AppendError::Stopped { .. } | AppendError::Closed => State::Stopped,
                     _ => State::Waiting,
                 };
                 self.health.set_state(state, error.to_string());
-                warn!(%error, "publishers are turned away");
+                if !self.turned_away.swap(true, Ordering::Relaxed) {
+                    warn!(%error, "publishers are turned away");
+                }
             }
-            Ok(_) | Err(_) => {}
         }
     }
 }
 
 /// The name publishers have as a source.
 pub(crate) const NAME: &str = "publish";
+
+/// What it does while all is well.
+const RUNNING: &str = "taking events";
 
 /// The first wait for room in the queue, which drains in a few milliseconds.
 const PAUSE_FIRST: Duration = Duration::from_millis(1);

@@ -121,3 +121,21 @@ async fn a_head_that_does_not_come_is_given_up() {
     stream.read_to_end(&mut rest).unwrap();
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_events_than_a_body_may_hold_are_refused_whole() {
+    let world = World::start().await;
+    let many = "1,".repeat(100_000);
+    for (content_type, body) in [
+        ("application/json", format!("[{many}1]")),
+        ("application/cloudevents-batch+json", format!("[{many}1]")),
+        ("application/x-ndjson", format!("{}1", many.replace(',', "\n"))),
+    ] {
+        let answer = world.publish(content_type, &body);
+        assert_eq!(answer.status, 413, "{content_type}");
+        assert_eq!(answer.json()["detail"], "at most 100000 events");
+    }
+    let nested = world.publish("application/cloudevents-batch+json", "[[{},{}],{}]").json();
+    assert_eq!((&nested["rejected"], &nested["accepted"]), (&2.into(), &0.into()));
+    world.stop().await;
+}
