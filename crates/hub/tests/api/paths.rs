@@ -95,7 +95,7 @@ async fn every_mistake_gets_one_line_that_names_it() {
         ("POST", "/v1/events", &[("Content-Type", "text/plain")], b"{}"),
         ("POST", "/v1/events", &json, b""),
         ("POST", "/v1/events", &json, b"[{},"),
-        ("POST", "/v1/events", &[("Content-Type", "application/cloudevents+json")], b"x"),
+        ("POST", "/v1/events", &[("Content-Type", "application/cloudevents+json")], b"[x"),
         ("POST", "/v1/events", &ndjson, long.as_bytes()),
         ("GET", "/v1/sources/nobody", &[], b""),
         ("GET", "/v1/subscriptions/nobody", &[], b""),
