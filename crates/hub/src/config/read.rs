@@ -139,9 +139,7 @@ fn complaint(path: &str, value: &Value, message: &str) -> String {
     let expected = match expected.trim() {
         "" => "a value this key can have".to_owned(),
         "a boolean" => "true or false".to_owned(),
-        text if text.starts_with("one of `") || text.starts_with('`') => {
-            text.replace('`', "\"").replace("one of ", "one of ")
-        }
+        text if text.starts_with("one of `") || text.starts_with('`') => text.replace('`', "\""),
         "a string" | "path string" => "a text".to_owned(),
         "a sequence" => "a list".to_owned(),
         "u16" | "u32" | "u64" | "i64" => "a whole number in range".to_owned(),
