@@ -189,3 +189,25 @@ fn r16_every_parameter_can_be_told_by_its_name() {
         assert!(event.has(&parameter), "{parameter}");
     }
 }
+
+#[test]
+fn r113_r134_for_cyrus_consumers_lists_are_joined_and_a_modseq_is_a_number() {
+    let event = smallest(&EventName::FlagsSet)
+        .modseq(mail_event::Modseq::new(9_007_199_254_740_993).unwrap())
+        .tag("home")
+        .tag("a,b")
+        .tag("büro")
+        .build()
+        .unwrap();
+    let text = String::from_utf8(json::to_vec(&event, Profile::Cyrus)).unwrap();
+    // A tag with a comma would read as two, and is left out.
+    for part in [
+        r#""flagNames":"\\Flagged $Junk""#,
+        r#""tags":"home,büro""#,
+        r#""modseq":9007199254740993"#,
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let one = smallest(&EventName::QuotaChange).tag("a,b").build().unwrap();
+    assert!(!String::from_utf8(json::to_vec(&one, Profile::Cyrus)).unwrap().contains("tags"));
+}
