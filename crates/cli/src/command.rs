@@ -4,9 +4,10 @@ use std::future::Future;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::ending::{self, Ending};
+use crate::ending::{self, Ending, Misuse};
 use crate::{
     bench, config, demo, doctor, pages, publish, serve, sources, subscriptions, tail, validate,
 };
@@ -35,6 +36,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// See everything at once on this machine: a Maildir, the hub, live events.
     Demo(demo::DemoArgs),
     Serve(serve::ServeArgs),
     Tail(tail::TailArgs),
@@ -44,6 +46,7 @@ enum Command {
     Sources(sources::SourcesArgs),
     Config(config::ConfigArgs),
     Doctor(doctor::DoctorArgs),
+    /// Measure this machine: the project's own load, against a raw probe in the same run.
     Bench(bench::BenchArgs),
     Completions(pages::CompletionsArgs),
     Man(pages::ManArgs),
@@ -51,7 +54,17 @@ enum Command {
 
 /// Reads the arguments, runs the command and gives its exit code.
 pub(crate) fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error)
+            if error.use_stderr()
+                && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand =>
+        {
+            let told = one_line(&error.render().to_string());
+            return ending::conclude(Err(Misuse(told).into()));
+        }
+        Err(help) => help.exit(),
+    };
     ending::conclude(match cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Serve(args) => serve::run(args),
@@ -66,6 +79,27 @@ pub(crate) fn run() -> ExitCode {
         Command::Completions(args) => pages::completions(&args),
         Command::Man(args) => pages::man(&args),
     })
+}
+
+/// What is wrong with the arguments, and what was perhaps meant, on the one line errors have.
+fn one_line(told: &str) -> String {
+    let told = told.strip_prefix("error: ").unwrap_or(told);
+    let mut line = String::new();
+    for part in told.lines().map(str::trim) {
+        if part.is_empty() || part.starts_with("Usage:") || part.starts_with("For more") {
+            continue;
+        }
+        let (before, part) = match part.strip_prefix("tip: ") {
+            Some(tip) => ("; ", tip),
+            None => (" ", part),
+        };
+        if !line.is_empty() {
+            line.push_str(before);
+        }
+        line.push_str(part);
+    }
+    line.push_str(" (see --help)");
+    line
 }
 
 /// Runs a command that asks the hub; one thread is enough for that.

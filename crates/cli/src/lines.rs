@@ -138,7 +138,7 @@ pub(crate) fn finding(parameter: Option<&str>, rule: Option<&str>, error: &str) 
 fn after<'a>(parameter: &str, error: &'a str) -> &'a str {
     let at = error.find(&format!("{parameter}: ")).map(|at| at + parameter.len() + 2);
     let at = at.or_else(|| {
-        [" is ", " may "].iter().find_map(|verb| {
+        [" is ", " may ", " was "].iter().find_map(|verb| {
             error.find(&format!("{parameter}{verb}")).map(|at| at + parameter.len() + 1)
         })
     });
@@ -160,6 +160,7 @@ pub(crate) struct FileArg {
 pub(crate) fn plain(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => "is no folder".to_owned(),
         io::ErrorKind::PermissionDenied => "may not be read by this user".to_owned(),
         _ => error.to_string(),
     }

@@ -4,12 +4,13 @@ use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
 
 use crate::command::Cli;
 use crate::ending::{Ending, note};
+use crate::lines::plain;
 
 /// Print a completion script for a shell.
 #[derive(Args, Debug)]
@@ -45,30 +46,34 @@ pub(crate) fn completions(args: &CompletionsArgs) -> anyhow::Result<Ending> {
 /// Writes the pages.
 pub(crate) fn man(args: &ManArgs) -> anyhow::Result<Ending> {
     let named = || args.folder.display().to_string();
-    fs::create_dir_all(&args.folder).with_context(named)?;
+    fs::create_dir_all(&args.folder).map_err(|error| anyhow!("{}: {}", named(), plain(&error)))?;
     clap_mangen::generate_to(Cli::command(), &args.folder).with_context(named)?;
     note(&format!("{}: the pages are written (read one with: man -l FILE)", args.folder.display()));
     Ok(Ending::Done)
 }
 
-/// `docs/cli.md`: every command's `--help`.
+/// `docs/cli.md`: every command's `--help`, as the program answers it.
 #[cfg(test)]
 fn markdown() -> String {
-    let mut out = String::from(PREFACE);
     let mut root = Cli::command().term_width(COLUMNS);
     root.build();
-    section(&mut root, "postbell", &mut out);
+    let mut out = String::from(PREFACE);
+    section(&root, &mut vec!["postbell".to_owned()], &mut out);
     out
 }
 
 #[cfg(test)]
-fn section(command: &mut clap::Command, name: &str, out: &mut String) {
-    let help = command.render_long_help().to_string();
+fn section(command: &clap::Command, words: &mut Vec<String>, out: &mut String) {
+    let asked = words.iter().cloned().chain(["--help".to_owned()]);
+    let answer = Cli::command().term_width(COLUMNS).try_get_matches_from(asked);
+    let help = answer.err().map(|help| help.render().to_string()).unwrap_or_default();
     let help: Vec<&str> = help.lines().map(str::trim_end).collect();
-    out.push_str(&format!("\n## `{name}`\n\n```text\n{}\n```\n", help.join("\n").trim_end()));
-    for inner in command.get_subcommands_mut().filter(|inner| inner.get_name() != "help") {
-        let name = format!("{name} {}", inner.get_name());
-        section(inner, &name, out);
+    let (name, help) = (words.join(" "), help.join("\n"));
+    out.push_str(&format!("\n## `{name}`\n\n```text\n{}\n```\n", help.trim_end()));
+    for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+        words.push(inner.get_name().to_owned());
+        section(inner, words, out);
+        words.pop();
     }
 }
 

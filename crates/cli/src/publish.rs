@@ -198,13 +198,15 @@ impl Publisher {
             counted(count(batch.lines.len()), "event")
         );
         for ((number, _), verdict) in batch.lines.iter().zip(verdicts) {
+            let repairs = verdict.get("repairs").and_then(Value::as_array);
             match verdict.get("verdict").and_then(Value::as_str) {
-                Some("accepted") => self.sums.accepted += 1,
+                Some("accepted") => {
+                    self.sums.accepted += 1;
+                    self.sums.repaired += u64::from(repairs.is_some_and(|all| !all.is_empty()));
+                }
                 Some("repeated") => self.sums.repeated += 1,
                 _ => self.refused(*number, verdict)?,
             }
-            let repairs = verdict.get("repairs").and_then(Value::as_array);
-            self.sums.repaired += u64::from(repairs.is_some_and(|repairs| !repairs.is_empty()));
         }
         Ok(())
     }

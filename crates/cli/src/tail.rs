@@ -31,7 +31,7 @@ Examples:
   postbell tail --since-time 2h")]
 pub(crate) struct TailArgs {
     /// Begin after the record of this number; 0 for the oldest there is.
-    #[arg(long, value_name = "SEQ", conflicts_with = "since_time")]
+    #[arg(long, value_name = "SEQ", conflicts_with = "since_time", value_parser = when::seq)]
     since: Option<u64>,
     /// Begin with what was recorded since: a time such as 2026-08-20T13:34:14+02:00, or 2h for
     /// two hours ago.

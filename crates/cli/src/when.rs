@@ -27,6 +27,11 @@ pub(crate) fn begin(text: &str) -> Result<Begin, String> {
     })
 }
 
+/// Reads a record's number, or 0.
+pub(crate) fn seq(text: &str) -> Result<u64, &'static str> {
+    text.parse().map_err(|_| "is not a record's number (try 17, or 0 for the oldest)")
+}
+
 /// Reads an RFC 3339 time, or how long ago: `90s`, `10m`, `2h`, `1d`.
 pub(crate) fn time(text: &str) -> Result<jiff::Timestamp, String> {
     if let Some(ago) = ago(text) {

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use postbell_hub::{Config, ConfigError};
-use rustix::fs::{Access, access, statvfs};
+use rustix::fs::{Access, FlockOperation, access, flock, statvfs};
+use rustix::io::Errno;
 
 use super::Report;
 use crate::connection::ConnectionArgs;
@@ -154,16 +155,12 @@ pub(super) fn holder(config: &Config, report: &mut Report) -> bool {
     true
 }
 
-/// Asks the kernel's list rather than the lock itself: taking it, however shortly, could keep a
-/// hub from starting.
+/// Tries to share the lock, and lets go at once: a hub that starts in that very microsecond would
+/// be refused, and starts when asked again. The kernel's own list (`/proc/locks`) disturbs nobody,
+/// but leaves locks out while others come and go.
 fn is_locked(path: &Path) -> bool {
-    let Ok(meta) = fs::metadata(path) else { return false };
-    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-    let inode = format!(":{}", meta.ino());
-    locks.lines().any(|line| {
-        let mut words = line.split_whitespace();
-        words.nth(1) == Some("FLOCK") && words.any(|word| word.ends_with(&inode))
-    })
+    let Ok(file) = fs::File::open(path) else { return false };
+    flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
 }
 
 /// Whether the sources' roots are there, as far as one user can tell.
@@ -234,14 +231,15 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_is_seen_without_being_taken() {
+    fn a_lock_is_seen_and_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
         let file = fs::File::create(&path).unwrap();
         assert!(!is_locked(&path));
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
         assert!(is_locked(&path));
         drop(file);
         assert!(!is_locked(&path));
+        assert!(!is_locked(&folder.path().join("none")));
     }
 }

@@ -1,0 +1,290 @@
+//! Commands that ask a hub, against `postbell serve`.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::run::{Ended, command, feed, run, transcript};
+
+/// `postbell serve` on a temporary folder; killed when dropped.
+struct Served {
+    folder: TempDir,
+    process: Child,
+    said: String,
+}
+
+impl Served {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config =
+            "data = \"data\"\nlisten = \"127.0.0.1:0\"\n[webhooks]\nreach = \"loopback\"\n";
+        std::fs::write(folder.path().join("postbell.toml"), config).unwrap();
+        let (process, said) = serve(folder.path());
+        Self { folder, process, said }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ended {
+        run(self.path(), &[arguments, &["--data", "data"]].concat())
+    }
+
+    fn publish(&self, events: &str) -> Ended {
+        feed(self.path(), &["publish", "--data", "data"], events.as_bytes())
+    }
+
+    /// Asks it to stop and gives its exit code and what it logged.
+    fn stop(&mut self, signal: Signal) -> (Option<i32>, String) {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
+        let code = self.process.wait().unwrap().code();
+        let mut log = String::new();
+        self.process.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        (code, log)
+    }
+
+    fn resume(&mut self) {
+        (self.process, self.said) = serve(self.folder.path());
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+/// Starts it and waits for its line.
+fn serve(folder: &Path) -> (Child, String) {
+    let mut process = command(folder, &["serve", "--config", "postbell.toml"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    BufReader::new(process.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    assert!(said.contains("listens on http://127.0.0.1:"), "{said}");
+    (process, said)
+}
+
+fn event(uid: u32) -> String {
+    format!(
+        "{{\"event\":\"MessageNew\",\"uri\":\"imap://john@mail.example.org/INBOX;UIDVALIDITY=1/;UID={uid}\",\"timestamp\":\"2026-11-25T09:30:{:02}+01:00\",\"messageSize\":976}}\n",
+        uid % 60
+    )
+}
+
+/// Addresses, times, numbers of processes and octets differ from run to run.
+fn settled(text: &str) -> String {
+    let mut settings = Vec::new();
+    for word in text.split_inclusive(|letter: char| letter == ' ' || letter == '\n') {
+        let letters = word.trim_end();
+        let is_port = letters.contains("127.0.0.1:");
+        let at = letters.find("127.0.0.1:").unwrap_or(0);
+        if is_port {
+            let end = letters.get(at + 10..).unwrap_or_default();
+            let rest = end.trim_start_matches(|letter: char| letter.is_ascii_digit());
+            let before = letters.get(..at + 10).unwrap_or_default();
+            settings.push(format!("{before}PORT{rest}{}", &word[letters.len()..]));
+        } else {
+            settings.push(word.to_owned());
+        }
+    }
+    settings.concat()
+}
+
+#[test]
+fn what_is_published_is_shown_by_tail() {
+    let served = Served::start();
+    let mut events = event(6);
+    events.push_str("{\"event\":\"MessageExpunge\",\"uri\":\"imap://h/A\",\"timestamp\":\"2026-11-25T09:30:00+01:00\"}\nnonsense\n");
+    events.push_str(&event(7));
+    events.push_str("{\"event\":\"MailboxRename\",\"uri\":\"imap://a@h/B;UIDVALIDITY=2\",\"mailboxID\":\"imap://a@h/B;UIDVALIDITY=2\",\"oldMailboxID\":\"imap://a@h/A;UIDVALIDITY=2\",\"timestamp\":\"2026-11-25T08:30:00Z\"}\n");
+    std::fs::write(served.path().join("events.ndjson"), &events).unwrap();
+    let mut text = String::new();
+    for arguments in [
+        &["publish", "events.ndjson"][..],
+        &["publish", "--json", "events.ndjson"],
+        &["tail", "--since", "0", "--no-follow"],
+        &["tail", "--since", "0", "--limit", "1"],
+        &["tail", "--since", "1", "--no-follow", "--event", "mailbox"],
+        &["tail", "--since", "0", "--no-follow", "--user", "nobody"],
+        &["tail", "--since", "0", "--event", "MessageGnu"],
+        &["tail", "--since", "99"],
+        &["sources", "show", "nowhere"],
+        &["sources", "list"],
+        &["subscriptions", "list"],
+        &["subscriptions", "show", "phone"],
+    ] {
+        text.push_str(&transcript(arguments, &served.run(arguments)));
+        text.push('\n');
+    }
+    insta::assert_snapshot!(text);
+    let json = served.run(&["tail", "--since", "0", "--no-follow", "--json"]);
+    let lines: Vec<serde_json::Value> =
+        json.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[2]["vnd.postbell.prevSeq"], 2);
+}
+
+#[test]
+fn the_token_is_never_shown_and_another_is_refused() {
+    let mut served = Served::start();
+    let token = std::fs::read_to_string(served.path().join("data/token")).unwrap();
+    let output = command(served.path(), &["tail", "--data", "data"])
+        .env("POSTBELL_TOKEN", "another-token-of-the-right-length")
+        .output()
+        .unwrap();
+    let said = settled(&String::from_utf8(output.stderr).unwrap());
+    assert_eq!(
+        said,
+        "postbell: http://127.0.0.1:PORT: the hub does not accept the token from POSTBELL_TOKEN\n"
+    );
+    assert_eq!(output.status.code(), Some(3));
+    assert!(served.said.contains("data/token"), "{}", served.said);
+    assert!(!served.said.contains(token.trim()));
+    let (_, log) = served.stop(Signal::TERM);
+    assert!(!log.contains(token.trim()), "{log}");
+}
+
+#[test]
+fn a_signal_stops_it_in_order_and_sighup_does_not() {
+    let mut served = Served::start();
+    kill_process(Pid::from_child(&served.process), Signal::HUP).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(served.run(&["sources", "list"]).code, 0);
+    let (code, log) = served.stop(Signal::INT);
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("SIGHUP"), "{log}");
+    assert!(!served.path().join("data/address").exists());
+}
+
+#[test]
+fn a_second_hub_on_the_folder_says_who_holds_it() {
+    let served = Served::start();
+    let ended = run(served.path(), &["serve", "--config", "postbell.toml"]);
+    assert_eq!(ended.code, 3);
+    let holder = format!("held by process {}", served.process.id());
+    assert!(ended.err.contains(&holder), "{ended:?}");
+}
+
+#[test]
+fn tail_goes_on_over_a_restart_and_misses_nothing() {
+    let mut served = Served::start();
+    assert_eq!(served.publish(&event(1)).code, 0);
+    let mut tail = command(served.path(), &["tail", "--data", "data", "--limit", "2"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(tail.stdout.take().unwrap());
+    let mut line = String::new();
+    // It may not be following yet; what comes before it does is not for it.
+    let begun = Instant::now();
+    let mut uid = 2;
+    while !served.run(&["doctor"]).out.contains("hub") || begun.elapsed() < Duration::from_secs(1) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(served.publish(&event(uid)).code, 0);
+    told.read_line(&mut line).unwrap();
+    assert!(line.contains("uid 2"), "{line}");
+    served.stop(Signal::TERM);
+    served.resume();
+    uid += 1;
+    assert_eq!(served.publish(&event(uid)).code, 0);
+    line.clear();
+    told.read_line(&mut line).unwrap();
+    assert!(line.contains("uid 3"), "{line}");
+    let ended = tail.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{said}");
+    assert!(said.contains("the hub is back; going on after #2"), "{said}");
+}
+
+#[test]
+fn tail_ends_when_nobody_reads_it() {
+    let served = Served::start();
+    let mut tail = command(served.path(), &["tail", "--data", "data"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(tail.stdout.take());
+    let ended = tail.wait_with_output().unwrap();
+    assert_eq!((ended.status.code(), ended.stderr), (Some(0), Vec::new()));
+}
+
+#[test]
+fn a_subscription_is_added_looked_at_and_removed() {
+    let served = Served::start();
+    let secret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+    std::fs::write(served.path().join("secret"), format!("{secret}\n")).unwrap();
+    let added = served.run(&[
+        "subscriptions",
+        "add",
+        "phone",
+        "--to",
+        "http://127.0.0.1:1/hook",
+        "--event",
+        "message",
+        "--mailbox",
+        "INBOX",
+        "--tag",
+        "vip",
+        "--begin",
+        "1",
+        "--secret-file",
+        "secret",
+    ]);
+    assert_eq!(added.code, 0, "{added:?}");
+    assert!(added.out.contains(secret), "{added:?}");
+    let shown = served.run(&["subscriptions", "show", "phone"]);
+    assert!(!shown.out.contains("whsec_") && shown.out.contains("INBOX"), "{shown:?}");
+    let again = served.run(&["subscriptions", "add", "phone", "--to", "http://127.0.0.1:1/hook"]);
+    assert_eq!(again.code, 1, "{again:?}");
+    let bad = served.run(&["subscriptions", "add", "x", "--to", "ftp://h", "--event", "message"]);
+    assert_eq!((bad.code, bad.err.lines().count()), (2, 1), "{bad:?}");
+    let bad = served.run(&[
+        "subscriptions",
+        "add",
+        "x",
+        "--to",
+        "http://127.0.0.1:1/",
+        "--event",
+        "MessageGnu",
+    ]);
+    assert!(bad.code == 2 && bad.err.contains("MessageGnu"), "{bad:?}");
+    let paused = served.run(&["subscriptions", "pause", "phone"]);
+    assert!(paused.out.contains("paused"), "{paused:?}");
+    assert!(served.run(&["doctor"]).out.contains("! subscription phone"));
+    let resumed = served.run(&["subscriptions", "resume", "phone", "--json"]);
+    let resumed: serde_json::Value = serde_json::from_str(&resumed.out).unwrap();
+    assert_eq!(resumed["state"], "active");
+    assert!(served.run(&["subscriptions", "list"]).out.contains("phone"));
+    let letters = served.run(&["subscriptions", "dead-letters", "phone"]);
+    assert_eq!((letters.code, letters.out.as_str()), (0, ""), "{letters:?}");
+    assert_eq!(served.run(&["subscriptions", "remove", "phone"]).code, 2);
+    assert_eq!(served.run(&["subscriptions", "remove", "phone", "--yes"]).code, 0);
+    assert_eq!(served.run(&["subscriptions", "show", "phone"]).code, 1);
+}
+
+#[test]
+fn the_doctor_finds_a_hub_well_and_says_what_is_wrong_without_one() {
+    let mut served = Served::start();
+    let well = served.run(&["doctor"]);
+    assert_eq!(well.code, 0, "{}", well.out);
+    let json: serde_json::Value =
+        serde_json::from_str(&served.run(&["doctor", "--json"]).out).unwrap();
+    assert!(json["checks"].as_array().unwrap().len() > 8, "{json}");
+    served.stop(Signal::TERM);
+    let ill = served.run(&["doctor"]);
+    assert_eq!(ill.code, 1);
+    assert!(ill.out.contains("✗ journal"), "{}", ill.out);
+    assert!(ill.out.contains("→ start it: postbell serve"), "{}", ill.out);
+}
