@@ -201,10 +201,7 @@ impl<'a> Worker<'a> {
     fn gap(&mut self, gap: Gap) {
         warn!(subscription = %self.job.entry.name, from = gap.from, to = gap.to, reason = gap.reason, "records can't be delivered any more");
         let event = gap_event(&self.job.context.store, gap);
-        let Some((body, keys)) = event
-            .and_then(|body| Some((Keys::find(&body)?, body)))
-            .map(|(keys, body)| (body, keys))
-        else {
+        let Some((keys, body)) = event.and_then(|body| Some((Keys::find(&body)?, body))) else {
             self.lanes.pass(gap.to);
             return;
         };
@@ -334,7 +331,7 @@ impl<'a> Worker<'a> {
             }
             let stopped = stop.wait_for(|stop| *stop != Stop::No);
             if tokio::time::timeout(TROUBLE_PAUSE, stopped).await.is_ok() {
-                // It will be delivered, or given up, again.
+                // The cursor stays where it is: it will be delivered, or given up, again.
                 self.saved = Some(u64::MAX);
                 return;
             }
