@@ -57,7 +57,7 @@ impl Problem {
 
     /// Says where in the request's JSON.
     pub(crate) fn at(mut self, pointer: impl Into<String>) -> Self {
-        self.pointer = Some(pointer.into());
+        self.pointer = Some(pointer.into()).filter(|pointer| !pointer.is_empty());
         self
     }
 

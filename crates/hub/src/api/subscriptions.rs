@@ -61,7 +61,7 @@ pub(super) async fn create(
             let pointer = pointer(error.path());
             let error = error.into_inner();
             if error.is_data() {
-                Problem::invalid_subscription(error.to_string()).at(pointer)
+                Problem::invalid_subscription(plain(&error.to_string())).at(pointer)
             } else {
                 Problem::bad_request(format!("body: {error}"))
             }
@@ -171,6 +171,16 @@ fn failed(error: &StateError) -> Problem {
     let why = crate::sources::chain(error);
     tracing::error!(why, "a subscription could not be kept");
     Problem::internal()
+}
+
+/// A message of serde's in our words; where it is wrong the pointer tells better.
+fn plain(message: &str) -> String {
+    let message = message.split(" at line ").next().unwrap_or_default();
+    message
+        .replace('`', "\"")
+        .replace("a sequence", "a list")
+        .replace("expected u64", "expected a whole number from 0")
+        .replace("unknown variant", "unknown value")
 }
 
 /// A path of serde's as a JSON Pointer.

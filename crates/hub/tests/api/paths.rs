@@ -168,3 +168,61 @@ async fn figures_count_what_happened() {
     }
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_wrong_subscription_gets_one_line_that_names_what_is_wrong() {
+    let world = World::start().await;
+    let good = r#"{"name":"phone","sink":{"kind":"webhook","url":"https://example.org/hook"}}"#;
+    let mut told = String::new();
+    for (from, to) in [
+        ("\"name\":\"phone\"", "\"nmae\":\"phone\""),
+        ("\"name\":\"phone\"", "\"name\":\"a phone\""),
+        ("\"name\":\"phone\"", "\"name\":5"),
+        ("\"sink\":", "\"events\":[\"flags\",\"MessageGnu\"],\"sink\":"),
+        ("\"sink\":", "\"events\":\"flags\",\"sink\":"),
+        ("\"sink\":", "\"parameters\":[\"subject\"],\"sink\":"),
+        ("\"sink\":", "\"parameters\":[\"messageContent\"],\"sink\":"),
+        ("\"sink\":", "\"users\":[\"\"],\"sink\":"),
+        ("\"sink\":", "\"begin\":\"later\",\"sink\":"),
+        ("\"sink\":", "\"begin\":{\"time\":\"noon\"},\"sink\":"),
+        ("\"sink\":", "\"begin\":{\"seq\":-1},\"sink\":"),
+        ("webhook", "pigeon"),
+        ("https:", "ftp:"),
+        ("example.org", "127.0.0.1"),
+        ("/hook\"", "/hook\",\"secret\":\"12345\""),
+        (",\"sink\":{\"kind\":\"webhook\",\"url\":\"https://example.org/hook\"}", ""),
+    ] {
+        let body = good.replace(from, to);
+        assert_ne!(body, good);
+        let headers = [("Content-Type", "application/json")];
+        let answer = world.ask("POST", "/v1/subscriptions", &headers, body.as_bytes());
+        assert_eq!(answer.status, 422, "{body}: {}", answer.body);
+        told.push_str(&format!("{to}\n    {}\n", words(&answer.json())));
+    }
+    insta::assert_snapshot!(told);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_is_made_held_let_go_on_and_forgotten() {
+    let world = World::start().await;
+    let headers = [("Content-Type", "application/json")];
+    let body = br#"{"name":"phone","sink":{"kind":"webhook","url":"https://example.org/hook"}}"#;
+    let made = world.ask("POST", "/v1/subscriptions", &headers, body);
+    assert_eq!(made.status, 201);
+    let place = made.header("location").unwrap().to_owned();
+    assert!(made.json()["sink"]["secret"].as_str().unwrap().starts_with("whsec_"));
+    assert!(!world.get(&place).body.contains("whsec_"));
+    assert_eq!(world.ask("POST", "/v1/subscriptions", &headers, body).status, 409);
+    assert_eq!(world.get("/v1/subscriptions").json()["subscriptions"][0]["name"], "phone");
+    for (what, state) in [("pause", "paused"), ("resume", "active")] {
+        let answer = world.ask("POST", &format!("{place}/{what}"), &[], b"");
+        assert_eq!(answer.json()["state"], state);
+        assert_eq!(world.get("/v1/subscriptions/phone").json()["state"], state);
+    }
+    assert_eq!(world.get(&format!("{place}/dead-letters?limit=x")).status, 400);
+    assert_eq!(world.ask("DELETE", "/v1/subscriptions/phone", &[], b"").status, 204);
+    assert_eq!(world.get(&place).status, 404);
+    assert_eq!(world.get("/v1/status").json()["subscriptions"], 0);
+    world.stop().await;
+}
