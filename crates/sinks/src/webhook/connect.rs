@@ -39,6 +39,22 @@ impl Tls {
     }
 }
 
+#[cfg(test)]
+impl Tls {
+    /// Trusts one certificate alone.
+    pub(super) fn trusting(certificate: rustls::pki_types::CertificateDer<'static>) -> Self {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Self(Arc::new(config))
+    }
+}
+
 pub(super) type Client =
     hyper_util::client::legacy::Client<HttpsConnector<HttpConnector<CheckedNames>>, Full<Bytes>>;
 

@@ -170,11 +170,77 @@ async fn r165_a_name_that_leads_here_is_not_followed_from_outside() {
 }
 
 #[tokio::test]
-async fn a_certificate_nobody_vouches_for_is_no_receiver() {
-    let (address, kept) = server(|_| Response::new(Full::default())).await;
-    let answer = post(&format!("https://{address}/")).await;
-    assert_eq!(answer.outcome, FAILED, "{}", answer.reason);
-    assert!(kept.lock().unwrap().is_empty());
+async fn r163_a_receiver_is_believed_by_its_certificate_alone() {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let folder = Folder::new("tls");
+    let made = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+        .args(["-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=localhost"])
+        .args(["-addext", "subjectAltName=DNS:localhost"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .current_dir(&folder.0)
+        .output();
+    // Where there is no openssl there is nothing to make a certificate with.
+    let Ok(made) = made else { return };
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let certificate = CertificateDer::from_pem_file(folder.0.join("cert.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(folder.0.join("key.pem")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let service = service_fn(|_| async {
+                    Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+                });
+                let connection =
+                    http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                connection.await.unwrap_or_default();
+            });
+        }
+    });
+    let ask = async |host: &str, tls: Tls| {
+        let target = Target::parse(&format!("https://{host}:{port}/"), Reach::Loopback).unwrap();
+        let webhook = Webhook::new(target, Secret::new([7; 32]), Duration::from_secs(5), &tls);
+        webhook.post(EventId::new(1, 1), Bytes::from_static(b"{}"), SystemTime::now()).await
+    };
+    let trusted = ask("localhost", Tls::trusting(certificate.clone())).await;
+    assert_eq!(trusted.outcome, Outcome::Accepted, "{}", trusted.reason);
+    for (host, tls) in
+        [("localhost", Tls::new().unwrap()), ("127.0.0.1", Tls::trusting(certificate))]
+    {
+        let answer = ask(host, tls).await;
+        assert_eq!(answer.outcome, FAILED);
+        assert!(answer.reason.contains("certificate"), "{host}: {}", answer.reason);
+    }
+}
+
+/// A folder that goes with the test.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("postbell-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap_or_default();
+    }
 }
 
 /// A delivery as the hub makes it.
@@ -238,18 +304,16 @@ fn r164_openssl_finds_the_same_signature_as_the_page_says() {
         // Then the vector of the reference implementation must do.
         return;
     }
-    let folder = std::env::temp_dir().join(format!("postbell-webhook-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("body.json"), &body).unwrap();
+    let folder = Folder::new("openssl");
+    std::fs::write(folder.0.join("body.json"), &body).unwrap();
     let output = Command::new("sh")
         .args(["-c", block("sh")])
-        .current_dir(&folder)
+        .current_dir(&folder.0)
         .env("SECRET", Secret::new([7; 32]).reveal())
         .env("ID", id.to_string())
         .env("TIMESTAMP", "1787225655")
         .output()
         .unwrap();
-    std::fs::remove_dir_all(&folder).unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
     assert_eq!(signature, format!("v1,{}", printed.trim()));
 }
