@@ -118,18 +118,22 @@ impl Look<'_> {
         if listing.gone.is_empty() || listing.arrivals.is_empty() {
             return Ok(());
         }
-        let gone = std::mem::take(&mut listing.gone);
-        let mut by_print: HashMap<_, _> =
-            gone.into_iter().map(|gone| ((gone.1.print, gone.1.octets()), gone)).collect();
+        // Several messages may share a file by hard links.
+        let mut by_print: HashMap<_, Vec<_>> = HashMap::new();
+        for gone in std::mem::take(&mut listing.gone) {
+            by_print.entry((gone.1.print, gone.1.octets())).or_default().push(gone);
+        }
         let mut renamed = Vec::new();
         listing.arrivals.retain(|arrival| {
             let Some(facts) = arrival.facts else { return true };
             let key = (facts.print(), Message::capped(facts.octets));
-            let Some((_, message)) = by_print.remove(&key) else { return true };
+            let Some((_, message)) = by_print.get_mut(&key).and_then(Vec::pop) else {
+                return true;
+            };
             renamed.push((Box::<str>::from(arrival.unique()), message, arrival.letters));
             false
         });
-        listing.gone = by_print.into_values().collect();
+        listing.gone = by_print.into_values().flatten().collect();
         for (unique, message, letters) in renamed {
             let key = known::message_key(self.teller.prefix, mailbox.id, message.uid);
             let change = (key, Some(known::encode(&unique, message)));

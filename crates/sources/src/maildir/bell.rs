@@ -192,8 +192,8 @@ impl Due {
                 let is_delivery = arrived || mask.contains(EventMask::CLOSE_WRITE);
                 let noticed = self.mailbox(user, folder);
                 noticed.is_more |= !is_delivery;
-                let parsed = FileName::parse(name).filter(|_| arrived);
-                if let Some(parsed) = parsed
+                // Also what leaves: it may have come and gone on before it was seen here.
+                if let Some(parsed) = FileName::parse(name)
                     && noticed.delivered.len() < NAMES_MAX
                 {
                     noticed.delivered.insert(parsed.unique.into());

@@ -16,6 +16,8 @@ pub(super) struct Known {
     pub(super) subscriptions: BTreeSet<String>,
     /// The quota as last told. Not kept: telling it once more changes nothing.
     pub(super) quota: Option<Quota>,
+    /// Mailboxes that Dovecot has given no UIDVALIDITY yet.
+    pub(super) waiting: usize,
     /// Numbers of mailboxes whose messages are still to be forgotten in the checkpoint.
     pub(super) discarded: Vec<u32>,
 }

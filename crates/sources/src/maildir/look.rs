@@ -137,14 +137,22 @@ impl Look<'_> {
         let changes = tree::compare(&past.collect(), &present);
         let at = self.top.facts().map_or_else(|_| listing::now(), |facts| facts.modified);
         self.renames(&changes, &present, at)?;
+        let (early, late): (Vec<_>, Vec<_>) =
+            changes.deleted.into_iter().partition(|(old, called)| old != called);
+        // Called by a new name now, which may be another mailbox's in a moment.
+        let early = early.into_iter();
+        let early =
+            early.filter_map(|(old, called)| Some((called, self.known.mailboxes.remove(&old)?)));
+        let early: Vec<_> = early.collect();
+        self.deletions(early)?;
         for (name, is_told) in changes.created {
             if let Some(now) = present.get(&name) {
                 // INBOX is always there; it only comes into view.
                 self.create(&name, now, is_told && name != INBOX, at)?;
             }
         }
-        let gone = changes.deleted.into_iter();
-        Ok(gone.filter_map(|name| self.known.mailboxes.remove_entry(&name)).collect())
+        let gone = late.into_iter();
+        Ok(gone.filter_map(|(name, _)| self.known.mailboxes.remove_entry(&name)).collect())
     }
 
     fn renames(
@@ -263,6 +271,10 @@ impl Look<'_> {
                 }
             }
         }
+        let is_waiting = |(name, now): &(&String, &Present)| {
+            now.is_waiting && !self.known.mailboxes.contains_key(*name)
+        };
+        self.known.waiting = present.iter().filter(is_waiting).count();
         Ok(Some(present))
     }
 

@@ -31,6 +31,8 @@ pub(super) struct Source<'a> {
 struct User {
     path: PathBuf,
     known: Known,
+    /// The Maildir was there at the last look.
+    is_there: bool,
 }
 
 impl<'a> Source<'a> {
@@ -86,10 +88,12 @@ impl<'a> Source<'a> {
         let mut scopes: BTreeMap<Arc<str>, Scope> = BTreeMap::new();
         if noted.users {
             scopes.extend(self.find_users()?.into_iter().map(|user| (user, Scope::Everything)));
+            let away = self.users.iter().filter(|(_, one)| !one.is_there);
+            scopes.extend(away.map(|(user, _)| (Arc::clone(user), Scope::Everything)));
         }
         if noted.everything {
             self.health
-                .add(Count::Rescans, u64::from(self.health.snapshot().state == State::Running));
+                .add(Count::Rescans, u64::from(self.health.snapshot().state != State::Scanning));
             scopes = self.users.keys().map(|user| (Arc::clone(user), Scope::Everything)).collect();
         } else {
             let by_user = std::mem::take(&mut noted.by_user);
@@ -109,6 +113,7 @@ impl<'a> Source<'a> {
 
     fn look_at(&mut self, user: &Arc<str>, scope: Scope) -> Result<(), MaildirError> {
         let Some(one) = self.users.get_mut(user) else { return Ok(()) };
+        one.is_there = false;
         // Below a pattern the user's own folder may be anything, even a link to somebody else's.
         let opened = match self.options.root.contains("%u") {
             true => open_below(&self.options.root, user),
@@ -129,6 +134,7 @@ impl<'a> Source<'a> {
         if top.sub("cur").is_err() {
             return Ok(());
         }
+        one.is_there = true;
         let prefix = prefix(user);
         let is_baseline = !one.known.record.is_followed;
         let fqdn = self.options.server_fqdn.as_deref();
@@ -161,7 +167,7 @@ impl<'a> Source<'a> {
             }
             let known = Known::restore(&prefix(&user), |start| self.intake.checkpoint(start))?;
             info!(%user, path = ?path, "followed from now on");
-            self.users.insert(Arc::clone(&user), User { path, known });
+            self.users.insert(Arc::clone(&user), User { path, known, is_there: false });
             new.push(user);
         }
         Ok(new)
@@ -170,6 +176,11 @@ impl<'a> Source<'a> {
     fn present_users(&mut self) -> BTreeMap<Arc<str>, PathBuf> {
         let Some(pattern) = Pattern::parse(&self.options.root) else {
             let path = PathBuf::from(&self.options.root);
+            if let Some(parent) = path.parent().filter(|_| !path.join("cur").exists()) {
+                // Perhaps it is being made right now.
+                self.bell.watch(&path, Target::Users);
+                self.bell.watch(parent, Target::Users);
+            }
             let user = self.options.user.as_deref().unwrap_or_default();
             return BTreeMap::from([(user.into(), path)]);
         };
@@ -205,20 +216,31 @@ impl<'a> Source<'a> {
     }
 
     fn report(&self) {
-        let knowns = self.users.values().map(|user| &user.known);
-        let mailboxes = knowns.flat_map(|known| known.mailboxes.values());
-        let (count, messages, waiting) =
-            mailboxes.fold((0_u64, 0_u64, 0_usize), |(count, messages, waiting), mailbox| {
-                let here = mailbox.messages.len() as u64;
-                (count + 1, messages + here, waiting + mailbox.seen.waiting)
-            });
-        self.health.set(Count::Users, self.users.len() as u64);
-        self.health.set(Count::Mailboxes, count);
+        let there = self.users.values().filter(|user| user.is_there).map(|user| &user.known);
+        let (mut users, mut mailboxes, mut messages) = (0_u64, 0_u64, 0_u64);
+        let (mut waiting_mailboxes, mut waiting_messages) = (0, 0);
+        for known in there {
+            users += 1;
+            waiting_mailboxes += known.waiting;
+            for mailbox in known.mailboxes.values() {
+                mailboxes += 1;
+                messages += mailbox.messages.len() as u64;
+                waiting_messages += mailbox.seen.waiting;
+            }
+        }
+        self.health.set(Count::Users, users);
+        self.health.set(Count::Mailboxes, mailboxes);
         self.health.set(Count::Messages, messages);
-        let detail = match waiting {
-            0 => String::new(),
-            1 => "1 message waits for Dovecot to give it a UID".to_owned(),
-            many => format!("{many} messages wait for Dovecot to give them UIDs"),
+        if users == 0 {
+            let detail = format!("there is no Maildir at {}", self.options.root);
+            return self.health.set_state(State::Waiting, detail);
+        }
+        let detail = match (waiting_mailboxes, waiting_messages) {
+            (0, 0) => String::new(),
+            (0, many) => format!("messages that wait for Dovecot to give them UIDs: {many}"),
+            (some, many) => format!(
+                "mailboxes and messages that wait for Dovecot to give them UIDVALIDITY or UIDs: {some} and {many}"
+            ),
         };
         self.health.set_state(State::Running, detail);
     }

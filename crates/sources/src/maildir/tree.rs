@@ -32,7 +32,8 @@ pub(super) struct Changes {
     pub(super) renames: Vec<(String, String)>,
     /// New mailboxes, and whether their creation is to be told (R81, R92).
     pub(super) created: Vec<(String, bool)>,
-    pub(super) deleted: Vec<String>,
+    /// Mailboxes that are gone, and under which name they are known after the renames.
+    pub(super) deleted: Vec<(String, String)>,
 }
 
 /// Holds the folders there are against those remembered.
@@ -59,10 +60,14 @@ pub(super) fn compare(past: &BTreeMap<&str, Past>, present: &BTreeMap<String, Pr
     }
     // Parents before children.
     changes.moved.sort();
-    changes.renames = renames(&changes.moved, past);
+    let mut names: BTreeMap<&str, String> =
+        past.keys().map(|name| (*name, (*name).to_owned())).collect();
+    changes.renames = renames(&changes.moved, past, present, &mut names);
     let moved_from: BTreeSet<&str> = changes.moved.iter().map(|(old, _)| old.as_str()).collect();
     let deleted = gone.iter().filter(|name| !moved_from.contains(*name));
-    changes.deleted = deleted.map(|name| (*name).to_owned()).collect();
+    changes.deleted = deleted
+        .map(|name| ((*name).to_owned(), names.get(name).cloned().unwrap_or_default()))
+        .collect();
     let targets: Vec<&str> = new
         .iter()
         .map(String::as_str)
@@ -74,21 +79,40 @@ pub(super) fn compare(past: &BTreeMap<&str, Past>, present: &BTreeMap<String, Pr
 }
 
 /// One rename for each group of mailboxes that moved together.
-fn renames(moved: &[(String, String)], past: &BTreeMap<&str, Past>) -> Vec<(String, String)> {
+///
+/// Whoever hears of a rename takes the children along (R89). `names` is what they call each
+/// mailbox; where that isn't its name in the end, because a child stayed or went elsewhere,
+/// another rename says so.
+fn renames(
+    moved: &[(String, String)],
+    past: &BTreeMap<&str, Past>,
+    present: &BTreeMap<String, Present>,
+    names: &mut BTreeMap<&str, String>,
+) -> Vec<(String, String)> {
     let mut told: Vec<(String, String)> = Vec::new();
-    for (old, new) in moved {
-        let is_covered = told
-            .iter()
-            .any(|(from, to)| below(old, from).is_some_and(|rest| below(new, to) == Some(rest)));
-        if is_covered {
+    let stayed = past.keys().filter(|name| present.contains_key(**name));
+    let stayed = stayed.map(|name| (name.to_string(), name.to_string()));
+    let wanted: Vec<(String, String)> = moved.iter().cloned().chain(stayed).collect();
+    for (old, new) in wanted.iter().cycle().take(wanted.len() * ROUNDS) {
+        let Some(called) = names.get(old.as_str()).filter(|called| *called != new).cloned() else {
             continue;
+        };
+        let parent = (called == *old).then(|| shared_parent(old, new, moved, past)).flatten();
+        let (from, to) = parent.unwrap_or_else(|| (called, new.clone()));
+        for name in names.values_mut() {
+            if *name == from {
+                name.clone_from(&to);
+            } else if let Some(rest) = below(name, &from) {
+                *name = format!("{to}/{rest}");
+            }
         }
-        told.push(
-            shared_parent(old, new, moved, past).unwrap_or_else(|| (old.clone(), new.clone())),
-        );
+        told.push((from, to));
     }
     told
 }
+
+/// Renames may undo each other's side effects; twice over is enough for all but the perverse.
+const ROUNDS: usize = 2;
 
 /// The parent whose rename explains this mailbox's and at least one other's: a parent that exists
 /// only in names, as Maildir++ has them, leaves no other trace.
@@ -149,7 +173,7 @@ mod tests {
         let renames = changes.renames.iter().map(|(old, new)| format!("{old}>{new}"));
         let created = changes.created.iter().filter(|(_, told)| *told);
         let created = created.map(|(name, _)| format!("+{name}"));
-        let deleted = changes.deleted.iter().map(|name| format!("-{name}"));
+        let deleted = changes.deleted.iter().map(|(_, name)| format!("-{name}"));
         renames.chain(created).chain(deleted).collect()
     }
 
@@ -179,6 +203,14 @@ mod tests {
         assert_eq!(told(&apart), ["a/b>x/b", "a/c>x/c"]);
         let partly = changes(&[("a/b", 2), ("a/c", 3)], &[("x/b", 2), ("a/c", 3)]);
         assert_eq!(told(&partly), ["a/b>x/b"]);
+    }
+
+    #[test]
+    fn r89_a_child_that_stayed_or_went_elsewhere_is_told_so() {
+        let before = [("a", 2), ("a/b", 3), ("a/c", 4), ("a/d", 5)];
+        let after = [("z", 2), ("a/b", 3), ("c", 4), ("z/d", 9)];
+        let changes = changes(&before, &after);
+        assert_eq!(told(&changes), ["a>z", "z/c>c", "z/b>a/b", "+z/d", "-z/d"]);
     }
 
     #[test]

@@ -228,7 +228,7 @@ fn a_foreign_delivery_waits_for_dovecots_uid_and_is_told_with_it() -> Result<(),
     std::fs::write(root.join("tmp/1.foreign.h"), mail::plain("foreign")).unwrap();
     std::fs::rename(root.join("tmp/1.foreign.h"), root.join("new/1.foreign.h")).unwrap();
     assert!(rig.hear_out(0).is_empty());
-    assert!(rig.health.snapshot().detail.contains("waits for Dovecot"));
+    assert!(rig.health.snapshot().detail.contains("wait for Dovecot"));
     dovecot.imap(ALICE)?.select("INBOX")?;
     assert_eq!(rig.hear(0, 1), ["new INBOX 1 () messages=1 uidnext=2"]);
     Ok(())

@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 
 use postbell_engine::{Message, Observation, What};
 use postbell_sources::maildir::{MaildirError, Options, run};
-use postbell_sources::{Batch, Health, Intake, Pair, Stop, Stopped};
+use postbell_sources::{Batch, Health, Intake, Pair, State, Stop, Stopped};
 
 /// Keeps observations and checkpoint together, as the journal does.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     inner: Mutex<Inner>,
+    /// Held by a test that wants the intake to block, as on a full disk.
+    pub(crate) gate: Mutex<()>,
     /// How many batches it takes before it fails; to play a crash.
     pub(crate) takes_left: AtomicUsize,
 }
@@ -53,6 +55,7 @@ impl Kept {
 
 impl Intake for Kept {
     fn take(&self, batch: Batch) -> Result<(), Stopped> {
+        drop(self.gate.lock().unwrap());
         let left = self.takes_left.load(Ordering::SeqCst);
         if left == 0 {
             return Err(Stopped::new("a crash, played"));
@@ -105,11 +108,30 @@ impl Rig {
         let asked = stop.clone();
         let thread = std::thread::spawn(move || run(&options, &*kept, &health, &asked));
         self.running = Some((stop, thread));
-        let ready = || {
-            self.health.snapshot().state != postbell_sources::State::Starting
-                && self.health.snapshot().state != postbell_sources::State::Scanning
-        };
+        let ready = || !matches!(self.health.snapshot().state, State::Starting | State::Scanning);
         wait_until("the first look", ready);
+    }
+
+    /// Looks once, and stops.
+    pub(crate) fn look(&mut self) {
+        self.resume();
+        self.stop();
+    }
+
+    /// Looks, and dies once that many batches are durable.
+    pub(crate) fn crash_after(&mut self, batches: usize) {
+        self.kept.takes_left.store(batches, Ordering::SeqCst);
+        let (stop, health) = (Stop::new().unwrap(), Health::new());
+        let ended = std::thread::scope(|scope| {
+            let running = scope.spawn(|| run(&self.options, &*self.kept, &health, &stop));
+            wait_until("the crash or the look", || {
+                running.is_finished() || health.snapshot().state == State::Running
+            });
+            stop.set();
+            running.join().unwrap()
+        });
+        assert!(ended.is_ok() || self.kept.takes_left.load(Ordering::SeqCst) == 0);
+        self.kept.takes_left.store(usize::MAX, Ordering::SeqCst);
     }
 
     pub(crate) fn stop(&mut self) {

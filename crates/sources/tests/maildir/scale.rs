@@ -13,8 +13,8 @@ use crate::rig::{Rig, maildir, options, wait_until};
 fn fill(root: &Path, count: usize) {
     for number in 0..count {
         let name =
-            format!("{}.M{number}P4242.mail.example.org,S=1,W=2:2,S", 1_700_000_000 + number);
-        fs::write(root.join("cur").join(name), "\n").unwrap();
+            format!("{}.M{number}P4242.mail.example.org,S=0,W=0:2,S", 1_700_000_000 + number);
+        fs::write(root.join("cur").join(name), "").unwrap();
     }
 }
 
@@ -112,8 +112,11 @@ fn more_notices_than_the_kernel_keeps_end_in_a_rescan() {
         println!("skipped: the kernel keeps {limit} notices");
         return;
     }
-    // The source is held up by nothing; only many makers at once outrun it.
-    let count = limit / 2;
+    // Held up at its first batch, as by a full disk, the source hears nothing of what follows.
+    let gate = rig.kept.gate.lock().unwrap();
+    fs::write(root.join("cur/first.h:2,S"), "x").unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let count = limit;
     std::thread::scope(|scope| {
         for part in 0..4 {
             let root = &root;
@@ -126,7 +129,8 @@ fn more_notices_than_the_kernel_keeps_end_in_a_rescan() {
             });
         }
     });
-    let made = count / 4 * 4;
+    drop(gate);
+    let made = count / 4 * 4 + 1;
     let came = || {
         let told = rig.kept.told();
         let came = told
@@ -136,5 +140,6 @@ fn more_notices_than_the_kernel_keeps_end_in_a_rescan() {
     };
     wait_until("all of them", || rig.health.snapshot().messages == made as u64);
     assert_eq!(came(), made, "each is told once");
+    assert!(rig.health.snapshot().rescans > 0);
     println!("{made} messages told, {} rescans", rig.health.snapshot().rescans);
 }
