@@ -258,14 +258,20 @@ impl Telling<'_> {
         if let Some(structure) = message.body_structure.filter(|_| self.policy.body_structure) {
             builder = builder.body_structure(structure);
         }
-        if let (Some(content), Some(max)) = (message.content, self.policy.content_max_octets) {
-            let octets = content.as_bytes().len() as u64;
-            builder = if octets <= max && content.json_octets() <= CONTENT_JSON_OCTETS_MAX {
-                builder.message_content(content)
-            } else {
+        if let Some(max) = self.policy.content_max_octets {
+            // A source needn't read what it may not hand on; the size alone says so.
+            let over = message.size_octets.is_some_and(|octets| octets > max);
+            match message.content {
+                Some(content)
+                    if content.as_bytes().len() as u64 <= max
+                        && content.json_octets() <= CONTENT_JSON_OCTETS_MAX =>
+                {
+                    builder = builder.message_content(content);
+                }
+                None if !over => {}
                 // Whole or absent, and why is told (R119, R120).
-                vendor(builder, "vnd.postbell.contentSuppressed", "size")
-            };
+                _ => builder = vendor(builder, "vnd.postbell.contentSuppressed", "size"),
+            }
         }
         match &message.copied_from {
             Some(from) => self.linked(builder, "copyFrom", from),
@@ -519,6 +525,16 @@ mod tests {
             let text = told(&policy, What::Appended(message())).remove(0);
             assert_eq!(text.contains("messageContent"), whole, "{max}");
             assert_eq!(text.contains("contentSuppressed"), !whole, "{max}");
+        }
+    }
+
+    #[test]
+    fn r120_content_left_unread_for_its_size_is_told_too() {
+        let policy = Policy { content_max_octets: Some(119), ..Policy::default() };
+        for (octets, told_so) in [(Some(120), true), (Some(119), false), (None, false)] {
+            let message = Message { content: None, size_octets: octets, ..message() };
+            let text = told(&policy, What::Appended(message)).remove(0);
+            assert_eq!(text.contains("contentSuppressed"), told_so, "{octets:?}");
         }
     }
 
