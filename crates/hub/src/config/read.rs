@@ -259,6 +259,11 @@ fn check_source(name: &str, source: &SourceConfig, lines: &mut Vec<String>) {
             source.user
         ));
     }
+    if !root.is_empty() && !root.contains("%u") && source.user.is_empty() {
+        lines.push(format!(
+            "sources.{name}.user: missing, as root has no %u to name the users by (try \"john\")"
+        ));
+    }
     if source.quota_storage == Some(0) {
         lines.push(format!(
             "sources.{name}.quota_storage: \"0\" would let nothing in (\"never\" sets no limit)"

@@ -37,6 +37,8 @@ scan_interval = "1ms"
 [sources.imap]
 kind = "imap"
 root = "/x"
+quota_storage = "0"
+quota_messages = "many"
 
 [publish]
 allowed_uids = ["john"]
@@ -133,7 +135,8 @@ fn every_example_in_the_table_is_accepted() {
         let path = key.path.replace('*', "mail");
         let mut text = format!("{path} = {}\n", key.example);
         if key.path.starts_with("sources") && !key.path.ends_with("root") {
-            text.push_str("sources.mail.root = \"/m\"\n");
+            let root = if key.path.ends_with("user") { "/m" } else { "/m/%u" };
+            text.push_str(&format!("sources.mail.root = \"{root}\"\n"));
         }
         Config::parse("postbell.toml", &text).unwrap_or_else(|error| panic!("{text}: {error}"));
     }
