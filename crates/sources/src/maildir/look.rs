@@ -18,7 +18,7 @@ use super::message::Wanted;
 use super::tell::Teller;
 use super::tree::{self, Past, Present};
 use super::{MaildirError, side, uid_list};
-use crate::{Count, Health};
+use crate::{Count, Health, Stop};
 
 /// Everything a look at one user works with.
 pub(super) struct Look<'a> {
@@ -31,6 +31,7 @@ pub(super) struct Look<'a> {
     pub(super) complaints: &'a mut Complaints,
     pub(super) wanted: Wanted,
     pub(super) limit: Option<&'a Quota>,
+    pub(super) stop: &'a Stop,
 }
 
 /// How much is looked at.
@@ -93,6 +94,10 @@ impl Look<'_> {
         let mut sights = Vec::new();
         let names: Vec<String> = self.known.mailboxes.keys().cloned().collect();
         for name in names {
+            // What isn't remembered yet is found again at the next start.
+            if self.stop.is_set() {
+                return Ok(());
+            }
             let Some(mailbox) = self.known.mailboxes.get(&name) else { continue };
             let seen = &mailbox.seen;
             let (extent, delivered) = match noticed.mailboxes.remove(mailbox.folder.as_str()) {

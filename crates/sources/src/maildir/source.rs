@@ -77,7 +77,7 @@ impl<'a> Source<'a> {
             if stop.is_set() {
                 return Ok(());
             }
-            self.look_at(&user, Scope::Changed)?;
+            self.look_at(&user, Scope::Changed, stop)?;
         }
         self.report();
         Ok(())
@@ -105,13 +105,13 @@ impl<'a> Source<'a> {
             if stop.is_set() {
                 return Ok(());
             }
-            self.look_at(&user, scope)?;
+            self.look_at(&user, scope, stop)?;
         }
         self.report();
         Ok(())
     }
 
-    fn look_at(&mut self, user: &Arc<str>, scope: Scope) -> Result<(), MaildirError> {
+    fn look_at(&mut self, user: &Arc<str>, scope: Scope, stop: &Stop) -> Result<(), MaildirError> {
         let Some(one) = self.users.get_mut(user) else { return Ok(()) };
         one.is_there = false;
         // Below a pattern the user's own folder may be anything, even a link to somebody else's.
@@ -151,6 +151,7 @@ impl<'a> Source<'a> {
                 content_max_octets: self.options.content_max_octets,
             },
             limit: self.options.quota.as_ref(),
+            stop,
         };
         look.run(scope)
     }
