@@ -23,9 +23,9 @@ use crate::{
     max_term_width = 100,
     after_help = "\
 Begin with:
-  postbell demo                                 see it work, in a temporary folder
-  postbell serve --config postbell.toml         run the hub
-  postbell tail                                 watch what happens
+  postbell demo                           see it work, in a temporary folder
+  postbell serve --config postbell.toml   run the hub
+  postbell tail                           watch what happens
 
 Exit codes: 0 done, 1 the answer is no, 2 used wrongly, 3 could not."
 )]

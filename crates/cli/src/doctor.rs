@@ -108,7 +108,7 @@ impl Report {
                 check.name, check.detail
             ))?;
             if let Some(remedy) = &check.remedy {
-                out.line(format_args!("  {:<width$}  → {remedy}", ""))?;
+                out.line(format_args!("    → {remedy}"))?;
             }
         }
         out.flush()

@@ -91,9 +91,6 @@ fn details(event: &Value, name: &str, owner: Option<&str>, user: Option<&str>) -
     if let Some(client) = text(event, "clientIP") {
         details.push(format!("from {client}"));
     }
-    if event.get("vnd.postbell.inferred").and_then(Value::as_bool) == Some(true) {
-        details.push("inferred".to_owned());
-    }
     if name.starts_with("vnd.") {
         details.extend(vendors(event));
     }

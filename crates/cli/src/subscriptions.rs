@@ -66,7 +66,7 @@ struct AddArgs {
     #[arg(short, long, value_name = "PATTERN")]
     mailbox: Vec<String>,
     /// Only these parameters, besides the mandatory ones; may be given several times.
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, alias = "parameters", value_name = "NAME")]
     parameter: Vec<String>,
     /// Put this on every delivery; may be given several times.
     #[arg(short, long, value_name = "TEXT")]
@@ -275,9 +275,9 @@ async fn dead_letters(
 
 fn tell(shown: &Value, as_json: bool) -> anyhow::Result<Ending> {
     if as_json {
-        out::json(shown)?
+        out::json(shown)?;
     } else {
-        describe(shown)?
+        describe(shown)?;
     }
     Ok(Ending::Done)
 }

@@ -48,7 +48,7 @@ pub(crate) struct TailArgs {
     #[arg(short, long, value_name = "PATTERN")]
     mailbox: Vec<String>,
     /// Only these parameters, besides the mandatory ones; may be given several times.
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, alias = "parameter", value_name = "NAME")]
     parameters: Vec<String>,
     /// End after so many events.
     #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]

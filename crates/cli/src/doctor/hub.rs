@@ -83,12 +83,11 @@ fn show_status(status: &Value, report: &mut Report) {
     let at = |name: &str| word(status, &format!("/journal/{name}"));
     let state = at("state").unwrap_or_default();
     let octets = status.pointer("/journal/octets").and_then(Value::as_u64).unwrap_or(0);
-    let records = format!(
-        "records {} to {}, {}",
-        at("first").unwrap_or_default(),
-        at("last").unwrap_or_default(),
-        crate::show::size(octets)
-    );
+    let octets = crate::show::size(octets);
+    let records = match (at("first"), at("last")) {
+        (Some(first), Some(last)) if last != "0" => format!("{first} to {last}, {octets}"),
+        _ => format!("none yet, {octets}"),
+    };
     match state.as_str() {
         "accepting" => report.right("records", records),
         "full" => {

@@ -38,7 +38,7 @@ fn what_repair_prints_is_strict() {
 #[test]
 fn a_configuration_is_checked_line_by_line_and_printed_whole() {
     let folder = tempfile::tempdir().unwrap();
-    let bad = "data = 5\nlisen = \"127.0.0.1:1\"\n[sources.mail]\nroot = \"Maildir\"\n";
+    let bad = "data = 5\nlisen = \"127.0.0.1:1\"\n[log]\nlevel = \"loud\"\n";
     std::fs::write(folder.path().join("bad.toml"), bad).unwrap();
     std::fs::write(folder.path().join("good.toml"), "[sources.mail]\nroot = \"/m/%u\"\n").unwrap();
     let mut text = String::new();

@@ -1,7 +1,14 @@
 //! The command as people and programs meet it: the real binary, its words and its exit codes.
 
+#[cfg(test)]
+mod busy;
+#[cfg(test)]
 mod files;
+#[cfg(test)]
 mod help;
+#[cfg(test)]
 mod hub;
+#[cfg(test)]
 mod mistakes;
+#[cfg(test)]
 mod run;
