@@ -100,7 +100,7 @@ pub(crate) struct Shown {
     pub(crate) cursor: u64,
     /// Records it has yet to pass.
     pub(crate) lag: u64,
-    /// The number of the last record delivered.
+    /// The number last delivered since the hub started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) last_delivered: Option<u64>,
     /// Attempts made since the hub started.
