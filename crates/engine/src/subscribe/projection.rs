@@ -1,9 +1,10 @@
 //! Which parameters of an event leave, and what is put on it as it does.
 
 use std::io::Write as _;
+use std::sync::LazyLock;
 
 use mail_event::{EventId, EventName, ParameterName, Presence, binding};
-use memchr::memmem::{self, Finder};
+use memchr::memmem::Finder;
 
 use super::selection::Parameters;
 use crate::View;
@@ -131,9 +132,12 @@ impl Projection {
     }
 }
 
+/// Looked for in every event, coming and going: made ready once.
+static STAMP: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(STAMP_PREFIX));
+
 /// The stamps a text may hold already; never misses one of a strict event.
 pub(crate) fn stamps(json: &[u8]) -> impl Iterator<Item = &'static str> {
-    memmem::find_iter(json, STAMP_PREFIX).filter_map(move |at| {
+    STAMP.find_iter(json).filter_map(move |at| {
         let name = json.get(at + 1..)?;
         let ours = |stamp: &&str| {
             name.strip_prefix(stamp.as_bytes()).is_some_and(|after| after.starts_with(b"\""))
