@@ -173,8 +173,8 @@ async fn take(_body: Bytes) -> impl axum::response::IntoResponse {
 
 /// What the hub answers to one event, about.
 const BARE_ANSWER: &str = r#"{"accepted":1,"repeated":0,"rejected":0,"verdicts":[{"verdict":"accepted","seq":1,"eventId":"01JBENCH0000000000000BENCH"}]}"#;
-/// Connections held at once.
-const CONNECTIONS: usize = 64;
+/// Connections held at once. Each waits for the disk, so that many are needed to keep a core busy.
+const CONNECTIONS: usize = 256;
 /// Events in a large POST.
 const HUNDRED: usize = 100;
 /// Where events are handed in.

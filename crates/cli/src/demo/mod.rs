@@ -178,10 +178,15 @@ impl Demo {
 
     /// Shows and notes an event of the stream; gives its name.
     fn event(&mut self, event: Option<anyhow::Result<Value>>) -> anyhow::Result<String> {
-        let event = event.ok_or_else(|| anyhow!("the stream has ended"))??;
+        let mut event = event.ok_or_else(|| anyhow!("the stream has ended"))??;
+        let name = self.ledger.stream(&event);
+        // All that a Maildir tells is inferred: not worth a word on every line.
+        if let Some(members) = event.as_object_mut() {
+            members.remove("vnd.postbell.inferred");
+        }
         self.out.line(format_args!("  {}", show::line(&event)))?;
         self.out.flush()?;
-        Ok(self.ledger.stream(&event))
+        Ok(name)
     }
 
     /// Waits until the webhook has had all that the stream has; what doesn't come is a fault.
