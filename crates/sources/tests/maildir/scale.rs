@@ -70,6 +70,11 @@ fn follow(count: usize) {
     fs::write(root.join("new/1900000000.M1P1.h"), "x").unwrap();
     wait_until("the delivery", || rig.kept.count() == 1);
     let delivery = begun.elapsed();
+    let begun = Instant::now();
+    let entry = fs::read_dir(root.join("cur")).unwrap().next().unwrap().unwrap().path();
+    fs::rename(&entry, entry.with_extension("org,S=0,W=0:2,FS")).unwrap();
+    wait_until("the flag", || rig.kept.count() == 2);
+    let flag = begun.elapsed();
     rig.stop();
     let begun = Instant::now();
     rig.resume();
@@ -81,11 +86,11 @@ fn follow(count: usize) {
     let begun = Instant::now();
     rig.resume();
     let emptied = begun.elapsed();
-    assert_eq!(rig.kept.count() - 1, count.div_ceil(10_000));
+    assert_eq!(rig.kept.count() - 2, count.div_ceil(10_000));
     assert!(rig.kept.largest().0 <= 1_000 && rig.kept.largest().1 <= 20_010);
     println!(
         "{count} messages: {rest} octets of memory each, {peak} at the peak; first look \
-         {baseline:?}, a delivery told after {delivery:?}, restart {restart:?}, all gone told \
+         {baseline:?}, a delivery told after {delivery:?}, a flag after {flag:?}, restart {restart:?}, all gone told \
          after {emptied:?}"
     );
 }
