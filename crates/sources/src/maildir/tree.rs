@@ -62,7 +62,15 @@ pub(super) fn compare(past: &BTreeMap<&str, Past>, present: &BTreeMap<String, Pr
     changes.moved.sort();
     let mut names: BTreeMap<&str, String> =
         past.keys().map(|name| (*name, (*name).to_owned())).collect();
-    changes.renames = renames(&changes.moved, past, present, &mut names);
+    match renames(&changes.moved, past, present, &mut names) {
+        Some(told) => changes.renames = told,
+        // Told as gone here and made there, its messages as moved.
+        None => {
+            new.extend(changes.moved.drain(..).map(|(_, name)| name));
+            new.sort();
+            names = past.keys().map(|name| (*name, (*name).to_owned())).collect();
+        }
+    }
     let moved_from: BTreeSet<&str> = changes.moved.iter().map(|(old, _)| old.as_str()).collect();
     let deleted = gone.iter().filter(|name| !moved_from.contains(*name));
     changes.deleted = deleted
@@ -82,14 +90,17 @@ pub(super) fn compare(past: &BTreeMap<&str, Past>, present: &BTreeMap<String, Pr
 ///
 /// Whoever hears of a rename takes the children along (R89). `names` is what they call each
 /// mailbox; where that isn't its name in the end, because a child stayed or went elsewhere,
-/// another rename says so.
+/// another rename says so. Nothing where that would need a name that is taken, as when a parent
+/// and its child change places.
 fn renames(
     moved: &[(String, String)],
     past: &BTreeMap<&str, Past>,
     present: &BTreeMap<String, Present>,
     names: &mut BTreeMap<&str, String>,
-) -> Vec<(String, String)> {
+) -> Option<Vec<(String, String)>> {
     let mut told: Vec<(String, String)> = Vec::new();
+    // Parents that came to be with a new name (R92).
+    let mut made: BTreeSet<String> = BTreeSet::new();
     let stayed = past.keys().filter(|name| present.contains_key(**name));
     let stayed = stayed.map(|name| (name.to_string(), name.to_string()));
     let wanted: Vec<(String, String)> = moved.iter().cloned().chain(stayed).collect();
@@ -99,6 +110,10 @@ fn renames(
         };
         let parent = (called == *old).then(|| shared_parent(old, new, moved, past)).flatten();
         let (from, to) = parent.unwrap_or_else(|| (called, new.clone()));
+        let is_taken = made.contains(&to) || names.values().any(|name| *name == to);
+        if is_taken || below(&to, &from).is_some() {
+            return None;
+        }
         for name in names.values_mut() {
             if *name == from {
                 name.clone_from(&to);
@@ -106,9 +121,10 @@ fn renames(
                 *name = format!("{to}/{rest}");
             }
         }
+        made.extend(to.match_indices('/').filter_map(|(at, _)| Some(to.get(..at)?.to_owned())));
         told.push((from, to));
     }
-    told
+    Some(told)
 }
 
 /// Renames may undo each other's side effects; twice over is enough for all but the perverse.
@@ -211,6 +227,13 @@ mod tests {
         let after = [("z", 2), ("a/b", 3), ("c", 4), ("z/d", 9)];
         let changes = changes(&before, &after);
         assert_eq!(told(&changes), ["a>z", "z/c>c", "z/b>a/b", "+z/d", "-z/d"]);
+    }
+
+    #[test]
+    fn a_rename_no_listener_could_follow_is_told_as_gone_and_made() {
+        let changes = changes(&[("b", 2), ("b/b", 3)], &[("a", 3), ("b/c/d", 2)]);
+        assert_eq!(told(&changes), ["+a", "+b/c/d", "-b", "-b/b"]);
+        assert!(changes.moved.is_empty());
     }
 
     #[test]

@@ -378,3 +378,10 @@ fn two_names_of_one_file_are_two_messages() {
     let after = [Act::Create(0), Act::Remove(0), onward, Act::Link(0, 104), deliver];
     obeys(&[&before[..], &after[..]].concat()).unwrap();
 }
+
+#[test]
+fn a_parent_and_its_child_may_change_places() {
+    let before = [Act::Create(61), Act::Look];
+    let after = [Act::Rename(47, 22), Act::Rename(50, 1), Act::Rename(29, 86)];
+    obeys(&[&before[..], &after[..]].concat()).unwrap();
+}
