@@ -119,7 +119,7 @@ impl Hub {
         let door = api::door(Arc::clone(&app));
         let mut tasks = vec![
             tokio::spawn(listen::serve(listener, door, config.http, stop.clone())),
-            tokio::spawn(watch_journal(journal, failing, stop.clone())),
+            tokio::spawn(watch_journal(move || journal.state(), failing, stop.clone())),
         ];
         if let Some(socket) = socket {
             info!(socket = %socket.path().display(), "publishers may connect");
@@ -256,13 +256,13 @@ fn policy(config: &PolicyConfig) -> Policy {
 
 /// Looks how the journal is, and says so once when that changes.
 async fn watch_journal(
-    journal: Arc<SqliteJournal>,
+    state: impl Fn() -> State + Send,
     failing: watch::Sender<Option<String>>,
     mut stopping: watch::Receiver<bool>,
 ) {
     let mut full = false;
     loop {
-        match journal.state() {
+        match state() {
             State::Stopped { reason } => {
                 error!(%reason, "the journal has stopped: nothing is taken until the hub is started again");
                 failing.send_replace(Some(format!("the journal has stopped: {reason}")));
@@ -375,4 +375,29 @@ pub enum StartError {
     /// There is no token.
     #[error(transparent)]
     Token(#[from] TokenError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stopped_journal_is_told_as_what_a_person_must_act_on() {
+        let (failing, failed) = watch::channel(None);
+        let (_stopping, stop) = watch::channel(false);
+        let stopped = || State::Stopped { reason: "fsync failed".into() };
+        watch_journal(stopped, failing, stop).await;
+        let reason = failed.borrow().clone();
+        assert_eq!(reason.as_deref(), Some("the journal has stopped: fsync failed"));
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_nothing_that_ends_the_hub() {
+        let (failing, failed) = watch::channel(None);
+        let (stopping, stop) = watch::channel(false);
+        stopping.send_replace(true);
+        let full = || State::Full { since: std::time::SystemTime::UNIX_EPOCH };
+        watch_journal(full, failing, stop).await;
+        assert_eq!(*failed.borrow(), None);
+    }
 }

@@ -1,5 +1,6 @@
 //! Whether the hub is well, for machines that watch it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -23,18 +24,22 @@ pub(super) async fn healthz() -> &'static str {
     (status = 503, description = "They are not, and why", body = String, content_type = "text/plain"),
 ))]
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, String) {
-    match not_ready(&app) {
+    let why = match *app.stopping.borrow() {
+        true => Some("the hub is stopping".to_owned()),
+        false => not_ready(app.journal.state(), &app.journal_folder),
+    };
+    match why {
         None => (StatusCode::OK, "ok\n".to_owned()),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }
 
-fn not_ready(app: &App) -> Option<String> {
-    match app.journal.state() {
-        _ if *app.stopping.borrow() => Some("the hub is stopping".to_owned()),
+/// Why nothing is taken, if so.
+fn not_ready(journal: JournalState, folder: &Path) -> Option<String> {
+    match journal {
         JournalState::Accepting => None,
         JournalState::Full { .. } => {
-            Some(format!("the journal's disk is full: {}", app.journal_folder.display()))
+            Some(format!("the journal's disk is full: {}", folder.display()))
         }
         JournalState::Stopped { reason } => Some(format!("the journal has stopped: {reason}")),
         JournalState::Closed => Some("the journal is closed".to_owned()),
@@ -66,4 +71,25 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
 #[expect(clippy::cast_precision_loss, reason = "a gauge of 2^53 events may be off by one")]
 fn real(number: u64) -> f64 {
     number as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn what_keeps_events_out_is_told() {
+        let told = |state| not_ready(state, Path::new("/data/journal"));
+        assert_eq!(told(JournalState::Accepting), None);
+        assert_eq!(
+            told(JournalState::Full { since: SystemTime::UNIX_EPOCH }).as_deref(),
+            Some("the journal's disk is full: /data/journal")
+        );
+        assert_eq!(
+            told(JournalState::Stopped { reason: "fsync failed".into() }).as_deref(),
+            Some("the journal has stopped: fsync failed")
+        );
+    }
 }
