@@ -1,0 +1,12 @@
+//! Tests only: the whole way, driven by real mail software.
+//!
+//! A [`Bench`] is a hub on a temporary folder that watches somebody's mail, and a stream that
+//! tells what it says. What the tests expect stands readable in `tests/whole/snapshots`.
+
+mod bench;
+mod script;
+mod told;
+
+pub use bench::Bench;
+pub use script::Script;
+pub use told::Told;
