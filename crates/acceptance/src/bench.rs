@@ -211,6 +211,7 @@ listen = "127.0.0.1:0"
 
 [store]
 host = "mail.example.org"
+fqdn = "mail1.example.org"
 
 [policy]
 body_structure = true

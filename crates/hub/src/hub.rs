@@ -66,6 +66,7 @@ impl Hub {
             store: store.clone(),
             policy: policy.clone(),
             metrics: Arc::clone(&metrics),
+            server_fqdn: server_fqdn(&config.store.fqdn),
         };
         let socket = match config.publish_socket() {
             Some(path) => Some(
@@ -222,6 +223,16 @@ fn make_private(data: &Path) -> Result<(), StartError> {
         .mode(0o700)
         .create(data)
         .map_err(|source| StartError::Data { path: data.to_owned(), source })
+}
+
+/// The configured name, or the machine's own where that is one a stranger could look up.
+fn server_fqdn(configured: &str) -> Option<String> {
+    if !configured.is_empty() {
+        return Some(configured.to_owned());
+    }
+    let uname = rustix::system::uname();
+    let name = uname.nodename().to_str().ok()?;
+    name.contains('.').then(|| name.to_owned())
 }
 
 async fn bind(address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartError> {

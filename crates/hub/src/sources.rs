@@ -24,6 +24,8 @@ pub(crate) struct Wiring {
     pub(crate) store: Store,
     pub(crate) policy: Policy,
     pub(crate) metrics: Arc<Metrics>,
+    /// What `serverFQDN` says, where that is known (R132).
+    pub(crate) server_fqdn: Option<String>,
 }
 
 /// A source as it is shown.
@@ -141,7 +143,7 @@ impl Running {
         )?;
         match self.config.kind {
             SourceKind::Maildir => {
-                let options = maildir_options(&self.config, policy);
+                let options = maildir_options(&self.config, &self.wiring);
                 maildir::run(&options, &intake, health, &self.stop)?;
             }
         }
@@ -149,15 +151,15 @@ impl Running {
     }
 }
 
-fn maildir_options(config: &SourceConfig, policy: &Policy) -> maildir::Options {
+fn maildir_options(config: &SourceConfig, wiring: &Wiring) -> maildir::Options {
     maildir::Options {
         root: config.root.to_string_lossy().into_owned(),
         user: Some(config.user.clone()).filter(|user| !user.is_empty()),
         scan_interval: config.scan_interval,
         quota: quota(config),
-        server_fqdn: None,
-        body_structure: policy.body_structure,
-        content_max_octets: policy.content_max_octets,
+        server_fqdn: wiring.server_fqdn.clone(),
+        body_structure: wiring.policy.body_structure,
+        content_max_octets: wiring.policy.content_max_octets,
     }
 }
 

@@ -41,6 +41,7 @@ fn assert_same(body: &str, told: &Told) {
     assert_eq!(body["type"], "org.ietf.rfc5423.MessageNew");
     assert_eq!(body["id"], told.id);
     let data = &body["data"];
+    assert_eq!(data["serverFQDN"], "mail1.example.org");
     assert_eq!(data["uri"], told.event.uri().to_string());
     assert_eq!(data["vnd.postbell.seq"], told.seq);
     assert_eq!(data["tags"], serde_json::json!(["push"]));

@@ -56,6 +56,11 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "The host your IMAP clients use. Subscribers compare it, so decide once.",
             ),
             key("store.port", "143", "Its port; 0 writes none, which means IMAP's own (143)."),
+            key(
+                "store.fqdn",
+                "\"mail1.example.org\"",
+                "What serverFQDN says of events from this machine; empty takes the machine's own name, if that has a domain.",
+            ),
         ],
     },
     Section {

@@ -55,6 +55,8 @@ pub struct StoreConfig {
     pub host: String,
     /// Port; 0 writes none.
     pub port: u16,
+    /// What `serverFQDN` says; empty takes the machine's own name.
+    pub fqdn: String,
 }
 
 /// Which form a set `\Seen` or `\Deleted` takes (R62, R63).
@@ -287,7 +289,7 @@ impl Default for Config {
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { host: "localhost".to_owned(), port: 0 }
+        Self { host: "localhost".to_owned(), port: 0, fqdn: String::new() }
     }
 }
 

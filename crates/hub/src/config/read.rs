@@ -171,7 +171,10 @@ fn check(config: &Config, lines: &mut Vec<String>) {
     if config.data.as_os_str().is_empty() {
         lines.push("data: \"\" is not a folder (try \"/var/lib/postbell\")".to_owned());
     }
-    check_host(&config.store.host, lines);
+    check_host("store.host", &config.store.host, lines);
+    if !config.store.fqdn.is_empty() {
+        check_host("store.fqdn", &config.store.fqdn, lines);
+    }
     if config.journal.segment_size < SEGMENT_OCTETS_MIN {
         lines.push(
             "journal.segment_size: less than \"1MiB\" makes more files than sense".to_owned(),
@@ -219,8 +222,8 @@ pub(crate) fn listen_refused(address: SocketAddr) -> Option<&'static str> {
     )
 }
 
-/// The host goes into every URI, so it has to be one.
-fn check_host(host: &str, lines: &mut Vec<String>) {
+/// The host goes into every event, so it has to be one.
+fn check_host(key: &str, host: &str, lines: &mut Vec<String>) {
     let name = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
     let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let good = match literal {
@@ -228,7 +231,7 @@ fn check_host(host: &str, lines: &mut Vec<String>) {
         None => !host.is_empty() && host.len() <= HOST_OCTETS_MAX && host.bytes().all(name),
     };
     if !good {
-        lines.push(format!("store.host: {host:?} is not a host name (try \"mail.example.org\")"));
+        lines.push(format!("{key}: {host:?} is not a host name (try \"mail.example.org\")"));
     }
 }
 
