@@ -1,0 +1,116 @@
+//! A hub in a process of its own, that can be killed and started again.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use postbell_testkit::http;
+use tempfile::TempDir;
+
+/// `postbell serve` on a temporary folder; killed when dropped.
+pub(crate) struct Hub {
+    folder: TempDir,
+    address: SocketAddr,
+    process: Option<Child>,
+}
+
+impl Hub {
+    /// Starts a hub that watches `mail/%u/Maildir` in its folder.
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let address = free_address();
+        let config = CONFIG
+            .replace("@FOLDER@", &folder.path().display().to_string())
+            .replace("@LISTEN@", &address.to_string());
+        std::fs::create_dir_all(folder.path().join("mail")).unwrap();
+        std::fs::write(folder.path().join("postbell.toml"), config).unwrap();
+        let mut hub = Self { folder, address, process: None };
+        hub.resume();
+        hub
+    }
+
+    /// Starts it again, and waits until it is ready.
+    pub(crate) fn resume(&mut self) {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join("log"))
+            .unwrap();
+        let process = Command::new(env!("CARGO_BIN_EXE_postbell"))
+            .args(["serve", "--config"])
+            .arg(self.config())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.process = Some(process);
+        let begun = Instant::now();
+        while !http::get(self.address, "/readyz", None).is_ok_and(|answer| answer.status == 200) {
+            let ended = self.process.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "{ended:?}\n{}", self.log());
+            assert!(begun.elapsed() < PATIENCE, "not ready\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Kills it in the middle of whatever it does.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // It can only have ended by itself, and then `resume` would have said so.
+            let _gone = process.kill();
+            process.wait().unwrap();
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn token(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("data/token")).unwrap().trim().to_owned()
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.folder.path().join("postbell.toml")
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Everything it logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A port nobody holds just now; it stays the same over restarts, as an operator's does.
+fn free_address() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+/// Generous, because a loaded machine is no defect.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+const CONFIG: &str = r#"
+data = "@FOLDER@/data"
+listen = "@LISTEN@"
+
+[store]
+host = "mail.example.org"
+
+[webhooks]
+reach = "loopback"
+
+[sources.mail]
+kind = "maildir"
+root = "@FOLDER@/mail/%u/Maildir"
+"#;

@@ -1,0 +1,235 @@
+//! The hub is killed again and again while mail comes in, programs publish and a webhook is served.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postbell_testkit::{Receiver, http};
+use serde_json::{Value, json};
+
+use crate::hub::{Hub, PATIENCE};
+
+/// Whatever was acknowledged is in the journal once and reaches the webhook, in order per
+/// mailbox; whatever the store took is told; and the receiver can prove both.
+#[test]
+fn killed_at_random_nothing_is_lost_and_order_holds() {
+    let receiver = Receiver::start().unwrap();
+    receiver.refuse_one_after(100);
+    let mut hub = Hub::start();
+    let maildir = make_maildir(hub.folder());
+    wait_for("the Maildir to be followed", || {
+        ask(&hub, "/v1/sources/mail").is_some_and(|source| source["users"] == 1)
+    });
+    subscribe(&hub, &receiver);
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let publisher = spawn_publisher(&hub, &stop);
+    let agent = spawn_agent(&maildir, &stop);
+    let mut dice = Dice(seed());
+    for _ in 0..rounds() {
+        thread::sleep(Duration::from_millis(20 + dice.throw(400)));
+        hub.kill();
+        thread::sleep(Duration::from_millis(dice.throw(60)));
+        hub.resume();
+    }
+    stop.store(true, Ordering::SeqCst);
+    let published = publisher.join().unwrap();
+    let delivered = agent.join().unwrap();
+    assert!(published > 0 && delivered > 0, "{published} published, {delivered} delivered");
+
+    let wanted = published + delivered;
+    wait_for("every event to reach the webhook", || {
+        taken(&receiver).iter().map(|one| one.seq).collect::<BTreeSet<_>>().len() >= wanted
+    });
+    thread::sleep(Duration::from_millis(500));
+    let taken = taken(&receiver);
+    let told = distinct(&taken);
+    assert_eq!(told.len(), wanted, "nothing is told that did not happen");
+    assert_each_once_in_the_journal(&hub, wanted);
+    assert_order_per_mailbox(&taken);
+    assert_chain(&told);
+}
+
+/// Published events by mailbox, in order, each tried again until it is acknowledged.
+fn spawn_publisher(hub: &Hub, stop: &Arc<AtomicBool>) -> thread::JoinHandle<usize> {
+    let (address, token, stop) = (hub.address(), hub.token(), Arc::clone(stop));
+    thread::spawn(move || {
+        let mut count = 0;
+        while !stop.load(Ordering::SeqCst) {
+            let event = published_event(count).to_string();
+            loop {
+                let answer = http::post(address, "/v1/events", Some(&token), &event);
+                if answer.is_ok_and(|answer| answer.status == 200) {
+                    break;
+                }
+                // It was killed before it could answer: whether it had taken the event, nobody
+                // knows, and asking again must do no harm.
+                thread::sleep(Duration::from_millis(5));
+            }
+            count += 1;
+            thread::sleep(Duration::from_millis(2));
+        }
+        count
+    })
+}
+
+/// Messages put into the Maildir as a delivery agent does.
+fn spawn_agent(maildir: &Path, stop: &Arc<AtomicBool>) -> thread::JoinHandle<usize> {
+    let (maildir, stop) = (maildir.to_owned(), Arc::clone(stop));
+    thread::spawn(move || {
+        let mut count = 0;
+        while !stop.load(Ordering::SeqCst) {
+            let name = format!("1780000000.M{count:06}P1.mail");
+            let draft = maildir.join("tmp").join(&name);
+            std::fs::write(&draft, format!("Subject: {count}\n\nhello\n")).unwrap();
+            std::fs::rename(&draft, maildir.join("new").join(&name)).unwrap();
+            count += 1;
+            thread::sleep(Duration::from_millis(3));
+        }
+        count
+    })
+}
+
+fn published_event(count: usize) -> Value {
+    let (mailbox, uid) = (count % 3, count / 3 + 1);
+    json!({
+        "event": "MessageAppend",
+        "uri": format!("imap://bob@mail.example.org/Box{mailbox};UIDVALIDITY=7/;UID={uid}"),
+        "timestamp": "2026-11-25T09:30:00.000+01:00",
+        "user": "bob",
+        "messageSize": count,
+    })
+}
+
+fn make_maildir(folder: &Path) -> PathBuf {
+    let maildir = folder.join("mail/alice/Maildir");
+    for place in ["cur", "new", "tmp"] {
+        std::fs::create_dir_all(maildir.join(place)).unwrap();
+    }
+    maildir
+}
+
+fn subscribe(hub: &Hub, receiver: &Receiver) {
+    let subscription = json!({
+        "name": "all",
+        "begin": {"seq": 1},
+        "sink": {"kind": "webhook", "url": receiver.url()},
+    });
+    let answer = http::post(
+        hub.address(),
+        "/v1/subscriptions",
+        Some(&hub.token()),
+        &subscription.to_string(),
+    )
+    .unwrap();
+    assert_eq!(answer.status, 201, "{}", answer.body);
+}
+
+fn ask(hub: &Hub, path: &str) -> Option<Value> {
+    let answer = http::get(hub.address(), path, Some(&hub.token())).ok()?;
+    serde_json::from_str(&answer.body).ok()
+}
+
+/// A delivery, read.
+struct Taken {
+    id: String,
+    seq: u64,
+    previous: Option<u64>,
+    uri: String,
+}
+
+fn taken(receiver: &Receiver) -> Vec<Taken> {
+    let read = |delivery: postbell_testkit::Taken| {
+        let body: Value = serde_json::from_str(&delivery.body).unwrap();
+        let event = &body["data"];
+        Taken {
+            id: delivery.id,
+            seq: event["vnd.postbell.seq"].as_u64().unwrap(),
+            previous: event["vnd.postbell.prevSeq"].as_u64(),
+            uri: event["uri"].as_str().unwrap().to_owned(),
+        }
+    };
+    receiver.taken().into_iter().map(read).collect()
+}
+
+/// The first of each record, by number.
+fn distinct(taken: &[Taken]) -> BTreeMap<u64, &Taken> {
+    let mut distinct = BTreeMap::new();
+    for one in taken {
+        let first = *distinct.entry(one.seq).or_insert(one);
+        assert_eq!(first.id, one.id, "a repeat of record {} has another id", one.seq);
+    }
+    distinct
+}
+
+fn assert_each_once_in_the_journal(hub: &Hub, wanted: usize) {
+    let answer =
+        http::get(hub.address(), "/v1/events?since=0&follow=false", Some(&hub.token())).unwrap();
+    let events: Vec<Value> = answer
+        .body
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(|data| serde_json::from_str(data).unwrap())
+        .collect();
+    let uris: BTreeSet<&str> = events.iter().filter_map(|event| event["uri"].as_str()).collect();
+    assert_eq!((events.len(), uris.len()), (wanted, wanted));
+    for (event, seq) in events.iter().zip(1..) {
+        assert_eq!(event["vnd.postbell.seq"], seq, "numbers are contiguous");
+    }
+}
+
+/// Leaving repeats out, the UIDs of each mailbox came in order.
+fn assert_order_per_mailbox(taken: &[Taken]) {
+    let mut newest: BTreeMap<String, u64> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for one in taken.iter().filter(|one| seen.insert(one.seq)) {
+        let (mailbox, uid) = one.uri.rsplit_once("/;UID=").unwrap();
+        let uid = uid.parse().unwrap();
+        let before = newest.insert(mailbox.to_owned(), uid).unwrap_or(0);
+        assert_eq!(uid, before + 1, "{mailbox}");
+    }
+}
+
+/// Each record names the one before it, so that nothing can be missing in between.
+fn assert_chain(told: &BTreeMap<u64, &Taken>) {
+    let mut before = None;
+    for (seq, one) in told {
+        assert_eq!(one.previous, before, "record {seq}");
+        before = Some(*seq);
+    }
+}
+
+fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !there() {
+        assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// How often it is killed; `POSTBELL_KILL_ROUNDS` asks for more.
+fn rounds() -> u32 {
+    std::env::var("POSTBELL_KILL_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
+}
+
+/// Told, so that a failing run can be had again.
+fn seed() -> u64 {
+    let seed = std::env::var("POSTBELL_KILL_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
+    println!("POSTBELL_KILL_SEED={seed}");
+    seed
+}
+
+/// A linear congruence: enough for moments.
+struct Dice(u64);
+
+impl Dice {
+    fn throw(&mut self, below: u64) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % below
+    }
+}
