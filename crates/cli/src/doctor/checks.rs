@@ -227,7 +227,7 @@ mod tests {
     fn a_roots_fixed_part_ends_before_the_pattern() {
         assert_eq!(before_pattern(Path::new("/var/mail/%u/Maildir")), Path::new("/var/mail"));
         assert_eq!(before_pattern(Path::new("/var/mail/x%u")), Path::new("/var/mail"));
-        assert_eq!(before_pattern(Path::new("/home/a/Maildir")), Path::new("/home/a/Maildir"));
+        assert_eq!(before_pattern(Path::new("/srv/a/Maildir")), Path::new("/srv/a/Maildir"));
     }
 
     #[test]
