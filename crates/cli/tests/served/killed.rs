@@ -215,7 +215,7 @@ fn rounds() -> u32 {
     std::env::var("POSTBELL_KILL_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
 }
 
-/// Told, so that a failing run can be had again.
+#[expect(clippy::print_stdout, reason = "told, so that a failing run can be had again")]
 fn seed() -> u64 {
     let seed = std::env::var("POSTBELL_KILL_SEED").ok().and_then(|text| text.parse().ok());
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
