@@ -3,6 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -114,31 +115,47 @@ impl Load {
     }
 }
 
-/// Sends all requests, each connection its own, one at a time.
+/// Sends all requests, each connection its own, one at a time. All are connected before the
+/// measuring begins.
 fn load(address: SocketAddr, requests: Vec<Vec<Vec<u8>>>) -> anyhow::Result<Load> {
     let count = requests.iter().map(Vec::len).sum();
-    let before = processor::process();
-    let begun = Instant::now();
+    let (connected, is_connected) = mpsc::channel();
+    let (start, started) = mpsc::channel();
     let client = processor::charged(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut wires = Vec::with_capacity(requests.len());
+        for requests in requests {
+            wires.push((runtime.block_on(Wire::connect(address))?, requests));
+        }
+        // Whoever waits for this would rather hear why nothing comes.
+        connected.send(processor::thread()).unwrap_or_default();
+        started.recv()?;
         runtime.block_on(async {
-            let connections: Vec<_> = requests
-                .into_iter()
-                .map(|requests| tokio::spawn(send_each(address, requests)))
-                .collect();
-            for connection in connections {
+            let sending: Vec<_> =
+                wires.into_iter().map(|wire| tokio::spawn(send_each(address, wire))).collect();
+            for connection in sending {
                 connection.await??;
             }
             Ok(())
         })
     });
+    let Ok(connecting) = is_connected.recv() else {
+        client.join()?;
+        bail!("{address} took no connection");
+    };
+    let before = processor::process();
+    let begun = Instant::now();
+    start.send(())?;
     let ((), client) = client.join()?;
     let took = begun.elapsed();
+    let client = client.saturating_sub(connecting);
     Ok(Load { requests: count, spent: processor::process() - before - client, took })
 }
 
-async fn send_each(address: SocketAddr, requests: Vec<Vec<u8>>) -> anyhow::Result<()> {
-    let mut wire = Wire::connect(address).await?;
+async fn send_each(
+    address: SocketAddr,
+    (mut wire, requests): (Wire, Vec<Vec<u8>>),
+) -> anyhow::Result<()> {
     for request in requests {
         wire.send(&request).await?;
         let status = wire.answer().await?;

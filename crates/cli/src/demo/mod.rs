@@ -261,8 +261,8 @@ impl Places {
              printf 'Subject: hello\\n\\nhello\\n' > $M/tmp/hi && mv $M/tmp/hi $M/new/hi.$$\n\n\
              Or listen yourself, in another terminal:\n\n  \
              {program} tail --data {data}\n  \
-             curl -sN -H \"Authorization: Bearer $(cat {token})\" \\\n    \
-             http://{api}/v1/events?since=0\n\n\
+             curl -sN 'http://{api}/v1/events?since=0' \\\n    \
+             -H \"Authorization: Bearer $(cat {token})\"\n\n\
              {dim}Ctrl-C ends the demo and removes its folder.{dim:#}\n",
             data = self.data.display(),
             api = self.api,
