@@ -259,7 +259,9 @@ impl<'a> Worker<'a> {
         let (live, metrics) = (&self.job.entry.live, &self.job.metrics);
         let (name, seq) = (&self.job.entry.name, attempt.seq);
         live.attempts.fetch_add(1, Ordering::Relaxed);
-        match self.lanes.conclude(seq, answer.outcome, self.now(), dice()) {
+        // Chance spreads repeats only, and asking the system for it costs a call.
+        let dice = if matches!(answer.outcome, Outcome::Failed { .. }) { dice() } else { 0 };
+        match self.lanes.conclude(seq, answer.outcome, self.now(), dice) {
             Next::Done => {
                 metrics.accepted.increment(1);
                 live.last_delivered.fetch_max(seq, Ordering::Relaxed);
