@@ -42,12 +42,12 @@ fn r53_a_limit_that_dovecot_keeps_is_followed() -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes `count` messages as a mail program without a server does.
+/// Removes the oldest messages as a mail program without a server does.
 fn remove(agent: &Agent, count: usize) -> Result<(), Error> {
     let doing = || Error::io("remove messages");
     let folder = fs::read_dir(agent.maildir().join("new")).map_err(doing())?;
-    for entry in folder.take(count) {
-        fs::remove_file(entry.map_err(doing())?.path()).map_err(doing())?;
-    }
-    Ok(())
+    let files: Result<Vec<_>, _> = folder.map(|entry| entry.map(|entry| entry.path())).collect();
+    let mut files = files.map_err(doing())?;
+    files.sort();
+    files.iter().take(count).try_for_each(|file| fs::remove_file(file).map_err(doing()))
 }
