@@ -22,7 +22,7 @@ use crate::config::{Config, Form, JournalConfig, PolicyConfig};
 use crate::feed::Feed;
 use crate::listen;
 use crate::metrics::Metrics;
-use crate::publish::{self, Publishers, Socket};
+use crate::publish::{self, Gatherer, Publishers, Socket};
 use crate::sources::{Source, Sources, Wiring};
 use crate::state::{StateDb, StateError};
 use crate::subscriptions::Subscriptions;
@@ -111,6 +111,7 @@ impl Hub {
             feed,
             metrics,
             sources: list,
+            gatherer: Gatherer::start(Arc::clone(&publishers)),
             publishers: Arc::clone(&publishers),
             streams: Arc::new(Semaphore::new(config.http.max_streams as usize)),
             stopping: stop.clone(),

@@ -9,16 +9,20 @@ mod query;
 mod status;
 mod subscriptions;
 
+use std::convert::Infallible;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header;
+use axum::http::{HeaderMap, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get, post};
+use hyper::body::Incoming;
+use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use postbell_engine::{Policy, Store};
 use postbell_journal::SqliteJournal;
@@ -27,7 +31,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::config::HttpConfig;
 use crate::feed::Feed;
 use crate::metrics::Metrics;
-use crate::publish::Publishers;
+use crate::publish::{Gatherer, Publishers};
 use crate::sources::Source;
 use crate::subscriptions::Subscriptions;
 use crate::token::Token;
@@ -48,6 +52,7 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) sources: Vec<Source>,
     pub(crate) publishers: Arc<Publishers>,
+    pub(crate) gatherer: Gatherer,
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) subscriptions: Subscriptions,
@@ -61,14 +66,34 @@ impl App {
 }
 
 /// What a connection asks; cheap to clone.
-pub(crate) type Door = TowerToHyperService<Router>;
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    app: Arc<App>,
+    router: TowerToHyperService<Router>,
+}
 
 /// The door to everything.
 pub(crate) fn door(app: Arc<App>) -> Door {
     let guarded = router(guarded())
         .fallback(no_such_path)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard));
-    TowerToHyperService::new(router(open()).merge(guarded).with_state(app))
+    let router = router(open()).merge(guarded).with_state(Arc::clone(&app));
+    Door { app, router: TowerToHyperService::new(router) }
+}
+
+impl Service<hyper::Request<Incoming>> for Door {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+        // What comes by the thousand goes past the router's layers, and finds the same there.
+        if request.method() == Method::POST && request.uri().path() == publish::PATH {
+            let app = Arc::clone(&self.app);
+            return Box::pin(async move { Ok(publish::straight(&app, request).await) });
+        }
+        Box::pin(self.router.call(request))
+    }
 }
 
 /// A path, the methods it has, and what answers them.
@@ -83,7 +108,7 @@ fn open() -> Vec<Route> {
 fn guarded() -> Vec<Route> {
     vec![
         ("/metrics", "GET", get(health::metrics)),
-        ("/v1/events", "GET, POST", get(events::follow).post(publish::publish)),
+        (publish::PATH, "GET, POST", get(events::follow).post(publish::publish)),
         ("/v1/openapi.json", "GET", get(openapi::serve)),
         ("/v1/sources", "GET", get(status::sources)),
         ("/v1/sources/{name}", "GET", get(status::source)),
@@ -113,13 +138,20 @@ fn only(allow: &'static str, methods: MethodRouter<Arc<App>>) -> MethodRouter<Ar
 
 /// Lets in whoever has the token.
 async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let header = request.headers().get(header::AUTHORIZATION);
-    if header.is_some_and(|header| app.token.opens(header.as_bytes())) {
-        next.run(request).await
-    } else {
-        app.metrics.unauthorised.increment(1);
-        Problem::unauthorised().into_response()
+    match admitted(&app, request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
     }
+}
+
+/// Whether a request carries the token.
+fn admitted(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
+    let header = headers.get(header::AUTHORIZATION);
+    if header.is_some_and(|header| app.token.opens(header.as_bytes())) {
+        return Ok(());
+    }
+    app.metrics.unauthorised.increment(1);
+    Err(Problem::unauthorised())
 }
 
 async fn no_such_path(request: Request) -> Problem {

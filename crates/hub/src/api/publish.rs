@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use hyper::body::Body as _;
+use hyper::body::Incoming;
 use mail_event::cloudevents::{self, InvalidCloudEvent};
 use mail_event::json::JsonError;
 use mail_event::{EventId, Repair};
@@ -23,7 +23,7 @@ use utoipa::ToSchema;
 use super::query::{Query, clipped};
 use super::{App, Problem};
 use crate::config::HttpConfig;
-use crate::publish::Publishers;
+use crate::publish::{Gatherer, Publishers};
 
 /// What became of the events handed in.
 #[derive(Debug, Serialize, ToSchema)]
@@ -106,12 +106,35 @@ pub(super) async fn publish(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<(StatusCode, Json<Verdicts>), Problem> {
+    take(&app, request).await
+}
+
+/// The same for a request that did not come by way of the router.
+pub(super) async fn straight(app: &App, request: hyper::Request<Incoming>) -> Response {
+    let answer = match super::admitted(app, request.headers()) {
+        Ok(()) => take(app, request).await,
+        Err(problem) => Err(problem),
+    };
+    answer.into_response()
+}
+
+/// Where events are handed in.
+pub(super) const PATH: &str = "/v1/events";
+
+async fn take<B>(
+    app: &App,
+    request: hyper::Request<B>,
+) -> Result<(StatusCode, Json<Verdicts>), Problem>
+where
+    B: hyper::body::Body<Data = Bytes> + Unpin,
+    B::Error: fmt::Display,
+{
     Query::read(request.uri(), &[])?;
     let form = Form::of(&request)?;
     let body = read(request.into_body(), &app.http).await?;
     let mut batch = Batch { publishers: &app.publishers, verdicts: Vec::new(), taken: Vec::new() };
     batch.admit(form, &body).await?;
-    let verdicts = batch.append().await?;
+    let verdicts = batch.append(&app.gatherer).await?;
     let refused = verdicts.rejected > 0 && verdicts.rejected == verdicts.verdicts.len();
     let status = if refused { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
     Ok((status, Json(verdicts)))
@@ -129,7 +152,7 @@ enum Form {
 }
 
 impl Form {
-    fn of(request: &Request) -> Result<Self, Problem> {
+    fn of<B>(request: &hyper::Request<B>) -> Result<Self, Problem> {
         let text = content_type(request);
         let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match essence.as_str() {
@@ -149,13 +172,17 @@ pub(super) fn wants_json(request: &Request) -> Result<(), Problem> {
     }
 }
 
-fn content_type(request: &Request) -> String {
+fn content_type<B>(request: &hyper::Request<B>) -> String {
     let value = request.headers().get(header::CONTENT_TYPE);
     clipped(&value.map(|value| String::from_utf8_lossy(value.as_bytes())).unwrap_or_default())
 }
 
 /// Reads a body up to the limits of size and time.
-pub(super) async fn read(mut body: Body, http: &HttpConfig) -> Result<Bytes, Problem> {
+pub(super) async fn read<B>(mut body: B, http: &HttpConfig) -> Result<Bytes, Problem>
+where
+    B: hyper::body::Body<Data = Bytes> + Unpin,
+    B::Error: fmt::Display,
+{
     let limit = http.max_body;
     let too_large = || Problem::too_large(limit);
     let hint = body.size_hint();
@@ -280,7 +307,7 @@ impl Batch<'_> {
     }
 
     /// Journals those admitted, all or none, and fills in their verdicts.
-    async fn append(mut self) -> Result<Verdicts, Problem> {
+    async fn append(mut self, gatherer: &Gatherer) -> Result<Verdicts, Problem> {
         let (mut accepted, mut repeated) = (0, 0);
         if !self.taken.is_empty() {
             let (mut places, mut events) = (Vec::new(), Vec::new());
@@ -290,8 +317,7 @@ impl Batch<'_> {
                 events.push(taken.event);
                 entries.push(taken.entry);
             }
-            let pending = self.publishers.submit(entries).await;
-            let result = pending.await.unwrap_or(Err(AppendError::Closed));
+            let result = gatherer.append(entries).await;
             self.publishers.count(events, &result);
             let appended = result.map_err(|error| not_taken(&error))?;
             for (place, appended) in places.into_iter().zip(appended.verdicts) {

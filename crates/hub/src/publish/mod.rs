@@ -1,5 +1,6 @@
 //! From what publishers hand in to durable records, whichever door they come through.
 
+mod gather;
 mod socket;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tracing::warn;
 
 use crate::metrics::{EventIndex, SourceMetrics, Tally};
 
+pub(crate) use gather::Gatherer;
 pub(crate) use socket::{Socket, serve};
 
 /// What all publishers have in common: the source they count as.
