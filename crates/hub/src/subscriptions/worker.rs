@@ -1,11 +1,16 @@
 //! What carries one subscription's records to its receiver.
 
+use std::any::Any;
 use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use mail_event::EventId;
 use postbell_engine::{
     Attempt, Filter, HEAD_OCTETS, Keys, Lanes, Moment, Next, Outcome, Projection, Stamp, event_id,
@@ -13,7 +18,6 @@ use postbell_engine::{
 use postbell_journal::{ReadError, Records, Seq};
 use postbell_sinks::webhook::{Answer, Webhook, write_body};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
@@ -78,7 +82,9 @@ struct Worker<'a> {
     held_octets: usize,
     /// Records read and not looked at yet, from this number on.
     chunk: Option<(Records, u64)>,
-    attempts: JoinSet<(Attempt, Answer)>,
+    /// Under way on this task and not on ones of their own: a delivery that has to change threads
+    /// costs more than sending it does.
+    attempts: FuturesUnordered<BoxFuture<'static, Ended>>,
     /// Deliveries that failed and are to be tried again.
     failing: HashSet<u64>,
     began: Instant,
@@ -92,6 +98,9 @@ struct Held {
     head: [u8; HEAD_OCTETS],
     body: Box<[u8]>,
 }
+
+/// An attempt that has ended, unless it panicked.
+type Ended = Result<(Attempt, Answer), Box<dyn Any + Send>>;
 
 /// What reading on led to.
 enum Read {
@@ -115,7 +124,7 @@ impl<'a> Worker<'a> {
             held: HashMap::new(),
             held_octets: 0,
             chunk: None,
-            attempts: JoinSet::new(),
+            attempts: FuturesUnordered::new(),
             failing: HashSet::new(),
             began: Instant::now(),
             saved: None,
@@ -125,7 +134,7 @@ impl<'a> Worker<'a> {
 
     async fn work(&mut self, stop: &mut watch::Receiver<Stop>) -> Result<(), Trouble> {
         loop {
-            while let Some(ended) = self.attempts.try_join_next() {
+            while let Some(Some(ended)) = self.attempts.next().now_or_never() {
                 if self.conclude(ended, stop).await? {
                     return Ok(());
                 }
@@ -134,7 +143,11 @@ impl<'a> Worker<'a> {
                 return self.wind_down(stop).await;
             }
             self.start_attempts();
-            self.save();
+            if self.attempts.is_empty()
+                || self.lanes.cursor() >= self.saved.unwrap_or(0) + SAVE_EVERY
+            {
+                self.save();
+            }
             if self.has_room() && matches!(self.read().await?, Read::Something) {
                 // Others have their turn between two chunks.
                 tokio::task::yield_now().await;
@@ -150,7 +163,7 @@ impl<'a> Worker<'a> {
                         return Ok(());
                     }
                 }
-                Some(ended) = self.attempts.join_next() => {
+                Some(ended) = self.attempts.next() => {
                     if self.conclude(ended, stop).await? {
                         return Ok(());
                     }
@@ -231,10 +244,11 @@ impl<'a> Worker<'a> {
             };
             let (id, body) = (held.id, self.body(held, &attempt));
             let webhook = Arc::clone(&self.job.webhook);
-            self.attempts.spawn(async move {
+            let attempted = async move {
                 let answer = webhook.post(id, body, SystemTime::now()).await;
                 (attempt, answer)
-            });
+            };
+            self.attempts.push(AssertUnwindSafe(attempted).catch_unwind().boxed());
         }
     }
 
@@ -252,7 +266,7 @@ impl<'a> Worker<'a> {
     /// Does what follows from an attempt; `true` where the subscription has ended.
     async fn conclude(
         &mut self,
-        ended: Result<(Attempt, Answer), tokio::task::JoinError>,
+        ended: Ended,
         stop: &mut watch::Receiver<Stop>,
     ) -> Result<bool, Trouble> {
         let (attempt, answer) = ended.map_err(|_| Trouble::Panicked)?;
@@ -288,9 +302,9 @@ impl<'a> Worker<'a> {
             }
             Next::End => {
                 info!(subscription = %name, seq, "the receiver answered 410: the subscription has ended");
-                self.attempts.abort_all();
+                self.attempts.clear();
                 self.save();
-                self.end(answer.reason).await;
+                end(self.job, answer.reason).await;
                 return Ok(true);
             }
         }
@@ -340,20 +354,6 @@ impl<'a> Worker<'a> {
         }
     }
 
-    async fn end(&self, reason: String) {
-        let (entry, context) = (&self.job.entry, &self.job.context);
-        let body = {
-            let mut kept = entry.kept();
-            kept.state = SubscriptionState::Ended;
-            kept.detail = Some(format!("the receiver answered {reason}"));
-            kept.body()
-        };
-        let id = entry.id.clone();
-        if let Err(error) = context.blocking(move |db| db.update(&id, &body)).await {
-            error!(subscription = %entry.name, %error, "that the subscription has ended can't be kept");
-        }
-    }
-
     /// Lets what is under way end, for a moment; what doesn't will be delivered again.
     async fn wind_down(&mut self, stop: &mut watch::Receiver<Stop>) -> Result<(), Trouble> {
         let until = Instant::now() + WIND_DOWN;
@@ -363,14 +363,14 @@ impl<'a> Worker<'a> {
                 biased;
                 _ = at_once => break,
                 () = tokio::time::sleep_until(until) => break,
-                ended = self.attempts.join_next() => ended,
+                ended = self.attempts.next() => ended,
             };
             let Some(ended) = ended else { break };
             if self.conclude(ended, stop).await? {
                 return Ok(());
             }
         }
-        self.attempts.abort_all();
+        self.attempts.clear();
         self.save();
         Ok(())
     }
@@ -398,6 +398,21 @@ impl<'a> Worker<'a> {
 
     fn now(&self) -> Moment {
         Moment(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Keeps it that the receiver wants nothing any more.
+async fn end(job: &Job, reason: String) {
+    let (entry, context) = (&job.entry, &job.context);
+    let body = {
+        let mut kept = entry.kept();
+        kept.state = SubscriptionState::Ended;
+        kept.detail = Some(format!("the receiver answered {reason}"));
+        kept.body()
+    };
+    let id = entry.id.clone();
+    if let Err(error) = context.blocking(move |db| db.update(&id, &body)).await {
+        error!(subscription = %entry.name, %error, "that the subscription has ended can't be kept");
     }
 }
 
@@ -489,6 +504,10 @@ const WINDOW_DELIVERIES: usize = 1_024;
 /// Octets of events a subscription may hold; beyond, nothing more is read. With content of
 /// messages in them a few events are a lot.
 const WINDOW_OCTETS: usize = 8 * 1024 * 1024;
+
+/// Deliveries after which the cursor is stored even though more are under way: what a killed hub
+/// repeats at most, beside what the journal had yet to write.
+const SAVE_EVERY: u64 = 64;
 
 /// Octets a CloudEvent adds to an event, about.
 const ENVELOPE_OCTETS: usize = 512;

@@ -8,12 +8,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
+use hyper::Uri;
 use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 use tower::Service;
 
@@ -55,21 +53,19 @@ impl Tls {
     }
 }
 
-pub(super) type Client =
-    hyper_util::client::legacy::Client<HttpsConnector<HttpConnector<CheckedNames>>, Full<Bytes>>;
+/// Makes connections, to checked addresses alone.
+pub(super) type Connector = HttpsConnector<HttpConnector<CheckedNames>>;
 
-/// A client of its own for each target: what one is allowed to reach is no other's business.
-pub(super) fn client(target: &Target, tls: &Tls) -> Client {
+/// What it makes.
+pub(super) type Stream = <Connector as Service<Uri>>::Response;
+
+/// A connector of its own for each target: what one is allowed to reach is no other's business.
+pub(super) fn connector(target: &Target, tls: &Tls) -> Connector {
     let mut http = HttpConnector::new_with_resolver(CheckedNames(target.clone()));
     http.enforce_http(false);
     http.set_nodelay(true);
     http.set_keepalive(Some(KEEPALIVE));
-    let connector = HttpsConnector::from((http, Arc::clone(&tls.0)));
-    hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-        .build(connector)
+    HttpsConnector::from((http, Arc::clone(&tls.0)))
 }
 
 /// Resolves names, and keeps back every address the target may not lead to.
@@ -101,13 +97,6 @@ impl Service<Name> for CheckedNames {
         })
     }
 }
-
-/// How long a connection is kept for the next delivery; less than the 60 s after which many
-/// servers end it, so that ours rarely meets theirs.
-const IDLE: Duration = Duration::from_secs(50);
-
-/// Connections kept for one receiver.
-const IDLE_CONNECTIONS_MAX: usize = 32;
 
 /// When TCP asks whether the other end is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);

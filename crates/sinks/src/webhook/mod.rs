@@ -2,6 +2,7 @@
 
 mod body;
 mod connect;
+mod connections;
 mod reach;
 mod retry_after;
 mod secret;
@@ -14,14 +15,15 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
-use hyper::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use mail_event::{EventId, cloudevents};
 use postbell_engine::Outcome;
 
 pub use body::write_body;
 pub use connect::Tls;
+use connections::Connections;
 pub use reach::Reach;
 pub use secret::{InvalidSecret, Secret};
 pub use target::{InvalidTarget, Target, URL_OCTETS_MAX};
@@ -34,7 +36,11 @@ pub struct Webhook {
     target: Target,
     secret: Secret,
     timeout: Duration,
-    client: connect::Client,
+    /// The target's path, as it stands in a request.
+    path: Uri,
+    /// The target's host, and port where it isn't the usual one.
+    host: HeaderValue,
+    connections: Connections,
 }
 
 /// How an attempt ended, and in a few words why.
@@ -50,8 +56,10 @@ impl Webhook {
     /// A receiver that is given `timeout` for an answer, from the connection on.
     #[must_use]
     pub fn new(target: Target, secret: Secret, timeout: Duration, tls: &Tls) -> Self {
-        let client = connect::client(&target, tls);
-        Self { target, secret, timeout, client }
+        let uri = target.uri();
+        let path = uri.path_and_query().map_or_else(Uri::default, |path| Uri::from(path.clone()));
+        let connections = Connections::new(connect::connector(&target, tls), uri.clone());
+        Self { host: host(uri), path, secret, timeout, connections, target }
     }
 
     /// Makes one attempt to deliver `body`, at `now`.
@@ -61,18 +69,10 @@ impl Webhook {
             Ok(request) => request,
             Err(error) => return failed(error.to_string()),
         };
-        let exchange = async {
-            let response = self.client.request(request).await?;
-            let answer = judge(&response, now);
-            // Read to its end, so that the connection can be used again; what it says is not for
-            // us, and what is too long or too slow costs it the connection.
-            let drained = Limited::new(response.into_body(), ANSWER_OCTETS_MAX).collect();
-            drop(tokio::time::timeout(DRAIN, drained).await);
-            Ok::<_, hyper_util::client::legacy::Error>(answer)
-        };
+        let exchange = self.connections.exchange(request, now);
         match tokio::time::timeout(self.timeout, exchange).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => failed(root_cause(&error)),
+            Ok(Err(error)) => failed(root_cause(&*error)),
             Err(_) => failed(format!("no answer within {:?}", self.timeout)),
         }
     }
@@ -87,7 +87,8 @@ impl Webhook {
         let signature = self.secret.sign(&id, unix_seconds, &body);
         Request::builder()
             .method(Method::POST)
-            .uri(self.target.uri().clone())
+            .uri(self.path.clone())
+            .header(HOST, self.host.clone())
             .header(CONTENT_TYPE, HeaderValue::from_static(cloudevents::STRUCTURED))
             .header(USER_AGENT, HeaderValue::from_static(AGENT))
             .header(ID, id)
@@ -102,6 +103,18 @@ impl fmt::Debug for Webhook {
         let mut text = f.debug_struct("Webhook");
         text.field("target", &self.target).field("secret", &self.secret).finish_non_exhaustive()
     }
+}
+
+/// The host as it stands in a request (RFC 9110, section 7.2).
+fn host(uri: &Uri) -> HeaderValue {
+    let usual = if uri.scheme_str() == Some("http") { 80 } else { 443 };
+    let host = uri.host().unwrap_or_default();
+    let text = match uri.port_u16().filter(|port| *port != usual) {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    };
+    // A URI's host holds nothing that a header may not.
+    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 fn judge<B>(response: &Response<B>, now: SystemTime) -> Answer {
@@ -140,9 +153,3 @@ const AGENT: &str = concat!("postbell/", env!("CARGO_PKG_VERSION"));
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
-
-/// Octets of an answer read at most; what a receiver has to say is its status.
-const ANSWER_OCTETS_MAX: usize = 4 * 1024;
-
-/// How long the rest of an answer may take once its status is there.
-const DRAIN: Duration = Duration::from_secs(1);

@@ -9,7 +9,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use postbell_engine::{Keys, Policy, Selection, Stamp};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+
+use http_body_util::BodyExt as _;
 
 use super::*;
 
@@ -150,6 +153,32 @@ async fn one_connection_serves_many_deliveries() {
         assert_eq!(answer.outcome, Outcome::Accepted);
     }
     assert_eq!(*ports.lock().unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_the_receiver_closed_meanwhile_is_replaced() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (closed, mut is_closed) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        // One answer a connection, then the end without a word of it.
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = vec![0; 64 * 1024];
+            assert!(stream.read(&mut request).await.unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+            stream.shutdown().await.unwrap();
+            drop(stream);
+            closed.send(()).unwrap();
+        }
+    });
+    let webhook = webhook(&format!("http://{address}/"), Reach::Loopback);
+    for at in 0..3 {
+        let (id, now) = (EventId::new(1_787_225_654_000, at), SystemTime::now());
+        let answer = webhook.post(id, Bytes::from_static(b"{}"), now).await;
+        assert_eq!(answer.outcome, Outcome::Accepted, "{}: {}", at, answer.reason);
+        is_closed.recv().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,165 @@
+//! Connections to one receiver, kept from one delivery to the next.
+
+use std::error::Error;
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Request, Uri};
+use tower::Service;
+
+use super::connect::{Connector, Stream};
+use super::{Answer, judge};
+
+/// Connections to one receiver.
+///
+/// Each is driven by the attempt that uses it, on that attempt's own task: handing every request
+/// to a task of the connection's own, and its answer back, costs more than sending it.
+pub(super) struct Connections {
+    connector: Connector,
+    target: Uri,
+    idle: Mutex<Vec<Connection>>,
+}
+
+/// What kept an exchange from ending well.
+pub(super) type Fault = Box<dyn Error + Send + Sync>;
+
+/// One connection, between two exchanges or in one.
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    driver: Pin<Box<http1::Connection<Stream, Full<Bytes>>>>,
+    used: Instant,
+}
+
+/// An exchange that failed, and the request where not an octet of it was sent.
+struct Failed {
+    fault: Fault,
+    unsent: Option<Request<Full<Bytes>>>,
+}
+
+impl Connections {
+    /// None yet, to where `target` leads by way of `connector`.
+    pub(super) fn new(connector: Connector, target: Uri) -> Self {
+        Self { connector, target, idle: Mutex::default() }
+    }
+
+    /// Sends a request and reads the answer to its end, at `now`. A connection that was kept and
+    /// turns out to be closed is replaced by another.
+    pub(super) async fn exchange(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        now: SystemTime,
+    ) -> Result<Answer, Fault> {
+        loop {
+            let (mut connection, is_new) = match self.take().await {
+                Some(kept) => (kept, false),
+                None => (self.connect().await?, true),
+            };
+            match connection.exchange(request, now).await {
+                Ok(answer) => {
+                    self.keep(connection);
+                    return Ok(answer);
+                }
+                Err(Failed { unsent: Some(unsent), .. }) if !is_new => request = unsent,
+                Err(Failed { fault, .. }) => return Err(fault),
+            }
+        }
+    }
+
+    /// The connection used last that is still open.
+    async fn take(&self) -> Option<Connection> {
+        loop {
+            let mut kept = self.idle().pop()?;
+            if kept.used.elapsed() < IDLE && kept.is_open().await {
+                return Some(kept);
+            }
+        }
+    }
+
+    fn keep(&self, mut connection: Connection) {
+        if connection.sender.is_closed() {
+            return;
+        }
+        connection.used = Instant::now();
+        let mut idle = self.idle();
+        if idle.len() < IDLE_CONNECTIONS_MAX {
+            idle.push(connection);
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, Fault> {
+        let mut connector = self.connector.clone();
+        poll_fn(|context| connector.poll_ready(context)).await?;
+        let stream = connector.call(self.target.clone()).await?;
+        let (sender, driver) = http1::handshake(stream).await?;
+        Ok(Connection { sender, driver: Box::pin(driver), used: Instant::now() })
+    }
+
+    /// A thread that died while holding the lock left whole connections behind.
+    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").field("idle", &self.idle().len()).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Looks whether the other end has closed it meanwhile.
+    async fn is_open(&mut self) -> bool {
+        let ended = poll_fn(|context| Poll::Ready(self.driver.as_mut().poll(context).is_ready()));
+        !ended.await && self.sender.is_ready()
+    }
+
+    async fn exchange(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        now: SystemTime,
+    ) -> Result<Answer, Failed> {
+        let Self { sender, driver, .. } = self;
+        let mut exchange = pin!(async {
+            let response = sender.try_send_request(request).await.map_err(|mut error| {
+                let unsent = error.take_message();
+                Failed { fault: error.into_error().into(), unsent }
+            })?;
+            let answer = judge(&response, now);
+            // Read to its end, so that the connection can be used again; what it says is not for
+            // us, and what is too long or too slow costs it the connection.
+            let drained = Limited::new(response.into_body(), ANSWER_OCTETS_MAX).collect();
+            drop(tokio::time::timeout(DRAIN, drained).await);
+            Ok(answer)
+        });
+        let mut ended = false;
+        poll_fn(|context| {
+            if let Poll::Ready(result) = exchange.as_mut().poll(context) {
+                return Poll::Ready(result);
+            }
+            // Once it has ended it may not be asked again; the exchange hears of it.
+            ended = ended || driver.as_mut().poll(context).is_ready();
+            exchange.as_mut().poll(context)
+        })
+        .await
+    }
+}
+
+/// How long a connection is kept for the next delivery; less than the 60 s after which many
+/// servers end it, so that ours rarely meets theirs.
+const IDLE: Duration = Duration::from_secs(50);
+
+/// Connections kept for one receiver.
+const IDLE_CONNECTIONS_MAX: usize = 32;
+
+/// Octets of an answer read at most; what a receiver has to say is its status.
+const ANSWER_OCTETS_MAX: usize = 4 * 1024;
+
+/// How long the rest of an answer may take once its status is there.
+const DRAIN: Duration = Duration::from_secs(1);
