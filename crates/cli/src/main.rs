@@ -22,6 +22,11 @@ mod when;
 
 use std::process::ExitCode;
 
+/// What one thread allocates another frees: events go from connections to the journal and on.
+/// The system's allocator makes threads wait for each other there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     command::run()
 }
