@@ -256,9 +256,12 @@ pub(crate) fn nearest(path: &str) -> Option<String> {
         .filter(|known| !known.is_empty())
         .map(|known| {
             let mut parts: Vec<&str> = known.split('.').collect();
+            let mut is_within = true;
             for (part, given) in parts.iter_mut().zip(&given) {
-                if *part == "*" {
-                    *part = given;
+                match *part {
+                    // A name of the operator's own, but only in the section that has such.
+                    "*" if is_within => *part = given,
+                    part => is_within &= part == *given,
                 }
             }
             parts.join(".")

@@ -14,10 +14,13 @@ const FILE_OCTETS_MAX: u64 = 4 << 20;
 pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
     let file = path.display().to_string();
     let one = |line: String| ConfigError { lines: vec![line] };
-    let size =
+    let facts =
         std::fs::metadata(path).map_err(|error| one(format!("{file}: {}", plain(&error))))?;
-    if size.len() > FILE_OCTETS_MAX {
-        return Err(one(format!("{file}: {} octets is too much for a configuration", size.len())));
+    if facts.is_dir() {
+        return Err(one(format!("{file}: is a folder, where a configuration file is wanted")));
+    }
+    if facts.len() > FILE_OCTETS_MAX {
+        return Err(one(format!("{file}: {} octets is too much for a configuration", facts.len())));
     }
     let text =
         std::fs::read_to_string(path).map_err(|error| one(format!("{file}: {}", plain(&error))))?;
@@ -137,6 +140,7 @@ fn complaint(path: &str, value: &Value, message: &str) -> String {
     let message = message.lines().next().unwrap_or_default();
     let expected = message.rsplit_once("expected ").map_or("", |(_, expected)| expected);
     let expected = match expected.trim() {
+        "" if message.contains("socket address") => "an address and port".to_owned(),
         "" => "a value this key can have".to_owned(),
         "a boolean" => "true or false".to_owned(),
         text if text.starts_with("one of `") || text.starts_with('`') => text.replace('`', "\""),
@@ -170,6 +174,12 @@ fn check(config: &Config, lines: &mut Vec<String>) {
     }
     if config.data.as_os_str().is_empty() {
         lines.push("data: \"\" is not a folder (try \"/var/lib/postbell\")".to_owned());
+    }
+    if config.data.starts_with("~") {
+        lines.push(format!(
+            "data: {:?} is not the home folder, which only a shell knows (try \"/var/lib/postbell\")",
+            config.data
+        ));
     }
     check_host("store.host", &config.store.host, lines);
     if !config.store.fqdn.is_empty() {

@@ -82,6 +82,36 @@ fn a_file_that_is_not_there_is_named() {
 }
 
 #[test]
+fn a_folder_is_no_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Config::load(folder.path()).unwrap_err().to_string();
+    assert!(error.ends_with(": is a folder, where a configuration file is wanted"), "{error}");
+}
+
+#[test]
+fn a_name_where_an_address_belongs_is_told_what_is_wanted() {
+    assert_eq!(
+        errors("listen = \"localhost:5423\"\n"),
+        "postbell.toml: listen: \"localhost:5423\" is not an address and port (try \"127.0.0.1:5423\")"
+    );
+}
+
+#[test]
+fn a_key_of_another_section_is_not_what_was_meant() {
+    assert_eq!(
+        errors("[journal]\nsegment_octets = 5\n"),
+        "postbell.toml: journal.segment_octets: no such key"
+    );
+}
+
+#[test]
+fn a_home_folder_must_be_written_out() {
+    assert!(
+        errors("data = \"~/postbell\"\n").contains("data: \"~/postbell\" is not the home folder")
+    );
+}
+
+#[test]
 fn an_empty_file_is_the_default() {
     assert_eq!(Config::parse("postbell.toml", "").unwrap(), Config::default());
 }
