@@ -414,6 +414,10 @@ fn check_name(name: &str) -> Result<(), CreateError> {
         );
         return Err(invalid("/name", message));
     }
+    // In a path these two go up or nowhere: many clients take them out before they ask.
+    if name == "." || name == ".." {
+        return Err(invalid("/name", format!("{name:?} is no name that can stand in a path")));
+    }
     if name.starts_with("sub_") {
         return Err(invalid("/name", format!("{name:?} looks like an id")));
     }

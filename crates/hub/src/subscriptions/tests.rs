@@ -502,6 +502,7 @@ async fn what_is_wrong_with_a_subscription_is_named() {
     let cases = [
         ("/name", NewSubscription { name: "a b".to_owned(), ..fine() }),
         ("/name", NewSubscription { name: "sub_x".to_owned(), ..fine() }),
+        ("/name", NewSubscription { name: "..".to_owned(), ..fine() }),
         ("/events/0", NewSubscription { events: vec!["MessageGnu".to_owned()], ..fine() }),
         ("/tags/0", NewSubscription { tags: vec!["a,b".to_owned()], ..fine() }),
         ("/parameters/0", NewSubscription { parameters: vec!["envelope".to_owned()], ..fine() }),
