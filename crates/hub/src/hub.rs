@@ -121,7 +121,12 @@ impl Hub {
         let door = api::door(Arc::clone(&app));
         let mut tasks = vec![
             tokio::spawn(listen::serve(listener, door, config.http, stop.clone())),
-            tokio::spawn(watch_journal(move || journal.state(), failing, stop.clone())),
+            tokio::spawn(watch_journal(
+                app.journal_folder.clone(),
+                move || journal.state(),
+                failing,
+                stop.clone(),
+            )),
         ];
         if let Some(socket) = socket {
             info!(socket = %socket.path().display(), "publishers may connect");
@@ -268,6 +273,7 @@ fn policy(config: &PolicyConfig) -> Policy {
 
 /// Looks how the journal is, and says so once when that changes.
 async fn watch_journal(
+    folder: PathBuf,
     state: impl Fn() -> State + Send,
     failing: watch::Sender<Option<String>>,
     mut stopping: watch::Receiver<bool>,
@@ -282,11 +288,11 @@ async fn watch_journal(
             }
             State::Full { .. } if !full => {
                 full = true;
-                error!("the journal's disk is full: nothing is taken until there is room");
+                error!(path = ?folder, "the journal's disk is full: nothing is taken until there is room");
             }
             State::Accepting if full => {
                 full = false;
-                info!("the journal's disk has room again");
+                info!(path = ?folder, "the journal's disk has room again");
             }
             State::Accepting | State::Full { .. } | State::Closed => {}
         }
@@ -398,7 +404,7 @@ mod tests {
         let (failing, failed) = watch::channel(None);
         let (_stopping, stop) = watch::channel(false);
         let stopped = || State::Stopped { reason: "fsync failed".into() };
-        watch_journal(stopped, failing, stop).await;
+        watch_journal("journal".into(), stopped, failing, stop).await;
         let reason = failed.borrow().clone();
         assert_eq!(reason.as_deref(), Some("the journal has stopped: fsync failed"));
     }
@@ -409,7 +415,7 @@ mod tests {
         let (stopping, stop) = watch::channel(false);
         stopping.send_replace(true);
         let full = || State::Full { since: std::time::SystemTime::UNIX_EPOCH };
-        watch_journal(full, failing, stop).await;
+        watch_journal("journal".into(), full, failing, stop).await;
         assert_eq!(*failed.borrow(), None);
     }
 }

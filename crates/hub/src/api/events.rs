@@ -44,11 +44,11 @@ pub(super) async fn follow(
     let form = form(request.headers())?;
     let query = Query::read(request.uri(), &PARAMETERS)?;
     let selection = Selection {
-        events: query.list("events"),
-        users: query.list("users"),
-        mailboxes: query.list("mailboxes"),
-        parameters: query.list("parameters"),
-        tags: query.list("tags"),
+        events: query.list("events")?,
+        users: query.list("users")?,
+        mailboxes: query.list("mailboxes")?,
+        parameters: query.list("parameters")?,
+        tags: query.list("tags")?,
     };
     let (filter, projection) = selection.compile(&app.policy).map_err(|invalid| {
         let name = invalid.pointer.split('/').nth(1).unwrap_or("query");

@@ -1,9 +1,26 @@
-//! Query parameters: each known, given once, and named where it is wrong.
+//! What stands in a URL: a name in the path; query parameters, each known, given once, and named
+//! where it is wrong.
 
-use axum::extract::Query as Extracted;
+use axum::extract::{FromRequestParts, Path, Query as Extracted};
 use axum::http::Uri;
+use axum::http::request::Parts;
 
 use super::Problem;
+
+/// The name in a path, decoded.
+#[derive(Debug)]
+pub(super) struct Name(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(name)) => Ok(Self(name)),
+            Err(_) => Err(Problem::bad_request("path: its name is not UTF-8")),
+        }
+    }
+}
 
 /// The parameters of a request's query, decoded.
 #[derive(Debug)]
@@ -59,10 +76,16 @@ impl Query {
         }
     }
 
-    /// Names between commas.
-    pub(super) fn list(&self, name: &str) -> Vec<String> {
-        let text = self.text(name).unwrap_or_default();
-        text.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    /// Names between commas; none where the parameter is absent. To give it and name nothing is a
+    /// mistake, as of a script whose variable is empty: it would ask for everything.
+    pub(super) fn list(&self, name: &str) -> Result<Vec<String>, Problem> {
+        let Some(text) = self.text(name) else { return Ok(Vec::new()) };
+        let names: Vec<String> =
+            text.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        if names.is_empty() {
+            return Err(Problem::bad_query(name, "names nothing (leave it out for everything)"));
+        }
+        Ok(names)
     }
 
     /// An RFC 3339 time, in milliseconds since 1970.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use postbell_journal::{Bounds, Journal as _, State as JournalState};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::query::{Name, clipped};
 use super::{App, Problem};
 use crate::sources::Source;
 
@@ -154,9 +155,10 @@ pub(super) async fn sources(State(app): State<Arc<App>>) -> Json<SourceList> {
 )]
 pub(super) async fn source(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    Name(name): Name,
 ) -> Result<Json<ShownSource>, Problem> {
     let found = app.sources.iter().find(|source| source.name == name);
-    let found = found.ok_or_else(|| Problem::not_found(format!("{name:?}: no such source")))?;
+    let found =
+        found.ok_or_else(|| Problem::not_found(format!("{:?}: no such source", clipped(&name))))?;
     Ok(Json(found.into()))
 }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
+use serde::de::IgnoredAny;
 use utoipa::ToSchema;
 
-use super::query::{Query, clipped};
+use super::query::{Name, Query, clipped};
 use super::{App, Problem, publish};
 use crate::state::{DEAD_LETTERS_MAX, StateError};
 use crate::subscriptions::{CreateError, NewSubscription, Shown, ShownDeadLetter};
@@ -55,6 +56,10 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     publish::wants_json(&request)?;
     let body = publish::read(request.into_body(), &app.http).await?;
+    // serde would take a list for the members in order.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Problem::invalid_subscription("a list, where an object is wanted"));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(&body);
     let new: NewSubscription =
         serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
@@ -62,6 +67,10 @@ pub(super) async fn create(
             let error = error.into_inner();
             if error.is_data() {
                 Problem::invalid_subscription(plain(&error.to_string())).at(pointer)
+            } else if serde_json::from_slice::<IgnoredAny>(&body).is_ok() {
+                // It is JSON: what serde wanted was the end of a choice between members.
+                Problem::invalid_subscription("has more than the one member it may have")
+                    .at(pointer)
             } else {
                 Problem::bad_request(format!("body: {error}"))
             }
@@ -83,7 +92,7 @@ pub(super) async fn create(
 )]
 pub(super) async fn show(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    Name(name): Name,
 ) -> Result<Json<Shown>, Problem> {
     app.subscriptions.find(&name).map(Json).ok_or_else(|| unknown(&name))
 }
@@ -95,7 +104,7 @@ pub(super) async fn show(
 )]
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    Name(name): Name,
 ) -> Result<StatusCode, Problem> {
     let removed = app.subscriptions.remove(&name).await.map_err(|error| failed(&error))?;
     removed.map(|_| StatusCode::NO_CONTENT).ok_or_else(|| unknown(&name))
@@ -108,7 +117,7 @@ pub(super) async fn remove(
 )]
 pub(super) async fn pause(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    Name(name): Name,
 ) -> Result<Json<Shown>, Problem> {
     let shown = app.subscriptions.pause(&name).await.map_err(|error| failed(&error))?;
     shown.map(Json).ok_or_else(|| unknown(&name))
@@ -121,7 +130,7 @@ pub(super) async fn pause(
 )]
 pub(super) async fn resume(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    Name(name): Name,
 ) -> Result<Json<Shown>, Problem> {
     let shown = app.subscriptions.resume(&name).await.map_err(|error| failed(&error))?;
     shown.map(Json).ok_or_else(|| unknown(&name))
@@ -141,7 +150,7 @@ pub(super) async fn resume(
 )]
 pub(super) async fn dead_letters(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    Name(name): Name,
     request: Request,
 ) -> Result<Json<DeadLetters>, Problem> {
     let query = Query::read(request.uri(), &["limit"])?;
@@ -168,6 +177,12 @@ fn refused(error: CreateError) -> Problem {
 }
 
 fn failed(error: &StateError) -> Problem {
+    if let StateError::Sqlite { path, source } = error
+        && source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+    {
+        let why = format!("{}: no room left on the disk", path.display());
+        return Problem::unavailable(why).retry_after(RETRY_SECONDS);
+    }
     let why = crate::sources::chain(error);
     tracing::error!(why, "a subscription could not be kept");
     Problem::internal()
@@ -179,6 +194,7 @@ fn plain(message: &str) -> String {
     message
         .replace('`', "\"")
         .replace("a sequence", "a list")
+        .replace("struct NewSubscription", "an object")
         .replace("expected u64", "expected a whole number from 0")
         .replace("unknown variant", "unknown value")
 }
@@ -197,3 +213,23 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
 
 /// Dead letters shown where nobody says how many.
 const DEAD_LETTERS_SHOWN: u32 = 100;
+
+/// When trying again makes sense where the disk is full.
+const RETRY_SECONDS: u32 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_as_what_it_is() {
+        let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+        let problem = failed(&StateError::Sqlite {
+            path: "/data/hub.db".into(),
+            source: rusqlite::Error::SqliteFailure(full, None),
+        });
+        let problem = serde_json::to_value(problem).unwrap();
+        assert_eq!(problem["status"], 503);
+        assert_eq!(problem["detail"], "/data/hub.db: no room left on the disk");
+    }
+}

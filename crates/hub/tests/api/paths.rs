@@ -73,7 +73,7 @@ async fn every_mistake_gets_one_line_that_names_it() {
     let json = [("Content-Type", "application/json")];
     let ndjson = [("Content-Type", "application/x-ndjson")];
     let long = "x".repeat(5000);
-    let asked: [Asked<'_>; 27] = [
+    let asked: [Asked<'_>; 32] = [
         ("GET", "/v1/nothing", &[], b""),
         ("GET", "/", &[], b""),
         ("PUT", "/v1/events", &json, b"{}"),
@@ -88,6 +88,8 @@ async fn every_mistake_gets_one_line_that_names_it() {
         ("GET", "/v1/events?sinceTime=yesterday", &[], b""),
         ("GET", "/v1/events?follow=maybe", &[], b""),
         ("GET", "/v1/events?limit=", &[], b""),
+        ("GET", "/v1/events?users=", &[], b""),
+        ("GET", "/v1/events?mailboxes=,", &[], b""),
         ("GET", "/v1/events", &[("Last-Event-ID", "x")], b""),
         ("GET", "/v1/events", &[("Last-Event-ID", "4")], b""),
         ("POST", "/v1/events?x=1", &json, b"{}"),
@@ -98,9 +100,12 @@ async fn every_mistake_gets_one_line_that_names_it() {
         ("POST", "/v1/events", &[("Content-Type", "application/cloudevents+json")], b"[x"),
         ("POST", "/v1/events", &ndjson, long.as_bytes()),
         ("GET", "/v1/sources/nobody", &[], b""),
+        ("GET", "/v1/sources/%ff", &[], b""),
         ("GET", "/v1/subscriptions/nobody", &[], b""),
+        ("GET", "/v1/subscriptions/%ff", &[], b""),
         ("POST", "/v1/subscriptions", &[("Content-Type", "text/plain")], b"{}"),
         ("POST", "/v1/subscriptions", &json, b"{"),
+        ("POST", "/v1/subscriptions", &json, b"[\"phone\"]"),
     ];
     let mut told = String::new();
     for (method, path, headers, body) in asked {
@@ -186,6 +191,7 @@ async fn every_wrong_subscription_gets_one_line_that_names_what_is_wrong() {
         ("\"sink\":", "\"begin\":\"later\",\"sink\":"),
         ("\"sink\":", "\"begin\":{\"time\":\"noon\"},\"sink\":"),
         ("\"sink\":", "\"begin\":{\"seq\":-1},\"sink\":"),
+        ("\"sink\":", "\"begin\":{\"seq\":1,\"time\":\"noon\"},\"sink\":"),
         ("webhook", "pigeon"),
         ("https:", "ftp:"),
         ("example.org", "127.0.0.1"),
