@@ -243,7 +243,8 @@ impl Look<'_> {
         read.unwrap_or_else(|error| {
             // Told without what can't be read; one that is gone by now needs no complaint.
             if error.kind() != io::ErrorKind::NotFound {
-                let folder = self.path.join(&mailbox.folder);
+                let place = super::listing::place(arrival.is_in_new);
+                let folder = self.path.join(&mailbox.folder).join(place);
                 self.complaints.add(&folder, arrival.name(), &error.to_string());
             }
             Read { size_octets: told, ..Read::default() }

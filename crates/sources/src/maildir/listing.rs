@@ -131,6 +131,8 @@ fn pass(
     let mark = mailbox.mark;
     for (folder, is_in_new) in [(new, true), (cur, false)] {
         let Some(folder) = folder else { continue };
+        let mut complain =
+            |name: &str, why: &str| complain(&format!("{}/{name}", place(is_in_new)), why);
         folder.each(|name, kind| {
             let Some(text) = name.to_str() else {
                 return complain(&name.to_string_lossy(), "its name is not UTF-8");
@@ -167,6 +169,11 @@ fn pass(
     Ok(())
 }
 
+/// The name of the folder a message is in.
+pub(super) fn place(is_in_new: bool) -> &'static str {
+    if is_in_new { "new" } else { "cur" }
+}
+
 /// A file that moved from `new` to `cur` meanwhile was seen in both: the later place counts.
 fn dedupe(arrivals: &mut Vec<Arrival>) {
     arrivals.sort_by(|a, b| a.unique().cmp(b.unique()).then(a.is_in_new.cmp(&b.is_in_new)));
@@ -184,3 +191,30 @@ const ROUNDS: u32 = 3;
 const CLOCK_GRAIN_NANOS: i128 = 20_000_000;
 
 const BETWEEN_ROUNDS: std::time::Duration = std::time::Duration::from_millis(25);
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_is_passed_over_is_named_by_the_folder_it_is_in() {
+        let top = tempfile::tempdir().unwrap();
+        for (place, name) in [("new", "a\nb"), ("cur", "c\u{1b}d:2,S")] {
+            fs::create_dir(top.path().join(place)).unwrap();
+            fs::write(top.path().join(place).join(name), "").unwrap();
+        }
+        fs::create_dir(top.path().join("cur/folder")).unwrap();
+        let places = Places::open(&Folder::open(top.path()).unwrap()).unwrap();
+        let mut named = Vec::new();
+        let mut complain = |name: &str, _: &str| named.push(name.to_owned());
+        list_new(&places, &mut Mailbox::default(), &Keywords::default(), &mut complain).unwrap();
+        assert_eq!(named, ["new/a\nb"]);
+        let mut complain = |name: &str, _: &str| named.push(name.to_owned());
+        list(&places, &mut Mailbox::default(), &Keywords::default(), &mut complain).unwrap();
+        named.sort();
+        named.dedup();
+        assert_eq!(named, ["cur/c\u{1b}d:2,S", "cur/folder", "new/a\nb"]);
+    }
+}

@@ -189,12 +189,19 @@ impl<'a> Source<'a> {
         let mut names = Vec::new();
         let listed = Folder::open(&pattern.folder).and_then(|folder| {
             folder.each(|name, kind| {
-                let Some(user) = name.to_str().and_then(|name| pattern.user(name)) else { return };
+                let shown = name.to_string_lossy();
+                let Some(user) = name.to_str().and_then(|name| pattern.user(name)) else {
+                    // Folders that are no user's may well be there; a user nobody hears of may not.
+                    if kind == Kind::Folder && pattern.is_odd(&shown) {
+                        self.complaints.add(&pattern.folder, &shown, "its name is no user's");
+                    }
+                    return;
+                };
                 match kind {
                     Kind::Folder => names.push(user.to_owned()),
                     Kind::Other => {
                         let why = "not a folder (links are not followed)";
-                        self.complaints.add(&pattern.folder, &name.to_string_lossy(), why);
+                        self.complaints.add(&pattern.folder, &shown, why);
                     }
                     Kind::File => {}
                 }
@@ -275,6 +282,12 @@ impl Pattern {
         let is_plain =
             !user.is_empty() && !user.starts_with('.') && !user.contains(char::is_control);
         is_plain.then_some(user)
+    }
+
+    /// Whether a folder looks like a user's but for characters no user's name has.
+    fn is_odd(&self, name: &str) -> bool {
+        let user = name.strip_prefix(&self.before).and_then(|rest| rest.strip_suffix(&self.after));
+        user.is_some_and(|user| user.contains(|c: char| c.is_control() || c == '\u{fffd}'))
     }
 
     fn home(&self, user: &str) -> PathBuf {

@@ -75,6 +75,19 @@ fn a_users_link_to_somebody_elses_mail_is_not_followed() {
 }
 
 #[test]
+fn a_folder_whose_name_is_no_users_is_left_aside_and_counted() {
+    let temporary = tempfile::tempdir().unwrap();
+    maildir(&temporary.path().join("bob/Maildir"));
+    for odd in [&b"b\nad"[..], b"bad\xff"] {
+        maildir(&temporary.path().join(OsStr::from_bytes(odd)).join("Maildir"));
+    }
+    fs::create_dir(temporary.path().join(".hidden")).unwrap();
+    let rig = Rig::start(Options { user: None, ..options(&temporary.path().join("%u/Maildir")) });
+    let health = rig.health.snapshot();
+    assert_eq!((health.users, health.skipped), (1, 2));
+}
+
+#[test]
 fn users_and_folders_that_vanish_are_no_error_and_those_that_return_are_known() {
     let temporary = tempfile::tempdir().unwrap();
     let pattern = temporary.path().join("%u/Maildir");
