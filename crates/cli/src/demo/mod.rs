@@ -184,7 +184,7 @@ impl Demo {
         if let Some(members) = event.as_object_mut() {
             members.remove("vnd.postbell.inferred");
         }
-        self.out.line(format_args!("  {}", show::line(&event)))?;
+        self.out.line(fitting(&mut event))?;
         self.out.flush()?;
         Ok(name)
     }
@@ -269,6 +269,23 @@ impl Places {
         )
     }
 }
+
+/// The event as a line that a terminal of 80 columns does not wrap, where leaving out how many
+/// messages there are now is enough for that.
+fn fitting(event: &mut Value) -> String {
+    let line = format!("  {}", show::line(event));
+    let columns = anstream::adapter::strip_str(&line).to_string().chars().count();
+    if columns >= COLUMNS
+        && let Some(members) = event.as_object_mut()
+    {
+        members.remove("messages");
+        return format!("  {}", show::line(event));
+    }
+    line
+}
+
+/// As wide as terminals are at least.
+const COLUMNS: usize = 80;
 
 /// What came, and whether all is well.
 fn summary(ledger: &Ledger, faults: &[String], took: Duration) -> String {
@@ -418,6 +435,23 @@ mod tests {
         let text = anstream::adapter::strip_str(&text).to_string();
         assert!(text.contains("no MessageNew came") && text.ends_with("1.2 s"), "{text}");
         assert!(!text.contains("every signature right"));
+    }
+
+    #[test]
+    fn a_long_line_is_not_wrapped() {
+        let mut event = json!({
+            "event": "MessageAppend", "timestamp": "2026-08-20T13:34:14.966+02:00",
+            "uri": "imap://alice@localhost/Boat;UIDVALIDITY=1/;UID=1", "messageSize": 316,
+            "flagNames": ["\\Answered", "\\Seen"], "messages": 1, "vnd.postbell.seq": 13,
+        });
+        let line = anstream::adapter::strip_str(&fitting(&mut event)).to_string();
+        assert_eq!(
+            line,
+            "  13:34:14 MessageAppend      alice Boat uid 1 \\Answered \\Seen 316 octets #13"
+        );
+        event["messages"] = 1.into();
+        event["flagNames"] = json!([]);
+        assert!(fitting(&mut event).contains("1 message"), "one that fits is left as it is");
     }
 
     #[tokio::test(flavor = "multi_thread")]
