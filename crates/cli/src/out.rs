@@ -6,33 +6,58 @@ use std::io::{self, BufWriter, Write};
 ///
 /// A reader that has gone is [`io::ErrorKind::BrokenPipe`], which ends the command well (see
 /// [`crate::ending`]).
-pub(crate) struct Out(BufWriter<Box<dyn Write>>);
+pub(crate) struct Out {
+    to: BufWriter<Box<dyn Write>>,
+    /// What is told is a by-product: a reader that has gone ends nothing.
+    goes_on: bool,
+}
 
 impl Out {
     /// For people: coloured where that can be seen.
     pub(crate) fn new() -> Self {
-        Self(BufWriter::with_capacity(BUFFER_OCTETS, Box::new(anstream::stdout())))
+        Self::to(Box::new(anstream::stdout()))
     }
 
     /// For programs: octets as they are.
     pub(crate) fn raw() -> Self {
-        Self(BufWriter::with_capacity(BUFFER_OCTETS, Box::new(io::stdout())))
+        Self::to(Box::new(io::stdout()))
+    }
+
+    fn to(to: Box<dyn Write>) -> Self {
+        Self { to: BufWriter::with_capacity(BUFFER_OCTETS, to), goes_on: false }
+    }
+
+    /// For a command whose work must be done and judged whether or not anybody reads of it.
+    pub(crate) fn going_on(self) -> Self {
+        Self { goes_on: true, ..self }
     }
 
     /// Writes a line.
     pub(crate) fn line(&mut self, line: impl std::fmt::Display) -> io::Result<()> {
-        writeln!(self.0, "{line}")
+        let written = writeln!(self.to, "{line}");
+        self.settle(written)
     }
 
     /// Writes octets and a line end.
     pub(crate) fn octets(&mut self, line: &[u8]) -> io::Result<()> {
-        self.0.write_all(line)?;
-        self.0.write_all(b"\n")
+        let written = self.to.write_all(line).and_then(|()| self.to.write_all(b"\n"));
+        self.settle(written)
     }
 
     /// Hands everything on.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        let written = self.to.flush();
+        self.settle(written)
+    }
+
+    fn settle(&mut self, written: io::Result<()>) -> io::Result<()> {
+        match written {
+            Err(error) if self.goes_on && error.kind() == io::ErrorKind::BrokenPipe => {
+                self.to = BufWriter::new(Box::new(io::sink()));
+                Ok(())
+            }
+            other => other,
+        }
     }
 }
 
@@ -77,6 +102,31 @@ const BUFFER_OCTETS: usize = 64 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    struct Gone;
+
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_ends_only_what_was_done_for_it() {
+        let mut out = Out::to(Box::new(Gone));
+        out.line("told").unwrap();
+        assert_eq!(out.flush().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        let mut out = Out::to(Box::new(Gone)).going_on();
+        for _ in 0..3 {
+            out.line("told").unwrap();
+            out.octets(&[b'x'; 2 * BUFFER_OCTETS]).unwrap();
+            out.flush().unwrap();
+        }
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {

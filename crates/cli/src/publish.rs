@@ -97,6 +97,7 @@ impl Batch {
 /// Sends batches and keeps count.
 struct Publisher {
     client: Client,
+    connection: ConnectionArgs,
     file: String,
     json: bool,
     out: Out,
@@ -117,9 +118,11 @@ impl Publisher {
     fn new(client: Client, args: &PublishArgs, lines: &Lines) -> Self {
         Self {
             client,
+            connection: args.connection.clone(),
             file: lines.name().to_owned(),
             json: args.json,
-            out: if args.json { Out::raw() } else { Out::new() },
+            // `| head` must not end the publishing.
+            out: if args.json { Out::raw() } else { Out::new() }.going_on(),
             bar: bar(lines.total_octets()),
             sums: Sums::default(),
             has_spoken: false,
@@ -181,6 +184,12 @@ impl Publisher {
                 self.note(&format!("{why}; trying again until the hub takes events"));
             }
             tokio::time::sleep(pause).await;
+            // It may come back at another address or with another token.
+            if away_since.is_some()
+                && let Ok(client) = self.connection.client()
+            {
+                self.client = client;
+            }
         }
     }
 

@@ -67,6 +67,9 @@ struct Told<'a> {
 impl<'a> Told<'a> {
     fn new(args: &'a ValidateArgs, file: &'a str) -> Self {
         let out = if args.repair || args.json { Out::raw() } else { Out::new() };
+        // The exit code speaks for the whole file, whoever reads of it; what is repaired is
+        // wanted by a reader or not at all.
+        let out = if args.repair { out } else { out.going_on() };
         Self { args, file, out, events: 0, wrong: 0, repaired: 0 }
     }
 

@@ -1,6 +1,6 @@
 //! Commands that ask a hub, against `postbell serve`.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -196,6 +196,34 @@ fn tail_goes_on_over_a_restart_and_misses_nothing() {
     let said = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(0), "{said}");
     assert!(said.contains("the hub is back; going on after #2"), "{said}");
+}
+
+#[test]
+fn publish_finds_a_hub_that_comes_back_at_another_address() {
+    let mut served = Served::start();
+    let mut publish = command(served.path(), &["publish", "--data", "data"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The first batch goes when it is full, the one event after it at the end.
+    let events: String = (1..=2001).map(event).collect();
+    let mut stdin = publish.stdin.take().unwrap();
+    stdin.write_all(events.as_bytes()).unwrap();
+    let begun = Instant::now();
+    let first = ["tail", "--since", "0", "--limit", "1", "--no-follow"];
+    while served.run(&first).out.is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "nothing was published");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    served.stop(Signal::TERM);
+    drop(stdin);
+    served.resume();
+    let ended = publish.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{said}");
+    assert!(said.ends_with("stdin: 2001 accepted\n"), "{said}");
 }
 
 #[test]
