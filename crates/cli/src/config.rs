@@ -31,9 +31,10 @@ enum Command {
 #[command(after_help = "\
 Examples:
   postbell config check
-  postbell config check postbell.toml && systemctl restart postbell")]
+  postbell config check postbell.toml && systemctl restart postbell
+  postbell config print | postbell config check -")]
 struct CheckArgs {
-    /// The file [default: /etc/postbell/postbell.toml].
+    /// The file; - for standard input [default: /etc/postbell/postbell.toml].
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 }
@@ -64,13 +65,23 @@ pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<Ending> {
 
 fn check_file(file: Option<&Path>) -> anyhow::Result<Ending> {
     let file = file.unwrap_or_else(|| Path::new(MACHINE_CONFIG));
-    // A file that is not there is no wrong configuration: nothing could be checked.
-    std::fs::File::open(file)
-        .map_err(|error| anyhow::anyhow!("{}: {}", file.display(), crate::lines::plain(&error)))?;
-    match Config::load(file) {
+    let is_stdin = file == Path::new("-");
+    let name = if is_stdin { "stdin".to_owned() } else { file.display().to_string() };
+    // What can't be read is no wrong configuration: nothing could be checked.
+    let unread = |error| anyhow::anyhow!("{name}: {}", crate::lines::plain(&error));
+    let config = if is_stdin {
+        Config::parse(&name, &std::io::read_to_string(std::io::stdin()).map_err(unread)?)
+    } else {
+        let opened = std::fs::File::open(file).map_err(unread)?;
+        if opened.metadata().map_err(unread)?.is_dir() {
+            return Err(unread(std::io::ErrorKind::IsADirectory.into()));
+        }
+        Config::load(file)
+    };
+    match config {
         Ok(config) => {
             let sources = counted(u64::try_from(config.sources.len()).unwrap_or(0), "source");
-            note(&format!("{}: right ({sources})", file.display()));
+            note(&format!("{name}: right ({sources})"));
             Ok(Ending::Done)
         }
         Err(error) => {

@@ -160,7 +160,7 @@ fn token_trouble(error: &io::Error) -> String {
         io::ErrorKind::PermissionDenied => {
             "the token may not be read by this user (run as the hub's user, or set POSTBELL_TOKEN)".to_owned()
         }
-        _ => error.to_string(),
+        _ => crate::lines::plain(error),
     }
 }
 

@@ -32,10 +32,14 @@ pub(crate) struct SubscriptionsArgs {
 enum Command {
     Add(Box<AddArgs>),
     DeadLetters(DeadLettersArgs),
+    /// List every subscription with its state.
     List,
+    /// Hold a subscription where it stands.
     Pause(NameArg),
     Remove(RemoveArgs),
+    /// Let a subscription go on where it stood, also one that ended.
     Resume(NameArg),
+    /// Show one subscription whole.
     Show(NameArg),
 }
 

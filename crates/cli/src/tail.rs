@@ -51,7 +51,7 @@ pub(crate) struct TailArgs {
     #[arg(short, long, alias = "parameter", value_name = "NAME")]
     parameters: Vec<String>,
     /// End after so many events.
-    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = when::count)]
     limit: Option<u64>,
     /// End when everything there is has been shown.
     #[arg(long)]

@@ -32,6 +32,11 @@ pub(crate) fn seq(text: &str) -> Result<u64, &'static str> {
     text.parse().map_err(|_| "is not a record's number (try 17, or 0 for the oldest)")
 }
 
+/// Reads how many, at least one.
+pub(crate) fn count(text: &str) -> Result<u64, &'static str> {
+    text.parse().ok().filter(|count| *count > 0).ok_or("is not how many (try 10)")
+}
+
 /// Reads an RFC 3339 time, or how long ago: `90s`, `10m`, `2h`, `1d`.
 pub(crate) fn time(text: &str) -> Result<jiff::Timestamp, String> {
     if let Some(ago) = ago(text) {
@@ -59,6 +64,14 @@ fn ago(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_not_how_many() {
+        assert_eq!(count("10"), Ok(10));
+        for text in ["0", "-1", "", "x", "99999999999999999999"] {
+            assert!(count(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_beginning_is_now_a_number_or_a_time() {

@@ -51,6 +51,8 @@ fn a_configuration_is_checked_line_by_line_and_printed_whole() {
     std::fs::write(folder.path().join("printed.toml"), &printed.out).unwrap();
     let again = run(folder.path(), &["config", "print", "--config", "printed.toml"]);
     assert_eq!(again.out, printed.out);
+    let piped = feed(folder.path(), &["config", "check", "-"], printed.out.as_bytes());
+    assert_eq!((piped.code, piped.err.as_str()), (0, "stdin: right (1 source)\n"));
 }
 
 #[test]
@@ -78,4 +80,21 @@ fn a_reader_that_has_gone_ends_a_command_well() {
     drop(child.stdout.take());
     let ended = child.wait_with_output().unwrap();
     assert_eq!((ended.status.code(), ended.stderr), (Some(0), Vec::new()));
+}
+
+#[test]
+fn a_reader_that_has_gone_changes_no_verdict() {
+    use std::process::Stdio;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("bad.ndjson"), "{}\n".repeat(10_000)).unwrap();
+    let mut child = crate::run::command(folder.path(), &["validate", "bad.ndjson"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert_eq!(said, "bad.ndjson: 10000 events, 10000 wrong\n");
 }
