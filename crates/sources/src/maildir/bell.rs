@@ -73,6 +73,10 @@ impl Bell {
             }
             // Gone meanwhile: its own folder's notice says so.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            // Told by whoever reads it, or tries to.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                self.is_deaf = true;
+            }
             Err(error) => {
                 if !self.has_warned {
                     warn!(path = ?path, %error, "not all folders are watched: the periodic scan finds what happens in the others (see fs.inotify.max_user_watches)");

@@ -216,8 +216,14 @@ impl<'a> Source<'a> {
             let path = PathBuf::from(self.options.root.replace("%u", &user));
             match open_below(&self.options.root, &user).and_then(|top| top.sub("cur")) {
                 Ok(_) => drop(users.insert(user.as_str().into(), path)),
-                // Perhaps it is being made right now.
-                Err(_) => self.bell.watch(&pattern.home(&user), Target::Users),
+                Err(error) => {
+                    if error.kind() != io::ErrorKind::NotFound {
+                        self.health.set_error(&format!("{}: {error}", path.display()));
+                        self.complaints.add(&path, "", &error.to_string());
+                    }
+                    // Perhaps it is being made right now.
+                    self.bell.watch(&pattern.home(&user), Target::Users);
+                }
             }
         }
         users

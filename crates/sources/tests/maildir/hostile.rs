@@ -75,6 +75,21 @@ fn a_users_link_to_somebody_elses_mail_is_not_followed() {
 }
 
 #[test]
+fn a_user_whose_maildir_can_not_be_opened_is_counted_and_named() {
+    let temporary = tempfile::tempdir().unwrap();
+    maildir(&temporary.path().join("bob/Maildir"));
+    // Even to root a file is no folder; a folder closed to this user is told the same way.
+    fs::create_dir(temporary.path().join("ann")).unwrap();
+    fs::write(temporary.path().join("ann/Maildir"), "").unwrap();
+    fs::create_dir(temporary.path().join("new-here")).unwrap();
+    let rig = Rig::start(Options { user: None, ..options(&temporary.path().join("%u/Maildir")) });
+    let health = rig.health.snapshot();
+    assert_eq!((health.users, health.skipped), (1, 1));
+    let error = health.last_error.unwrap();
+    assert!(error.contains("ann/Maildir: "), "{error}");
+}
+
+#[test]
 fn a_folder_whose_name_is_no_users_is_left_aside_and_counted() {
     let temporary = tempfile::tempdir().unwrap();
     maildir(&temporary.path().join("bob/Maildir"));
