@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
-use postbell_hub::{Config, Hub, LogConfig, LogFormat};
+use postbell_hub::{Config, Hub, LogConfig, LogFormat, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
@@ -64,7 +64,7 @@ async fn serve(config: Config) -> anyhow::Result<Ending> {
     let mut signals = Signals::new().context("no signal can be waited for")?;
     let (data, token) = (config.data.clone(), config.token_file());
     let hub = tokio::select! {
-        hub = Hub::start(config) => hub?,
+        hub = Hub::start(config) => hub.map_err(advised)?,
         () = signals.stop() => return Ok(Ending::Done),
     };
     let address = hub.local_addr();
@@ -86,6 +86,22 @@ async fn serve(config: Config) -> anyhow::Result<Ending> {
         Some(reason) => Err(anyhow!(reason)),
         None => Ok(Ending::Done),
     }
+}
+
+/// The error with what to do about it, where that can be said in a few words.
+fn advised(error: StartError) -> anyhow::Error {
+    use postbell_journal::OpenError;
+    let advice = match &error {
+        StartError::Data { .. } => "give a folder that this user can make and write",
+        StartError::Journal(OpenError::Corrupt { .. } | OpenError::Lost { .. }) => {
+            "restore it from a backup; docs/journal.md says how, and what to do without one"
+        }
+        StartError::Journal(OpenError::Full { .. }) => "make room there",
+        StartError::Journal(OpenError::Held { .. }) => "stop it, or use another data folder",
+        StartError::Listen { .. } => "stop what has the port, or set another as listen",
+        _ => return error.into(),
+    };
+    anyhow!("{:#} ({advice})", anyhow::Error::from(error))
 }
 
 fn announce(hub: &Hub, token: &Path) -> std::io::Result<()> {

@@ -164,6 +164,19 @@ fn a_second_hub_on_the_folder_says_who_holds_it() {
     assert_eq!(ended.code, 3);
     let holder = format!("held by process {}", served.process.id());
     assert!(ended.err.contains(&holder), "{ended:?}");
+    assert!(ended.err.ends_with("(stop it, or use another data folder)\n"), "{ended:?}");
+}
+
+#[test]
+fn a_damaged_journal_is_refused_with_what_to_do() {
+    let mut served = Served::start();
+    assert_eq!(served.publish(&event(1)).code, 0);
+    served.stop(Signal::TERM);
+    std::fs::write(served.path().join("data/journal/acknowledged"), "junk").unwrap();
+    let ended = run(served.path(), &["serve", "--config", "postbell.toml"]);
+    assert_eq!(ended.code, 3, "{ended:?}");
+    assert_eq!(ended.err.lines().count(), 1, "{ended:?}");
+    assert!(ended.err.contains("restore it from a backup; docs/journal.md"), "{ended:?}");
 }
 
 #[test]
