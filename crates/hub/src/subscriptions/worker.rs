@@ -144,7 +144,7 @@ impl<'a> Worker<'a> {
             }
             self.start_attempts();
             if self.attempts.is_empty()
-                || self.lanes.cursor() >= self.saved.unwrap_or(0) + SAVE_EVERY
+                || self.lanes.cursor() >= self.saved.unwrap_or(0).saturating_add(SAVE_EVERY)
             {
                 self.save();
             }

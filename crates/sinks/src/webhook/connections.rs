@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -33,9 +33,13 @@ pub(super) type Fault = Box<dyn Error + Send + Sync>;
 /// One connection, between two exchanges or in one.
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    driver: Pin<Box<http1::Connection<Stream, Full<Bytes>>>>,
+    /// None once it has ended: only what drops it learns what it never sent.
+    driver: Driver,
     used: Instant,
 }
+
+/// What moves a connection's octets, as long as there is a connection.
+type Driver = Option<Pin<Box<http1::Connection<Stream, Full<Bytes>>>>>;
 
 /// An exchange that failed, and the request where not an octet of it was sent.
 struct Failed {
@@ -83,11 +87,14 @@ impl Connections {
     }
 
     fn keep(&self, mut connection: Connection) {
-        if connection.sender.is_closed() {
+        if connection.driver.is_none() || connection.sender.is_closed() {
             return;
         }
         connection.used = Instant::now();
         let mut idle = self.idle();
+        // The one used longest ago stands first.
+        let expired = idle.iter().take_while(|kept| kept.used.elapsed() >= IDLE).count();
+        idle.drain(..expired);
         if idle.len() < IDLE_CONNECTIONS_MAX {
             idle.push(connection);
         }
@@ -98,7 +105,7 @@ impl Connections {
         poll_fn(|context| connector.poll_ready(context)).await?;
         let stream = connector.call(self.target.clone()).await?;
         let (sender, driver) = http1::handshake(stream).await?;
-        Ok(Connection { sender, driver: Box::pin(driver), used: Instant::now() })
+        Ok(Connection { sender, driver: Some(Box::pin(driver)), used: Instant::now() })
     }
 
     /// A thread that died while holding the lock left whole connections behind.
@@ -116,8 +123,12 @@ impl fmt::Debug for Connections {
 impl Connection {
     /// Looks whether the other end has closed it meanwhile.
     async fn is_open(&mut self) -> bool {
-        let ended = poll_fn(|context| Poll::Ready(self.driver.as_mut().poll(context).is_ready()));
-        !ended.await && self.sender.is_ready()
+        poll_fn(|context| {
+            drive(&mut self.driver, context);
+            Poll::Ready(())
+        })
+        .await;
+        self.driver.is_some() && self.sender.is_ready()
     }
 
     async fn exchange(
@@ -138,16 +149,22 @@ impl Connection {
             drop(tokio::time::timeout(DRAIN, drained).await);
             Ok(answer)
         });
-        let mut ended = false;
         poll_fn(|context| {
             if let Poll::Ready(result) = exchange.as_mut().poll(context) {
                 return Poll::Ready(result);
             }
-            // Once it has ended it may not be asked again; the exchange hears of it.
-            ended = ended || driver.as_mut().poll(context).is_ready();
+            drive(driver, context);
             exchange.as_mut().poll(context)
         })
         .await
+    }
+}
+
+/// Moves a connection on, and lets go of it where it has ended: that hands back a request it never
+/// looked at, which would wait for its timeout otherwise.
+fn drive(driver: &mut Driver, context: &mut Context<'_>) {
+    if driver.as_mut().is_some_and(|driver| driver.as_mut().poll(context).is_ready()) {
+        *driver = None;
     }
 }
 
