@@ -42,12 +42,16 @@ fn r53_a_limit_that_dovecot_keeps_is_followed() -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes the oldest messages as a mail program without a server does.
+/// Removes the oldest messages as a mail program without a server does. A name tells no age:
+/// maildrop writes microseconds without leading zeros.
 fn remove(agent: &Agent, count: usize) -> Result<(), Error> {
     let doing = || Error::io("remove messages");
     let folder = fs::read_dir(agent.maildir().join("new")).map_err(doing())?;
-    let files: Result<Vec<_>, _> = folder.map(|entry| entry.map(|entry| entry.path())).collect();
-    let mut files = files.map_err(doing())?;
+    let aged = folder.map(|entry| {
+        let entry = entry?;
+        Ok((entry.metadata()?.modified()?, entry.path()))
+    });
+    let mut files = aged.collect::<Result<Vec<_>, _>>().map_err(doing())?;
     files.sort();
-    files.iter().take(count).try_for_each(|file| fs::remove_file(file).map_err(doing()))
+    files.iter().take(count).try_for_each(|(_, file)| fs::remove_file(file).map_err(doing()))
 }
