@@ -80,7 +80,6 @@ impl Hub {
             feed.clone(),
             policy.clone(),
             store.clone(),
-            Arc::clone(&metrics),
             config.webhooks,
         );
         let subscriptions = subscriptions.await?;

@@ -3,7 +3,7 @@
 //! Labels are names the operator chose (source, subscription) and the registry's event names:
 //! never a user, a mailbox or a name a publisher made up, which anyone could make more of.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -44,13 +44,17 @@ pub(crate) struct SourceMetrics {
     pub(crate) rejected: Counter,
 }
 
-/// The counters of one subscription.
-#[derive(Clone, Debug)]
-pub(crate) struct SubscriptionMetrics {
-    pub(crate) accepted: Counter,
-    pub(crate) retried: Counter,
-    pub(crate) given_up: Counter,
-    pub(crate) lag: Gauge,
+/// The figures of one subscription, as they are now.
+///
+/// They are not in the registry, which forgets no label: a subscription can be removed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct SubscriptionFigures {
+    /// Its name, which needs no escaping.
+    pub(crate) name: String,
+    pub(crate) accepted: u64,
+    pub(crate) retried: u64,
+    pub(crate) given_up: u64,
+    pub(crate) lag: u64,
 }
 
 impl Metrics {
@@ -105,22 +109,6 @@ impl Metrics {
         }
     }
 
-    /// The counters of the subscription called `name`.
-    pub(crate) fn subscription(&self, name: &str) -> SubscriptionMetrics {
-        let labels = || vec![Label::new("subscription", name.to_owned())];
-        let outcome = |outcome: &'static str| {
-            let mut labels = labels();
-            labels.push(Label::new("outcome", outcome));
-            counter(&self.recorder, "postbell_deliveries_total", labels)
-        };
-        SubscriptionMetrics {
-            accepted: outcome("accepted"),
-            retried: outcome("retried"),
-            given_up: outcome("given_up"),
-            lag: gauge(&self.recorder, "postbell_subscription_lag_records", labels()),
-        }
-    }
-
     /// Notes the latest commit, unless it was noted already.
     pub(crate) fn committed(&self, commits: u64, took: Duration) {
         if self.commits_seen.swap(commits, Ordering::Relaxed) != commits {
@@ -129,10 +117,13 @@ impl Metrics {
     }
 
     /// The text Prometheus reads.
-    pub(crate) fn render(&self) -> String {
+    pub(crate) fn render(&self, subscriptions: &[SubscriptionFigures]) -> String {
         let handle = self.recorder.handle();
         handle.run_upkeep();
-        handle.render()
+        let mut text = handle.render();
+        // Writing into a text does not fail.
+        write_subscriptions(&mut text, subscriptions).unwrap_or_default();
+        text
     }
 }
 
@@ -192,6 +183,31 @@ fn gauge(recorder: &PrometheusRecorder, name: &'static str, labels: Vec<Label>) 
     recorder.register_gauge(&Key::from_parts(name, labels), &METADATA)
 }
 
+/// Appends what is told of subscriptions.
+fn write_subscriptions(text: &mut String, all: &[SubscriptionFigures]) -> fmt::Result {
+    if all.is_empty() {
+        return Ok(());
+    }
+    let deliveries = "postbell_deliveries_total";
+    writeln!(text, "# HELP {deliveries} Attempts, by subscription and outcome")?;
+    writeln!(text, "# TYPE {deliveries} counter")?;
+    for one in all {
+        let outcomes =
+            [("accepted", one.accepted), ("given_up", one.given_up), ("retried", one.retried)];
+        for (outcome, count) in outcomes {
+            let name = &one.name;
+            writeln!(text, r#"{deliveries}{{subscription="{name}",outcome="{outcome}"}} {count}"#)?;
+        }
+    }
+    let lag = "postbell_subscription_lag_records";
+    writeln!(text, "\n# HELP {lag} Records a subscription has yet to pass")?;
+    writeln!(text, "# TYPE {lag} gauge")?;
+    for one in all {
+        writeln!(text, r#"{lag}{{subscription="{}"}} {}"#, one.name, one.lag)?;
+    }
+    writeln!(text)
+}
+
 /// The help texts.
 fn describe(recorder: &PrometheusRecorder) {
     for (name, unit, text) in COUNTERS {
@@ -211,7 +227,6 @@ const COUNTERS: &[(&str, Unit, &str)] = &[
     ("postbell_events_total", Unit::Count, "Events that became records, by source and name"),
     ("postbell_events_repeated_total", Unit::Count, "Events that were there already, by source"),
     ("postbell_events_rejected_total", Unit::Count, "Events refused, by source"),
-    ("postbell_deliveries_total", Unit::Count, "Attempts, by subscription and outcome"),
     ("postbell_stream_deliveries_total", Unit::Count, "Events written to streams"),
     ("postbell_stream_refused_total", Unit::Count, "Streams refused because there were enough"),
     ("postbell_http_unauthorised_total", Unit::Count, "Requests without the right token"),
@@ -225,7 +240,6 @@ const GAUGES: &[(&str, Unit, &str)] = &[
     ("postbell_journal_queue_octets", Unit::Bytes, "Octets waiting to be written"),
     ("postbell_journal_accepting", Unit::Count, "1 while the journal takes events"),
     ("postbell_stream_clients", Unit::Count, "Streams being followed"),
-    ("postbell_subscription_lag_records", Unit::Count, "Records a subscription has yet to pass"),
 ];
 
 /// Once, since a constant is made anew wherever it is used.
@@ -239,3 +253,33 @@ const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, N
 /// From a fast disk's fsync to a stuck one's.
 const COMMIT_BUCKETS: [f64; 10] =
     [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscription_is_told_as_long_as_it_exists() {
+        let metrics = Metrics::new();
+        let phone = SubscriptionFigures {
+            name: "phone".to_owned(),
+            accepted: 7,
+            retried: 3,
+            given_up: 1,
+            lag: 2,
+        };
+        let text = metrics.render(std::slice::from_ref(&phone));
+        let told: Vec<_> = text.lines().filter(|line| line.contains("phone")).collect();
+        assert_eq!(
+            told,
+            [
+                r#"postbell_deliveries_total{subscription="phone",outcome="accepted"} 7"#,
+                r#"postbell_deliveries_total{subscription="phone",outcome="given_up"} 1"#,
+                r#"postbell_deliveries_total{subscription="phone",outcome="retried"} 3"#,
+                r#"postbell_subscription_lag_records{subscription="phone"} 2"#,
+            ]
+        );
+        assert_eq!(text.matches("# TYPE postbell_deliveries_total counter\n").count(), 1);
+        assert!(!metrics.render(&[]).contains("subscription"));
+    }
+}

@@ -64,7 +64,10 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
         JournalState::Full { .. } | JournalState::Stopped { .. } | JournalState::Closed => 0.0,
     });
     app.metrics.committed(stats.commits, stats.last_commit);
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.render())
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        app.metrics.render(&app.subscriptions.figures()),
+    )
 }
 
 /// Prometheus knows only real numbers; beyond 2^53 the last digits go.

@@ -72,7 +72,7 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Json<Status> {
         version: env!("CARGO_PKG_VERSION"),
         store: StoreStatus { host: app.store.host().to_owned() },
         journal: JournalStatus { state, first: first.0, last: last.0, octets, detail },
-        subscriptions: app.subscriptions.list().len(),
+        subscriptions: app.subscriptions.count(),
         streams: app.streams_open(),
         uptime_seconds: app.started.elapsed().as_secs(),
     })

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::kept::Kept;
 use super::{Shown, ShownSink};
+use crate::metrics::SubscriptionFigures;
 
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -25,6 +26,12 @@ pub(super) struct Live {
     /// 0 for none.
     pub(super) last_delivered: AtomicU64,
     pub(super) attempts: AtomicU64,
+    /// Attempts that were accepted.
+    pub(super) accepted: AtomicU64,
+    /// Attempts that failed and are followed by others.
+    pub(super) retried: AtomicU64,
+    /// Attempts after which the delivery was given up.
+    pub(super) given_up: AtomicU64,
     pub(super) dead_letters: AtomicU64,
     last_error: Mutex<Option<String>>,
     trouble: Mutex<Option<String>>,
@@ -56,6 +63,19 @@ impl Entry {
 
     pub(super) fn kept(&self) -> MutexGuard<'_, Kept> {
         locked(&self.kept)
+    }
+
+    /// As Prometheus is told of it; `last` is the newest record.
+    pub(super) fn figures(&self, last: u64) -> SubscriptionFigures {
+        let live = &self.live;
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        SubscriptionFigures {
+            name: self.name.clone(),
+            accepted: of(&live.accepted),
+            retried: of(&live.retried),
+            given_up: of(&live.given_up),
+            lag: last.saturating_sub(of(&live.cursor)),
+        }
     }
 
     /// As the API shows it; `last` is the newest record.

@@ -1,6 +1,7 @@
 //! Subscriptions: who wants what, and one worker for each that carries it there.
 
 mod api;
+mod burial;
 mod entry;
 mod kept;
 #[cfg(test)]
@@ -26,7 +27,7 @@ use worker::{Cursors, Job};
 
 use crate::WebhooksConfig;
 use crate::feed::Feed;
-use crate::metrics::Metrics;
+use crate::metrics::SubscriptionFigures;
 use crate::state::{Row, StateDb, StateError};
 use crate::token::fill_random;
 
@@ -55,7 +56,6 @@ struct Context {
     store: Store,
     /// The store without a user, for events whose URI doesn't name it.
     source: String,
-    metrics: Arc<Metrics>,
     schedule: Schedule,
     lanes: usize,
 }
@@ -89,11 +89,10 @@ impl Subscriptions {
         feed: Feed,
         policy: Policy,
         store: Store,
-        metrics: Arc<Metrics>,
         webhooks: WebhooksConfig,
     ) -> Result<Self, StateError> {
         let schedule = Schedule::standard();
-        Self::open_with(db, feed, policy, store, metrics, webhooks, schedule).await
+        Self::open_with(db, feed, policy, store, webhooks, schedule).await
     }
 
     /// The same with a schedule of one's own.
@@ -102,14 +101,13 @@ impl Subscriptions {
         feed: Feed,
         policy: Policy,
         store: Store,
-        metrics: Arc<Metrics>,
         webhooks: WebhooksConfig,
         schedule: Schedule,
     ) -> Result<Self, StateError> {
         let tls = Tls::new().map_err(|source| StateError::Tls { source: source.into() })?;
         let source = store.server(None).to_string();
         let lanes = usize::try_from(webhooks.lanes).unwrap_or(usize::MAX);
-        let context = Arc::new(Context { db, feed, store, source, metrics, schedule, lanes });
+        let context = Arc::new(Context { db, feed, store, source, schedule, lanes });
         let mut entries = Vec::new();
         let rows = context.blocking(StateDb::subscriptions).await?;
         for row in rows {
@@ -164,7 +162,7 @@ impl Subscriptions {
         if self.entries().iter().any(|entry| entry.name == new.name) {
             return Err(CreateError::NameTaken(new.name));
         }
-        let count = self.entries().len();
+        let count = self.count();
         if count >= SUBSCRIPTIONS_MAX {
             return Err(CreateError::TooMany(count));
         }
@@ -196,6 +194,17 @@ impl Subscriptions {
     /// All of them, oldest first.
     pub(crate) fn list(&self) -> Vec<Shown> {
         self.entries().iter().map(|entry| self.shown(entry)).collect()
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.entries.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// What Prometheus is told of each.
+    pub(crate) fn figures(&self) -> Vec<SubscriptionFigures> {
+        let last = self.0.context.feed.last();
+        self.entries().iter().map(|entry| entry.figures(last)).collect()
     }
 
     /// The one with this name or id.
@@ -361,7 +370,6 @@ impl Subscriptions {
             filter,
             projection,
             webhook: Arc::new(Webhook::new(target, secret, shared.webhooks.timeout, &shared.tls)),
-            metrics: shared.context.metrics.subscription(&entry.name),
         })
     }
 

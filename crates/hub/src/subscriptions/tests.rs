@@ -57,6 +57,9 @@ impl Receiver {
                     at: Instant::now(),
                     fine: response.status().is_success(),
                 });
+                if response.headers().contains_key(HANG) {
+                    std::future::pending::<()>().await;
+                }
                 response
             }
         };
@@ -104,7 +107,6 @@ impl Bench {
             Feed::new(Arc::clone(&journal) as _),
             Policy::default(),
             Store::new("imap.example.org", None).unwrap(),
-            Arc::new(Metrics::new()),
             WebhooksConfig {
                 reach: crate::Reach::Loopback,
                 timeout: Duration::from_secs(2),
@@ -191,6 +193,13 @@ fn ok() -> Response {
 fn busy() -> Response {
     StatusCode::SERVICE_UNAVAILABLE.into_response()
 }
+
+/// No answer at all.
+fn hang() -> Response {
+    (StatusCode::ACCEPTED, [(HANG, "1")]).into_response()
+}
+
+const HANG: &str = "x-hang";
 
 fn seqs(taken: &[Taken], mailbox: &str) -> Vec<u64> {
     taken.iter().filter(|one| one.mailbox == mailbox).map(|one| one.seq).collect()
@@ -415,6 +424,233 @@ async fn what_fails_to_the_end_of_the_schedule_is_buried_and_the_rest_goes_on() 
     let bench = Bench::open(folder.path()).await;
     assert_eq!(bench.shown("phone").dead_letters, 1);
     assert!(bench.subscriptions.dead_letters("nobody", 10).unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_database_that_takes_nothing_stalls_no_attempt() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open_with(folder.path(), Options::default(), &[300]).await;
+    bench.append("Bad");
+    for _ in 0..20 {
+        bench.append("Good");
+    }
+    // The bad one is given up after a third of a second, the good ones begin after a whole.
+    let receiver = Receiver::start(|mailbox, before| match (mailbox, before) {
+        ("Bad", _) => busy(),
+        (_, 0 | 1) => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "1")]).into_response(),
+        _ => ok(),
+    })
+    .await;
+    let new = NewSubscription { begin: Begin::Seq(1), ..wanted("phone", &receiver.url) };
+    bench.subscriptions.create(new).await.unwrap();
+    // As good as a full disk: nothing can be written for a while.
+    let other = rusqlite::Connection::open(folder.path().join("hub.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let began = Instant::now();
+    let taken = receiver.wait_for(20).await;
+    assert_eq!(seqs(&taken, "Good"), (2..=21).collect::<Vec<_>>());
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let shown = bench.wait_until("phone", |shown| shown.attempts == 23).await;
+    assert_eq!((shown.cursor, shown.dead_letters), (0, 0), "what isn't kept isn't done");
+    other.execute_batch("ROLLBACK").unwrap();
+    let shown = bench.wait_until("phone", |shown| shown.lag == 0).await;
+    assert_eq!((shown.cursor, shown.dead_letters, shown.detail), (21, 1, None));
+    bench.append("Good");
+    let taken = receiver.wait_for(21).await;
+    assert_eq!((taken[20].seq, taken[20].prev_seq), (22, Some(21)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_given_up_but_not_kept_comes_again_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open_with(folder.path(), Options::default(), &[]).await;
+    let receiver = Receiver::start(|mailbox, _| if mailbox == "Bad" { busy() } else { ok() }).await;
+    let id = bench.create("phone", &receiver).await.id;
+    bench.append("Good");
+    receiver.wait_for(1).await;
+    let other = rusqlite::Connection::open(folder.path().join("hub.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    bench.append("Bad");
+    bench.wait_until("phone", |shown| shown.attempts == 2).await;
+    use postbell_journal::Journal as _;
+    bench.subscriptions.shutdown().await;
+    assert_eq!(bench.journal.cursor(&id).unwrap(), Some(Seq(1)));
+    assert_eq!(bench.journal.cursor(&format!("{id}/told")).unwrap(), Some(Seq(1)));
+    other.execute_batch("ROLLBACK").unwrap();
+    bench.journal.close();
+    let bench = Bench::open_with(folder.path(), Options::default(), &[]).await;
+    let shown = bench.wait_until("phone", |shown| shown.lag == 0).await;
+    assert_eq!((shown.cursor, shown.dead_letters), (2, 1));
+    bench.append("Good");
+    let taken = receiver.wait_for(2).await;
+    assert_eq!((taken[1].seq, taken[1].prev_seq), (3, Some(2)));
+}
+
+/// A subscription that delivered ten records and hangs at the eleventh; its id.
+async fn ten_done(bench: &Bench) -> (String, Receiver) {
+    let receiver =
+        Receiver::start(|mailbox, _| if mailbox == "Hang" { hang() } else { ok() }).await;
+    for at in 1..=16 {
+        bench.append(if at == 11 { "Hang" } else { "A" });
+    }
+    let new = NewSubscription { begin: Begin::Seq(1), ..wanted("phone", &receiver.url) };
+    let id = bench.subscriptions.create(new).await.unwrap().id;
+    bench.wait_until("phone", |shown| shown.last_delivered == Some(16)).await;
+    (id, receiver)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cursor_shown_is_the_one_reached_while_deliveries_are_under_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path()).await;
+    let _hanging = ten_done(&bench).await;
+    let shown = bench.wait_until("phone", |shown| shown.cursor == 10).await;
+    assert_eq!(shown.lag, 6);
+    let figures = bench.subscriptions.figures();
+    let told = SubscriptionFigures {
+        name: "phone".to_owned(),
+        accepted: 15,
+        retried: 0,
+        given_up: 0,
+        lag: 6,
+    };
+    assert_eq!(figures, [told]);
+    bench.append("A");
+    assert_eq!(bench.subscriptions.figures()[0].lag, 7, "also while it is stuck");
+    bench.subscriptions.remove("phone").await.unwrap();
+    assert_eq!((bench.subscriptions.figures(), bench.subscriptions.count()), (vec![], 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orderly_stop_in_the_middle_of_deliveries_keeps_the_cursor() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path()).await;
+    let (id, receiver) = ten_done(&bench).await;
+    bench.close().await;
+    receiver.taken.lock().unwrap().clear();
+    use postbell_journal::Journal as _;
+    let journal = SqliteJournal::open(folder.path().join("journal"), Options::default()).unwrap();
+    assert_eq!(journal.cursor(&id).unwrap(), Some(Seq(10)));
+    journal.close();
+    drop(journal);
+    let bench = Bench::open(folder.path()).await;
+    assert_eq!(seqs(&receiver.wait_for(6).await, "A"), [12, 13, 14, 15, 16]);
+    bench.subscriptions.remove("phone").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_nobody_can_stop_any_more_keeps_the_cursor_as_it_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path()).await;
+    let (id, _receiver) = ten_done(&bench).await;
+    let entry = bench.subscriptions.entry("phone").unwrap();
+    let Running { stop, task } = locked(&entry.running).take().unwrap();
+    drop(stop);
+    task.await.unwrap();
+    use postbell_journal::Journal as _;
+    assert_eq!(bench.journal.cursor(&id).unwrap(), Some(Seq(10)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscriptions_whose_receivers_are_away_stop_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open_with(folder.path(), Options::default(), &[60_000]).await;
+    // One has nothing to deliver, and its receiver has gone.
+    let receiver = Receiver::start(|_, _| ok()).await;
+    bench.create("idle", &receiver).await;
+    bench.append("A");
+    receiver.wait_for(1).await;
+    bench.wait_until("idle", |shown| shown.lag == 0).await;
+    // One is refused a connection, and waits for its next attempt.
+    bench.subscriptions.create(wanted("refused", "http://127.0.0.1:1/")).await.unwrap();
+    // One waits for a connection: nobody takes what queues up, and then there is no more room.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let full = socket.listen(1).unwrap();
+    let address = full.local_addr().unwrap();
+    let mut queued = Vec::new();
+    let soon = Duration::from_millis(50);
+    while let Ok(one) = tokio::time::timeout(soon, tokio::net::TcpStream::connect(address)).await {
+        queued.push(one.unwrap());
+    }
+    let url = format!("http://{address}/");
+    bench.subscriptions.create(wanted("connecting", &url)).await.unwrap();
+    bench.append("A");
+    bench.wait_until("refused", |shown| shown.attempts == 1).await;
+    tokio::time::sleep(soon).await;
+    let began = Instant::now();
+    bench.close().await;
+    assert!(began.elapsed() < Duration::from_millis(1_000), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_its_receiver_has_closed_is_closed_soon_though_nothing_is_delivered() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path()).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    bench.subscriptions.create(wanted("phone", &url)).await.unwrap();
+    bench.append("A");
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut request = vec![0; 64 * 1024];
+    assert!(stream.read(&mut request).await.unwrap() > 0);
+    stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+    bench.wait_until("phone", |shown| shown.lag == 0).await;
+    stream.shutdown().await.unwrap();
+    let closed = tokio::time::timeout(worker::SWEEP * 2, stream.read(&mut request)).await;
+    assert_eq!(closed.unwrap().unwrap(), 0);
+}
+
+/// Keeps what is logged, above debug.
+#[derive(Clone, Default)]
+struct Logged(Arc<StdMutex<Vec<(tracing::Level, String)>>>);
+
+impl tracing::Subscriber for Logged {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() < tracing::Level::DEBUG
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Text(String);
+        impl tracing::field::Visit for Text {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0.push_str(&format!("{field}={value:?} "));
+            }
+        }
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        self.0.lock().unwrap().push((*event.metadata().level(), text.0));
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+// On one thread, so that what its tasks log is heard.
+#[tokio::test]
+async fn a_person_is_warned_of_a_receiver_that_wants_nothing_any_more() {
+    let logged = Logged::default();
+    let _heard = tracing::subscriber::set_default(logged.clone());
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path()).await;
+    let receiver = Receiver::start(|_, _| StatusCode::GONE.into_response()).await;
+    bench.create("phone", &receiver).await;
+    bench.append("A");
+    bench.wait_until("phone", |shown| shown.state == SubscriptionState::Ended).await;
+    let all = logged.0.lock().unwrap();
+    let warned =
+        all.iter().any(|(level, text)| *level == tracing::Level::WARN && text.contains("phone"));
+    assert!(warned, "{all:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,9 +2,12 @@
 
 use std::any::Any;
 use std::collections::{HashMap, HashSet};
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{self, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -18,14 +21,13 @@ use postbell_engine::{
 use postbell_journal::{ReadError, Records, Seq};
 use postbell_sinks::webhook::{Answer, Webhook, write_body};
 use tokio::sync::watch;
-use tokio::time::Instant;
-use tracing::{debug, error, info, warn};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tracing::{debug, error, warn};
 
+use super::burial::Burials;
 use super::entry::{Entry, Stop};
 use super::{Context, SubscriptionState};
 use crate::feed::{Gap, Reader, Step};
-use crate::metrics::SubscriptionMetrics;
-use crate::state::DeadLetter;
 use crate::stream::gap_event;
 use crate::token::fill_random;
 
@@ -37,7 +39,6 @@ pub(super) struct Job {
     pub(super) filter: Filter,
     pub(super) projection: Projection,
     pub(super) webhook: Arc<Webhook>,
-    pub(super) metrics: SubscriptionMetrics,
 }
 
 impl Job {
@@ -55,6 +56,7 @@ impl Job {
             if self.entry.live.set_trouble(Some(message.clone())) {
                 error!(subscription = %self.entry.name, error = %message, "a subscription can't go on; it is tried again and again");
             }
+            self.webhook.sweep();
             let stopped = stop.wait_for(|stop| *stop != Stop::No);
             if tokio::time::timeout(TROUBLE_PAUSE, stopped).await.is_ok() {
                 return;
@@ -75,18 +77,25 @@ enum Trouble {
 /// A worker at work, from a cursor on.
 struct Worker<'a> {
     job: &'a Job,
-    reader: Reader,
     lanes: Lanes,
     /// The deliveries not done, by number.
     held: HashMap<u64, Held>,
     held_octets: usize,
+    /// What comes next of the journal, once it is wanted.
+    reading: Reading,
     /// Records read and not looked at yet, from this number on.
     chunk: Option<(Records, u64)>,
     /// Under way on this task and not on ones of their own: a delivery that has to change threads
     /// costs more than sending it does.
     attempts: FuturesUnordered<BoxFuture<'static, Ended>>,
+    /// What was given up and is not kept yet.
+    burials: Burials,
     /// Deliveries that failed and are to be tried again.
     failing: HashSet<u64>,
+    /// Whether an error may be shown.
+    erred: bool,
+    /// When connections are looked at that nothing is sent over.
+    sweep: Interval,
     began: Instant,
     saved: Option<u64>,
     cursors: Cursors,
@@ -102,10 +111,24 @@ struct Held {
 /// An attempt that has ended, unless it panicked.
 type Ended = Result<(Attempt, Answer), Box<dyn Any + Send>>;
 
-/// What reading on led to.
-enum Read {
-    Something,
-    Nothing,
+/// One step in the journal; it hands the reader back.
+type Reading = BoxFuture<'static, (Reader, Result<Option<Step>, ReadError>)>;
+
+/// What happened meanwhile.
+#[derive(Default)]
+struct News {
+    ended: Vec<Ended>,
+    /// Whether records have come.
+    read: bool,
+    buried: bool,
+    swept: bool,
+}
+
+/// Whether the subscription goes on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Course {
+    Goes,
+    Ended,
 }
 
 impl<'a> Worker<'a> {
@@ -117,15 +140,20 @@ impl<'a> Worker<'a> {
         job.entry.live.cursor.store(done, Ordering::Relaxed);
         let lanes =
             Lanes::new(context.schedule.clone(), done, told, context.lanes, WINDOW_DELIVERIES);
+        let mut sweep = tokio::time::interval_at(Instant::now() + SWEEP, SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             job,
-            reader: context.feed.reader(done + 1),
             lanes,
             held: HashMap::new(),
             held_octets: 0,
+            reading: step(context.feed.reader(done + 1), Wait::No),
             chunk: None,
             attempts: FuturesUnordered::new(),
+            burials: Burials::new(Arc::clone(&job.entry), Arc::clone(context)),
             failing: HashSet::new(),
+            erred: true,
+            sweep,
             began: Instant::now(),
             saved: None,
             cursors,
@@ -133,45 +161,31 @@ impl<'a> Worker<'a> {
     }
 
     async fn work(&mut self, stop: &mut watch::Receiver<Stop>) -> Result<(), Trouble> {
-        loop {
-            while let Some(Some(ended)) = self.attempts.next().now_or_never() {
-                if self.conclude(ended, stop).await? {
+        {
+            // Whoever could say it being gone is as good as being told.
+            let mut stopped = pin!(stop.wait_for(|stop| *stop != Stop::No));
+            loop {
+                self.take_up();
+                self.start_attempts();
+                self.note_progress();
+                let due = self.lanes.next_due().map(|at| self.began + Duration::from_millis(at.0));
+                let news = tokio::select! {
+                    biased;
+                    _ = &mut stopped => break,
+                    news = poll_fn(|context| self.poll_news(context)) => news?,
+                    () = sleep_until(due) => continue,
+                };
+                let read = news.read;
+                if self.act_on(news).await? == Course::Ended {
                     return Ok(());
                 }
-            }
-            if *stop.borrow_and_update() != Stop::No {
-                return self.wind_down(stop).await;
-            }
-            self.start_attempts();
-            if self.attempts.is_empty()
-                || self.lanes.cursor() >= self.saved.unwrap_or(0).saturating_add(SAVE_EVERY)
-            {
-                self.save();
-            }
-            if self.has_room() && matches!(self.read().await?, Read::Something) {
-                // Others have their turn between two chunks.
-                tokio::task::yield_now().await;
-                continue;
-            }
-            self.job.entry.live.set_trouble(None);
-            let due = self.lanes.next_due().map(|at| self.began + Duration::from_millis(at.0));
-            let has_room = self.has_room();
-            tokio::select! {
-                biased;
-                changed = stop.changed() => {
-                    if changed.is_err() {
-                        return Ok(());
-                    }
+                if read {
+                    // Others have their turn between two chunks.
+                    tokio::task::yield_now().await;
                 }
-                Some(ended) = self.attempts.next() => {
-                    if self.conclude(ended, stop).await? {
-                        return Ok(());
-                    }
-                }
-                () = sleep_until(due) => {}
-                () = self.reader.more(), if has_room => {}
             }
         }
+        self.wind_down(stop).await
     }
 
     /// Whether another delivery may be held.
@@ -179,24 +193,73 @@ impl<'a> Worker<'a> {
         self.lanes.has_room() && (self.held_octets < WINDOW_OCTETS || self.held.is_empty())
     }
 
-    /// Looks at what comes next, as far as there is room.
-    async fn read(&mut self) -> Result<Read, Trouble> {
-        let (records, next) = match self.chunk.take() {
-            Some(chunk) => chunk,
-            None => match self.reader.try_next().await? {
-                None => return Ok(Read::Nothing),
+    /// Moves everything on that is under way, the attempts whatever else there is; ready once
+    /// anything has come of it.
+    fn poll_news(&mut self, context: &mut task::Context<'_>) -> Poll<Result<News, Trouble>> {
+        let mut news = News::default();
+        while let Poll::Ready(Some(ended)) = self.attempts.poll_next_unpin(context) {
+            news.ended.push(ended);
+        }
+        news.buried = self.burials.poll(context).is_ready();
+        // While a dead letter can't be kept nothing more is taken up.
+        if self.chunk.is_none() && self.burials.is_empty() && self.has_room() {
+            news.read = self.poll_read(context)?.is_ready();
+        }
+        if self.job.webhook.connections_kept() > 0 && self.sweep.poll_tick(context).is_ready() {
+            self.job.webhook.sweep();
+            // Asked again for the next one to wake us.
+            news.swept = true;
+        }
+        let anything = !news.ended.is_empty() || news.buried || news.read || news.swept;
+        if anything { Poll::Ready(Ok(news)) } else { Poll::Pending }
+    }
+
+    fn poll_read(&mut self, context: &mut task::Context<'_>) -> Poll<Result<(), Trouble>> {
+        loop {
+            let (reader, found) = ready!(self.reading.poll_unpin(context));
+            let found = match found {
+                Ok(found) => found,
+                Err(error) => return Poll::Ready(Err(error.into())),
+            };
+            let wait = if found.is_none() { Wait::Yes } else { Wait::No };
+            self.reading = step(reader, wait);
+            self.job.entry.live.set_trouble(None);
+            match found {
+                // Polled again, to be woken by the next commit.
+                None => {}
                 Some(Step::Gap(gap)) => {
                     self.gap(gap);
-                    return Ok(Read::Something);
+                    return Poll::Ready(Ok(()));
                 }
-                Some(Step::Records(records)) => (records, 0),
-            },
-        };
+                Some(Step::Records(records)) => {
+                    self.chunk = Some((records, 0));
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+
+    async fn act_on(&mut self, news: News) -> Result<Course, Trouble> {
+        for ended in news.ended {
+            if self.conclude(ended)? == Course::Ended {
+                self.attempts.clear();
+                self.note_progress();
+                self.save();
+                end(self.job).await;
+                return Ok(Course::Ended);
+            }
+        }
+        Ok(Course::Goes)
+    }
+
+    /// Looks at the records read, as far as there is room.
+    fn take_up(&mut self) {
+        let Some((records, next)) = self.chunk.take() else { return };
         for record in records.iter().skip_while(|record| record.seq.0 < next) {
             let seq = record.seq.0;
             if !self.has_room() {
                 self.chunk = Some((records.clone(), seq));
-                return Ok(Read::Something);
+                return;
             }
             let view = Keys::from_head(record.head).view(record.body);
             if self.job.filter.matches(&view) {
@@ -207,7 +270,6 @@ impl<'a> Worker<'a> {
                 self.lanes.pass(seq);
             }
         }
-        Ok(Read::Something)
     }
 
     /// Tells of records that can't be told any more, under the number of the last of them.
@@ -263,134 +325,123 @@ impl<'a> Worker<'a> {
         body.into()
     }
 
-    /// Does what follows from an attempt; `true` where the subscription has ended.
-    async fn conclude(
-        &mut self,
-        ended: Ended,
-        stop: &mut watch::Receiver<Stop>,
-    ) -> Result<bool, Trouble> {
+    /// Does what follows from an attempt.
+    fn conclude(&mut self, ended: Ended) -> Result<Course, Trouble> {
         let (attempt, answer) = ended.map_err(|_| Trouble::Panicked)?;
-        let (live, metrics) = (&self.job.entry.live, &self.job.metrics);
+        let live = &self.job.entry.live;
         let (name, seq) = (&self.job.entry.name, attempt.seq);
         live.attempts.fetch_add(1, Ordering::Relaxed);
         // Chance spreads repeats only, and asking the system for it costs a call.
         let dice = if matches!(answer.outcome, Outcome::Failed { .. }) { dice() } else { 0 };
         match self.lanes.conclude(seq, answer.outcome, self.now(), dice) {
             Next::Done => {
-                metrics.accepted.increment(1);
+                live.accepted.fetch_add(1, Ordering::Relaxed);
                 live.last_delivered.fetch_max(seq, Ordering::Relaxed);
-                self.failing.remove(&seq);
-                if self.failing.is_empty() {
-                    live.set_last_error(None);
+                if self.erred {
+                    self.failing.remove(&seq);
+                    if self.failing.is_empty() {
+                        live.set_last_error(None);
+                        self.erred = false;
+                    }
                 }
                 self.let_go(seq);
             }
             Next::TryAt(_) => {
-                metrics.retried.increment(1);
+                live.retried.fetch_add(1, Ordering::Relaxed);
                 debug!(subscription = %name, seq, attempt = attempt.number, reason = %answer.reason, "an attempt failed");
                 live.set_last_error(Some(answer.reason));
+                self.erred = true;
                 self.failing.insert(seq);
             }
             Next::GiveUp => {
-                metrics.given_up.increment(1);
+                live.given_up.fetch_add(1, Ordering::Relaxed);
                 warn!(subscription = %name, seq, attempt = attempt.number, reason = %answer.reason, "delivery given up");
                 live.set_last_error(Some(answer.reason.clone()));
+                self.erred = true;
                 self.failing.remove(&seq);
                 if let Some(held) = self.let_go(seq) {
-                    self.bury(&held, &attempt, answer.reason, stop).await;
+                    self.burials.add(held.id, &attempt, answer.reason);
                 }
             }
             Next::End => {
-                info!(subscription = %name, seq, "the receiver answered 410: the subscription has ended");
-                self.attempts.clear();
-                self.save();
-                end(self.job, answer.reason).await;
-                return Ok(true);
+                warn!(subscription = %name, seq, reason = %answer.reason, "the receiver wants nothing any more: the subscription has ended");
+                let mut kept = self.job.entry.kept();
+                kept.state = SubscriptionState::Ended;
+                kept.detail = Some(format!("the receiver answered {}", answer.reason));
+                return Ok(Course::Ended);
             }
         }
-        Ok(false)
+        Ok(Course::Goes)
     }
 
-    /// Keeps a dead letter. Until that is done the cursor doesn't move: rather a repeat than a
-    /// delivery nobody knows of.
-    async fn bury(
-        &mut self,
-        held: &Held,
-        attempt: &Attempt,
-        reason: String,
-        stop: &mut watch::Receiver<Stop>,
-    ) {
-        let (entry, context) = (&self.job.entry, &self.job.context);
-        let letter = DeadLetter {
-            seq: attempt.seq,
-            event_id: held.id.to_string(),
-            at_unix_millis: jiff::Timestamp::now().as_millisecond(),
-            attempts: attempt.number,
-            reason,
-        };
-        loop {
-            let (id, letter) = (entry.id.clone(), letter.clone());
-            let buried = context.blocking(move |db| {
-                db.bury(&id, std::slice::from_ref(&letter))?;
-                db.dead_letter_count(&id)
-            });
-            match buried.await {
-                Ok(count) => {
-                    entry.live.dead_letters.store(count, Ordering::Relaxed);
-                    return;
-                }
-                Err(error) => {
-                    if entry.live.set_trouble(Some(error.to_string())) {
-                        error!(subscription = %entry.name, %error, "a dead letter can't be kept; the subscription waits");
-                    }
-                }
-            }
-            let stopped = stop.wait_for(|stop| *stop != Stop::No);
-            if tokio::time::timeout(TROUBLE_PAUSE, stopped).await.is_ok() {
-                // The cursor stays where it is: it will be delivered, or given up, again.
-                self.saved = Some(u64::MAX);
-                return;
-            }
-        }
-    }
-
-    /// Lets what is under way end, for a moment; what doesn't will be delivered again.
+    /// Lets what is under way end, for a moment; what doesn't will be delivered again. What has
+    /// no connection yet is no loss: the receiver hasn't seen it.
     async fn wind_down(&mut self, stop: &mut watch::Receiver<Stop>) -> Result<(), Trouble> {
-        let until = Instant::now() + WIND_DOWN;
-        while !self.attempts.is_empty() {
-            let at_once = stop.wait_for(|stop| *stop == Stop::AtOnce);
-            let ended = tokio::select! {
-                biased;
-                _ = at_once => break,
-                () = tokio::time::sleep_until(until) => break,
-                ended = self.attempts.next() => ended,
-            };
-            let Some(ended) = ended else { break };
-            if self.conclude(ended, stop).await? {
-                return Ok(());
+        {
+            let mut at_once = pin!(stop.wait_for(|stop| *stop == Stop::AtOnce));
+            let mut enough = pin!(tokio::time::sleep(WIND_DOWN));
+            while self.job.webhook.attempts_seen() > 0 || !self.burials.is_empty() {
+                let news = tokio::select! {
+                    biased;
+                    _ = &mut at_once => break,
+                    () = &mut enough => break,
+                    news = poll_fn(|context| self.poll_last(context)) => news,
+                };
+                if self.act_on(news).await? == Course::Ended {
+                    return Ok(());
+                }
             }
         }
         self.attempts.clear();
+        self.note_progress();
         self.save();
         Ok(())
     }
 
+    /// As [`Worker::poll_news`], with nothing new taken up; ready as soon as there is nothing left
+    /// to wait for.
+    fn poll_last(&mut self, context: &mut task::Context<'_>) -> Poll<News> {
+        let mut news = News::default();
+        while let Poll::Ready(Some(ended)) = self.attempts.poll_next_unpin(context) {
+            news.ended.push(ended);
+        }
+        news.buried = self.burials.poll(context).is_ready();
+        let idle = self.job.webhook.attempts_seen() == 0 && self.burials.is_empty();
+        if idle || news.buried || !news.ended.is_empty() {
+            Poll::Ready(news)
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Up to where nothing is left to do, and the last delivery among it: a dead letter that
+    /// isn't kept yet holds both back, since a repeat is better than a delivery nobody knows of.
+    fn progress(&self) -> (u64, Option<u64>) {
+        match self.burials.first() {
+            Some(first) if first.seq <= self.lanes.cursor() => {
+                (first.seq.saturating_sub(1), first.prev_seq)
+            }
+            Some(_) | None => (self.lanes.cursor(), self.lanes.told()),
+        }
+    }
+
+    /// Shows how far it has got, and stores it now and then.
+    fn note_progress(&mut self) {
+        let (done, _) = self.progress();
+        self.job.entry.live.cursor.store(done, Ordering::Relaxed);
+        if self.attempts.is_empty() || done >= self.saved.unwrap_or(0).saturating_add(SAVE_EVERY) {
+            self.save();
+        }
+    }
+
     /// Stores how far it has got, where that is news.
     fn save(&mut self) {
-        let done = self.lanes.cursor();
-        let context = &self.job.context;
-        let lag = context.feed.last().saturating_sub(done);
-        // Exact up to 2^53 records.
-        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-        self.job.metrics.lag.set(lag as f64);
+        let (done, told) = self.progress();
         if self.saved.is_some_and(|saved| saved >= done) {
             return;
         }
-        match self.cursors.save(context.feed.journal().as_ref(), done, self.lanes.told()) {
-            Ok(()) => {
-                self.saved = Some(done);
-                self.job.entry.live.cursor.store(done, Ordering::Relaxed);
-            }
+        match self.cursors.save(self.job.context.feed.journal().as_ref(), done, told) {
+            Ok(()) => self.saved = Some(done),
             // It says so itself, and loudly; a cursor that stands too early only repeats.
             Err(error) => debug!(%error, "a cursor was not stored"),
         }
@@ -402,18 +453,31 @@ impl<'a> Worker<'a> {
 }
 
 /// Keeps it that the receiver wants nothing any more.
-async fn end(job: &Job, reason: String) {
+async fn end(job: &Job) {
     let (entry, context) = (&job.entry, &job.context);
-    let body = {
-        let mut kept = entry.kept();
-        kept.state = SubscriptionState::Ended;
-        kept.detail = Some(format!("the receiver answered {reason}"));
-        kept.body()
-    };
-    let id = entry.id.clone();
+    let (id, body) = (entry.id.clone(), entry.kept().body());
     if let Err(error) = context.blocking(move |db| db.update(&id, &body)).await {
         error!(subscription = %entry.name, %error, "that the subscription has ended can't be kept");
     }
+}
+
+/// Whether a reader at the journal's end waits there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Wait {
+    Yes,
+    No,
+}
+
+/// Takes the next step in the journal, as soon as somebody asks for it.
+fn step(mut reader: Reader, wait: Wait) -> Reading {
+    let step = async move {
+        if wait == Wait::Yes {
+            reader.more().await;
+        }
+        let found = reader.try_next().await;
+        (reader, found)
+    };
+    step.boxed()
 }
 
 /// The names of a subscription's cursors in the journal.
@@ -512,8 +576,12 @@ const SAVE_EVERY: u64 = 64;
 /// Octets a CloudEvent adds to an event, about.
 const ENVELOPE_OCTETS: usize = 512;
 
+/// How often connections are looked at that nothing is sent over: so long at most does one that
+/// the receiver has closed stay half open.
+pub(super) const SWEEP: Duration = Duration::from_secs(5);
+
 /// How long attempts under way may take when the hub stops or the subscription is held.
 const WIND_DOWN: Duration = Duration::from_secs(2);
 
 /// How long after a trouble it is tried again.
-const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
+pub(super) const TROUBLE_PAUSE: Duration = Duration::from_secs(5);

@@ -4,12 +4,14 @@ use std::error::Error;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Uri};
 use tower::Service;
@@ -24,7 +26,10 @@ use super::{Answer, judge};
 pub(super) struct Connections {
     connector: Connector,
     target: Uri,
+    /// The one used longest ago stands first.
     idle: Mutex<Vec<Connection>>,
+    /// Exchanges that have a connection, and so may have sent something.
+    exchanging: AtomicUsize,
 }
 
 /// What kept an exchange from ending well.
@@ -50,7 +55,7 @@ struct Failed {
 impl Connections {
     /// None yet, to where `target` leads by way of `connector`.
     pub(super) fn new(connector: Connector, target: Uri) -> Self {
-        Self { connector, target, idle: Mutex::default() }
+        Self { connector, target, idle: Mutex::default(), exchanging: AtomicUsize::new(0) }
     }
 
     /// Sends a request and reads the answer to its end, at `now`. A connection that was kept and
@@ -61,26 +66,45 @@ impl Connections {
         now: SystemTime,
     ) -> Result<Answer, Fault> {
         loop {
-            let (mut connection, is_new) = match self.take().await {
+            let (mut connection, is_new) = match self.take() {
                 Some(kept) => (kept, false),
                 None => (self.connect().await?, true),
             };
-            match connection.exchange(request, now).await {
-                Ok(answer) => {
+            let exchanging = Counted::new(&self.exchanging);
+            let ended = connection.exchange(request, now).await;
+            drop(exchanging);
+            match ended {
+                Ok((answer, Rest::Read)) => {
                     self.keep(connection);
                     return Ok(answer);
                 }
+                Ok((answer, Rest::Left)) => return Ok(answer),
                 Err(Failed { unsent: Some(unsent), .. }) if !is_new => request = unsent,
                 Err(Failed { fault, .. }) => return Err(fault),
             }
         }
     }
 
+    /// Lets go of connections that were kept long enough, or that the other end has closed.
+    pub(super) fn sweep(&self) {
+        self.idle().retain_mut(|kept| kept.used.elapsed() < IDLE && kept.is_open());
+    }
+
+    /// How many are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.idle().len()
+    }
+
+    /// How many exchanges may have sent something and wait for its answer.
+    pub(super) fn exchanging(&self) -> usize {
+        self.exchanging.load(Ordering::Relaxed)
+    }
+
     /// The connection used last that is still open.
-    async fn take(&self) -> Option<Connection> {
+    fn take(&self) -> Option<Connection> {
         loop {
             let mut kept = self.idle().pop()?;
-            if kept.used.elapsed() < IDLE && kept.is_open().await {
+            if kept.used.elapsed() < IDLE && kept.is_open() {
                 return Some(kept);
             }
         }
@@ -92,9 +116,6 @@ impl Connections {
         }
         connection.used = Instant::now();
         let mut idle = self.idle();
-        // The one used longest ago stands first.
-        let expired = idle.iter().take_while(|kept| kept.used.elapsed() >= IDLE).count();
-        idle.drain(..expired);
         if idle.len() < IDLE_CONNECTIONS_MAX {
             idle.push(connection);
         }
@@ -116,18 +137,15 @@ impl Connections {
 
 impl fmt::Debug for Connections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connections").field("idle", &self.idle().len()).finish_non_exhaustive()
+        f.debug_struct("Connections").field("kept", &self.kept()).finish_non_exhaustive()
     }
 }
 
 impl Connection {
     /// Looks whether the other end has closed it meanwhile.
-    async fn is_open(&mut self) -> bool {
-        poll_fn(|context| {
-            drive(&mut self.driver, context);
-            Poll::Ready(())
-        })
-        .await;
+    fn is_open(&mut self) -> bool {
+        // Nobody is to be woken: whoever uses it next looks again.
+        drive(&mut self.driver, &mut Context::from_waker(Waker::noop()));
         self.driver.is_some() && self.sender.is_ready()
     }
 
@@ -135,7 +153,7 @@ impl Connection {
         &mut self,
         request: Request<Full<Bytes>>,
         now: SystemTime,
-    ) -> Result<Answer, Failed> {
+    ) -> Result<(Answer, Rest), Failed> {
         let Self { sender, driver, .. } = self;
         let mut exchange = pin!(async {
             let response = sender.try_send_request(request).await.map_err(|mut error| {
@@ -143,11 +161,7 @@ impl Connection {
                 Failed { fault: error.into_error().into(), unsent }
             })?;
             let answer = judge(&response, now);
-            // Read to its end, so that the connection can be used again; what it says is not for
-            // us, and what is too long or too slow costs it the connection.
-            let drained = Limited::new(response.into_body(), ANSWER_OCTETS_MAX).collect();
-            drop(tokio::time::timeout(DRAIN, drained).await);
-            Ok(answer)
+            Ok((answer, drain(response.into_body()).await))
         });
         poll_fn(|context| {
             if let Poll::Ready(result) = exchange.as_mut().poll(context) {
@@ -157,6 +171,43 @@ impl Connection {
             exchange.as_mut().poll(context)
         })
         .await
+    }
+}
+
+/// What became of an answer's body.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Rest {
+    /// It was read to its end, so the connection can be used again.
+    Read,
+    /// It was not, which costs the connection.
+    Left,
+}
+
+/// Reads an answer to its end, unless it is too long or too slow; what it says is not for us.
+async fn drain(body: Incoming) -> Rest {
+    if body.is_end_stream() {
+        return Rest::Read;
+    }
+    let drained = Limited::new(body, ANSWER_OCTETS_MAX).collect();
+    match tokio::time::timeout(DRAIN, drained).await {
+        Ok(Ok(_)) => Rest::Read,
+        Ok(Err(_)) | Err(_) => Rest::Left,
+    }
+}
+
+/// Counts one for as long as it lives.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -176,7 +227,7 @@ const IDLE: Duration = Duration::from_secs(50);
 const IDLE_CONNECTIONS_MAX: usize = 32;
 
 /// Octets of an answer read at most; what a receiver has to say is its status.
-const ANSWER_OCTETS_MAX: usize = 4 * 1024;
+pub(super) const ANSWER_OCTETS_MAX: usize = 4 * 1024;
 
 /// How long the rest of an answer may take once its status is there.
 const DRAIN: Duration = Duration::from_secs(1);

@@ -77,6 +77,25 @@ impl Webhook {
         }
     }
 
+    /// How many connections are kept for the next delivery.
+    #[must_use]
+    pub fn connections_kept(&self) -> usize {
+        self.connections.kept()
+    }
+
+    /// Lets go of connections kept long enough, or closed by the receiver meanwhile. To be called
+    /// every few seconds while any are kept: nobody else looks at them between two deliveries.
+    pub fn sweep(&self) {
+        self.connections.sweep();
+    }
+
+    /// How many attempts have a connection, so that the receiver may know of them. Others can be
+    /// dropped, and nobody will see a repeat.
+    #[must_use]
+    pub fn attempts_seen(&self) -> usize {
+        self.connections.exchanging()
+    }
+
     fn request(
         &self,
         id: EventId,

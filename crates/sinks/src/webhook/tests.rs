@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 
 use http_body_util::BodyExt as _;
 
+use super::connections::ANSWER_OCTETS_MAX;
 use super::*;
 
 /// Starts a server that answers as `answer` says, and keeps what it was sent.
@@ -179,6 +180,117 @@ async fn a_connection_the_receiver_closed_meanwhile_is_replaced() {
         is_closed.recv().await.unwrap();
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Answers once on each connection, then ends it when told to; counts connections.
+async fn closing_server() -> (SocketAddr, Arc<Mutex<usize>>, Arc<tokio::sync::Notify>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (count, close) = (Arc::new(Mutex::new(0)), Arc::new(tokio::sync::Notify::new()));
+    let (counted, told) = (Arc::clone(&count), Arc::clone(&close));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            *counted.lock().unwrap() += 1;
+            let told = Arc::clone(&told);
+            tokio::spawn(async move {
+                let mut request = vec![0; 64 * 1024];
+                assert!(stream.read(&mut request).await.unwrap() > 0);
+                stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+                told.notified().await;
+            });
+        }
+    });
+    (address, count, close)
+}
+
+#[tokio::test]
+async fn a_connection_the_receiver_closed_is_let_go_of_at_the_next_sweep() {
+    let (address, _, close) = closing_server().await;
+    let webhook = webhook(&format!("http://{address}/"), Reach::Loopback);
+    let answer = webhook.post(EventId::new(1, 1), Bytes::from_static(b"{}"), SystemTime::now());
+    assert_eq!(answer.await.outcome, Outcome::Accepted);
+    webhook.sweep();
+    assert_eq!(webhook.connections_kept(), 1, "an open one stays");
+    close.notify_one();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    webhook.sweep();
+    assert_eq!(webhook.connections_kept(), 0);
+}
+
+#[tokio::test]
+async fn a_closed_connection_costs_no_attempt_though_the_tasks_budget_is_used_up() {
+    let (address, count, close) = closing_server().await;
+    let webhook = webhook(&format!("http://{address}/"), Reach::Loopback);
+    let post =
+        |own| webhook.post(EventId::new(1, own), Bytes::from_static(b"{}"), SystemTime::now());
+    assert_eq!(post(1).await.outcome, Outcome::Accepted);
+    close.notify_one();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    // Without a budget no socket tells its end, so that the connection looks open.
+    std::future::poll_fn(|context| {
+        while std::pin::pin!(tokio::task::consume_budget()).poll(context).is_ready() {}
+        std::task::Poll::Ready(())
+    })
+    .await;
+    let began = std::time::Instant::now();
+    let answer = post(2).await;
+    assert_eq!((answer.outcome, answer.reason.as_str()), (Outcome::Accepted, "204 No Content"));
+    assert_eq!(*count.lock().unwrap(), 2, "another one took its place");
+    assert!(began.elapsed() < Duration::from_millis(400), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_connection_whose_answer_was_not_read_to_its_end_is_not_kept() {
+    let long = Bytes::from(vec![b'x'; ANSWER_OCTETS_MAX + 1]);
+    let (address, _) = server(move |_| Response::new(Full::new(long.clone()))).await;
+    let too_long = webhook(&format!("http://{address}/"), Reach::Loopback);
+    let answer = too_long.post(EventId::new(1, 1), Bytes::new(), SystemTime::now()).await;
+    assert_eq!((answer.outcome, too_long.connections_kept()), (Outcome::Accepted, 0));
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stalling = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n-").await.unwrap();
+        // The other end is the first to go.
+        stream.read(&mut [0; 1024]).await.unwrap()
+    });
+    let target = Target::parse(&format!("http://{address}/"), Reach::Loopback).unwrap();
+    let patient =
+        Webhook::new(target, Secret::new([7; 32]), Duration::from_secs(5), &Tls::new().unwrap());
+    let answer = patient.post(EventId::new(1, 1), Bytes::new(), SystemTime::now()).await;
+    assert_eq!((answer.outcome, patient.connections_kept()), (Outcome::Accepted, 0));
+    assert_eq!(stalling.await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn an_attempt_is_seen_only_once_it_has_a_connection() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let webhook = webhook(&format!("http://{address}/"), Reach::Loopback);
+    let post = || webhook.post(EventId::new(1, 1), Bytes::new(), SystemTime::now());
+    {
+        let mut taken = std::pin::pin!(post());
+        let soon = tokio::time::timeout(Duration::from_millis(50), taken.as_mut());
+        assert!(soon.await.is_err());
+        assert_eq!(webhook.attempts_seen(), 1);
+    }
+    assert_eq!(webhook.attempts_seen(), 0);
+    // Nobody takes what queues up here, and then there is no room for more.
+    let mut queued = Vec::new();
+    while let Ok(one) =
+        tokio::time::timeout(Duration::from_millis(50), tokio::net::TcpStream::connect(address))
+            .await
+    {
+        queued.push(one.unwrap());
+    }
+    let mut waiting = std::pin::pin!(post());
+    let soon = tokio::time::timeout(Duration::from_millis(50), waiting.as_mut());
+    assert!(soon.await.is_err());
+    assert_eq!(webhook.attempts_seen(), 0);
 }
 
 #[tokio::test]
