@@ -1,0 +1,416 @@
+//! Asking Dovecot over IMAP, with a master user, for what nobody says by themselves.
+//!
+//! Everything here may be answered with nothing: the server may be away, slow, or of another
+//! mind. What is missing is then left out of the event, and an event never waits long: an answer
+//! has a second, and after a failure nobody is asked for ten.
+//!
+//! Responses are read by `imap-codec`, whose 2.0 knows CONDSTORE, QRESYNC with VANISHED, QUOTA and
+//! LIST-STATUS. It knows no ACL, and takes BODYSTRUCTURE apart where we pass it on as it came: these
+//! few words are read in `super::words`.
+
+mod answers;
+mod session;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mail_event::{Flags, MessageContent, Modseq, UidSet};
+use postbell_engine::Quota;
+
+use super::Master;
+pub(super) use answers::union;
+use session::Session;
+
+/// Asks over a few connections, each of one user, which are kept for a while.
+#[derive(Debug)]
+pub(super) struct Asker {
+    master: Master,
+    open: BTreeMap<String, Open>,
+    /// Nobody is asked before.
+    rest_until: Option<Instant>,
+    /// Users the server doesn't let us in for, and until when they aren't tried again.
+    shut: BTreeMap<String, Instant>,
+    last_error: Option<String>,
+    counts: AskCounts,
+}
+
+#[derive(Debug)]
+struct Open {
+    session: Session,
+    used: Instant,
+}
+
+/// How asking went, since the start.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct AskCounts {
+    /// Questions answered.
+    pub(super) answered: u64,
+    /// Questions the server refused.
+    pub(super) refused: u64,
+    /// Questions not asked, or not answered in time.
+    pub(super) unanswered: u64,
+}
+
+/// What is wanted of a message beside its size and MODSEQ.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Want {
+    /// Its BODYSTRUCTURE.
+    pub(super) body_structure: bool,
+    /// The message itself, where it isn't larger.
+    pub(super) content_max_octets: Option<u64>,
+}
+
+/// What the server says of a message.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Asked {
+    /// RFC822.SIZE: the length of BODY[] (R121).
+    pub(super) size_octets: Option<u64>,
+    /// MODSEQ, as it is now.
+    pub(super) modseq: Option<Modseq>,
+    /// FLAGS, as they are now.
+    pub(super) flags: Flags,
+    /// BODYSTRUCTURE in IMAP's form (R102).
+    pub(super) body_structure: Option<String>,
+    /// BODY[], whole (R119).
+    pub(super) content: Option<MessageContent>,
+}
+
+/// How a mailbox stands.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct BoxLook {
+    /// UIDVALIDITY.
+    pub(super) uid_validity: u32,
+    /// UIDNEXT.
+    pub(super) uidnext: u32,
+    /// MESSAGES.
+    pub(super) messages: u64,
+    /// HIGHESTMODSEQ.
+    pub(super) modseq: u64,
+}
+
+/// What changed in a mailbox since it was looked at.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Changes {
+    /// How it stands now.
+    pub(super) look: BoxLook,
+    /// UIDs the server says are gone; it may name more than went since.
+    pub(super) vanished: UidSet,
+    /// Messages that came or changed, by UID.
+    pub(super) changed: BTreeMap<u32, Asked>,
+}
+
+impl Asker {
+    /// One that hasn't asked yet.
+    ///
+    /// # Errors
+    ///
+    /// Where the address isn't this machine's: the password would go over the network in the
+    /// clear, and TLS isn't offered yet.
+    pub(super) fn new(master: &Master) -> Result<Self, AskError> {
+        session::check_address(master.address)?;
+        Ok(Self {
+            master: master.clone(),
+            open: BTreeMap::new(),
+            rest_until: None,
+            shut: BTreeMap::new(),
+            last_error: None,
+            counts: AskCounts::default(),
+        })
+    }
+
+    /// What the server says of messages of `user`'s, by UID; those that are gone are missing.
+    ///
+    /// `uid_validity`, where given, must still be the mailbox's.
+    pub(super) fn messages(
+        &mut self,
+        user: &str,
+        mailbox: &str,
+        uid_validity: Option<u32>,
+        uids: &UidSet,
+        want: Want,
+    ) -> Option<BTreeMap<u32, Asked>> {
+        if uids.is_empty() {
+            return Some(BTreeMap::new());
+        }
+        self.ask(user, |session| answers::messages(session, mailbox, uid_validity, uids, want))
+    }
+
+    /// The same of one message.
+    pub(super) fn message(
+        &mut self,
+        user: &str,
+        mailbox: &str,
+        uid_validity: Option<u32>,
+        uid: u32,
+        want: Want,
+    ) -> Option<Asked> {
+        let uids = UidSet::single(uid);
+        self.messages(user, mailbox, uid_validity, &uids, want)?.remove(&uid)
+    }
+
+    /// The quotas that a mailbox of `user`'s counts against, limits and usage.
+    pub(super) fn quota(&mut self, user: &str, mailbox: &str) -> Option<Vec<Quota>> {
+        self.ask(user, |session| answers::quota(session, mailbox))
+    }
+
+    /// How a mailbox stands, without opening it.
+    pub(super) fn status(&mut self, user: &str, mailbox: &str) -> Option<BoxLook> {
+        self.ask(user, |session| answers::status(session, mailbox))
+    }
+
+    /// Which rights `user` has on a mailbox (RFC 4314).
+    pub(super) fn rights(&mut self, user: &str, mailbox: &str) -> Option<String> {
+        self.ask(user, |session| answers::rights(session, mailbox))
+    }
+
+    /// Who has which rights on a mailbox of `user`'s: identifiers and their letters.
+    pub(super) fn acl(&mut self, user: &str, mailbox: &str) -> Option<Vec<(String, String)>> {
+        self.ask(user, |session| answers::acl(session, mailbox))
+    }
+
+    /// `user`'s own mailboxes that can be opened, and how each stands; without those that others
+    /// share.
+    pub(super) fn mailboxes(
+        &mut self,
+        user: &str,
+        shared: &[String],
+    ) -> Option<BTreeMap<String, BoxLook>> {
+        self.ask(user, |session| answers::mailboxes(session, shared))
+    }
+
+    /// What changed in a mailbox since it stood as `since`; `Some(None)` where there is none such
+    /// any more.
+    pub(super) fn changes(
+        &mut self,
+        user: &str,
+        mailbox: &str,
+        since: BoxLook,
+    ) -> Option<Option<Changes>> {
+        self.ask(user, |session| match answers::changes(session, mailbox, since) {
+            Ok(changes) => Ok(Some(changes)),
+            Err(error) if error.is_about_nothing() => Ok(None),
+            Err(error) => Err(error),
+        })
+    }
+
+    /// How a mailbox stands; `Some(None)` where there is none such any more.
+    pub(super) fn stands(&mut self, user: &str, mailbox: &str) -> Option<Option<BoxLook>> {
+        self.ask(user, |session| match answers::status(session, mailbox) {
+            Ok(look) => Ok(Some(look)),
+            Err(error) if error.is_about_nothing() => Ok(None),
+            Err(error) => Err(error),
+        })
+    }
+
+    /// Closes connections that nobody needed for a while; to be called now and then.
+    pub(super) fn tidy(&mut self, now: Instant) {
+        let idle = |open: &Open| now.saturating_duration_since(open.used) >= IDLE_MAX;
+        let users = self.open.iter().filter(|(_, open)| idle(open)).map(|(user, _)| user.clone());
+        for user in users.collect::<Vec<_>>() {
+            self.close(&user);
+        }
+        self.shut.retain(|_, until| *until > now);
+    }
+
+    /// What went wrong last.
+    pub(super) fn last_error(&self) -> Option<&str> {
+        self.last_error.as_deref()
+    }
+
+    /// How asking went.
+    pub(super) fn counts(&self) -> AskCounts {
+        self.counts
+    }
+
+    /// Whether nobody is asked at the moment, since asking failed.
+    pub(super) fn is_resting(&self) -> bool {
+        self.rest_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Asks over the user's connection. One that was kept may have died meanwhile, so it is tried
+    /// once more over a fresh one; what fails there fails.
+    fn ask<T>(
+        &mut self,
+        user: &str,
+        mut question: impl FnMut(&mut Session) -> Result<T, AskError>,
+    ) -> Option<T> {
+        let now = Instant::now();
+        let is_shut = self.shut.get(user).is_some_and(|until| *until > now);
+        if self.is_resting() || is_shut {
+            self.counts.unanswered += 1;
+            return None;
+        }
+        let mut outcome = Err(AskError::Closed);
+        if let Some(open) = self.open.get_mut(user) {
+            open.used = now;
+            outcome = question(&mut open.session);
+        }
+        if let Err(error) = &outcome
+            && error.ends_session()
+        {
+            let was_kept = self.open.remove(user).is_some();
+            // What took all the time there was would take it once more.
+            if !was_kept || error.is_closed() {
+                outcome = self.ask_afresh(user, &mut question);
+            }
+        }
+        self.conclude(outcome)
+    }
+
+    fn ask_afresh<T>(
+        &mut self,
+        user: &str,
+        question: &mut impl FnMut(&mut Session) -> Result<T, AskError>,
+    ) -> Result<T, AskError> {
+        let mut session = match Session::login(&self.master, user, PATIENCE) {
+            Ok(session) => session,
+            Err(error) => {
+                if matches!(error, AskError::Refused { .. }) {
+                    self.shut_out(user);
+                }
+                return Err(error);
+            }
+        };
+        let outcome = question(&mut session);
+        if !outcome.as_ref().is_err_and(AskError::ends_session) {
+            self.keep(user, session);
+        }
+        outcome
+    }
+
+    fn conclude<T>(&mut self, outcome: Result<T, AskError>) -> Option<T> {
+        match outcome {
+            Ok(answer) => {
+                self.counts.answered += 1;
+                self.last_error = None;
+                Some(answer)
+            }
+            Err(error) => {
+                self.last_error = Some(format!("{}: {error}", self.master.address));
+                if error.ends_session() {
+                    self.counts.unanswered += 1;
+                    self.rest_until = Some(Instant::now() + REST);
+                    tracing::warn!(
+                        address = %self.master.address, %error,
+                        "Dovecot doesn't answer over IMAP: events go without what it would say"
+                    );
+                } else {
+                    self.counts.refused += 1;
+                    tracing::debug!(%error, "Dovecot refused an answer");
+                }
+                None
+            }
+        }
+    }
+
+    fn keep(&mut self, user: &str, session: Session) {
+        while self.open.len() >= OPEN_MAX {
+            let oldest = self.open.iter().min_by_key(|(_, open)| open.used);
+            let Some(user) = oldest.map(|(user, _)| user.clone()) else { break };
+            self.close(&user);
+        }
+        self.open.insert(user.to_owned(), Open { session, used: Instant::now() });
+    }
+
+    fn close(&mut self, user: &str) {
+        if let Some(open) = self.open.remove(user) {
+            open.session.leave();
+        }
+    }
+
+    fn shut_out(&mut self, user: &str) {
+        if self.shut.len() >= SHUT_MAX {
+            self.shut.pop_first();
+        }
+        self.shut.insert(user.to_owned(), Instant::now() + SHUT_FOR);
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        let users: Vec<_> = self.open.keys().cloned().collect();
+        for user in users {
+            self.close(&user);
+        }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AskError {
+    /// The connection ended.
+    #[error("the connection was closed")]
+    Closed,
+    /// The system refuses, or it took too long.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The answer lacks what was asked for.
+    #[error("the answer has no {0}")]
+    Lacking(&'static str),
+    /// The address is another machine's.
+    #[error(
+        "{address} is not a loopback address: the master user's password would cross the network unencrypted, and TLS is not offered here yet"
+    )]
+    NotLoopback {
+        /// Which.
+        address: SocketAddr,
+    },
+    /// The server says no.
+    #[error("refused: {answer}")]
+    Refused {
+        /// Its words.
+        answer: String,
+    },
+    /// The answer is larger than anything that was asked for.
+    #[error("the answer is too large")]
+    TooLarge,
+}
+
+impl AskError {
+    /// Whether the server says that there is no such mailbox.
+    fn is_about_nothing(&self) -> bool {
+        matches!(self, Self::Refused { answer } if answer.starts_with("NO [NONEXISTENT]"))
+    }
+
+    /// Whether the connection can't be used any more.
+    fn ends_session(&self) -> bool {
+        match self {
+            Self::Closed | Self::Io(_) | Self::TooLarge | Self::NotLoopback { .. } => true,
+            Self::Lacking(_) | Self::Refused { .. } => false,
+        }
+    }
+
+    /// Whether the other end closed it, as it does with one that was idle for long.
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Closed => true,
+            Self::Io(error) => {
+                !matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
+            }
+            Self::TooLarge | Self::NotLoopback { .. } | Self::Lacking(_) | Self::Refused { .. } => {
+                false
+            }
+        }
+    }
+}
+
+/// How long an event waits for an answer, login included.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long nobody is asked after there was no answer.
+const REST: Duration = Duration::from_secs(10);
+
+/// Connections at the same time: users whose mail is busy together.
+const OPEN_MAX: usize = 16;
+
+/// A connection nobody needed for so long is closed.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// A user the server doesn't let us in for isn't tried again for so long.
+const SHUT_FOR: Duration = Duration::from_secs(60);
+
+/// Such users remembered.
+const SHUT_MAX: usize = 10_000;

@@ -1,0 +1,372 @@
+//! What the exporter alone knows: refusals for want of quota, access given and taken, quotas set.
+
+use jiff::tz::TimeZone;
+use mail_event::{OtherName, Timestamp, mutf7};
+use postbell_engine::{Actor, Certainty, Identity, Mailbox, Observation, Origin, Quota, What};
+
+use super::super::ask::Asker;
+use super::super::words::words;
+use super::access::{self, Access, Change};
+use super::decode::is_over_quota;
+use super::{Exported, Whence};
+
+/// What is needed to tell it.
+#[derive(Debug)]
+pub(in super::super) struct Beside<'a> {
+    /// Prefixes of other users' mailboxes, `%u` standing for the owner: `shared/%u/`.
+    pub(in super::super) shared: &'a [String],
+    /// What stands between the levels of a mailbox's name.
+    pub(in super::super) separator: char,
+    /// The name of this server.
+    pub(in super::super) server_fqdn: Option<&'a str>,
+    /// Who may see what, as far as known.
+    pub(in super::super) access: &'a mut Access,
+    /// Where to ask, if anywhere.
+    pub(in super::super) asker: Option<&'a mut Asker>,
+}
+
+/// The observations an exported event means by itself; none for most.
+///
+/// Their identities are made from the session, the command and when it began, so that the same
+/// event exported again tells nothing new.
+pub(in super::super) fn beside(exported: &Exported, with: &mut Beside<'_>) -> Vec<Observation> {
+    match exported {
+        Exported::Command { whence, name, tag, arguments, reply } => {
+            let Some(user) = whence.user.as_deref() else { return Vec::new() };
+            let words: Vec<_> = words(arguments.as_bytes())
+                .filter_map(|word| word.text().map(std::borrow::Cow::into_owned))
+                .collect();
+            let told = Told { whence, user, part: tag };
+            match (name.as_str(), &words[..]) {
+                ("SETACL", [mailbox, who, rights, ..]) => {
+                    with.access(&told, mailbox, access::set(who, rights))
+                }
+                ("DELETEACL", [mailbox, who, ..]) => {
+                    with.access(&told, mailbox, access::deleted(who))
+                }
+                ("SETQUOTA", _) => with.looked(&told),
+                // The mailbox stands first in APPEND, last in COPY and MOVE.
+                ("APPEND", words) if is_over_quota(reply) => {
+                    with.refused(&told, words.first().map(String::as_str))
+                }
+                (_, words) if is_over_quota(reply) => {
+                    with.refused(&told, words.last().map(String::as_str))
+                }
+                _ => Vec::new(),
+            }
+        }
+        Exported::Delivery { whence, error: Some(error), .. } if is_about_quota(error) => {
+            let Some(user) = whence.user.as_deref() else { return Vec::new() };
+            with.refused(&Told { whence, user, part: "" }, None)
+        }
+        Exported::Delivery { .. }
+        | Exported::Transaction { .. }
+        | Exported::Session { .. }
+        | Exported::Auth { .. }
+        | Exported::Expunged { .. } => Vec::new(),
+    }
+}
+
+/// A delivery's error comes as words alone. These are the server's own, which an operator may
+/// have changed (`quota_exceeded_message`); they'll hardly do without the word itself.
+fn is_about_quota(error: &str) -> bool {
+    error.to_ascii_lowercase().contains("quota")
+}
+
+/// What is told, of whom.
+struct Told<'a> {
+    whence: &'a Whence,
+    user: &'a str,
+    /// What tells it from others of the same session and moment.
+    part: &'a str,
+}
+
+impl Beside<'_> {
+    /// An operation was refused for want of quota (R46).
+    fn refused(&mut self, told: &Told<'_>, mailbox: Option<&str>) -> Vec<Observation> {
+        let name = mailbox.map(decoded);
+        let (owner, mailbox) = match &name {
+            Some(name) => {
+                let (owner, rest) = self.place(told.user, name);
+                (owner, Some(rest))
+            }
+            None => (told.user.to_owned(), None),
+        };
+        let asked = mailbox.clone().unwrap_or_else(|| "INBOX".to_owned());
+        let quotas = match self.asker.as_deref_mut() {
+            Some(asker) => asker.quota(&owner, &asked).unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let mailbox = mailbox.map(|name| self.mailbox(&name, None));
+        let exceeded = exceeded(quotas);
+        if exceeded.is_empty() {
+            return vec![self.untold(told, owner, mailbox)];
+        }
+        (0_u32..)
+            .zip(exceeded)
+            .map(|(place, quota)| {
+                let what = What::QuotaRefused { quota, mailbox: mailbox.clone() };
+                self.observation(told, &format!("quota {place}"), owner.clone(), what)
+            })
+            .collect()
+    }
+
+    /// `QuotaExceed` must name a limit (R48). Where nobody knows it, that something was refused is
+    /// told as missed, once an hour for each user.
+    fn untold(&self, told: &Told<'_>, owner: String, mailbox: Option<Mailbox>) -> Observation {
+        let reason = "something was refused for want of quota, and the limit is not known: \
+                      it is asked for where a master user is configured"
+            .to_owned();
+        let mut seen = self.observation(told, "", owner, What::Missed { mailbox, reason });
+        let hour = jiff::Timestamp::from_second(seen.at.instant().as_second() / 3600 * 3600);
+        if let Ok(hour) = hour {
+            seen.at = Timestamp::new(hour, seen.at.offset());
+        }
+        seen.identity = Identity(format!("quota\0{}\0{}", told.user, seen.at).into_bytes());
+        seen
+    }
+
+    /// A quota was set: how it is now says what changed (R53).
+    fn looked(&mut self, told: &Told<'_>) -> Vec<Observation> {
+        let Some(asker) = self.asker.as_deref_mut() else { return Vec::new() };
+        let quotas = asker.quota(told.user, "INBOX").unwrap_or_default();
+        (0_u32..)
+            .zip(quotas)
+            .map(|(place, quota)| {
+                let owner = told.user.to_owned();
+                self.observation(told, &format!("look {place}"), owner, What::QuotaSeen(quota))
+            })
+            .collect()
+    }
+
+    /// Somebody got to see a mailbox, or lost sight of it (R79, R80, R85).
+    ///
+    /// The event stands in the naming scope of the one affected, so that nobody else's model of
+    /// their own mailboxes changes by it; who acted stays the user (A6).
+    fn access(
+        &mut self,
+        told: &Told<'_>,
+        mailbox: &str,
+        change: Option<(String, Change)>,
+    ) -> Vec<Observation> {
+        let Some((affected, change)) = change else { return Vec::new() };
+        let (owner, rest) = self.place(told.user, &decoded(mailbox));
+        if affected == owner {
+            return Vec::new();
+        }
+        let Some(name) = self.seen_by_others(&owner, &rest) else { return Vec::new() };
+        if !self.access.note(&owner, &rest, &affected, change) {
+            return Vec::new();
+        }
+        let status = self.asker.as_deref_mut().and_then(|asker| asker.status(&owner, &rest));
+        let mailbox = self.mailbox(&name, status.map(|status| status.uid_validity));
+        let what = match change {
+            Change::Granted => What::MailboxCreated(mailbox),
+            Change::Taken => What::MailboxDeleted(mailbox),
+        };
+        let mut seen = self.observation(told, "acl", affected.clone(), what);
+        if let Ok(name) = OtherName::new("vnd.postbell.affectedUser") {
+            seen.extras.push((name, affected.into()));
+        }
+        vec![seen]
+    }
+
+    fn observation(&self, told: &Told<'_>, kind: &str, owner: String, what: What) -> Observation {
+        let Whence { at, began, session, service, client, server, .. } = told.whence;
+        let session_name = session.as_deref().unwrap_or_default();
+        let identity = ["exported", session_name, told.user, told.part, began.as_str(), kind];
+        // A delivery is nobody's doing but the agent's.
+        let is_delivery = matches!(service.as_deref(), Some("lmtp" | "lda"));
+        Observation {
+            identity: Identity(identity.join("\0").into_bytes()),
+            at: at.unwrap_or_else(now),
+            certainty: Certainty::Seen,
+            owner: Some(owner),
+            actor: Actor {
+                user: (!is_delivery).then(|| told.user.to_owned()),
+                admin: None,
+                client: client.filter(|_| !is_delivery),
+                service: service.clone(),
+                session: session.clone(),
+            },
+            origin: Origin {
+                process: service.clone(),
+                pid: None,
+                server_fqdn: self.server_fqdn.map(str::to_owned),
+                server_domain: server.map(|server| server.ip().to_string()),
+                server_port: server.map(|server| server.port()).filter(|port| *port != 0),
+            },
+            what,
+            extras: Vec::new(),
+        }
+    }
+
+    /// Whose mailbox it is that `user` calls `name`, and what its owner calls it.
+    fn place(&self, user: &str, name: &str) -> (String, String) {
+        let others = self.shared.iter().find_map(|prefix| {
+            let (before, after) = prefix.split_once("%u")?;
+            let (owner, rest) = name.strip_prefix(before)?.split_once(after)?;
+            (!owner.is_empty() && !rest.is_empty()).then_some((owner, rest))
+        });
+        let (owner, rest) = others.unwrap_or((user, name));
+        (owner.to_owned(), rest.to_owned())
+    }
+
+    /// What others call a mailbox of `owner`'s, if they can name it at all.
+    fn seen_by_others(&self, owner: &str, mailbox: &str) -> Option<String> {
+        let prefix = self.shared.iter().find(|prefix| prefix.contains("%u"))?;
+        Some(format!("{}{mailbox}", prefix.replacen("%u", owner, 1)))
+    }
+
+    fn mailbox(&self, name: &str, uid_validity: Option<u32>) -> Mailbox {
+        Mailbox { name: name.replace(self.separator, "/"), uid_validity }
+    }
+}
+
+/// The quotas a refusal was for: those at their limit; where none is, all that have one, since the
+/// message alone may have been larger than what was left.
+fn exceeded(quotas: Vec<Quota>) -> Vec<Quota> {
+    let is_full = |quota: &Quota| {
+        let full = |limit: Option<u64>, used: Option<u64>| {
+            limit.zip(used).is_some_and(|(limit, used)| used >= limit)
+        };
+        full(quota.disk_limit_kib, quota.disk_used_kib)
+            || full(quota.messages_limit, quota.messages_used)
+    };
+    let is_limited =
+        |quota: &Quota| quota.disk_limit_kib.is_some() || quota.messages_limit.is_some();
+    let any_full = quotas.iter().any(is_full);
+    quotas
+        .into_iter()
+        .filter(|quota| if any_full { is_full(quota) } else { is_limited(quota) })
+        .collect()
+}
+
+/// Names come as clients send them; one that isn't in modified UTF-7 is taken as it is.
+fn decoded(name: &str) -> String {
+    let name = if name.eq_ignore_ascii_case("INBOX") { "INBOX" } else { name };
+    mutf7::decode(name.as_bytes()).unwrap_or_else(|_| name.to_owned())
+}
+
+fn now() -> Timestamp {
+    let millis = jiff::Timestamp::now().as_millisecond();
+    let now = jiff::Timestamp::from_millisecond(millis).unwrap_or_default();
+    Timestamp::from_zoned(&now.to_zoned_datetime(TimeZone::system()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whence() -> Whence {
+        Whence {
+            at: Some("2026-11-25T02:25:42.5+00:00".parse().unwrap()),
+            began: "2026-11-25T02:25:42.217907Z".to_owned(),
+            user: Some("alice".to_owned()),
+            session: Some("s1".to_owned()),
+            service: Some("imap".to_owned()),
+            client: Some("127.0.0.1:52046".parse().unwrap()),
+            server: Some("127.0.0.1:143".parse().unwrap()),
+            reasons: Vec::new(),
+        }
+    }
+
+    fn command(name: &str, arguments: &str, reply: &str) -> Exported {
+        Exported::Command {
+            whence: whence(),
+            name: name.to_owned(),
+            tag: "a1".to_owned(),
+            arguments: arguments.to_owned(),
+            reply: reply.to_owned(),
+        }
+    }
+
+    fn told(access: &mut Access, exported: &Exported) -> Vec<Observation> {
+        let shared = ["shared/%u/".to_owned()];
+        let mut with =
+            Beside { shared: &shared, separator: '/', server_fqdn: None, access, asker: None };
+        beside(exported, &mut with)
+    }
+
+    #[test]
+    fn r79_r80_access_granted_is_told_in_the_scope_of_the_one_who_got_it() {
+        let mut access = Access::default();
+        let granted = command("SETACL", r#""Entw&APw-rfe" bob lr"#, "OK Setacl complete.");
+        let [seen] = &told(&mut access, &granted)[..] else { panic!("one") };
+        let name = "shared/alice/Entwürfe".to_owned();
+        assert_eq!(seen.what, What::MailboxCreated(Mailbox { name, uid_validity: None }));
+        assert_eq!(seen.owner.as_deref(), Some("bob"));
+        assert_eq!(seen.actor.user.as_deref(), Some("alice"));
+        assert_eq!(seen.extras[0].1, "bob");
+        assert!(told(&mut access, &granted).is_empty(), "it was granted already");
+    }
+
+    #[test]
+    fn r85_access_taken_is_told_whoever_administers_the_mailbox() {
+        let mut access = Access::default();
+        let by_owner = command("SETACL", "Box bob lra", "OK");
+        assert_eq!(told(&mut access, &by_owner).len(), 1);
+        // Carol's mailbox, administered by alice.
+        let taken = command("DELETEACL", "shared/carol/Box bob", "OK");
+        let [seen] = &told(&mut access, &taken)[..] else { panic!("one") };
+        let name = "shared/carol/Box".to_owned();
+        assert_eq!(seen.what, What::MailboxDeleted(Mailbox { name, uid_validity: None }));
+        let taken = command("SETACL", "Box bob -l", "OK");
+        assert_eq!(told(&mut access, &taken).len(), 1);
+        // The owner's own rights change nothing for anybody else.
+        assert!(told(&mut access, &command("SETACL", "Box alice rwa", "OK")).is_empty());
+    }
+
+    #[test]
+    fn the_same_event_exported_again_has_the_same_identity() {
+        let refused = command("APPEND", "INBOX", "NO [OVERQUOTA] Quota exceeded");
+        let one = told(&mut Access::default(), &refused);
+        assert_eq!(one, told(&mut Access::default(), &refused));
+        let granted = command("SETACL", "Box bob lr", "OK");
+        let one = told(&mut Access::default(), &granted);
+        assert_eq!(one, told(&mut Access::default(), &granted));
+    }
+
+    #[test]
+    fn r48_a_refusal_whose_limit_nobody_knows_is_told_as_missed_once_an_hour() {
+        let refused = |tag: &str| {
+            let mut exported = command("UID COPY", "1:3 \"Arch ive\"", "NO [OVERQUOTA] full");
+            if let Exported::Command { tag: kept, .. } = &mut exported {
+                *kept = tag.to_owned();
+            }
+            told(&mut Access::default(), &exported).remove(0)
+        };
+        let (one, other) = (refused("a1"), refused("a2"));
+        assert_eq!((&one.identity, one.at), (&other.identity, other.at));
+        let What::Missed { mailbox: Some(mailbox), .. } = one.what else { panic!() };
+        assert_eq!(mailbox.name, "Arch ive");
+    }
+
+    #[test]
+    fn r46_a_delivery_refused_for_quota_is_told_and_another_failure_is_not() {
+        let delivery = |error: &str| {
+            let whence = Whence { service: Some("lmtp".to_owned()), ..whence() };
+            Exported::Delivery { whence, envelope: None, error: Some(error.to_owned()) }
+        };
+        let full = delivery("Quota exceeded (mailbox for user is full)");
+        let [seen] = &told(&mut Access::default(), &full)[..] else { panic!("one") };
+        assert_eq!((seen.actor.user.as_deref(), seen.owner.as_deref()), (None, Some("alice")));
+        assert!(told(&mut Access::default(), &delivery("Internal error")).is_empty());
+    }
+
+    #[test]
+    fn r47_a_refusal_is_for_the_quotas_that_are_full() {
+        let quota = |root: &str, limit, used| Quota {
+            root: root.to_owned(),
+            disk_limit_kib: limit,
+            disk_used_kib: Some(used),
+            ..Quota::default()
+        };
+        let names = |quotas: Vec<Quota>| -> Vec<String> {
+            exceeded(quotas).into_iter().map(|quota| quota.root).collect()
+        };
+        let three = [quota("a", Some(10), 10), quota("b", Some(10), 5), quota("c", None, 50)];
+        assert_eq!(names(three.to_vec()), ["a"]);
+        assert_eq!(names(three[1..].to_vec()), ["b"]);
+    }
+}
