@@ -158,6 +158,42 @@ impl Transaction {
     }
 }
 
+impl Act {
+    /// The mailbox concerned.
+    pub(super) fn mailbox(&self) -> Option<&str> {
+        match self {
+            Self::Added { mailbox, .. }
+            | Self::Expunged { mailbox, .. }
+            | Self::Set { mailbox, .. }
+            | Self::Cleared { mailbox, .. }
+            | Self::Created { mailbox, .. }
+            | Self::Deleted { mailbox, .. }
+            | Self::Renamed { mailbox, .. }
+            | Self::Subscribed { mailbox }
+            | Self::Unsubscribed { mailbox } => Some(mailbox),
+            Self::LoggedIn | Self::LoggedOut { .. } | Self::Bye => None,
+        }
+    }
+
+    /// The mailbox's UIDVALIDITY, where it is said.
+    pub(super) fn val(&self) -> Option<u32> {
+        match self {
+            Self::Added { val, .. }
+            | Self::Expunged { val, .. }
+            | Self::Set { val, .. }
+            | Self::Cleared { val, .. }
+            | Self::Created { val, .. }
+            | Self::Deleted { val, .. }
+            | Self::Renamed { val, .. } => *val,
+            Self::Subscribed { .. }
+            | Self::Unsubscribed { .. }
+            | Self::LoggedIn
+            | Self::LoggedOut { .. }
+            | Self::Bye => None,
+        }
+    }
+}
+
 /// Reads a line; its end may be there or not.
 pub(super) fn parse(line: &[u8]) -> Result<Transaction, RecordError> {
     if line.len() > LINE_OCTETS_MAX {

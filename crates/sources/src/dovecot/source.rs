@@ -1,0 +1,782 @@
+//! The thread of a Dovecot source: reads the spool, has each line wait for what belongs to it, and
+//! tells it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use jiff::tz::Offset;
+use mail_event::{Timestamp, UidSet};
+use postbell_engine::{Identity, Observation, What};
+use tracing::warn;
+
+use super::ask::{Asked, Asker, Want};
+use super::bell::Bell;
+use super::exporter::{Access, Annotation, Annotations, Beside as ExportedBeside, Ending, beside};
+use super::holes::{self, Hole, Runs, Turn, process_began};
+use super::reconcile::{Looked, Naming, Reconcile};
+use super::record::{Act, Transaction};
+use super::sessions::{self, Sessions};
+use super::spool::{self, Ident, Line, Mishap, Place, Spool};
+use super::tell::{self, Beside, End, Teller};
+use super::{DovecotError, Options};
+use crate::{Batch, Count, Health, Intake, State, Stop, Stopped};
+
+/// What a source holds while it runs.
+#[derive(Debug)]
+pub(super) struct Source<'a> {
+    options: &'a Options,
+    intake: &'a dyn Intake,
+    health: &'a Health,
+    teller: Teller<'a>,
+    bell: Bell,
+    spool: Spool,
+    runs: Runs,
+    sessions: Sessions,
+    annotations: Annotations,
+    access: Access,
+    asker: Option<Asker>,
+    /// What was found for the first lines of files, while they wait.
+    heads: BTreeMap<Ident, Found>,
+    /// First halves of moves, by run.
+    halves: BTreeMap<String, Transaction>,
+    /// Whose quota is to be looked at, and what for.
+    quotas_due: BTreeMap<String, (String, Transaction)>,
+    pending: Pending,
+    reconcile: Reconcile,
+    /// What the server said of a mailbox, until all that was written before is told.
+    looked: Option<(Looked, Marks)>,
+    /// Processes were gone, and what they wrote last is still to be told.
+    wake: Option<Marks>,
+    /// UIDVALIDITY as it was seen last, by owner and name, for a DELETE that doesn't say it.
+    validities: BTreeMap<(String, String), u32>,
+}
+
+/// Where files ended at some moment.
+type Marks = Vec<(Ident, u64)>;
+
+/// What belongs to a line and is not in it.
+#[derive(Debug, Default)]
+struct Found {
+    annotation: Option<Annotation>,
+    ending: Option<Ending>,
+    /// Lines before it are missing for good.
+    is_forced: bool,
+}
+
+/// What is told and not yet handed over.
+#[derive(Debug, Default)]
+struct Pending {
+    observations: Vec<Observation>,
+    octets: usize,
+    files: BTreeMap<Ident, Place>,
+    runs: BTreeSet<String>,
+    sessions: BTreeSet<String>,
+    changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+/// What is to be done with the first line of a file.
+enum Verdict {
+    Go,
+    WaitUntil(Instant),
+    /// Lines of its run before it haven't come.
+    Early,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(
+        options: &'a Options,
+        intake: &'a dyn Intake,
+        health: &'a Health,
+    ) -> Result<Self, DovecotError> {
+        let saved = intake.checkpoint(spool::KEY)?;
+        let asker = options.master.as_ref().map(Asker::new).transpose();
+        let asker = asker.map_err(|error| DovecotError::Master(error.to_string()))?;
+        let mut reconcile = Reconcile::default();
+        if asker.is_some() {
+            reconcile = Reconcile::restore(intake.checkpoint(Reconcile::PREFIX)?);
+            // While nobody listened anything may have happened.
+            reconcile.want_everything();
+        }
+        Ok(Self {
+            options,
+            intake,
+            health,
+            teller: Teller::new(options),
+            bell: Bell::new(&options.spool),
+            spool: Spool::new(&options.spool, saved, health),
+            runs: Runs::restore(&intake.checkpoint(holes::KEY)?),
+            sessions: Sessions::restore(&intake.checkpoint(sessions::KEY)?),
+            annotations: Annotations::default(),
+            access: Access::default(),
+            asker,
+            heads: BTreeMap::new(),
+            halves: BTreeMap::new(),
+            quotas_due: BTreeMap::new(),
+            pending: Pending::default(),
+            reconcile,
+            looked: None,
+            wake: None,
+            validities: BTreeMap::new(),
+        })
+    }
+
+    pub(super) fn run(&mut self, stop: &Stop) -> Result<(), DovecotError> {
+        self.health.set_state(State::Scanning, "the first look");
+        let (mut scan_at, mut look_at) = (Instant::now(), Instant::now() + LOOK_INTERVAL);
+        while !stop.is_set() {
+            let now = Instant::now();
+            let rung = self.bell.listen();
+            if rung.anything || now >= scan_at {
+                self.scan();
+                scan_at = now + SCAN_INTERVAL;
+            } else {
+                for name in &rung.written {
+                    if let Some(ident) = self.spool.named(name) {
+                        self.read(ident);
+                    }
+                }
+            }
+            self.hear();
+            let wait = self.advance(stop)?;
+            if now >= look_at {
+                self.look()?;
+                look_at = now + LOOK_INTERVAL;
+            }
+            let is_looking = self.look_at_mailboxes();
+            self.flush()?;
+            if is_looking {
+                continue;
+            }
+            let until = wait.map_or(scan_at, |wait| wait.min(scan_at));
+            let limit = until.saturating_duration_since(Instant::now());
+            self.bell.wait(stop, self.options.exporter.wake_fd(), limit);
+        }
+        self.flush()?;
+        self.health.set_state(State::Stopped, "");
+        Ok(())
+    }
+
+    /// Looks which files there are, and reads on in all of them.
+    fn scan(&mut self) {
+        self.bell.watch();
+        match self.spool.scan() {
+            Ok(found) => {
+                self.pending.changes.extend(found.changes);
+                self.mishaps(found.mishaps);
+                let detail =
+                    format!("{} files in {}", self.spool.len(), self.options.spool.display());
+                self.health.set_state(State::Running, detail);
+            }
+            Err(error) => {
+                let path = self.options.spool.display();
+                self.health.set_error(&format!("{path}: {error}"));
+                let detail = format!(
+                    "{path}: {error} (postbell setup dovecot makes the folder; Dovecot's postbell_spool names it)"
+                );
+                self.health.set_state(State::Waiting, detail);
+            }
+        }
+        for ident in self.spool.idents() {
+            self.read(ident);
+            self.spool.turn(ident);
+            if let Some((change, mishap)) = self.spool.sweep(ident) {
+                self.pending.changes.push((change, None));
+                self.mishaps(mishap);
+            }
+        }
+    }
+
+    fn read(&mut self, ident: Ident) -> bool {
+        let (has_new, mishap) = self.spool.read(ident);
+        self.mishaps(mishap);
+        has_new
+    }
+
+    fn mishaps(&mut self, mishaps: impl IntoIterator<Item = Mishap>) {
+        for mishap in mishaps {
+            let missed = self.teller.mishap(&mishap, now());
+            self.push(missed);
+        }
+    }
+
+    /// Takes what the exporter said.
+    fn hear(&mut self) {
+        for exported in self.options.exporter.drain() {
+            self.annotations.add(&exported, Instant::now());
+            let mut with = ExportedBeside {
+                shared: &self.options.shared,
+                separator: self.options.separator,
+                server_fqdn: self.options.server_fqdn.as_deref(),
+                access: &mut self.access,
+                asker: self.asker.as_mut(),
+            };
+            for seen in beside(&exported, &mut with) {
+                self.push(seen);
+            }
+        }
+    }
+
+    /// Tells lines until none is left or all wait; gives until when.
+    ///
+    /// Lines of one file are told in order. Between files only lines of one run have an order, and
+    /// the run's numbers tell it: a line that came early lets the others go first.
+    fn advance(&mut self, stop: &Stop) -> Result<Option<Instant>, Stopped> {
+        loop {
+            let (mut progressed, mut wait, mut early) = (false, None::<Instant>, Vec::new());
+            for ident in self.spool.idents() {
+                if self.spool.head(ident).is_none() && !self.spool.is_read_out(ident) {
+                    self.read(ident);
+                }
+                while self.spool.head(ident).is_some() {
+                    if stop.is_set() {
+                        return Ok(None);
+                    }
+                    match self.judge(ident) {
+                        Verdict::Go => {
+                            self.handle(ident)?;
+                            progressed = true;
+                        }
+                        Verdict::WaitUntil(until) => {
+                            wait = Some(wait.map_or(until, |wait| wait.min(until)));
+                            break;
+                        }
+                        Verdict::Early => {
+                            early.push(ident);
+                            break;
+                        }
+                    }
+                }
+            }
+            if progressed {
+                continue;
+            }
+            if early.is_empty() {
+                return Ok(wait);
+            }
+            // Whoever wrote a line had written those before it: they are there by now, if at all.
+            self.scan_quietly();
+            let mut has_new = false;
+            for ident in self.spool.idents() {
+                has_new |= self.read(ident);
+            }
+            if has_new {
+                continue;
+            }
+            if wait.is_some() && !self.spool.is_full() {
+                return Ok(wait);
+            }
+            let oldest = early.into_iter().filter_map(|ident| {
+                let said = self.spool.head(ident)?.said.as_ref().ok()?;
+                Some((said.at.unix_millis(), said.seq, ident))
+            });
+            let Some((_, _, ident)) = oldest.min() else { return Ok(wait) };
+            self.heads.entry(ident).or_default().is_forced = true;
+        }
+    }
+
+    /// Looks for files that came since.
+    fn scan_quietly(&mut self) {
+        if let Ok(found) = self.spool.scan() {
+            self.pending.changes.extend(found.changes);
+            self.mishaps(found.mishaps);
+        }
+    }
+
+    /// Whether the first line of a file can be told, finding what belongs to it.
+    fn judge(&mut self, ident: Ident) -> Verdict {
+        let now = Instant::now();
+        let Some(Line { read_at, said: Ok(line), .. }) = self.spool.head(ident) else {
+            return Verdict::Go;
+        };
+        let found = self.heads.entry(ident).or_default();
+        match self.runs.turn(line) {
+            Turn::Repeated => return Verdict::Go,
+            Turn::Early if !found.is_forced && !self.spool.is_full() => return Verdict::Early,
+            Turn::Early | Turn::Next | Turn::Late => {}
+        }
+        let deadline = *read_at + self.options.annotation_window;
+        let age = now_seconds().saturating_sub(line.at.instant().as_second());
+        let is_old = u64::try_from(age).unwrap_or(0) > self.options.annotation_window.as_secs() + 2;
+        let may_wait = now < deadline && !is_old && !self.spool.is_full();
+        let wants_annotation = tell::wants_annotation(line);
+        let ends = line.acts.iter().any(|act| matches!(act, Act::LoggedOut { .. }))
+            && self.sessions.has(&Sessions::id(line));
+        let lacks = |found: &Found| {
+            (wants_annotation && found.annotation.is_none()) || (ends && found.ending.is_none())
+        };
+        if lacks(found) {
+            if found.annotation.is_none() {
+                found.annotation = self.annotations.take(&line.run, line.seq);
+            }
+            if ends && found.ending.is_none() {
+                found.ending = line
+                    .session
+                    .as_deref()
+                    .and_then(|session| self.annotations.take_ending(session));
+            }
+            if lacks(found) && self.annotations.is_alive(now) {
+                if may_wait {
+                    return Verdict::WaitUntil(deadline);
+                }
+                if !is_old {
+                    self.annotations.give_up();
+                }
+            }
+        }
+        let annotation = found.annotation.as_ref();
+        let wants_next = tell::wants_next(line, annotation)
+            || (tell::is_move(annotation)
+                && line.acts.iter().any(|act| matches!(act, Act::Added { .. })));
+        let has_next = || self.spool.lines(ident).skip(1).any(|next| is_next(line, next));
+        if wants_next && may_wait && !has_next() {
+            return Verdict::WaitUntil(deadline);
+        }
+        Verdict::Go
+    }
+
+    /// Tells the first line of a file.
+    fn handle(&mut self, ident: Ident) -> Result<(), Stopped> {
+        let Some(line) = self.spool.pop(ident) else { return Ok(()) };
+        let found = self.heads.remove(&ident).unwrap_or_default();
+        let place = Place { offset: line.end, part: None };
+        match line.said {
+            Ok(said) => {
+                self.transaction(ident, line.start, &said, &found)?;
+                self.pending.runs.insert(said.run);
+            }
+            Err(why) => {
+                let identity = format!("damaged {ident} {}", line.start);
+                let name = self.spool.name(ident);
+                warn!(file = %name, offset = line.start, why, "a damaged line of the spool is passed over");
+                self.health.add(Count::Skipped, 1);
+                let reason = format!("a line of {name} was damaged at octet {}: {why}", line.start);
+                let missed = self.teller.missed(identity, now(), None, reason);
+                self.push(missed);
+            }
+        }
+        self.pending.files.insert(ident, place);
+        if self.pending.is_full() { self.flush() } else { Ok(()) }
+    }
+
+    fn transaction(
+        &mut self,
+        ident: Ident,
+        start: u64,
+        line: &Transaction,
+        found: &Found,
+    ) -> Result<(), Stopped> {
+        if self.runs.turn(line) == Turn::Repeated {
+            return Ok(());
+        }
+        let half = self.halves.remove(&line.run);
+        if let Some(hole) = self.runs.take(line, process_began) {
+            self.hole(&hole, line.at);
+        }
+        while let Some(hole) = self.runs.take_excess() {
+            self.died(&hole);
+        }
+        let annotation = found.annotation.as_ref();
+        let next = self
+            .spool
+            .lines(ident)
+            .find(|next| is_next(line, next))
+            .and_then(|next| next.said.as_ref().ok())
+            .cloned();
+        let is_move = tell::is_move(annotation);
+        let other_half = match &half {
+            Some(half) if tell::are_halves(half, line) => Some(half),
+            _ => next.as_ref().filter(|next| is_move && tell::are_halves(line, next)),
+        };
+        let beside = Beside { annotation, other_half, next: next.as_ref() };
+        let told_by_look = self.note(line);
+        if self.teller.is_suppressed(line, beside) {
+            return Ok(());
+        }
+        for act in &line.acts {
+            if *act == Act::LoggedIn {
+                self.logged_in(line);
+            }
+        }
+        let told_before = self.spool.place(ident);
+        let told_before = told_before.part.filter(|_| told_before.offset == start);
+        let teller = self.teller.clone();
+        let mut asked = Answers::default();
+        for (place, mut seen) in teller.tell(line, beside) {
+            if told_before.is_some_and(|before| place <= before) {
+                continue;
+            }
+            let at = usize::try_from(place.0).unwrap_or(0).saturating_sub(1);
+            if !self.amend(line, told_by_look.get(at), place, &mut seen) {
+                continue;
+            }
+            self.ask(line, place, &mut seen, &mut asked);
+            self.push(seen);
+            if self.pending.is_full() {
+                // The rest of the line follows; should it not, it is told from here.
+                self.pending.files.insert(ident, Place { offset: start, part: Some(place) });
+                self.flush()?;
+            }
+        }
+        for act in &line.acts {
+            if let Act::LoggedOut { secs } = act {
+                let end = End::Said { line, secs: *secs, ending: found.ending.as_ref() };
+                self.logged_out(&Sessions::id(line), end);
+            }
+        }
+        if is_move && half.is_none() {
+            self.halves.insert(line.run.clone(), line.clone());
+        }
+        self.note_quota(line);
+        Ok(())
+    }
+
+    /// Takes out what a look told of before, and adds the UIDVALIDITY of a mailbox that went.
+    /// Says whether anything is left.
+    fn amend(
+        &self,
+        line: &Transaction,
+        told: Option<&UidSet>,
+        (act, uid): (u32, u32),
+        seen: &mut Observation,
+    ) -> bool {
+        let told = told.filter(|told| !told.is_empty());
+        match &mut seen.what {
+            What::Delivered { .. } | What::Appended(_) => {
+                !told.is_some_and(|told| told.contains(uid))
+            }
+            What::Expunged { uids, .. } | What::Expired { uids, .. } => {
+                if let Some(told) = told {
+                    *uids = UidSet::from_uids(uids.iter().filter(|uid| !told.contains(*uid)));
+                }
+                !uids.is_empty()
+            }
+            What::MailboxDeleted(mailbox) if mailbox.uid_validity.is_none() => {
+                let at = usize::try_from(act).unwrap_or(0).saturating_sub(1);
+                let name = line.acts.get(at).and_then(Act::mailbox).unwrap_or_default();
+                let place = self.teller.place_raw(&line.user, name);
+                mailbox.uid_validity = self.validities.get(&place).copied();
+                true
+            }
+            _ => true,
+        }
+    }
+
+    fn logged_in(&mut self, line: &Transaction) {
+        let Some(seen) = self.teller.logged_in(line) else { return };
+        let id = Sessions::id(line);
+        let is_new = self.sessions.begin(line);
+        self.pending.sessions.insert(id);
+        if is_new {
+            self.push(seen);
+        }
+    }
+
+    fn logged_out(&mut self, id: &str, end: End<'_>) {
+        let Some(session) = self.sessions.end(id) else { return };
+        let seen = self.teller.logged_out(&session, end);
+        self.pending.sessions.insert(id.to_owned());
+        self.push(seen);
+    }
+
+    /// Lines that nobody can read.
+    fn hole(&mut self, hole: &Hole, at: Timestamp) {
+        warn!(pid = hole.pid, what = hole.reason(), "a hole in the spool");
+        if self.asker.is_some() {
+            let is_known = hole.users.iter().all(|user| self.reconcile.knows(user));
+            match hole.users.as_slice() {
+                [] if self.reconcile.mailboxes() <= MAILBOXES_LOOKED_AT_MAX => {
+                    self.reconcile.want_everything();
+                }
+                [] => {}
+                users => users.iter().for_each(|user| self.reconcile.want_user(user)),
+            }
+            // The server will say what is missing, if it said how things stood before.
+            if is_known && self.reconcile.mailboxes() <= MAILBOXES_LOOKED_AT_MAX {
+                return;
+            }
+        }
+        for missed in self.teller.hole(hole, at) {
+            self.push(missed);
+        }
+    }
+
+    /// Whose process died is logged out, and may have done something nobody wrote down.
+    fn died(&mut self, hole: &Hole) {
+        self.pending.runs.insert(hole.run.clone());
+        self.halves.remove(&hole.run);
+        for id in self.sessions.of_run(&hole.run) {
+            self.logged_out(&id, End::Died { at: now() });
+        }
+        self.hole(hole, now());
+    }
+
+    /// Looks which processes are still there. Of one that is gone, what it wrote last is told
+    /// first; had it ended as it should, its last line says so.
+    fn look(&mut self) -> Result<(), Stopped> {
+        if let Some(marks) =
+            self.wake.take_if(|marks| marks.iter().all(|mark| self.spool.has_passed(*mark)))
+        {
+            drop(marks);
+            while let Some(hole) = self.runs.take_dead() {
+                self.died(&hole);
+                if self.pending.is_full() {
+                    self.flush()?;
+                }
+            }
+        }
+        if self.wake.is_none() && self.runs.look(process_began) {
+            self.wake = Some(self.spool.ends());
+        }
+        if let Some(asker) = &mut self.asker {
+            asker.tidy(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Takes one step in finding what nobody wrote down: asks about a mailbox, or tells what the
+    /// answer has that the spool hadn't. Says whether there is more to do at once.
+    fn look_at_mailboxes(&mut self) -> bool {
+        let Some(asker) = &mut self.asker else { return false };
+        match self
+            .looked
+            .take_if(|(_, marks)| marks.iter().all(|mark| self.spool.has_passed(*mark)))
+        {
+            Some((looked, _)) => {
+                let server_fqdn = self.options.server_fqdn.as_deref();
+                let naming = Naming { separator: self.options.separator, server_fqdn };
+                for seen in self.reconcile.settle(looked, now(), &naming) {
+                    self.push(seen);
+                }
+                true
+            }
+            None if self.looked.is_some() => false,
+            None => {
+                let looked = self.reconcile.look(asker, &self.options.shared);
+                let has_looked = looked.is_some();
+                self.looked = looked.map(|looked| (looked, self.spool.ends()));
+                if has_looked {
+                    self.scan_quietly();
+                    for ident in self.spool.idents() {
+                        self.read(ident);
+                    }
+                }
+                has_looked
+            }
+        }
+    }
+
+    /// Has what a line says remembered, so that a look finds nothing in it. Gives the messages
+    /// of each act that a look told of before.
+    fn note(&mut self, line: &Transaction) -> Vec<UidSet> {
+        let mut told = vec![UidSet::new(); line.acts.len()];
+        for (act, told) in line.acts.iter().zip(&mut told) {
+            let (Some(name), val) = (act.mailbox(), act.val()) else { continue };
+            let status = line.status.get(name).copied().unwrap_or_default();
+            let place = self.teller.place_raw(&line.user, name);
+            if let Some(val) = val.or(status.val) {
+                if self.validities.len() >= VALIDITIES_MAX {
+                    self.validities.clear();
+                }
+                self.validities.insert(place.clone(), val);
+            }
+            if self.asker.is_none() {
+                continue;
+            }
+            let (owner, name) = (&*place.0, &*place.1);
+            match act {
+                Act::Added { uids, .. } => {
+                    *told = self.reconcile.added(owner, name, uids, status);
+                }
+                Act::Expunged { uids, .. } => {
+                    *told = self.reconcile.gone(owner, name, uids, status);
+                }
+                Act::Set { uids, .. } | Act::Cleared { uids, .. } => {
+                    self.reconcile.flagged(owner, name, uids);
+                }
+                Act::Created { .. } => self.reconcile.created(owner, name, val.or(status.val)),
+                Act::Deleted { .. } => self.reconcile.deleted(owner, name),
+                Act::Renamed { old, .. } => {
+                    let (from_owner, from) = self.teller.place_raw(&line.user, old);
+                    if from_owner == owner {
+                        self.reconcile.renamed(owner, &from, name, self.options.separator);
+                    }
+                }
+                Act::Subscribed { .. }
+                | Act::Unsubscribed { .. }
+                | Act::LoggedIn
+                | Act::LoggedOut { .. }
+                | Act::Bye => {}
+            }
+        }
+        if self.asker.is_some() && !line.user.is_empty() && !self.reconcile.knows(&line.user) {
+            self.reconcile.want_user(&line.user);
+        }
+        told
+    }
+
+    /// Asks the server what it alone knows of a message.
+    fn ask(
+        &mut self,
+        line: &Transaction,
+        (act, uid): (u32, u32),
+        seen: &mut Observation,
+        answers: &mut Answers,
+    ) {
+        let Some(asker) = &mut self.asker else { return };
+        let (What::Delivered { message, .. } | What::Appended(message)) = &mut seen.what else {
+            return;
+        };
+        let at = usize::try_from(act).unwrap_or(0).saturating_sub(1);
+        let Some(Act::Added { mailbox, uids, .. }) = line.acts.get(at) else { return };
+        if answers.act != act || uid > answers.until {
+            let want = Want {
+                body_structure: self.options.body_structure,
+                content_max_octets: self.options.content_max_octets,
+            };
+            let many = if want.content_max_octets.is_some() { ASKED_WITH_CONTENT } else { ASKED };
+            let wanted = UidSet::from_uids(uids.iter().skip_while(|one| *one < uid).take(many));
+            let (owner, name) = self.teller.place_raw(&line.user, mailbox);
+            let val = message.mailbox.uid_validity;
+            answers.messages =
+                asker.messages(&owner, &name, val, &wanted, want).unwrap_or_default();
+            (answers.act, answers.until) = (act, wanted.last().unwrap_or(u32::MAX));
+        }
+        if let Some(told) = answers.messages.remove(&uid) {
+            message.size_octets = told.size_octets;
+            message.modseq = told.modseq;
+            message.body_structure = told.body_structure;
+            message.content = told.content;
+        }
+    }
+
+    /// Has the quota looked at of whoever's mail grew or shrank.
+    fn note_quota(&mut self, line: &Transaction) {
+        if self.asker.is_none() {
+            return;
+        }
+        for act in &line.acts {
+            if let Act::Added { mailbox, .. } | Act::Expunged { mailbox, .. } = act {
+                let (owner, name) = self.teller.place_raw(&line.user, mailbox);
+                let short =
+                    Transaction { acts: Vec::new(), status: BTreeMap::new(), ..line.clone() };
+                self.quotas_due.insert(owner, (name, short));
+            }
+        }
+    }
+
+    fn look_at_quotas(&mut self) {
+        for (owner, (mailbox, line)) in std::mem::take(&mut self.quotas_due) {
+            let Some(asker) = &mut self.asker else { return };
+            let quotas = asker.quota(&owner, &mailbox).unwrap_or_default();
+            for (place, quota) in (0_u32..).zip(quotas) {
+                let seen = self.teller.quota(&line, &owner, place, quota);
+                self.pending.push(seen);
+            }
+        }
+    }
+
+    fn push(&mut self, seen: Observation) {
+        if matches!(seen.what, What::Missed { .. }) {
+            self.health.add(Count::Gaps, 1);
+        }
+        self.pending.push(seen);
+    }
+
+    /// Hands over what is told, and returns when it is durable.
+    fn flush(&mut self) -> Result<(), Stopped> {
+        self.look_at_quotas();
+        let Pending { observations, files, runs, sessions, mut changes, .. } =
+            std::mem::take(&mut self.pending);
+        changes
+            .extend(files.into_iter().filter_map(|(ident, place)| self.spool.done(ident, place)));
+        changes.extend(runs.iter().map(|run| self.runs.change(run)));
+        changes.extend(sessions.iter().map(|id| self.sessions.change(id)));
+        changes.extend(self.reconcile.drain_changes());
+        let batch = Batch { observations, changes };
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let told = batch.observations.len() as u64;
+        self.intake.take(batch)?;
+        self.health.add(Count::Observations, told);
+        Ok(())
+    }
+}
+
+/// What the server said of the messages of one act.
+#[derive(Debug, Default)]
+struct Answers {
+    act: u32,
+    until: u32,
+    messages: BTreeMap<u32, Asked>,
+}
+
+impl Pending {
+    fn push(&mut self, seen: Observation) {
+        self.octets += octets(&seen);
+        self.observations.push(seen);
+    }
+
+    fn is_full(&self) -> bool {
+        self.observations.len() >= OBSERVATIONS_MAX
+            || self.octets >= OCTETS_MAX
+            || self.runs.len() >= RUNS_MAX
+    }
+}
+
+fn is_next(line: &Transaction, next: &Line) -> bool {
+    next.said.as_ref().is_ok_and(|next| Runs::follows(line, next))
+}
+
+fn now() -> Timestamp {
+    let millis = jiff::Timestamp::now().as_millisecond();
+    let instant = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    Timestamp::new(instant, Offset::UTC)
+}
+
+fn now_seconds() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+/// About how much memory an observation takes.
+fn octets(seen: &Observation) -> usize {
+    let Observation { identity: Identity(identity), what, .. } = seen;
+    let more = match what {
+        What::Delivered { message, .. } | What::Appended(message) => {
+            let content = message.content.as_ref().map_or(0, |content| content.as_bytes().len());
+            content + message.body_structure.as_ref().map_or(0, String::len)
+        }
+        What::Expunged { uids, .. }
+        | What::Expired { uids, .. }
+        | What::FlagsChanged { uids, .. } => uids.ranges().len() * 8,
+        _ => 0,
+    };
+    identity.len() + more + 512
+}
+
+/// How often the folder is looked at beside inotify.
+const SCAN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often it is looked which of Dovecot's processes are there.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Observations in one batch: enough that a commit to disk costs little for each.
+const OBSERVATIONS_MAX: usize = 1_000;
+
+/// Octets of observations in one batch, plus one observation's.
+const OCTETS_MAX: usize = 1 << 20;
+
+/// Runs touched in one batch, whether or not anything is told of them.
+const RUNS_MAX: usize = 10_000;
+
+/// Mailboxes that may be looked at because a process that served many left a hole.
+const MAILBOXES_LOOKED_AT_MAX: usize = 10_000;
+
+/// Mailboxes whose UIDVALIDITY is remembered, to be told when they go.
+const VALIDITIES_MAX: usize = 50_000;
+
+/// Messages asked for at once.
+const ASKED: usize = 100;
+
+/// Messages asked for at once where they come whole.
+const ASKED_WITH_CONTENT: usize = 8;

@@ -1,0 +1,596 @@
+//! The folder our script writes to: which files there are, and the lines in them.
+//!
+//! Files are opened for each reading and known by what the file system calls them, so that one
+//! renamed is still the same. Nothing is let go of here by itself: [`Spool::done`] is told how far
+//! what a file said is journalled.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::ffi::OsStr;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{Mode, OFlags, RenameFlags};
+use tracing::warn;
+
+use super::record::{self, LINE_OCTETS_MAX, Transaction};
+use crate::{Count, Health, Pair};
+
+/// The files of the spool.
+#[derive(Debug)]
+pub(super) struct Spool {
+    folder: PathBuf,
+    files: BTreeMap<Ident, Followed>,
+    /// Their order: a file that was put aside comes before the one written now.
+    order: BTreeMap<Name, Ident>,
+    /// What the checkpoint says of files not found yet.
+    saved: BTreeMap<Ident, Place>,
+    /// Octets of lines read and not handled.
+    waiting_octets: usize,
+    complaints: Complaints,
+}
+
+/// What the file system calls a file: its number, and when it was made, since numbers come again.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(super) struct Ident {
+    inode: u64,
+    born_nanos: u128,
+}
+
+/// A file's name: whose it is, and which turn it had, the last for the one written now.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Name {
+    uid: u32,
+    turn: u64,
+}
+
+/// How far a file is journalled.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Place {
+    /// Octets of whole lines.
+    pub(super) offset: u64,
+    /// Of the line after them, the act and the message told last, both counted from 1.
+    pub(super) part: Option<(u32, u32)>,
+}
+
+/// A line, or what stands in its place.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// Where it begins in its file.
+    pub(super) start: u64,
+    /// Where it ends.
+    pub(super) end: u64,
+    /// Its length, about.
+    octets: usize,
+    /// When it was read.
+    pub(super) read_at: Instant,
+    /// What it says, or why nothing can be made of it.
+    pub(super) said: Result<Transaction, String>,
+}
+
+#[derive(Debug)]
+struct Followed {
+    name: Name,
+    done: Place,
+    /// How far it is read.
+    read: u64,
+    /// How long it was when it was looked at last.
+    len: u64,
+    /// Inside a line of more than [`LINE_OCTETS_MAX`].
+    is_skipping: bool,
+    lines: VecDeque<Line>,
+    /// All of it was read when it was looked at last, but for the beginning of a line.
+    is_read_out: bool,
+}
+
+/// A change of the checkpoint.
+pub(super) type Change = (Vec<u8>, Option<Vec<u8>>);
+
+/// What a look at the folder found beside the files.
+#[derive(Debug, Default)]
+pub(super) struct Scanned {
+    /// What happened to files that were followed.
+    pub(super) mishaps: Vec<Mishap>,
+    /// Keys of the checkpoint that no file stands behind any more.
+    pub(super) changes: Vec<Change>,
+}
+
+/// Something that happened to a file, by no doing of ours.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Mishap {
+    /// What makes it this one and no other.
+    pub(super) identity: String,
+    /// What happened, for a person.
+    pub(super) what: String,
+}
+
+impl Spool {
+    /// A spool in `folder`, of which `saved` is known.
+    pub(super) fn new(folder: &Path, saved: Vec<Pair>, health: &Health) -> Self {
+        let saved = saved.iter().filter_map(|(key, value)| {
+            Some((Ident::parse(key.strip_prefix(KEY)?)?, Place::parse(value)?))
+        });
+        Self {
+            folder: folder.to_owned(),
+            files: BTreeMap::new(),
+            order: BTreeMap::new(),
+            saved: saved.collect(),
+            waiting_octets: 0,
+            complaints: Complaints::new(health),
+        }
+    }
+
+    /// Looks which files there are; what was known of the folder and is no longer so is told.
+    ///
+    /// # Errors
+    ///
+    /// Where the folder can't be read.
+    pub(super) fn scan(&mut self) -> io::Result<Scanned> {
+        let mut found = BTreeMap::new();
+        for entry in std::fs::read_dir(&self.folder)? {
+            let Ok(entry) = entry else { continue };
+            let Some(name) = Name::parse(&entry.file_name()) else { continue };
+            match self.open(name) {
+                Ok((_, meta)) => drop(found.insert(Ident::of(&meta), name)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    self.complaints.add(&self.path(name), &error.to_string());
+                    // One that can't be read for the moment isn't gone.
+                    found.extend(self.order.get(&name).map(|ident| (*ident, name)));
+                }
+            }
+        }
+        let (mut mishaps, mut changes) = (Vec::new(), Vec::new());
+        for (ident, place) in std::mem::take(&mut self.saved) {
+            if !found.contains_key(&ident) {
+                // It was removed as done with, just before the end of the last run.
+                changes.push((ident.key(), None));
+                continue;
+            }
+            self.files.insert(ident, Followed::new(Name { uid: 0, turn: 0 }, place));
+        }
+        let gone: Vec<_> =
+            self.files.keys().filter(|id| !found.contains_key(id)).copied().collect();
+        for ident in gone {
+            if let Some(file) = self.files.remove(&ident) {
+                self.waiting_octets -= file.octets();
+                changes.push((ident.key(), None));
+                let path = self.path(file.name);
+                warn!(path = ?path, "a file of the spool was taken away before it was done with");
+                mishaps.push(Mishap {
+                    identity: format!("gone {ident}"),
+                    what: format!(
+                        "{} was taken away; what it held beyond octet {} may be lost",
+                        path.display(),
+                        file.done.offset
+                    ),
+                });
+            }
+        }
+        self.order.clear();
+        for (ident, name) in found {
+            let file =
+                self.files.entry(ident).or_insert_with(|| Followed::new(name, Place::default()));
+            file.name = name;
+            self.order.insert(name, ident);
+        }
+        Ok(Scanned { mishaps, changes })
+    }
+
+    /// The files in order.
+    pub(super) fn idents(&self) -> Vec<Ident> {
+        self.order.values().copied().collect()
+    }
+
+    /// The file of that name, if it is followed.
+    pub(super) fn named(&self, name: &OsStr) -> Option<Ident> {
+        self.order.get(&Name::parse(name)?).copied()
+    }
+
+    /// The next line of a file, unless it is still to be read.
+    pub(super) fn head(&self, ident: Ident) -> Option<&Line> {
+        self.files.get(&ident)?.lines.front()
+    }
+
+    /// The lines of a file that are read and not handled.
+    pub(super) fn lines(&self, ident: Ident) -> impl Iterator<Item = &Line> {
+        self.files.get(&ident).into_iter().flat_map(|file| &file.lines)
+    }
+
+    /// Takes the next line out of its file's queue.
+    pub(super) fn pop(&mut self, ident: Ident) -> Option<Line> {
+        let line = self.files.get_mut(&ident)?.lines.pop_front()?;
+        self.waiting_octets -= line.octets;
+        Some(line)
+    }
+
+    /// Whether so much waits that nothing may wait any longer.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting_octets >= WAITING_OCTETS_MAX
+    }
+
+    /// How far the first line of a file was told before, if in part.
+    pub(super) fn place(&self, ident: Ident) -> Place {
+        self.files.get(&ident).map(|file| file.done).unwrap_or_default()
+    }
+
+    /// Remembers how far a file is done with, and gives the change of the checkpoint; none where
+    /// the file is gone.
+    pub(super) fn done(&mut self, ident: Ident, place: Place) -> Option<Change> {
+        self.files.get_mut(&ident)?.done = place;
+        Some((ident.key(), Some(place.to_string().into_bytes())))
+    }
+
+    /// A file's name, for a person.
+    pub(super) fn name(&self, ident: Ident) -> String {
+        self.files.get(&ident).map_or_else(String::new, |file| file.name.to_string())
+    }
+
+    /// Reads on in a file; says whether there was anything new, and what happened to it else.
+    pub(super) fn read(&mut self, ident: Ident) -> (bool, Option<Mishap>) {
+        let Some(file) = self.files.get(&ident) else { return (false, None) };
+        let name = file.name;
+        let opened = self.open(name);
+        let (handle, meta) = match opened {
+            Ok(opened) => opened,
+            // The next scan finds out what became of it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return (false, None),
+            Err(error) => {
+                self.complaints.add(&self.path(name), &error.to_string());
+                return (false, None);
+            }
+        };
+        if Ident::of(&meta) != ident {
+            return (false, None);
+        }
+        let path = self.path(name);
+        let Some(file) = self.files.get_mut(&ident) else { return (false, None) };
+        let mut mishap = None;
+        if meta.len() < file.read {
+            let (had, has) = (file.read, meta.len());
+            warn!(path = ?path, had, has, "a file of the spool was cut short");
+            mishap = Some(Mishap {
+                identity: format!("cut {ident} {had} {has}"),
+                what: format!("{} was cut from {had} octets to {has}", path.display()),
+            });
+            self.waiting_octets -= file.octets();
+            *file = Followed::new(name, Place::default());
+        }
+        file.len = meta.len();
+        let before = file.octets();
+        let result = file.read_on(&handle, meta.len());
+        self.waiting_octets = self.waiting_octets + file.octets() - before;
+        let has_new = file.octets() > before;
+        if let Err(error) = result {
+            self.complaints.add(&path, &error.to_string());
+        }
+        (has_new, mishap)
+    }
+
+    /// Whether all of a file was read when it was looked at last.
+    pub(super) fn is_read_out(&self, ident: Ident) -> bool {
+        self.files.get(&ident).is_none_or(|file| file.is_read_out)
+    }
+
+    /// Where each file ends now: what was written before is told when [`Spool::has_passed`] says so.
+    pub(super) fn ends(&self) -> Vec<(Ident, u64)> {
+        let end = |(name, ident): (&Name, &Ident)| {
+            let (_, meta) = self.open(*name).ok()?;
+            (Ident::of(&meta) == *ident).then_some((*ident, meta.len()))
+        };
+        self.order.iter().filter_map(end).collect()
+    }
+
+    /// Whether everything up to `end` is done with, but for the beginning of a line.
+    pub(super) fn has_passed(&self, (ident, end): (Ident, u64)) -> bool {
+        self.files.get(&ident).is_none_or(|file| {
+            let is_idle = file.lines.is_empty() && file.is_read_out && file.len >= end;
+            is_idle || file.done.offset >= end
+        })
+    }
+
+    /// Puts a large file aside, so that the script begins a new one.
+    pub(super) fn turn(&mut self, ident: Ident) {
+        let Some(file) = self.files.get(&ident) else { return };
+        let name = file.name;
+        if name.turn != TURN_NOW || file.len < ROTATE_OCTETS {
+            return;
+        }
+        let last = self.order.range(Name { uid: name.uid, turn: 0 }..name).next_back();
+        let aside = Name { uid: name.uid, turn: last.map_or(0, |(name, _)| name.turn) + 1 };
+        let (from, to) = (self.path(name), self.path(aside));
+        match rustix::fs::renameat_with(
+            rustix::fs::CWD,
+            &from,
+            rustix::fs::CWD,
+            &to,
+            RenameFlags::NOREPLACE,
+        ) {
+            Ok(()) => {
+                self.order.remove(&name);
+                self.order.insert(aside, ident);
+                if let Some(file) = self.files.get_mut(&ident) {
+                    file.name = aside;
+                }
+            }
+            Err(error) => {
+                self.complaints.add(&from, &format!("can't be put aside: {error}"));
+            }
+        }
+    }
+
+    /// Removes a file that was put aside, is done with and has been quiet for a while. Gives the
+    /// change of the checkpoint, and what was lost of it, if it ends within a line.
+    pub(super) fn sweep(&mut self, ident: Ident) -> Option<(Vec<u8>, Option<Mishap>)> {
+        let file = self.files.get(&ident)?;
+        if file.name.turn == TURN_NOW || !file.lines.is_empty() || !file.is_read_out {
+            return None;
+        }
+        let path = self.path(file.name);
+        let (_, meta) = self.open(file.name).ok()?;
+        let quiet = meta.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+        let rest = meta.len().checked_sub(file.done.offset)?;
+        if Ident::of(&meta) != ident || quiet? < QUIET_BEFORE_REMOVAL {
+            return None;
+        }
+        if let Err(error) = std::fs::remove_file(&path) {
+            self.complaints.add(&path, &format!("can't be removed: {error}"));
+            return None;
+        }
+        let mishap = (rest > 0).then(|| Mishap {
+            identity: format!("torn {ident}"),
+            what: format!("{} ended within a line", path.display()),
+        });
+        self.order.remove(&file.name);
+        self.files.remove(&ident);
+        Some((ident.key(), mishap))
+    }
+
+    /// Files followed now.
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    fn path(&self, name: Name) -> PathBuf {
+        self.folder.join(name.to_string())
+    }
+
+    /// Opens a file that is what it should be.
+    fn open(&self, name: Name) -> io::Result<(File, Metadata)> {
+        // Neither a link nor a pipe: anybody may put things here.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = File::from(rustix::fs::open(self.path(name), flags, Mode::empty())?);
+        let meta = file.metadata()?;
+        if !meta.is_file() {
+            return Err(io::Error::other("not a file"));
+        }
+        if meta.uid() != name.uid {
+            let why = format!("belongs to uid {}, not to the one it is named for", meta.uid());
+            return Err(io::Error::other(why));
+        }
+        Ok((file, meta))
+    }
+}
+
+impl Followed {
+    fn new(name: Name, done: Place) -> Self {
+        Self {
+            name,
+            done,
+            read: done.offset,
+            len: 0,
+            is_skipping: false,
+            lines: VecDeque::new(),
+            is_read_out: false,
+        }
+    }
+
+    fn octets(&self) -> usize {
+        self.lines.iter().map(|line| line.octets).sum()
+    }
+
+    /// Reads whole lines, [`CHUNK_OCTETS`] of them or one, if there is more than is read.
+    fn read_on(&mut self, handle: &File, len: u64) -> io::Result<()> {
+        self.is_read_out = false;
+        let mut size = CHUNK_OCTETS;
+        while self.read < len {
+            let rest = usize::try_from(len - self.read).unwrap_or(usize::MAX);
+            let mut buffer = vec![0; rest.min(size)];
+            let filled = read_at(handle, &mut buffer, self.read)?;
+            buffer.truncate(filled);
+            let Some(end) = memchr::memrchr(b'\n', &buffer) else {
+                if filled < rest && filled >= size && size <= LINE_OCTETS_MAX {
+                    // A line longer than the chunk.
+                    size = LINE_OCTETS_MAX + 1;
+                    continue;
+                }
+                if filled > LINE_OCTETS_MAX || self.is_skipping {
+                    self.is_skipping = true;
+                    self.read += filled as u64;
+                    continue;
+                }
+                break;
+            };
+            buffer.truncate(end + 1);
+            self.take(&buffer);
+            if self.lines.len() >= LINES_MAX || self.read < len {
+                return Ok(());
+            }
+        }
+        self.is_read_out = true;
+        Ok(())
+    }
+
+    fn take(&mut self, whole: &[u8]) {
+        let read_at = Instant::now();
+        for line in whole.split_inclusive(|byte| *byte == b'\n') {
+            let start = self.read;
+            self.read += line.len() as u64;
+            let end = self.read;
+            let mut push = |start, end, octets: usize, said| {
+                // An empty place in the queue costs something, too.
+                let octets = octets + 256;
+                self.lines.push_back(Line { start, end, octets, read_at, said });
+            };
+            if std::mem::take(&mut self.is_skipping) {
+                push(start, end, 0, Err("a line longer than any the script writes".to_owned()));
+                continue;
+            }
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            match record::parse(line) {
+                Ok(said) => push(start, end, line.len(), Ok(said)),
+                Err(error) => {
+                    // Whoever died within a line left its beginning before the next one's.
+                    let whole = memchr::memmem::rfind(line, LINE_BEGINS)
+                        .filter(|at| *at > 0)
+                        .and_then(|at| Some((at, record::parse(line.get(at..)?).ok()?)));
+                    match whole {
+                        None => push(start, end, 0, Err(error.to_string())),
+                        Some((at, said)) => {
+                            let torn = Err("nothing but the beginning of one".to_owned());
+                            push(start, start + at as u64, 0, torn);
+                            push(start + at as u64, end, line.len(), Ok(said));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn read_at(handle: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match handle.read_at(rest, offset + filled as u64) {
+            Ok(0) => break,
+            Ok(octets) => filled += octets,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+impl Ident {
+    fn of(meta: &Metadata) -> Self {
+        let born = meta.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        Self { inode: meta.ino(), born_nanos: born.map_or(0, |born| born.as_nanos()) }
+    }
+
+    fn parse(text: &[u8]) -> Option<Self> {
+        let (inode, born) = std::str::from_utf8(text).ok()?.split_once('-')?;
+        Some(Self { inode: inode.parse().ok()?, born_nanos: born.parse().ok()? })
+    }
+
+    fn key(self) -> Vec<u8> {
+        [KEY, self.to_string().as_bytes()].concat()
+    }
+}
+
+impl std::fmt::Display for Ident {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.inode, self.born_nanos)
+    }
+}
+
+impl Name {
+    fn parse(name: &OsStr) -> Option<Self> {
+        let (uid, rest) = name.to_str()?.split_once(".ndjson")?;
+        // One spelling for each number.
+        let is_plain = |text: &str| {
+            text.bytes().all(|byte| byte.is_ascii_digit())
+                && (text == "0" || !text.starts_with('0'))
+        };
+        let number = |text: &str| text.parse::<u64>().ok().filter(|_| is_plain(text));
+        let turn = match rest.strip_prefix('.') {
+            Some(turn) => number(turn).filter(|turn| *turn < TURN_NOW)?,
+            None if rest.is_empty() => TURN_NOW,
+            None => return None,
+        };
+        Some(Self { uid: u32::try_from(number(uid)?).ok()?, turn })
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.turn {
+            TURN_NOW => write!(f, "{}.ndjson", self.uid),
+            turn => write!(f, "{}.ndjson.{turn}", self.uid),
+        }
+    }
+}
+
+impl Place {
+    fn parse(value: &[u8]) -> Option<Self> {
+        let mut words = std::str::from_utf8(value).ok()?.split(' ');
+        let offset = words.next()?.parse().ok()?;
+        let part = match (words.next(), words.next()) {
+            (Some(act), Some(uid)) => Some((act.parse().ok()?, uid.parse().ok()?)),
+            _ => None,
+        };
+        Some(Self { offset, part })
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.offset)?;
+        self.part.map_or(Ok(()), |(act, uid)| write!(f, " {act} {uid}"))
+    }
+}
+
+/// What was complained of, so that each is logged once.
+#[derive(Debug)]
+struct Complaints {
+    said: HashSet<(PathBuf, String)>,
+    health: Health,
+}
+
+impl Complaints {
+    fn new(health: &Health) -> Self {
+        Self { said: HashSet::new(), health: health.clone() }
+    }
+
+    fn add(&mut self, path: &Path, why: &str) {
+        if self.said.len() >= COMPLAINTS_MAX || !self.said.insert((path.to_owned(), why.to_owned()))
+        {
+            return;
+        }
+        self.health.add(Count::Skipped, 1);
+        self.health.set_error(&format!("{}: {why}", path.display()));
+        warn!(path = ?path, why, "a file of the spool is not followed as it should be");
+    }
+}
+
+/// Where a file's place is in the checkpoint.
+pub(super) const KEY: &[u8] = b"spool/";
+
+/// The turn of the file that is written now.
+const TURN_NOW: u64 = u64::MAX;
+
+/// How every line begins.
+const LINE_BEGINS: &[u8] = br#"{"v":1,"run":""#;
+
+/// A file larger than this is put aside: small enough to be removed soon, large enough that it is
+/// seldom.
+const ROTATE_OCTETS: u64 = 8 << 20;
+
+/// How long a file put aside must have been left alone: far longer than the script takes from
+/// opening it to closing it.
+const QUIET_BEFORE_REMOVAL: Duration = Duration::from_secs(60);
+
+/// How much is read at once.
+const CHUNK_OCTETS: usize = 256 << 10;
+
+/// Lines of one file that may wait; the rest is read when they are handled.
+const LINES_MAX: usize = 10_000;
+
+/// Octets of lines that may wait for others that must come first.
+const WAITING_OCTETS_MAX: usize = 64 << 20;
+
+/// Complaints remembered; a hostile user could give reason for endless ones.
+const COMPLAINTS_MAX: usize = 1_000;

@@ -1,0 +1,608 @@
+//! From a line of the spool to observations.
+//!
+//! Nothing here looks at the world: what a line says, what the exporter adds to it and what lines
+//! beside it say comes in, what happened goes out. An observation's identity is made of the line
+//! alone, so that it is the same whether or not the exporter was heard.
+
+use std::net::SocketAddr;
+
+use jiff::tz::TimeZone;
+use mail_event::{OtherName, Timestamp, UidSet, Value};
+use postbell_engine::{
+    Actor, Certainty, Identity, Mailbox, Message, Observation, Origin, Origination, Quota, Status,
+    What,
+};
+
+use super::exporter::{Annotation, Ending};
+use super::holes::Hole;
+use super::record::{Act, Transaction};
+use super::sessions::Session;
+use super::spool::Mishap;
+use super::{ExpireRule, Options};
+
+/// Turns lines into observations.
+#[derive(Clone, Debug)]
+pub(super) struct Teller<'a> {
+    options: &'a Options,
+    zone: TimeZone,
+}
+
+/// What is known of a line beside itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Beside<'a> {
+    /// What the exporter said of it.
+    pub(super) annotation: Option<&'a Annotation>,
+    /// The other half of a move.
+    pub(super) other_half: Option<&'a Transaction>,
+    /// The line of the same run that comes next, where it is there.
+    pub(super) next: Option<&'a Transaction>,
+}
+
+/// An observation and where in its line it stands: the act and the message, counted from 1.
+pub(super) type Told = ((u32, u32), Observation);
+
+impl<'a> Teller<'a> {
+    pub(super) fn new(options: &'a Options) -> Self {
+        Self { options, zone: TimeZone::system() }
+    }
+
+    /// Whether a line is nobody's business: postbell's own sessions, and the copying of what
+    /// happened elsewhere.
+    pub(super) fn is_suppressed(&self, line: &Transaction, beside: Beside<'_>) -> bool {
+        let ours = self.options.master.as_ref().is_some_and(|master| {
+            line.auth.as_deref() == Some(&*master.user) || line.user == master.user
+        });
+        ours || line.service.as_deref() == Some("dsync")
+            || reasons(beside).any(|reason| DSYNC.contains(&reason))
+    }
+
+    /// What a line says of mail and mailboxes, in order; sessions are told by
+    /// [`Teller::logged_in`] and [`Teller::logged_out`].
+    pub(super) fn tell<'t>(
+        &'t self,
+        line: &'t Transaction,
+        beside: Beside<'t>,
+    ) -> impl Iterator<Item = Told> + 't {
+        let acts = (1_u32..).zip(&line.acts);
+        acts.flat_map(move |(place, act)| self.act(line, beside, place, act))
+    }
+
+    fn act<'t>(
+        &'t self,
+        line: &'t Transaction,
+        beside: Beside<'t>,
+        place: u32,
+        act: &'t Act,
+    ) -> Box<dyn Iterator<Item = Told> + 't> {
+        let one = |named: &str, what: &dyn Fn(String) -> Option<What>| {
+            let (owner, name) = self.place(&line.user, named);
+            let told = what(name)
+                .map(|what| ((place, 0), self.observation(line, (place, 0), owner, what)));
+            Box::new(told.into_iter())
+        };
+        match act {
+            Act::Added { delivered, mailbox, val, uids, flags } => {
+                let (owner, name) = self.place(&line.user, mailbox);
+                let counts = status(line, mailbox);
+                let envelope = beside.annotation.and_then(|one| one.envelope.clone());
+                let named = Mailbox { name, uid_validity: self.val(line, mailbox, *val) };
+                let origins = self.moved_from(line, beside, (mailbox, uids));
+                Box::new(uids.iter().enumerate().map(move |(index, uid)| {
+                    let copied_from = origins.as_ref().and_then(|(mailbox, from)| {
+                        let uids = UidSet::single(*from.get(index)?);
+                        Some(Origination { mailbox: mailbox.clone(), uids })
+                    });
+                    let message = Message {
+                        mailbox: named.clone(),
+                        uid,
+                        status: counts,
+                        flags: flags.clone(),
+                        size_octets: None,
+                        body_structure: None,
+                        content: None,
+                        modseq: None,
+                        copied_from,
+                    };
+                    let what = match delivered {
+                        true => What::Delivered { message, envelope: envelope.clone() },
+                        false => What::Appended(message),
+                    };
+                    let place = (place, uid);
+                    (place, self.observation(line, place, owner.clone(), what))
+                }))
+            }
+            Act::Expunged { mailbox, val, uids } => one(mailbox, &|name| {
+                if is_implied(line, beside, mailbox) {
+                    return None;
+                }
+                let (owner, _) = self.place(&line.user, mailbox);
+                let status = status(line, mailbox);
+                let uid_validity = self.val(line, mailbox, *val);
+                let policy = self.policy(beside, &owner, &name);
+                let mailbox = Mailbox { name, uid_validity };
+                let uids = uids.clone();
+                Some(match policy {
+                    Some(policy) => What::Expired { mailbox, uids, status, policy: Some(policy) },
+                    None => {
+                        let moved_to = self.moved_to(beside, &uids);
+                        What::Expunged { mailbox, uids, status, moved_to }
+                    }
+                })
+            }),
+            Act::Set { mailbox, val, uids, flags } => one(mailbox, &|name| {
+                Some(What::FlagsChanged {
+                    mailbox: Mailbox { name, uid_validity: self.val(line, mailbox, *val) },
+                    uids: uids.clone(),
+                    set: flags.clone(),
+                    cleared: Default::default(),
+                    modseq: None,
+                    status: status(line, mailbox),
+                })
+            }),
+            Act::Cleared { mailbox, val, uids, flags } => one(mailbox, &|name| {
+                Some(What::FlagsChanged {
+                    mailbox: Mailbox { name, uid_validity: self.val(line, mailbox, *val) },
+                    uids: uids.clone(),
+                    set: Default::default(),
+                    cleared: flags.clone(),
+                    modseq: None,
+                    status: status(line, mailbox),
+                })
+            }),
+            Act::Created { mailbox, val } => one(mailbox, &|name| {
+                let is_told = !is_lazy(line, beside, &name)
+                    && !is_parent(line, mailbox, self.options.separator);
+                let uid_validity = self.val(line, mailbox, *val);
+                is_told.then(|| What::MailboxCreated(Mailbox { name, uid_validity }))
+            }),
+            Act::Deleted { mailbox, val } => one(mailbox, &|name| {
+                let uid_validity = self.val(line, mailbox, *val);
+                Some(What::MailboxDeleted(Mailbox { name, uid_validity }))
+            }),
+            Act::Renamed { mailbox, val, old } => one(mailbox, &|name| {
+                let uid_validity = self.val(line, mailbox, *val);
+                let (_, from) = self.place(&line.user, old);
+                Some(What::MailboxRenamed {
+                    from: Mailbox { name: from, uid_validity },
+                    to: Mailbox { name, uid_validity },
+                })
+            }),
+            Act::Subscribed { mailbox } => {
+                one(mailbox, &|name| Some(What::Subscribed(Mailbox { name, uid_validity: None })))
+            }
+            Act::Unsubscribed { mailbox } => {
+                one(mailbox, &|name| Some(What::Unsubscribed(Mailbox { name, uid_validity: None })))
+            }
+            Act::LoggedIn | Act::LoggedOut { .. } | Act::Bye => Box::new(std::iter::empty()),
+        }
+    }
+
+    /// A session that began; nothing where the line doesn't say what a Login must (R130, R131).
+    pub(super) fn logged_in(&self, line: &Transaction) -> Option<Observation> {
+        line.server_ip?;
+        line.server_port?;
+        let place = login_place(line)?;
+        let mut seen = self.observation(line, (place, 0), String::new(), What::LoggedIn);
+        seen.owner = None;
+        add(&mut seen, "vnd.postbell.authMechanism", line.mech.clone());
+        // Dovecot's "secured" says that it trusts the network, not that anything protects it.
+        let layer = line.secured.clone().filter(|layer| layer != "secured");
+        add(&mut seen, "vnd.postbell.securityLayer", layer);
+        Some(seen)
+    }
+
+    /// A session that ended; where its process died, nobody said so (R74, R77, R78).
+    pub(super) fn logged_out(&self, session: &Session, end: End<'_>) -> Observation {
+        let (certainty, at, pid) = match end {
+            End::Said { line, .. } => (Certainty::Seen, self.local(line.at), line.pid),
+            End::Died { at } => (Certainty::Inferred, self.local(at), session.pid),
+        };
+        let mut seen = Observation {
+            identity: Identity(
+                format!(
+                    "logout {} {}",
+                    session.run,
+                    session.session.as_deref().unwrap_or_default()
+                )
+                .into_bytes(),
+            ),
+            at,
+            certainty,
+            owner: None,
+            actor: Actor {
+                user: Some(session.user.clone()),
+                admin: session.auth.clone(),
+                client: session.client,
+                service: session.service.clone(),
+                session: session.session.clone(),
+            },
+            origin: self.origin(session.service.as_deref(), pid, session.server),
+            what: What::LoggedOut,
+            extras: Vec::new(),
+        };
+        let between = at.instant().as_second().saturating_sub(session.began);
+        let seconds = match end {
+            End::Said { secs, ending, .. } => ending
+                .and_then(|ending| ending.duration)
+                .map(|duration| duration.as_secs())
+                .or(secs),
+            End::Died { .. } => None,
+        };
+        let seconds = seconds.or_else(|| u64::try_from(between).ok());
+        add(&mut seen, "vnd.postbell.sessionDuration", seconds);
+        let how = match end {
+            End::Said { ending: Some(ending), .. } if ending.is_graceful => Some("graceful"),
+            End::Said { ending: Some(_), .. } | End::Died { .. } => Some("abort"),
+            End::Said { ending: None, .. } => None,
+        };
+        add(&mut seen, "vnd.postbell.disconnect", how);
+        seen
+    }
+
+    /// Something that can't be told.
+    pub(super) fn missed(
+        &self,
+        identity: String,
+        at: Timestamp,
+        owner: Option<String>,
+        reason: String,
+    ) -> Observation {
+        Observation {
+            identity: Identity(identity.into_bytes()),
+            at: self.local(at),
+            certainty: Certainty::Inferred,
+            owner,
+            actor: Actor::default(),
+            origin: Origin {
+                process: Some("postbell".to_owned()),
+                pid: Some(std::process::id()),
+                server_fqdn: self.options.server_fqdn.clone(),
+                ..Origin::default()
+            },
+            what: What::Missed { mailbox: None, reason },
+            extras: Vec::new(),
+        }
+    }
+
+    /// Lines that nobody can read: told once for each user concerned, or once of the server.
+    pub(super) fn hole(&self, hole: &Hole, at: Timestamp) -> Vec<Observation> {
+        let tell = |owner: Option<&String>| {
+            let identity = format!("{} {}", hole.identity(), owner.map_or("", |owner| owner));
+            self.missed(identity, at, owner.cloned(), hole.reason())
+        };
+        match hole.users.as_slice() {
+            [] => vec![tell(None)],
+            users => users.iter().map(|user| tell(Some(user))).collect(),
+        }
+    }
+
+    /// A file that somebody meddled with.
+    pub(super) fn mishap(&self, mishap: &Mishap, at: Timestamp) -> Observation {
+        self.missed(mishap.identity.clone(), at, None, mishap.what.clone())
+    }
+
+    /// Whose mailbox a name means, and what its owner calls it, with `/` between the levels.
+    pub(super) fn place(&self, user: &str, name: &str) -> (String, String) {
+        let (owner, name) = self.place_raw(user, name);
+        let name = self.levels(&name);
+        (owner, name)
+    }
+
+    /// The same, with Dovecot's separator.
+    pub(super) fn place_raw(&self, user: &str, name: &str) -> (String, String) {
+        let separator = self.options.separator;
+        let found = self.options.shared.iter().find_map(|one| shared(one, name, separator));
+        let (owner, name) = found.unwrap_or((user, name));
+        (owner.to_owned(), name.to_owned())
+    }
+
+    /// A look at a quota, after a line.
+    pub(super) fn quota(
+        &self,
+        line: &Transaction,
+        owner: &str,
+        place: u32,
+        quota: Quota,
+    ) -> Observation {
+        let mut seen = self.observation(line, (place, 0), owner.to_owned(), What::QuotaSeen(quota));
+        seen.identity =
+            Identity(format!("quota {owner} {} {} {place}", line.run, line.seq).into_bytes());
+        seen
+    }
+
+    /// A name as it is told.
+    fn levels(&self, name: &str) -> String {
+        let separator = self.options.separator;
+        let swapped: String = match separator {
+            '/' => name.to_owned(),
+            // A slash within a level must not look like one between two.
+            _ => name
+                .chars()
+                .map(|letter| match letter {
+                    '/' => separator,
+                    letter if letter == separator => '/',
+                    letter => letter,
+                })
+                .collect(),
+        };
+        match swapped.split_once('/') {
+            None if swapped.eq_ignore_ascii_case("INBOX") => "INBOX".to_owned(),
+            Some((first, rest)) if first.eq_ignore_ascii_case("INBOX") => format!("INBOX/{rest}"),
+            _ => swapped,
+        }
+    }
+
+    /// A mailbox's UIDVALIDITY: with the act, or with the counts.
+    fn val(&self, line: &Transaction, mailbox: &str, val: Option<u32>) -> Option<u32> {
+        val.or_else(|| line.status.get(mailbox).and_then(|status| status.val))
+    }
+
+    /// Under which name the server's policy took messages, if it did (R31, R34).
+    fn policy(&self, beside: Beside<'_>, owner: &str, mailbox: &str) -> Option<String> {
+        let rule = self.options.expire.iter().find(|rule| {
+            reasons(beside).any(|reason| fits(&rule.reason, reason))
+                && rule.user.as_ref().is_none_or(|user| user == owner)
+                && rule.mailbox.as_ref().is_none_or(|pattern| list_fits(pattern, mailbox))
+        });
+        let builtin = || {
+            let known = |reason: &str| {
+                let found = BUILTIN_POLICIES.iter().find(|(code, _)| *code == reason);
+                found.map(|(_, policy)| (*policy).to_owned())
+            };
+            reasons(beside).find_map(known)
+        };
+        rule.map(|ExpireRule { policy, .. }| policy.clone()).or_else(builtin)
+    }
+
+    /// Where messages were moved from, and their UIDs there, in the order of the new ones.
+    fn moved_from(
+        &self,
+        line: &Transaction,
+        beside: Beside<'_>,
+        (_, uids): (&str, &UidSet),
+    ) -> Option<(Mailbox, Vec<u32>)> {
+        let other = beside.other_half?;
+        let [Act::Expunged { mailbox, val, uids: from }] = &other.acts[..] else { return None };
+        if line.acts.len() != 1 || from.len() != uids.len() {
+            return None;
+        }
+        let (_, name) = self.place(&other.user, mailbox);
+        let named = Mailbox { name, uid_validity: self.val(other, mailbox, *val) };
+        Some((named, from.iter().collect()))
+    }
+
+    /// Where messages were moved to.
+    fn moved_to(&self, beside: Beside<'_>, uids: &UidSet) -> Option<Origination> {
+        let other = beside.other_half?;
+        let [Act::Added { mailbox, val, uids: to, .. }] = &other.acts[..] else { return None };
+        if to.len() != uids.len() {
+            return None;
+        }
+        let (_, name) = self.place(&other.user, mailbox);
+        let named = Mailbox { name, uid_validity: self.val(other, mailbox, *val) };
+        Some(Origination { mailbox: named, uids: to.clone() })
+    }
+
+    fn observation(
+        &self,
+        line: &Transaction,
+        (act, uid): (u32, u32),
+        owner: String,
+        what: What,
+    ) -> Observation {
+        // Whom a message was delivered to did nothing; who handed it over is in the envelope.
+        let is_delivery = matches!(what, What::Delivered { .. });
+        let server = line.server_ip.map(|ip| SocketAddr::new(ip, line.server_port.unwrap_or(0)));
+        Observation {
+            identity: Identity(format!("{} {} {act} {uid}", line.run, line.seq).into_bytes()),
+            at: self.local(line.at),
+            certainty: Certainty::Seen,
+            owner: Some(owner),
+            actor: Actor {
+                user: Some(line.user.clone()).filter(|_| !is_delivery),
+                admin: line.auth.clone().filter(|_| !is_delivery),
+                client: line.client,
+                service: line.service.clone(),
+                session: line.session.clone(),
+            },
+            origin: self.origin(line.service.as_deref(), line.pid, server),
+            what,
+            extras: Vec::new(),
+        }
+    }
+
+    fn origin(&self, service: Option<&str>, pid: u32, server: Option<SocketAddr>) -> Origin {
+        Origin {
+            process: service.map(str::to_owned),
+            pid: Some(pid).filter(|pid| *pid != 0),
+            server_fqdn: self.options.server_fqdn.clone(),
+            server_domain: server.map(|server| server.ip().to_string()),
+            server_port: server.map(|server| server.port()).filter(|port| *port != 0),
+        }
+    }
+
+    /// In local time, as RFC 5423 wants it.
+    fn local(&self, at: Timestamp) -> Timestamp {
+        Timestamp::from_zoned(&at.instant().to_zoned_datetime(self.zone.clone()))
+    }
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum End<'a> {
+    /// The script said so.
+    Said {
+        /// Where.
+        line: &'a Transaction,
+        /// How long it lasted.
+        secs: Option<u64>,
+        /// What the exporter says of it.
+        ending: Option<&'a Ending>,
+    },
+    /// Its process is gone.
+    Died {
+        /// When that was found.
+        at: Timestamp,
+    },
+}
+
+/// Whether a line is one half of a move, whose other half comes with the next.
+pub(super) fn is_move(annotation: Option<&Annotation>) -> bool {
+    annotation.is_some_and(|one| {
+        one.reasons.iter().any(|reason| reason == "imap:cmd_move" || reason == "imap:cmd_uid_move")
+    })
+}
+
+/// Whether two lines are the halves of one move: the copies come first.
+pub(super) fn are_halves(first: &Transaction, second: &Transaction) -> bool {
+    let ([Act::Added { uids: to, delivered: false, .. }], [Act::Expunged { uids: from, .. }]) =
+        (&first.acts[..], &second.acts[..])
+    else {
+        return false;
+    };
+    first.run == second.run
+        && first.user == second.user
+        && first.seq.abs_diff(second.seq) == 1
+        && to.len() == from.len()
+}
+
+/// Whether the next line of the run must be seen to know what this one means: an expunge of all
+/// there was may be the beginning of a DELETE, where the exporter doesn't say.
+pub(super) fn wants_next(line: &Transaction, annotation: Option<&Annotation>) -> bool {
+    annotation.is_none()
+        && line.acts.iter().any(|act| match act {
+            Act::Expunged { mailbox, .. } => {
+                line.status.get(mailbox).is_none_or(|status| status.messages.unwrap_or(0) == 0)
+            }
+            _ => false,
+        })
+}
+
+/// Whether what the exporter says of a line changes what is told of it.
+pub(super) fn wants_annotation(line: &Transaction) -> bool {
+    let is_session = matches!(line.service.as_deref(), Some("imap" | "pop3"));
+    line.acts.iter().any(|act| match act {
+        Act::Added { .. } | Act::Expunged { .. } | Act::Created { .. } => true,
+        Act::Set { .. }
+        | Act::Cleared { .. }
+        | Act::Deleted { .. }
+        | Act::Renamed { .. }
+        | Act::Subscribed { .. }
+        | Act::Unsubscribed { .. } => !is_session,
+        Act::LoggedIn | Act::LoggedOut { .. } | Act::Bye => false,
+    })
+}
+
+fn reasons(beside: Beside<'_>) -> impl Iterator<Item = &str> {
+    beside.annotation.into_iter().flat_map(|one| &one.reasons).map(String::as_str)
+}
+
+/// Whether an expunge is but a part of the mailbox's deletion (R86).
+fn is_implied(line: &Transaction, beside: Beside<'_>, mailbox: &str) -> bool {
+    if beside.annotation.is_some() {
+        return reasons(beside).any(|reason| DELETIONS.contains(&reason));
+    }
+    let deletes = |act: &Act| matches!(act, Act::Deleted { mailbox: name, .. } if name == mailbox);
+    beside.next.is_some_and(|next| {
+        let is_same =
+            next.run == line.run && next.seq == line.seq + 1 && next.session == line.session;
+        is_same && next.acts.first().is_some_and(deletes)
+    })
+}
+
+/// Whether a mailbox came to be by itself: INBOX always is there (R94), and what the operator has
+/// made by need was there for the user all along.
+fn is_lazy(line: &Transaction, beside: Beside<'_>, name: &str) -> bool {
+    if name == "INBOX" {
+        return true;
+    }
+    let is_delivery = line.acts.iter().any(|act| matches!(act, Act::Added { delivered: true, .. }))
+        || matches!(line.service.as_deref(), Some("lmtp" | "lda"));
+    match beside.annotation {
+        Some(_) => !is_delivery && !reasons(beside).any(|reason| CREATIONS.contains(&reason)),
+        // Without the exporter only the script may know.
+        None => line.command.as_deref().is_some_and(|name| !name.eq_ignore_ascii_case("CREATE")),
+    }
+}
+
+/// Whether a mailbox was made only for one below it, in the same go (R81).
+fn is_parent(line: &Transaction, mailbox: &str, separator: char) -> bool {
+    let below = format!("{mailbox}{separator}");
+    let is_below =
+        |act: &Act| matches!(act, Act::Created { mailbox, .. } if mailbox.starts_with(&below));
+    line.acts.iter().any(is_below)
+}
+
+fn login_place(line: &Transaction) -> Option<u32> {
+    let at = line.acts.iter().position(|act| *act == Act::LoggedIn)?;
+    u32::try_from(at + 1).ok()
+}
+
+fn status(line: &Transaction, mailbox: &str) -> Status {
+    let status = line.status.get(mailbox).copied().unwrap_or_default();
+    Status { messages: status.messages, uidnext: status.uidnext }
+}
+
+/// The owner and the rest of a name below another user's prefix.
+fn shared<'n>(pattern: &str, name: &'n str, separator: char) -> Option<(&'n str, &'n str)> {
+    let (before, after) = pattern.split_once("%u")?;
+    let rest = name.strip_prefix(before)?;
+    if after.is_empty() {
+        return None;
+    }
+    match rest.split_once(after) {
+        Some((owner, rest)) if !owner.is_empty() && !rest.is_empty() => Some((owner, rest)),
+        // The prefix alone is the other's INBOX.
+        None if !rest.is_empty() && after.chars().eq([separator]) => Some((rest, "INBOX")),
+        _ => None,
+    }
+}
+
+/// A reason code against a pattern in which `*` stands for anything.
+fn fits(pattern: &str, text: &str) -> bool {
+    let Some((before, after)) = pattern.split_once('*') else { return pattern == text };
+    let Some(rest) = text.strip_prefix(before) else { return false };
+    rest.char_indices()
+        .map(|(at, _)| at)
+        .chain([rest.len()])
+        .any(|at| rest.get(at..).is_some_and(|rest| fits(after, rest)))
+}
+
+/// A mailbox against a pattern with the wildcards of IMAP's LIST.
+fn list_fits(pattern: &str, name: &str) -> bool {
+    let Some(at) = pattern.find(['*', '%']) else { return pattern == name };
+    let (before, rest) = pattern.split_at(at);
+    let Some(name) = name.strip_prefix(before) else { return false };
+    let is_level = rest.starts_with('%');
+    let Some(after) = rest.get(1..) else { return false };
+    for (at, letter) in
+        name.char_indices().map(|(at, letter)| (at, Some(letter))).chain([(name.len(), None)])
+    {
+        if name.get(at..).is_some_and(|rest| list_fits(after, rest)) {
+            return true;
+        }
+        if is_level && letter == Some('/') {
+            return false;
+        }
+    }
+    false
+}
+
+fn add(seen: &mut Observation, name: &str, value: Option<impl Into<Value>>) {
+    if let (Some(value), Ok(name)) = (value, OtherName::new(name)) {
+        seen.extras.push((name, value.into()));
+    }
+}
+
+/// Reason codes of a server that takes over what happened in another.
+const DSYNC: &[&str] = &["doveadm:cmd_backup", "doveadm:cmd_sync", "doveadm:cmd_dsync_server"];
+
+/// Reason codes of a mailbox's end.
+const DELETIONS: &[&str] = &["mailbox:delete", "imap:cmd_delete", "doveadm:cmd_mailbox_delete"];
+
+/// Reason codes of somebody's wish for a mailbox.
+const CREATIONS: &[&str] = &["imap:cmd_create", "doveadm:cmd_mailbox_create"];
+
+/// Reason codes of Dovecot's own policies, and what they are called.
+const BUILTIN_POLICIES: &[(&str, &str)] =
+    &[("storage:autoexpunge", "autoexpunge"), ("trash:clean", "trash")];
