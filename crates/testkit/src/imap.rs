@@ -23,6 +23,11 @@ impl Imap {
         Ok(session)
     }
 
+    /// Whether something at `address` greets as IMAP servers do.
+    pub(crate) fn greet(address: SocketAddr) -> Result<(), Error> {
+        Wire::connect(address)?.line().map(drop)
+    }
+
     /// Opens a mailbox for reading and writing.
     ///
     /// # Errors
@@ -56,6 +61,33 @@ impl Imap {
         number_after(&answer.tagged, "APPENDUID ", 1)
     }
 
+    /// Puts several messages with their flags into a mailbox at once (MULTIAPPEND, RFC 3502), and
+    /// says their UIDs there as a set.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for all of them.
+    pub fn append_many(
+        &mut self,
+        mailbox: &str,
+        messages: &[(&str, &[u8])],
+    ) -> Result<String, Error> {
+        let command = format!("APPEND {}", quoted(mailbox));
+        let tag = self.tag();
+        self.wire.send(format!("{tag} {command}").as_bytes())?;
+        for (flags, message) in messages {
+            let length = message.len();
+            self.wire.send(format!(" ({flags}) {{{length}}}\r\n").as_bytes())?;
+            let invitation = self.wire.line()?;
+            if !invitation.starts_with(b"+") {
+                return Err(refused(&command, &invitation));
+            }
+            self.wire.send(message)?;
+        }
+        self.wire.send(b"\r\n")?;
+        let answer = self.answer(&tag, &command)?;
+        word_after(&answer.tagged, "APPENDUID ", 1).map(str::to_owned)
+    }
+
     /// Adds, takes or sets flags: `change` is `+FLAGS`, `-FLAGS` or `FLAGS`.
     ///
     /// # Errors
@@ -86,6 +118,22 @@ impl Imap {
     /// [`Error::Refused`] where no mailbox is open.
     pub fn expunge(&mut self) -> Result<(), Error> {
         self.command("EXPUNGE").map(drop)
+    }
+
+    /// Removes those of these messages that have `\Deleted` from the open mailbox (UIDPLUS).
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where no mailbox is open.
+    pub fn expunge_uids(&mut self, uids: &str) -> Result<(), Error> {
+        self.command(&format!("UID EXPUNGE {uids}")).map(drop)
+    }
+
+    /// Leaves the open mailbox; what has `\Deleted` goes.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where no mailbox is open.
+    pub fn close(&mut self) -> Result<(), Error> {
+        self.command("CLOSE").map(drop)
     }
 
     /// Makes a mailbox.
@@ -157,6 +205,66 @@ impl Imap {
         answer.untagged.iter().filter_map(|line| inside(line)).map(fetched).collect()
     }
 
+    /// Asks for items of STATUS, such as `MESSAGES HIGHESTMODSEQ`, and gives them with their
+    /// values.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where there is no such mailbox or item.
+    pub fn status_items(
+        &mut self,
+        mailbox: &str,
+        items: &str,
+    ) -> Result<Vec<(String, u64)>, Error> {
+        let answer = self.command(&format!("STATUS {} ({items})", quoted(mailbox)))?;
+        let line = answer.untagged.iter().find(|line| line.starts_with(b"* STATUS "));
+        let pairs = items::pairs(line.and_then(|line| inside(line)).unwrap_or_default());
+        pairs.iter().map(|(name, _)| Ok((name.clone(), number(&pairs, name)?))).collect()
+    }
+
+    /// Gives `who` these rights on a mailbox (RFC 4314).
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where the user isn't the mailbox's administrator.
+    pub fn set_acl(&mut self, mailbox: &str, who: &str, rights: &str) -> Result<(), Error> {
+        let (mailbox, who) = (quoted(mailbox), quoted(who));
+        self.command(&format!("SETACL {mailbox} {who} {rights}")).map(drop)
+    }
+
+    /// Takes all rights of `who` on a mailbox (RFC 4314).
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where the user isn't the mailbox's administrator.
+    pub fn delete_acl(&mut self, mailbox: &str, who: &str) -> Result<(), Error> {
+        self.command(&format!("DELETEACL {} {}", quoted(mailbox), quoted(who))).map(drop)
+    }
+
+    /// Asks for the quota of a mailbox (RFC 9208): the resources of all its roots, such as
+    /// `STORAGE`.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where there is no such mailbox.
+    pub fn quota(&mut self, mailbox: &str) -> Result<Vec<Resource>, Error> {
+        let answer = self.command(&format!("GETQUOTAROOT {}", quoted(mailbox)))?;
+        let lines = answer.untagged.iter().filter(|line| line.starts_with(b"* QUOTA "));
+        let mut resources = Vec::new();
+        for line in lines {
+            let text = String::from_utf8_lossy(inside(line).unwrap_or_default()).into_owned();
+            let words: Vec<&str> = text.split_ascii_whitespace().collect();
+            for of_one in words.chunks_exact(3) {
+                let [name, usage, limit] = of_one else { continue };
+                let number = |digits: &str| {
+                    digits.parse().map_err(|_| Error::Answer {
+                        expected: "usage and limit".to_owned(),
+                        answer: text.clone(),
+                    })
+                };
+                let (usage, limit) = (number(usage)?, number(limit)?);
+                resources.push(Resource { name: (*name).to_owned(), usage, limit });
+            }
+        }
+        Ok(resources)
+    }
+
     /// Ends the session.
     ///
     /// # Errors
@@ -170,7 +278,11 @@ impl Imap {
         format!("a{}", self.commands)
     }
 
-    fn command(&mut self, command: &str) -> Result<Answer, Error> {
+    /// Sends any command, which must not hold a literal, and waits for its answer.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where it isn't OK.
+    pub fn command(&mut self, command: &str) -> Result<Answer, Error> {
         let tag = self.tag();
         self.wire.send(format!("{tag} {command}\r\n").as_bytes())?;
         self.answer(&tag, command)
@@ -240,9 +352,24 @@ pub struct Fetched {
     pub content: Vec<u8>,
 }
 
-struct Answer {
-    untagged: Vec<Vec<u8>>,
-    tagged: String,
+/// One resource of a quota root.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Resource {
+    /// `STORAGE` (in units of 1024 octets) or `MESSAGE`.
+    pub name: String,
+    /// How much is used.
+    pub usage: u64,
+    /// How much may be.
+    pub limit: u64,
+}
+
+/// The answer to a command.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Answer {
+    /// The untagged responses, literals included.
+    pub untagged: Vec<Vec<u8>>,
+    /// The tagged response without its tag: `OK …`.
+    pub tagged: String,
 }
 
 fn fetched(inside: &[u8]) -> Result<Fetched, Error> {
@@ -288,9 +415,15 @@ fn code(lines: &[Vec<u8>], name: &str) -> Result<u32, Error> {
 
 /// The number after `name`, past `skipped` others.
 fn number_after(text: &str, name: &str, skipped: usize) -> Result<u32, Error> {
+    word_after(text, name, skipped)?
+        .parse()
+        .map_err(|_| Error::Answer { expected: name.to_owned(), answer: text.to_owned() })
+}
+
+/// The word after `name`, past `skipped` others.
+fn word_after<'a>(text: &'a str, name: &str, skipped: usize) -> Result<&'a str, Error> {
     text.split_once(name)
         .and_then(|(_, rest)| rest.split([' ', ']']).nth(skipped))
-        .and_then(|digits| digits.parse().ok())
         .ok_or_else(|| Error::Answer { expected: name.to_owned(), answer: text.to_owned() })
 }
 

@@ -27,6 +27,7 @@ mod items;
 mod lmtp;
 pub mod mail;
 mod mbsync;
+mod pop3;
 mod process;
 mod receiver;
 mod server;
@@ -34,11 +35,14 @@ mod tmpfs;
 mod wire;
 
 pub use delivery::Agent;
-pub use dovecot::{ALICE, BOB, Dovecot, Options, Quota, password};
+pub use dovecot::{
+    ADMIN, ALICE, BOB, CAROL, Dovecot, Extent, Format, MASTER, Notify, Options, Quota, password,
+};
 pub use error::Error;
-pub use imap::{Fetched, Imap, Mailbox, Status};
+pub use imap::{Answer, Fetched, Imap, Mailbox, Resource, Status};
 pub use lmtp::Lmtp;
 pub use mbsync::Mbsync;
+pub use pop3::Pop3;
 pub use receiver::{Receiver, Taken};
 pub use server::{Server, Tree};
 pub use tmpfs::Tmpfs;

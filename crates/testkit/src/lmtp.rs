@@ -32,6 +32,53 @@ impl Lmtp {
         Ok(())
     }
 
+    /// Delivers one message to several recipients, and gives the server's answer for each: to RCPT
+    /// where it refused there, else to the message.
+    ///
+    /// `from` and `to` are what stands after `MAIL FROM:` and `RCPT TO:`, so they may carry
+    /// parameters: `<a@example.net> BODY=8BITMIME`.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where the server refuses MAIL, or DATA as such.
+    pub fn transact(
+        &mut self,
+        from: &str,
+        to: &[&str],
+        message: &[u8],
+    ) -> Result<Vec<String>, Error> {
+        self.command(&format!("MAIL FROM:{from}"))?;
+        let mut answers = Vec::new();
+        for recipient in to {
+            answers.push(match self.command(&format!("RCPT TO:{recipient}")) {
+                Ok(_) => None,
+                Err(Error::Refused { answer, .. }) => Some(answer),
+                Err(error) => return Err(error),
+            });
+        }
+        if answers.iter().any(Option::is_none) {
+            self.command("DATA")?;
+            self.wire.send(&stuffed(message))?;
+        }
+        answers
+            .into_iter()
+            .map(|refusal| match refusal {
+                Some(refusal) => Ok(refusal),
+                None => match self.answer("DATA's end") {
+                    Err(Error::Refused { answer, .. }) => Ok(answer),
+                    outcome => outcome,
+                },
+            })
+            .collect()
+    }
+
+    /// Ends the session.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the connection broke.
+    pub fn quit(mut self) -> Result<(), Error> {
+        self.command("QUIT").map(drop)
+    }
+
     fn command(&mut self, command: &str) -> Result<String, Error> {
         self.wire.send(format!("{command}\r\n").as_bytes())?;
         self.answer(command)

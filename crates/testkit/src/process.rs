@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
 use crate::account::Account;
@@ -113,6 +113,34 @@ impl Daemon {
         tail(&self.log)
     }
 
+    /// Kills it and its whole group at once.
+    pub(crate) fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        let _reaped = self.child.wait();
+    }
+
+    /// Those of its group that run `program`; oldest first.
+    pub(crate) fn members(&self, program: &str) -> Vec<u32> {
+        let group = self.child.id();
+        let mut found: Vec<(u64, u32)> = std::fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter_map(|pid: u32| {
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+                // `pid (program) state parent group … start`: see proc(5).
+                let (before, after) = stat.rsplit_once(") ")?;
+                let (_, name) = before.split_once('(')?;
+                let mut fields = after.split(' ');
+                let in_group = fields.nth(2)?.parse() == Ok(group);
+                let begun = fields.nth(16)?.parse().ok()?;
+                (in_group && name == program).then_some((begun, pid))
+            })
+            .collect();
+        found.sort_unstable();
+        found.into_iter().map(|(_, pid)| pid).collect()
+    }
+
     fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         if let Some(group) = pid {
@@ -133,6 +161,15 @@ impl Drop for Daemon {
         self.signal(Signal::KILL);
         let _reaped = self.child.wait();
     }
+}
+
+/// Kills one process (SIGKILL).
+pub(crate) fn kill(pid: u32) -> Result<(), Error> {
+    let doing = || Error::io(format!("kill process {pid}"));
+    let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
+    let found = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(missing);
+    kill_process(found.map_err(doing())?, Signal::KILL)
+        .map_err(|error| doing()(std::io::Error::from(error)))
 }
 
 /// The last lines of a file; says so where there is none.

@@ -52,7 +52,9 @@ fn a_whole_session_is_understood() -> Result<(), Error> {
 #[test]
 fn a_quota_is_kept_in_maildirsize() -> Result<(), Error> {
     let quota = Some(Quota { storage_kib: 512, messages: 2 });
-    let Some(dovecot) = Dovecot::start_with(Options { quota })? else { return Ok(()) };
+    let Some(dovecot) = Dovecot::start_with(Options { quota, ..Options::default() })? else {
+        return Ok(());
+    };
     let mut lmtp = dovecot.lmtp()?;
     for marker in ["one", "two"] {
         lmtp.deliver("sender@example.net", ALICE, &mail::plain(marker))?;

@@ -24,7 +24,9 @@ fn r46_r52_a_configured_limit_exceeded_and_kept_again_is_told_once_each() -> Res
 #[test]
 fn r53_a_limit_that_dovecot_keeps_is_followed() -> Result<(), Error> {
     let quota = Some(Quota { storage_kib: 512, messages: 3 });
-    let Some(dovecot) = Dovecot::start_with(Options { quota })? else { return Ok(()) };
+    let Some(dovecot) = Dovecot::start_with(Options { quota, ..Options::default() })? else {
+        return Ok(());
+    };
     let mut imap = dovecot.imap(ALICE)?;
     imap.select("INBOX")?;
     imap.append("INBOX", "", &mail::plain("one"))?;

@@ -1,0 +1,339 @@
+//! Dovecot from unpacked packages and without privileges.
+
+mod configuration;
+mod options;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tempfile::TempDir;
+
+use crate::account::Account;
+use crate::process::{self, Daemon};
+use crate::{Error, Imap, Lmtp, Pop3, Server, Tree};
+pub use options::{Extent, Format, Notify, Options, Quota};
+
+/// A user of every [`Dovecot`].
+pub const ALICE: &str = "alice@example.org";
+/// Another.
+pub const BOB: &str = "bob@example.org";
+/// A third, whom quotas spare.
+pub const CAROL: &str = "carol@example.org";
+/// The master user that postbell asks with ([`Extent::Whole`]).
+pub const MASTER: &str = "postbell";
+/// A person who may log in as anybody ([`Extent::Whole`]).
+pub const ADMIN: &str = "helpdesk";
+
+/// A running Dovecot with IMAP, POP3 and LMTP on loopback; stops when dropped.
+///
+/// Mail is below a temporary folder, owned by the account of [`Account::current`].
+#[derive(Debug)]
+pub struct Dovecot {
+    // Before the folder: it must be gone when its files go.
+    daemon: Option<Daemon>,
+    folder: TempDir,
+    tree: Tree,
+    ports: Ports,
+    options: Options,
+}
+
+/// Where it listens.
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    imap: SocketAddr,
+    pop3: SocketAddr,
+    lmtp: SocketAddr,
+}
+
+impl Dovecot {
+    /// Starts one, and returns when it answers.
+    ///
+    /// `None`, after a loud line, where the packages can't be had.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where they can't be had under CI; [`Error::Start`] with the end of
+    /// its log where it doesn't answer.
+    pub fn start() -> Result<Option<Self>, Error> {
+        Self::start_with(Options::default())
+    }
+
+    /// The same with options.
+    ///
+    /// # Errors
+    /// As [`Dovecot::start`].
+    pub fn start_with(options: Options) -> Result<Option<Self>, Error> {
+        let Some(tree) = Server::Dovecot.tree()? else { return Ok(None) };
+        let mut attempts_left = ATTEMPTS;
+        loop {
+            attempts_left -= 1;
+            match Self::launch(&tree, options.clone()) {
+                // Between our finding free ports and its taking them, anybody may.
+                Err(Error::Start { .. }) if attempts_left > 0 => {}
+                outcome => return outcome.map(Some),
+            }
+        }
+    }
+
+    fn launch(tree: &Tree, options: Options) -> Result<Self, Error> {
+        let folder = process::workspace("dovecot")?;
+        let tree = tree.within_reach(folder.path())?;
+        let ports = Ports::free()?;
+        lay_out(&folder, &tree)?;
+        let mut dovecot = Self { daemon: None, folder, tree, ports, options };
+        dovecot.write_users(&[])?;
+        dovecot.write_configuration()?;
+        dovecot.start_again()?;
+        Ok(dovecot)
+    }
+
+    /// Starts it on the same folder and ports after [`Dovecot::stop`] or [`Dovecot::kill`], and
+    /// returns when it answers.
+    ///
+    /// # Errors
+    /// [`Error::Start`] with the end of its log where it doesn't.
+    pub fn start_again(&mut self) -> Result<(), Error> {
+        // The one before must be gone before this one asks for its ports.
+        self.daemon = None;
+        let printed = self.folder.path().join("log/printed.log");
+        let mut daemon = Daemon::start(self.master()?, &printed)?;
+        let Ports { imap, lmtp, .. } = self.ports;
+        let answers = || {
+            // No login: it would be told of.
+            TcpStream::connect(lmtp).is_ok() && Imap::greet(imap).is_ok()
+        };
+        daemon.wait_until(answers).map_err(|reason| Error::Start {
+            server: "dovecot",
+            reason,
+            log: format!("{}\n{}", daemon.printed(), self.log()),
+        })?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// Stops it as a system's administrator would; sessions end first.
+    pub fn stop(&mut self) {
+        self.daemon = None;
+    }
+
+    /// Kills the master and every one of its processes at once (SIGKILL).
+    pub fn kill(&mut self) {
+        if let Some(daemon) = &mut self.daemon {
+            daemon.kill();
+        }
+        self.daemon = None;
+    }
+
+    /// Kills one of its processes (SIGKILL).
+    ///
+    /// # Errors
+    /// [`Error::Io`] where there is none such.
+    pub fn kill_process(&self, pid: u32) -> Result<(), Error> {
+        process::kill(pid)
+    }
+
+    /// Its processes that run `program`, such as `imap` or `lmtp`; oldest first.
+    #[must_use]
+    pub fn processes(&self, program: &str) -> Vec<u32> {
+        self.daemon.as_ref().map(|daemon| daemon.members(program)).unwrap_or_default()
+    }
+
+    /// Runs `doveadm` with `arguments` on the running server, and returns what it prints.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with what it prints.
+    pub fn doveadm(&self, arguments: &[&str]) -> Result<String, Error> {
+        let mut command = process::program(&self.tree, "usr/bin/doveadm", self.folder.path())?;
+        let run = self.folder.path().join("run");
+        // It runs `/usr/bin/doveconf` to read a file, but asks a running server itself.
+        command.arg("-c").arg(run.join("config")).args(arguments).current_dir(run);
+        process::run(&mut command, b"")
+    }
+
+    /// A fresh IMAP session of `user`.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for an unknown user.
+    pub fn imap(&self, user: &str) -> Result<Imap, Error> {
+        Imap::login(self.ports.imap, user, &password(user))
+    }
+
+    /// A fresh IMAP session in which `master` is `user` ([`Extent::Whole`]).
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for an unknown user or master.
+    pub fn imap_as(&self, user: &str, master: &str) -> Result<Imap, Error> {
+        Imap::login(self.ports.imap, &format!("{user}*{master}"), &password(master))
+    }
+
+    /// A fresh POP3 session of `user`.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for an unknown user.
+    pub fn pop3(&self, user: &str) -> Result<Pop3, Error> {
+        Pop3::login(self.ports.pop3, user, &password(user))
+    }
+
+    /// A fresh LMTP session.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it doesn't answer.
+    pub fn lmtp(&self) -> Result<Lmtp, Error> {
+        Lmtp::connect(self.ports.lmtp)
+    }
+
+    /// Where its IMAP service listens.
+    #[must_use]
+    pub fn imap_address(&self) -> SocketAddr {
+        self.ports.imap
+    }
+
+    /// Where its POP3 service listens.
+    #[must_use]
+    pub fn pop3_address(&self) -> SocketAddr {
+        self.ports.pop3
+    }
+
+    /// Where its LMTP service listens.
+    #[must_use]
+    pub fn lmtp_address(&self) -> SocketAddr {
+        self.ports.lmtp
+    }
+
+    /// Its configuration file.
+    #[must_use]
+    pub fn configuration(&self) -> PathBuf {
+        self.folder.path().join("etc/dovecot.conf")
+    }
+
+    /// The folder of all users: `<mail>/<user>/Maildir`.
+    #[must_use]
+    pub fn mail(&self) -> PathBuf {
+        self.folder.path().join("mail")
+    }
+
+    /// A user's Maildir ([`Format::Maildir`]).
+    #[must_use]
+    pub fn maildir(&self, user: &str) -> PathBuf {
+        self.mail().join(user).join("Maildir")
+    }
+
+    /// Gives one user another quota than [`Options::quota`], for sessions from now on
+    /// ([`Extent::Whole`]).
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the file can't be written.
+    pub fn set_quota(&self, user: &str, quota: Quota) -> Result<(), Error> {
+        self.write_users(&[(user, quota)])
+    }
+
+    /// Gives a user a Sieve script ([`Extent::Whole`]).
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the file can't be written.
+    pub fn set_sieve(&self, user: &str, script: &str) -> Result<(), Error> {
+        let home = self.mail().join(user);
+        Account::current().make_folder(&home)?;
+        write(&home.join(".dovecot.sieve"), script)
+    }
+
+    /// The end of its log, for the message of a failing test.
+    #[must_use]
+    pub fn log(&self) -> String {
+        process::tail(&self.log_file())
+    }
+
+    /// All of its log.
+    #[must_use]
+    pub fn whole_log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.path().join("log/dovecot.log")
+    }
+
+    /// The command of the master process.
+    ///
+    /// `dovecot` runs `/usr/bin/doveconf` to read its configuration, and there is none. The other
+    /// way round works: `doveconf -e` runs a program with the configuration read.
+    fn master(&self) -> Result<Command, Error> {
+        let mut command = process::program(&self.tree, "usr/bin/doveconf", self.folder.path())?;
+        command
+            .arg("-c")
+            .arg(self.configuration())
+            .args(["-f", "service=master", "-m", "master", "-x", "-e"])
+            .arg(self.tree.path("usr/sbin/dovecot"))
+            .args(["-F", "-c"])
+            .arg(self.configuration());
+        Ok(command)
+    }
+
+    /// Who may log in, with their quotas where they differ.
+    fn write_users(&self, quotas: &[(&str, Quota)]) -> Result<(), Error> {
+        let users = [ALICE, BOB, CAROL].map(|user| {
+            let own = quotas.iter().find(|(name, _)| *name == user).map(|(_, quota)| *quota);
+            configuration::user(user, &password(user), own)
+        });
+        // Dovecot reads the file anew where its size or its second of writing changed.
+        let padding = format!("# {}\n", "x".repeat(next_padding()));
+        let etc = self.folder.path().join("etc");
+        write(&etc.join("passwd"), &(users.concat() + &padding))?;
+        let masters = [MASTER, ADMIN].map(|user| configuration::user(user, &password(user), None));
+        write(&etc.join("masters"), &masters.concat())
+    }
+
+    fn write_configuration(&self) -> Result<(), Error> {
+        let folder = self.folder.path();
+        if let Some(notify) = &self.options.notify {
+            write(&folder.join("etc/postbell.lua"), configuration::SCRIPT)?;
+            Account::current().make_folder(&notify.spool)?;
+        }
+        let text = configuration::text(folder, &self.tree, self.ports, &self.options)?;
+        write(&self.configuration(), &text)
+    }
+}
+
+/// A user's password; known, because this is a test.
+#[must_use]
+pub fn password(user: &str) -> String {
+    format!("{user}-secret")
+}
+
+/// The folders it writes into, and the link its modules are found by.
+fn lay_out(folder: &TempDir, tree: &Tree) -> Result<(), Error> {
+    for name in ["etc", "log", "mail", "run"] {
+        Account::current().make_folder(&folder.path().join(name))?;
+    }
+    let link = folder.path().join("run/modules");
+    std::os::unix::fs::symlink(tree.path(MODULES), &link)
+        .map_err(Error::io(format!("link {}", link.display())))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    std::fs::write(path, text).map_err(Error::io(format!("write {}", path.display())))?;
+    Account::current().own(path)
+}
+
+fn next_padding() -> usize {
+    static WRITTEN: AtomicUsize = AtomicUsize::new(0);
+    WRITTEN.fetch_add(1, Ordering::Relaxed)
+}
+
+impl Ports {
+    /// Ports nobody holds just now.
+    fn free() -> Result<Self, Error> {
+        let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+        let doing = || Error::io("find a free port");
+        // All held at once, or two might be one.
+        let held =
+            [listen().map_err(doing())?, listen().map_err(doing())?, listen().map_err(doing())?];
+        let [imap, pop3, lmtp] = held.map(|listener| listener.local_addr().map_err(doing()));
+        Ok(Self { imap: imap?, pop3: pop3?, lmtp: lmtp? })
+    }
+}
+
+/// Each one with fresh ports.
+const ATTEMPTS: u32 = 3;
+const MODULES: &str = "usr/lib/dovecot/modules";
