@@ -1,6 +1,8 @@
 //! A hub with a stream to hear it by.
 
-use std::net::SocketAddr;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,22 @@ pub struct Bench {
     _folder: Option<TempDir>,
     running: Option<Running>,
     heard: Vec<Told>,
+}
+
+/// Where a hub will be ([`Bench::door`]).
+#[derive(Debug)]
+pub struct Door {
+    folder: TempDir,
+    data: PathBuf,
+    address: SocketAddr,
+}
+
+impl Door {
+    /// Where it will listen.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
 }
 
 #[derive(Debug)]
@@ -51,6 +69,41 @@ impl Bench {
         Self::launch(mail, data, Some(folder), keys)
     }
 
+    /// A place for a hub that a store posts to, chosen before either of them starts, and the
+    /// secret of its source `mail`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where there is no room for one.
+    pub fn door() -> Result<(Door, String), Error> {
+        let folder = tempfile::tempdir().map_err(Error::io("make a temporary folder"))?;
+        let data = folder.path().join("data");
+        let secret = "5423".repeat(16);
+        std::fs::DirBuilder::new().mode(0o700).create(&data).map_err(Error::io("make a folder"))?;
+        let file = data.join("dovecot-mail.secret");
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(file)
+            .and_then(|mut file| file.write_all(secret.as_bytes()))
+            .map_err(Error::io("write a secret"))?;
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .and_then(|listener| listener.local_addr())
+            .map_err(Error::io("find a free port"))?;
+        Ok((Door { folder, data, address }, secret))
+    }
+
+    /// Starts a hub behind `door` with these sources, as TOML, whose policy lets envelopes out.
+    ///
+    /// # Errors
+    /// As [`Bench::start`].
+    pub fn start_behind(door: Door, sources: &str) -> Result<Self, Error> {
+        let text = format!("{CONFIG}{sources}")
+            .replace("[policy]", "[policy]\nenvelope = true")
+            .replace("127.0.0.1:0", &door.address.to_string());
+        Self::configured(&text, door.data, Some(door.folder))
+    }
+
     /// The same with its data in `data`.
     ///
     /// # Errors
@@ -65,9 +118,12 @@ impl Bench {
         folder: Option<TempDir>,
         keys: &str,
     ) -> Result<Self, Error> {
-        let text = format!("{CONFIG}{keys}")
-            .replace("@DATA@", &data.display().to_string())
-            .replace("@MAIL@", &mail.display().to_string());
+        let text = format!("{CONFIG}{MAILDIRS}{keys}");
+        Self::configured(&text.replace("@MAIL@", &mail.display().to_string()), data, folder)
+    }
+
+    fn configured(text: &str, data: PathBuf, folder: Option<TempDir>) -> Result<Self, Error> {
+        let text = text.replace("@DATA@", &data.display().to_string());
         let config = Config::parse("bench.toml", &text).map_err(refused)?;
         let running = None;
         let mut bench = Self { config, data, _folder: folder, running, heard: Vec::new() };
@@ -84,7 +140,11 @@ impl Bench {
         let hub = runtime.block_on(Hub::start(self.config.clone())).map_err(refused)?;
         let (address, token) = (hub.local_addr(), hub.token().reveal().to_owned());
         let since = self.heard.last().map_or(0, |told| told.seq);
-        let path = format!("/v1/events?since={since}&follow=true&parameters=*,bodyStructure");
+        let parameters = match self.config.policy.envelope {
+            true => "*,bodyStructure,envelope",
+            false => "*,bodyStructure",
+        };
+        let path = format!("/v1/events?since={since}&follow=true&parameters={parameters}");
         let stream = EventStream::open(address, &path, &token)?;
         self.running = Some(Running { runtime, hub, address, token, stream });
         Ok(())
@@ -96,6 +156,14 @@ impl Bench {
             drop(stream);
             runtime.block_on(hub.shutdown());
         }
+    }
+
+    /// Where the hub listens.
+    ///
+    /// # Errors
+    /// [`Error::Start`] where it is stopped.
+    pub fn address(&self) -> Result<SocketAddr, Error> {
+        self.running().map(|running| running.address)
     }
 
     /// The folder with the hub's journal.
@@ -218,7 +286,9 @@ body_structure = true
 
 [webhooks]
 reach = "loopback"
+"#;
 
+const MAILDIRS: &str = r#"
 [sources.mail]
 kind = "maildir"
 root = "@MAIL@/%u/Maildir"

@@ -4,9 +4,10 @@
 //! tells what it says. What the tests expect stands readable in `tests/whole/snapshots`.
 
 mod bench;
+pub mod scenario;
 mod script;
 mod told;
 
-pub use bench::Bench;
+pub use bench::{Bench, Door};
 pub use script::Script;
 pub use told::Told;

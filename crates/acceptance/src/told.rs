@@ -18,6 +18,8 @@ pub struct Told {
     pub prev_seq: Option<u64>,
     /// Its id.
     pub id: String,
+    /// As it came.
+    pub json: Value,
 }
 
 impl Told {
@@ -40,6 +42,7 @@ impl Told {
                 .and_then(Value::as_str)
                 .ok_or_else(|| odd("vnd.postbell.eventId".to_owned()))?
                 .to_owned(),
+            json,
         })
     }
 

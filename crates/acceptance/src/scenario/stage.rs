@@ -1,0 +1,120 @@
+//! A store, a hub that hears it, and the record of a play.
+
+use std::time::{Duration, Instant};
+
+use postbell_testkit::{Error, Imap};
+
+use super::account::Account;
+use super::store::{MARKER, MailStore};
+use crate::{Bench, Told};
+
+/// Where a scenario is played: does one thing after the other and writes down what is told.
+#[derive(Debug)]
+pub struct Stage<'a> {
+    store: &'a dyn MailStore,
+    bench: &'a mut Bench,
+    marker: Imap,
+    marks: usize,
+    account: Account,
+    text: String,
+}
+
+impl<'a> Stage<'a> {
+    /// Begins in silence.
+    ///
+    /// # Errors
+    /// Where the store doesn't let [`MARKER`] in.
+    pub fn new(store: &'a dyn MailStore, bench: &'a mut Bench) -> Result<Self, Error> {
+        let marker = store.imap(MARKER)?;
+        let account = Account::new(store.ports());
+        let mut stage = Self { store, bench, marker, marks: 0, account, text: String::new() };
+        stage.hear_to_the_mark()?;
+        Ok(stage)
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &'a dyn MailStore {
+        self.store
+    }
+
+    /// Does something, hears at least `count` events and whatever else is told of it, and writes
+    /// it all down.
+    ///
+    /// # Errors
+    /// What `act` says, or [`Error::Answer`] with everything until then where less is told.
+    pub fn step(
+        &mut self,
+        what: &str,
+        count: usize,
+        act: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<Vec<Told>, Error> {
+        act()?;
+        let begun = Instant::now();
+        let mut told = self.hear_to_the_mark()?;
+        while told.len() < count {
+            if begun.elapsed() > PATIENCE {
+                self.write(what, &told);
+                return Err(Error::Answer {
+                    expected: format!("{count} events of \"{what}\""),
+                    answer: format!("{}\n{}", self.text, self.store.log()),
+                });
+            }
+            // The store says some things late, such as the end of a session.
+            std::thread::sleep(LATE);
+            told.extend(self.hear_to_the_mark()?);
+        }
+        self.write(what, &told);
+        Ok(told)
+    }
+
+    /// Does something that isn't part of the play: what is told of it is not written down.
+    ///
+    /// # Errors
+    /// What `act` says.
+    pub fn aside(&mut self, act: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        act()?;
+        self.hear_to_the_mark().map(drop)
+    }
+
+    /// What was done and told.
+    ///
+    /// # Errors
+    /// [`Error::Answer`] where an event isn't one.
+    pub fn finish(mut self) -> Result<String, Error> {
+        std::thread::sleep(LATE);
+        let told = self.hear_to_the_mark()?;
+        if !told.is_empty() {
+            self.write("nothing more", &told);
+        }
+        Ok(self.text)
+    }
+
+    /// Everything told until a mark set now, but for the marks themselves.
+    fn hear_to_the_mark(&mut self) -> Result<Vec<Told>, Error> {
+        self.marks += 1;
+        let mark = format!("mark-{}", self.marks);
+        self.marker.subscribe(&mark)?;
+        let mut told = Vec::new();
+        loop {
+            let [event] = &self.bench.hear(1)?[..] else { continue };
+            if event.owner() != Some(MARKER) && event.event.user() != Some(MARKER) {
+                told.push(event.clone());
+            } else if event.mailbox() == mark {
+                return Ok(told);
+            }
+        }
+    }
+
+    fn write(&mut self, what: &str, told: &[Told]) {
+        self.text.push_str(&format!("> {what}\n"));
+        for event in told {
+            self.text.push_str(&self.account.of(event));
+        }
+    }
+}
+
+/// How long a store may take to say what it says late.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two times of listening for what comes late.
+const LATE: Duration = Duration::from_millis(200);
