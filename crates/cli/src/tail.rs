@@ -167,7 +167,7 @@ impl Tail {
             ("parameters", &self.args.parameters),
         ] {
             if !values.is_empty() {
-                path.push_str(&format!("&{name}={}", encode(&values.join(","))));
+                path.push_str(&format!("&{name}={}", encode(&listed(values, name))));
             }
         }
         if let Some(left) = self.left() {
@@ -216,6 +216,16 @@ impl Tail {
         self.shown += 1;
         Ok(())
     }
+}
+
+/// Values as a list of the API's. A user or a mailbox may have a comma in its name, and then has a
+/// backslash before it; no event or parameter has one, so that there a list between commas works.
+fn listed(values: &[String], name: &str) -> String {
+    if !matches!(name, "users" | "mailboxes") {
+        return values.join(",");
+    }
+    let escaped = values.iter().map(|value| value.replace('\\', r"\\").replace(',', r"\,"));
+    escaped.collect::<Vec<_>>().join(",")
 }
 
 /// 503: as many streams as the hub holds, or it is only just starting.
@@ -329,6 +339,13 @@ const PAUSE_MAX: Duration = Duration::from_secs(3);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_comma_in_a_mailboxs_name_does_not_cut_it() {
+        let listed = |name| listed(&["a,b".to_owned(), r"c\d".to_owned()], name);
+        assert_eq!(listed("mailboxes"), r"a\,b,c\\d");
+        assert_eq!(listed("events"), r"a,b,c\d");
+    }
 
     #[test]
     fn messages_are_found_however_the_octets_are_cut() {

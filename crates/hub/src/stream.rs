@@ -161,8 +161,8 @@ impl Follower {
         let Some(body) = gap_event(&self.store, gap) else { return out };
         let Ok(checked) = json::check(&body) else { return out };
         let view = Keys::new(&checked, &body).view(&body);
-        let identity = format!("{}-{}", gap.from, gap.to);
-        let id = event_id("gap", identity.as_bytes(), 0, checked.unix_millis);
+        // Without the time: the same gap has the same id, whenever and however it is told.
+        let id = event_id("gap", format!("{}-{}", gap.from, gap.to).as_bytes(), 0, 0);
         let stamp = Stamp { id, seq: gap.to, prev_seq: self.prev_seq };
         self.form.deliver(&mut out, gap.to, GAP, |out| {
             self.projection.write(out, &body, &view, &stamp);

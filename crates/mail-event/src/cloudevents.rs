@@ -117,31 +117,48 @@ pub fn parse(
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     if first == Some(&b'[') {
         let list: Vec<&RawValue> = serde_json::from_slice(body).map_err(syntax)?;
-        return Ok(list.into_iter().map(|one| received(one.get())).collect());
+        let list = (1_usize..).zip(list);
+        return Ok(list.map(|(place, one)| received(one.get(), Some(place))).collect());
     }
-    let one: &RawValue = serde_json::from_slice(body).map_err(syntax)?;
-    Ok(vec![received(one.get())])
+    Ok(vec![parse_one(body)])
 }
 
-fn received(text: &str) -> Result<Received<'_>, InvalidCloudEvent> {
+/// Reads one structured event; a list is none, whatever is in it.
+///
+/// # Errors
+///
+/// Where it is no CloudEvent that carries an event.
+pub fn parse_one(body: &[u8]) -> Result<Received<'_>, InvalidCloudEvent> {
+    let syntax = |error: serde_json::Error| InvalidCloudEvent::Syntax(error.to_string());
+    let one: &RawValue = serde_json::from_slice(body).map_err(syntax)?;
+    received(one.get(), None)
+}
+
+fn received(text: &str, place: Option<usize>) -> Result<Received<'_>, InvalidCloudEvent> {
     use InvalidCloudEvent as E;
+    if let Some(found) = other_than_object(text) {
+        return Err(E::NotAnObject { found, place });
+    }
     let shape: Shape<'_> =
         serde_json::from_str(text).map_err(|error| E::Syntax(error.to_string()))?;
-    if shape.specversion.as_deref() != Some("1.0") {
+    if string(shape.specversion).as_deref() != Some("1.0") {
         return Err(E::Attribute { name: "specversion", wanted: r#""1.0""# });
     }
-    let id = shape.id.filter(|id| !id.is_empty());
+    let id = string(shape.id).filter(|id| !id.is_empty());
     let id = id.ok_or(E::Attribute { name: "id", wanted: "a text" })?;
-    let source = shape.source.filter(|source| !source.is_empty());
+    let source = string(shape.source).filter(|source| !source.is_empty());
     let source = source.ok_or(E::Attribute { name: "source", wanted: "a URI reference" })?;
-    let kind = shape.kind.unwrap_or_default();
+    let kind = string(shape.kind).unwrap_or_default();
     let name = kind.strip_prefix(TYPE_PREFIX).filter(|name| name.parse::<EventName>().is_ok());
     let name =
         name.ok_or(E::Attribute { name: "type", wanted: "org.ietf.rfc5423. and an event's name" })?;
     let data =
         shape.data.ok_or(E::Attribute { name: "data", wanted: "the event as a JSON object" })?;
-    let inner: Inner = serde_json::from_str(data.get())
-        .map_err(|_| E::Attribute { name: "data", wanted: "the event as a JSON object" })?;
+    let wrong_data = || E::Attribute { name: "data", wanted: "the event as a JSON object" };
+    if other_than_object(data.get()).is_some() {
+        return Err(wrong_data());
+    }
+    let inner: Inner = serde_json::from_str(data.get()).map_err(|_| wrong_data())?;
     if inner.event.is_none_or(|event| !event.eq_ignore_ascii_case(name)) {
         return Err(E::Attribute { name: "type", wanted: "the same event as in data" });
     }
@@ -150,13 +167,33 @@ fn received(text: &str) -> Result<Received<'_>, InvalidCloudEvent> {
 
 #[derive(Deserialize)]
 struct Shape<'a> {
-    specversion: Option<String>,
-    id: Option<String>,
-    source: Option<String>,
-    #[serde(rename = "type")]
-    kind: Option<String>,
+    #[serde(borrow)]
+    specversion: Option<&'a RawValue>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    source: Option<&'a RawValue>,
+    #[serde(borrow, rename = "type")]
+    kind: Option<&'a RawValue>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
+}
+
+/// An attribute that is a text.
+fn string(value: Option<&RawValue>) -> Option<String> {
+    serde_json::from_str(value?.get()).ok()
+}
+
+/// What a JSON value is, where it is no object.
+fn other_than_object(text: &str) -> Option<&'static str> {
+    match text.trim_ascii_start().bytes().next() {
+        Some(b'{') => None,
+        Some(b'[') => Some("a list"),
+        Some(b'"') => Some("a text"),
+        Some(b't' | b'f') => Some("a truth value"),
+        Some(b'n') => Some("null"),
+        _ => Some("a number"),
+    }
 }
 
 #[derive(Deserialize)]
@@ -176,9 +213,21 @@ pub enum InvalidCloudEvent {
         /// What it must be.
         wanted: &'static str,
     },
+    /// JSON, but no object.
+    #[error("a CloudEvent is a JSON object, and {} is {found}", subject(*place))]
+    NotAnObject {
+        /// What it is.
+        found: &'static str,
+        /// Which of a list it is, counted from 1.
+        place: Option<usize>,
+    },
     /// Not JSON, or of another shape.
     #[error("not a CloudEvent: {0}")]
     Syntax(String),
+}
+
+fn subject(place: Option<usize>) -> String {
+    place.map_or_else(|| "this".to_owned(), |place| format!("element {place} of the list"))
 }
 
 #[cfg(test)]
@@ -219,6 +268,16 @@ mod tests {
         let read = parse(batch.as_bytes()).unwrap();
         let fine: Vec<_> = read.iter().map(Result::is_ok).collect();
         assert_eq!(fine, [true, false, true]);
+    }
+
+    #[test]
+    fn what_is_no_object_is_named_with_its_place() {
+        let told = |text: &str| parse(text.as_bytes()).unwrap().remove(0).unwrap_err().to_string();
+        let wanted = "a CloudEvent is a JSON object, and element 1 of the list is a number";
+        assert_eq!(told("[5]"), wanted);
+        assert_eq!(told("null"), "a CloudEvent is a JSON object, and this is null");
+        assert_eq!(told("{\"specversion\":1}"), "specversion: must be \"1.0\"");
+        assert!(parse_one(b"[{}]").unwrap_err().to_string().ends_with("this is a list"));
     }
 
     #[test]

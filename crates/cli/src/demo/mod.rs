@@ -275,7 +275,7 @@ impl Places {
 fn fitting(event: &mut Value) -> String {
     let line = format!("  {}", show::line(event));
     let columns = anstream::adapter::strip_str(&line).to_string().chars().count();
-    if columns >= COLUMNS
+    if columns > COLUMNS
         && let Some(members) = event.as_object_mut()
     {
         members.remove("messages");
@@ -452,6 +452,20 @@ mod tests {
         event["messages"] = 1.into();
         event["flagNames"] = json!([]);
         assert!(fitting(&mut event).contains("1 message"), "one that fits is left as it is");
+        for wide in [COLUMNS, COLUMNS + 1] {
+            event["messages"] = 1.into();
+            let mut flag = String::new();
+            let whole = loop {
+                flag.push('x');
+                event["flagNames"] = json!([flag]);
+                let line = anstream::adapter::strip_str(&show::line(&event)).to_string();
+                if line.chars().count() + 2 >= wide {
+                    break line;
+                }
+            };
+            assert_eq!(whole.chars().count() + 2, wide);
+            assert_eq!(fitting(&mut event).contains("1 message"), wide == COLUMNS, "{whole}");
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,7 @@ use crate::stream::{Follower, PIECE_OCTETS};
 /// Events as they come, from where the client says.
 #[utoipa::path(get, path = "/v1/events", tag = "events",
     params(
-        ("events" = Option<String>, Query, description = "Events and groups of events, between commas; all where absent"),
+        ("events" = Option<String>, Query, description = "Events and groups of events, between commas; all where absent. As every list it may be given several times, and a comma within a name is written `\\,`"),
         ("users" = Option<String>, Query, description = "Users, between commas: who owns the mailbox, or who acted"),
         ("mailboxes" = Option<String>, Query, description = "Mailboxes, between commas; `*` stands for anything, `%` for anything without a `/`"),
         ("parameters" = Option<String>, Query, description = "Parameters, between commas; `*` is every one that is not private"),

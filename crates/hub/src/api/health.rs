@@ -9,6 +9,7 @@ use axum::response::IntoResponse;
 use postbell_journal::{Journal as _, State as JournalState};
 
 use super::App;
+use super::query::NoQuery;
 
 /// The process lives.
 #[utoipa::path(get, path = "/healthz", tag = "health", responses(
@@ -50,7 +51,7 @@ fn not_ready(journal: JournalState, folder: &Path) -> Option<String> {
 #[utoipa::path(get, path = "/metrics", tag = "health", responses(
     (status = 200, description = "Figures in Prometheus' text form", body = String, content_type = "text/plain"),
 ))]
-pub(super) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
+pub(super) async fn metrics(State(app): State<Arc<App>>, _: NoQuery) -> impl IntoResponse {
     let stats = app.journal.stats();
     let bounds = app.journal.bounds();
     let figures = &app.metrics.journal;

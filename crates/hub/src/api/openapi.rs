@@ -8,6 +8,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
+use super::query::NoQuery;
 use super::{Problem, events, health, publish, status, subscriptions};
 
 #[derive(OpenApi)]
@@ -64,13 +65,16 @@ impl Modify for Guarded {
             });
         for operation in guarded {
             operation.security = Some(vec![SecurityRequirement::new("token", none)]);
-            let problem =
-                ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-            let refused = ResponseBuilder::new()
-                .description("No token, or another one")
-                .content("application/problem+json", problem)
-                .build();
-            operation.responses.responses.insert("401".to_owned(), refused.into());
+            let refused = |why: &str| {
+                let problem =
+                    ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+                let response = ResponseBuilder::new().description(why);
+                response.content("application/problem+json", problem).build().into()
+            };
+            let responses = &mut operation.responses.responses;
+            responses.insert("401".to_owned(), refused("No token, or another one"));
+            let unknown = || refused("A query parameter is unknown");
+            responses.entry("400".to_owned()).or_insert_with(unknown);
         }
     }
 }
@@ -86,7 +90,7 @@ static TEXT: LazyLock<String> =
 #[utoipa::path(get, path = "/v1/openapi.json", tag = "hub", responses(
     (status = 200, description = "This description (OpenAPI 3.1)", body = Object),
 ))]
-pub(super) async fn serve() -> impl IntoResponse {
+pub(super) async fn serve(_: NoQuery) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], TEXT.as_str())
 }
 

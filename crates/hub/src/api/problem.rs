@@ -142,6 +142,15 @@ impl Problem {
             .because(format!("{found:?} is not one of {offered}"))
     }
 
+    /// 415: a body that is compressed, or coded otherwise.
+    pub(crate) fn unsupported_encoding(found: &str) -> Self {
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Self::new(status, "unsupported-encoding", "the body's encoding is not one that is read")
+            .because(format!(
+                "content-encoding: {found:?} is not read here: send the body as it is"
+            ))
+    }
+
     /// 422: a subscription that can't be.
     pub(crate) fn invalid_subscription(detail: impl Into<String>) -> Self {
         let status = StatusCode::UNPROCESSABLE_ENTITY;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
@@ -97,7 +97,7 @@ enum Kind {
         (status = 400, description = "The body can't be read", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "The body did not come in time", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body's type is none of these", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body's type is none of these, or it is compressed", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "None was good", body = Verdicts),
         (status = 503, description = "Nothing was taken: the disk is full, or the journal has stopped", body = Problem, content_type = "application/problem+json"),
     )
@@ -130,6 +130,7 @@ where
     B::Error: fmt::Display,
 {
     Query::read(request.uri(), &[])?;
+    plainly_coded(&request)?;
     let form = Form::of(&request)?;
     let body = read(request.into_body(), &app.http).await?;
     let mut batch = Batch { publishers: &app.publishers, verdicts: Vec::new(), taken: Vec::new() };
@@ -153,7 +154,7 @@ enum Form {
 
 impl Form {
     fn of<B>(request: &hyper::Request<B>) -> Result<Self, Problem> {
-        let text = content_type(request);
+        let text = header_text(request, header::CONTENT_TYPE);
         let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match essence.as_str() {
             "application/json" => Ok(Self::Json),
@@ -166,15 +167,30 @@ impl Form {
 
 /// Refuses a body that doesn't say it is JSON.
 pub(super) fn wants_json(request: &Request) -> Result<(), Problem> {
+    plainly_coded(request)?;
     match Form::of(request) {
         Ok(Form::Json) => Ok(()),
-        _ => Err(Problem::unsupported_type(&content_type(request), "application/json")),
+        Ok(_) | Err(_) => {
+            let found = header_text(request, header::CONTENT_TYPE);
+            Err(Problem::unsupported_type(&found, "application/json"))
+        }
     }
 }
 
-fn content_type<B>(request: &hyper::Request<B>) -> String {
-    let value = request.headers().get(header::CONTENT_TYPE);
-    clipped(&value.map(|value| String::from_utf8_lossy(value.as_bytes())).unwrap_or_default())
+/// Refuses a body that is compressed or coded otherwise: unread, it could only be called garbage.
+fn plainly_coded<B>(request: &hyper::Request<B>) -> Result<(), Problem> {
+    let coding = header_text(request, header::CONTENT_ENCODING);
+    let is_plain = coding.split(',').all(|coding| {
+        let coding = coding.trim();
+        coding.is_empty() || coding.eq_ignore_ascii_case("identity")
+    });
+    if is_plain { Ok(()) } else { Err(Problem::unsupported_encoding(&coding)) }
+}
+
+fn header_text<B>(request: &hyper::Request<B>, name: HeaderName) -> String {
+    let values = request.headers().get_all(name).into_iter();
+    let values: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+    clipped(&values.join(", "))
 }
 
 /// Reads a body up to the limits of size and time.
@@ -237,42 +253,32 @@ impl Batch<'_> {
         }
         if !whole.starts_with(b"[") {
             match form {
-                Form::CloudEvents => self.enveloped(body, whole).await,
+                Form::CloudEvents => self.enveloped(body, whole, None).await,
                 Form::Json | Form::Ndjson => self.one(body.slice_ref(whole), None, None).await,
             }
             return Ok(());
         }
-        for event in elements(whole)? {
+        for (place, event) in (1_usize..).zip(elements(whole)?) {
             let event = event.get().as_bytes();
             match form {
-                Form::CloudEvents => self.enveloped(body, event).await,
+                Form::CloudEvents => self.enveloped(body, event, Some(place)).await,
                 Form::Json | Form::Ndjson => self.one(body.slice_ref(event), None, None).await,
             }
         }
         Ok(())
     }
 
-    /// One CloudEvent.
-    async fn enveloped(&mut self, body: &Bytes, event: &[u8]) {
-        // A list inside the list would be one, too, to the parser.
-        let parsed = match event.starts_with(b"[") {
-            true => Err(InvalidCloudEvent::Syntax("a list in a list".to_owned())),
-            false => cloudevents::parse(event),
-        };
-        match parsed {
+    /// One CloudEvent, and which of a list it is.
+    async fn enveloped(&mut self, body: &Bytes, event: &[u8], place: Option<usize>) {
+        match cloudevents::parse_one(event) {
+            Err(InvalidCloudEvent::NotAnObject { found, .. }) => {
+                self.reject_envelope(&InvalidCloudEvent::NotAnObject { found, place });
+            }
             Err(error) => self.reject_envelope(&error),
-            Ok(events) => {
-                for event in events {
-                    match event {
-                        Ok(event) => {
-                            let identity =
-                                [event.source.as_str(), "\0", event.id.as_str()].concat();
-                            let json = body.slice_ref(event.json.as_bytes());
-                            self.one(json, Some(identity.as_bytes()), None).await;
-                        }
-                        Err(error) => self.reject_envelope(&error),
-                    }
-                }
+            Ok(event) => {
+                let identity = [event.source.as_str(), "\0", event.id.as_str()].concat();
+                let json = body.slice_ref(event.json.as_bytes());
+                self.one(json, Some(identity.as_bytes()), None).await;
             }
         }
     }

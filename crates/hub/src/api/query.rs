@@ -1,7 +1,7 @@
-//! What stands in a URL: a name in the path; query parameters, each known, given once, and named
-//! where it is wrong.
+//! What stands in a URL: a name in the path; query parameters, each known, given once unless it is
+//! a list, and named where it is wrong.
 
-use axum::extract::{FromRequestParts, Path, Query as Extracted};
+use axum::extract::{FromRequestParts, Path};
 use axum::http::Uri;
 use axum::http::request::Parts;
 
@@ -22,6 +22,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     }
 }
 
+/// A query without parameters, of a path that has none.
+#[derive(Debug)]
+pub(super) struct NoQuery;
+
+impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        Query::read(&parts.uri, &[]).map(|_| Self)
+    }
+}
+
 /// The parameters of a request's query, decoded.
 #[derive(Debug)]
 pub(super) struct Query(Vec<(String, String)>);
@@ -29,19 +41,23 @@ pub(super) struct Query(Vec<(String, String)>);
 impl Query {
     /// Reads the query of `uri`; only the `known` parameters may stand in it.
     pub(super) fn read(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
-        let Extracted(pairs): Extracted<Vec<(String, String)>> = Extracted::try_from_uri(uri)
-            .map_err(|error| Problem::bad_request(format!("query: {error}")))?;
-        for (at, (name, _)) in pairs.iter().enumerate() {
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name =
+                decoded(name).map_err(|name| Problem::bad_query(&clipped(&name), NOT_UTF8))?;
             if !known.contains(&name.as_str()) {
                 let offered = match known {
                     [] => "there are none here".to_owned(),
                     known => format!("not one of {}", known.join(", ")),
                 };
-                return Err(Problem::bad_query(&clipped(name), offered));
+                return Err(Problem::bad_query(&clipped(&name), offered));
             }
-            if pairs.iter().take(at).any(|(before, _)| before == name) {
-                return Err(Problem::bad_query(name, "given twice"));
+            if !LISTS.contains(&name.as_str()) && pairs.iter().any(|(before, _)| *before == name) {
+                return Err(Problem::bad_query(&name, "given twice"));
             }
+            let value = decoded(value).map_err(|_| Problem::bad_query(&name, NOT_UTF8))?;
+            pairs.push((name, value));
         }
         Ok(Self(pairs))
     }
@@ -76,14 +92,20 @@ impl Query {
         }
     }
 
-    /// Names between commas; none where the parameter is absent. To give it and name nothing is a
-    /// mistake, as of a script whose variable is empty: it would ask for everything.
+    /// Names between commas, however often the parameter is given; none where it is absent. To
+    /// give it and name nothing is a mistake, as of a script whose variable is empty: it would ask
+    /// for everything.
     pub(super) fn list(&self, name: &str) -> Result<Vec<String>, Problem> {
-        let Some(text) = self.text(name) else { return Ok(Vec::new()) };
-        let names: Vec<String> =
-            text.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
-        if names.is_empty() {
-            return Err(Problem::bad_query(name, "names nothing (leave it out for everything)"));
+        let mut names = Vec::new();
+        for (_, text) in self.0.iter().filter(|(known, _)| known == name) {
+            let before = names.len();
+            names.extend(between_commas(text));
+            if names.len() == before {
+                return Err(Problem::bad_query(
+                    name,
+                    "names nothing (leave it out for everything)",
+                ));
+            }
         }
         Ok(names)
     }
@@ -104,6 +126,42 @@ impl Query {
     }
 }
 
+/// The names in a list. A comma or a backslash of a name's own has a backslash before it.
+fn between_commas(text: &str) -> Vec<String> {
+    let mut names = vec![String::new()];
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        if letter == ',' {
+            names.push(String::new());
+            continue;
+        }
+        let own = letters.next_if(|next| letter == '\\' && matches!(next, ',' | '\\'));
+        if let Some(name) = names.last_mut() {
+            name.push(own.unwrap_or(letter));
+        }
+    }
+    names.retain(|name| !name.is_empty());
+    names
+}
+
+/// A name or value of a query: `+` is a space, and `%` with two hexadecimal digits an octet. Where
+/// the octets are not UTF-8, how far they can be read.
+fn decoded(text: &str) -> Result<String, String> {
+    let mut octets = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let hex = |at: usize| char::from(*after.get(at)?).to_digit(16);
+        let octet = match (first, hex(0), hex(1)) {
+            (b'%', Some(high), Some(low)) => u8::try_from(high * 16 + low).ok(),
+            _ => None,
+        };
+        octets.push(octet.unwrap_or(if *first == b'+' { b' ' } else { *first }));
+        rest = if octet.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    String::from_utf8(octets)
+        .map_err(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
 /// As much of a client's text as its problem needs to show.
 pub(super) fn clipped(text: &str) -> String {
     const LETTERS_MAX: usize = 80;
@@ -112,4 +170,48 @@ pub(super) fn clipped(text: &str) -> String {
         clipped.push('…');
     }
     clipped
+}
+
+/// The parameters that are lists: these may be given several times.
+const LISTS: [&str; 5] = ["events", "users", "mailboxes", "parameters", "tags"];
+
+const NOT_UTF8: &str = "not UTF-8";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(text: &str) -> Result<Query, Problem> {
+        let uri = format!("/v1/events?{text}").parse().unwrap();
+        Query::read(&uri, &["mailboxes", "since"])
+    }
+
+    fn mailboxes(text: &str) -> Vec<String> {
+        query(text).unwrap().list("mailboxes").unwrap()
+    }
+
+    #[test]
+    fn a_list_is_cut_at_its_commas_and_may_be_given_several_times() {
+        assert_eq!(mailboxes("mailboxes=a,b"), ["a", "b"]);
+        assert_eq!(mailboxes("mailboxes=a%2Cb,&mailboxes=c+d"), ["a", "b", "c d"]);
+    }
+
+    #[test]
+    fn a_comma_of_a_names_own_has_a_backslash_before_it() {
+        assert_eq!(mailboxes(r"mailboxes=Smith%5C%2C%20John,b"), ["Smith, John", "b"]);
+        assert_eq!(mailboxes("mailboxes=a%5C%5C,b%5Cc%5C"), [r"a\", r"b\c\"]);
+    }
+
+    #[test]
+    fn what_is_not_utf_8_is_refused_with_its_name() {
+        let told = |text| serde_json::to_value(query(text).unwrap_err()).unwrap()["detail"].clone();
+        assert_eq!(told("mailboxes=%ff"), "mailboxes: not UTF-8");
+        assert_eq!(told("%ff=1"), "\u{fffd}: not UTF-8");
+        assert_eq!(told("since=1&since=2"), "since: given twice");
+    }
+
+    #[test]
+    fn a_percent_sign_that_encodes_nothing_is_one() {
+        assert_eq!(mailboxes("mailboxes=%,%4,%zz,%C3%A4"), ["%", "%4", "%zz", "ä"]);
+    }
 }

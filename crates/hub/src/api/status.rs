@@ -8,7 +8,7 @@ use postbell_journal::{Bounds, Journal as _, State as JournalState};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::query::{Name, clipped};
+use super::query::{Name, NoQuery, clipped};
 use super::{App, Problem};
 use crate::sources::Source;
 
@@ -57,7 +57,7 @@ pub(super) struct JournalStatus {
 #[utoipa::path(get, path = "/v1/status", tag = "hub", responses(
     (status = 200, description = "The hub at a glance", body = Status),
 ))]
-pub(super) async fn status(State(app): State<Arc<App>>) -> Json<Status> {
+pub(super) async fn status(State(app): State<Arc<App>>, _: NoQuery) -> Json<Status> {
     let Bounds { first, last } = app.journal.bounds();
     let (state, detail) = match app.journal.state() {
         JournalState::Accepting => ("accepting", None),
@@ -141,7 +141,7 @@ impl From<&Source> for ShownSource {
 #[utoipa::path(get, path = "/v1/sources", tag = "hub", responses(
     (status = 200, description = "All sources and how they are", body = SourceList),
 ))]
-pub(super) async fn sources(State(app): State<Arc<App>>) -> Json<SourceList> {
+pub(super) async fn sources(State(app): State<Arc<App>>, _: NoQuery) -> Json<SourceList> {
     Json(SourceList { sources: app.sources.iter().map(ShownSource::from).collect() })
 }
 
@@ -155,6 +155,7 @@ pub(super) async fn sources(State(app): State<Arc<App>>) -> Json<SourceList> {
 )]
 pub(super) async fn source(
     State(app): State<Arc<App>>,
+    _: NoQuery,
     Name(name): Name,
 ) -> Result<Json<ShownSource>, Problem> {
     let found = app.sources.iter().find(|source| source.name == name);

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::IgnoredAny;
 use utoipa::ToSchema;
 
-use super::query::{Name, Query, clipped};
+use super::query::{Name, NoQuery, Query, clipped};
 use super::{App, Problem, publish};
 use crate::state::{DEAD_LETTERS_MAX, StateError};
 use crate::subscriptions::{CreateError, NewSubscription, Shown, ShownDeadLetter};
@@ -34,7 +34,7 @@ pub(super) struct DeadLetters {
 #[utoipa::path(get, path = "/v1/subscriptions", tag = "subscriptions", responses(
     (status = 200, description = "All subscriptions", body = SubscriptionList),
 ))]
-pub(super) async fn list(State(app): State<Arc<App>>) -> Json<SubscriptionList> {
+pub(super) async fn list(State(app): State<Arc<App>>, _: NoQuery) -> Json<SubscriptionList> {
     Json(SubscriptionList { subscriptions: app.subscriptions.list() })
 }
 
@@ -46,12 +46,13 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Json<SubscriptionList> 
             headers(("Location" = String, description = "Its path"))),
         (status = 400, description = "The body is no JSON", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The name is taken, or there are enough subscriptions", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not said to be JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not said to be JSON, or it is compressed", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Something in it is wrong", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn create(
     State(app): State<Arc<App>>,
+    _: NoQuery,
     request: Request,
 ) -> Result<Response, Problem> {
     publish::wants_json(&request)?;
@@ -92,6 +93,7 @@ pub(super) async fn create(
 )]
 pub(super) async fn show(
     State(app): State<Arc<App>>,
+    _: NoQuery,
     Name(name): Name,
 ) -> Result<Json<Shown>, Problem> {
     app.subscriptions.find(&name).map(Json).ok_or_else(|| unknown(&name))
@@ -104,6 +106,7 @@ pub(super) async fn show(
 )]
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
+    _: NoQuery,
     Name(name): Name,
 ) -> Result<StatusCode, Problem> {
     let removed = app.subscriptions.remove(&name).await.map_err(|error| failed(&error))?;
@@ -117,6 +120,7 @@ pub(super) async fn remove(
 )]
 pub(super) async fn pause(
     State(app): State<Arc<App>>,
+    _: NoQuery,
     Name(name): Name,
 ) -> Result<Json<Shown>, Problem> {
     let shown = app.subscriptions.pause(&name).await.map_err(|error| failed(&error))?;
@@ -130,6 +134,7 @@ pub(super) async fn pause(
 )]
 pub(super) async fn resume(
     State(app): State<Arc<App>>,
+    _: NoQuery,
     Name(name): Name,
 ) -> Result<Json<Shown>, Problem> {
     let shown = app.subscriptions.resume(&name).await.map_err(|error| failed(&error))?;

@@ -73,7 +73,7 @@ async fn every_mistake_gets_one_line_that_names_it() {
     let json = [("Content-Type", "application/json")];
     let ndjson = [("Content-Type", "application/x-ndjson")];
     let long = "x".repeat(5000);
-    let asked: [Asked<'_>; 32] = [
+    let asked: [Asked<'_>; 44] = [
         ("GET", "/v1/nothing", &[], b""),
         ("GET", "/", &[], b""),
         ("PUT", "/v1/events", &json, b"{}"),
@@ -99,6 +99,18 @@ async fn every_mistake_gets_one_line_that_names_it() {
         ("POST", "/v1/events", &json, b"[{},"),
         ("POST", "/v1/events", &[("Content-Type", "application/cloudevents+json")], b"[x"),
         ("POST", "/v1/events", &ndjson, long.as_bytes()),
+        ("POST", "/v1/events", &[json[0], ("Content-Encoding", "gzip")], b"\x1f\x8b"),
+        ("POST", "/v1/subscriptions", &[json[0], ("Content-Encoding", "br")], b"{}"),
+        ("GET", "/v1/events?mailboxes=%ff", &[], b""),
+        ("GET", "/v1/events?%ff=a", &[], b""),
+        ("GET", "/v1/subscriptions?x=1", &[], b""),
+        ("GET", "/v1/subscriptions/phone?x", &[], b""),
+        ("POST", "/v1/subscriptions/phone/pause?x=1", &json, b""),
+        ("GET", "/v1/sources?x=1", &[], b""),
+        ("GET", "/v1/sources/publish?x=1", &[], b""),
+        ("GET", "/v1/status?x=1", &[], b""),
+        ("GET", "/v1/openapi.json?x=1", &[], b""),
+        ("GET", "/metrics?x=1", &[], b""),
         ("GET", "/v1/sources/nobody", &[], b""),
         ("GET", "/v1/sources/%ff", &[], b""),
         ("GET", "/v1/subscriptions/nobody", &[], b""),

@@ -81,6 +81,27 @@ async fn the_same_cloud_event_is_one_record_whatever_is_in_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_cloud_event_is_told_in_words() {
+    let world = World::start().await;
+    let good = cloud_event("a", &login(1));
+    let said = |body: &str| {
+        let answer = world.publish("application/cloudevents-batch+json", body).json();
+        let verdicts = answer["verdicts"].as_array().unwrap().iter();
+        verdicts.filter_map(|one| one["error"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        said(&format!("[{good},5,[{good}]]")),
+        [
+            "a CloudEvent is a JSON object, and element 2 of the list is a number",
+            "a CloudEvent is a JSON object, and element 3 of the list is a list",
+        ]
+    );
+    assert_eq!(said("\"text\""), ["a CloudEvent is a JSON object, and this is a text"]);
+    assert_eq!(said(&good.replace("\"1.0\"", "1.0")), ["specversion: must be \"1.0\""]);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_batch_becomes_records_in_order() {
     let world = World::start().await;
     world.accept(1..=20_000);

@@ -116,6 +116,27 @@ async fn only_what_is_asked_for_comes_and_prev_seq_skips_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mailbox_with_a_comma_in_its_name_can_be_asked_for() {
+    let world = World::start().await;
+    for name in ["Smith,%20John", "Smith", "INBOX"] {
+        let body = format!(
+            r#"{{"event":"MailboxSubscribe","uri":"imap://a@h/{name}","mailboxID":"imap://a@h/{name}","timestamp":"2026-08-20T11:34:15Z","user":"a"}}"#
+        );
+        assert_eq!(world.publish("application/json", &body).status, 200);
+    }
+    let headers = [("Accept", "application/x-ndjson")];
+    let numbers = |query: &str| -> Vec<u64> {
+        let path = format!("/v1/events?since=0&follow=false&{query}");
+        let told = lines(&world.ask("GET", &path, &headers, b"").body);
+        told.iter().map(|told| told["vnd.postbell.seq"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(numbers("mailboxes=Smith%5C,%20John"), [1]);
+    assert_eq!(numbers("mailboxes=Smith,INBOX"), [2, 3]);
+    assert_eq!(numbers("mailboxes=Smith&mailboxes=Smith%5C%2C+John"), [1, 2]);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_too_many_is_refused_and_a_place_that_is_left_is_free() {
     let world = World::start_with(|config| config.http.max_streams = 1).await;
     let stream = world.stream("/v1/events");
@@ -168,6 +189,10 @@ async fn what_retention_took_is_told_as_a_gap() {
     assert_eq!(told[1]["vnd.postbell.seq"], to + 1);
     assert_eq!(told[1]["vnd.postbell.prevSeq"], to);
     mail_event::json::check(gap.to_string().as_bytes()).unwrap();
+
+    // The same gap told again is the same event.
+    let again = world.ask("GET", "/v1/events?limit=1", &headers, b"");
+    assert_eq!(lines(&again.body)[0]["vnd.postbell.eventId"], gap["vnd.postbell.eventId"]);
 
     // From the oldest there is, nothing is missing.
     let answer =
