@@ -5,15 +5,27 @@
 //! adds what the script can't know, where it is heard; and a master user, where one is named, lets
 //! postbell ask the server for what nobody says.
 
+mod ask;
+mod bell;
+mod exporter;
+mod holes;
+mod reconcile;
 mod record;
 mod secret;
+mod sessions;
+mod source;
+mod spool;
+mod tell;
+mod words;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{Health, Intake, Stop, Stopped};
+use crate::{Health, Intake, State, Stop, Stopped};
+pub use exporter::{BODY_OCTETS_MAX, ExportError, Exporter, ExporterCounts};
 pub use secret::Secret;
+use source::Source;
 
 /// What a Dovecot source is told.
 #[derive(Clone, Debug)]
@@ -66,36 +78,34 @@ pub struct Master {
     pub separator: char,
 }
 
-/// What Dovecot's exporter posts, on its way to the source.
-#[derive(Clone, Debug, Default)]
-pub struct Exporter;
-
-impl Exporter {
-    /// One nobody has heard of yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self
-    }
-}
-
 /// Why a Dovecot source ended before it was told to.
 #[derive(Debug, thiserror::Error)]
 pub enum DovecotError {
     /// The journal takes nothing any more.
     #[error(transparent)]
     Journal(#[from] Stopped),
+    /// The server can't be asked there.
+    #[error("{0}")]
+    Master(String),
 }
 
 /// Follows the spool until told to stop. Blocks: it wants a thread of its own.
 ///
+/// A spool that isn't there yet is waited for.
+///
 /// # Errors
 ///
-/// Where the journal has stopped.
+/// Where the journal has stopped, or the options can't be followed.
 pub fn run(
-    _options: &Options,
-    _intake: &dyn Intake,
-    _health: &Health,
-    _stop: &Stop,
+    options: &Options,
+    intake: &dyn Intake,
+    health: &Health,
+    stop: &Stop,
 ) -> Result<(), DovecotError> {
-    Ok(())
+    let ended = Source::new(options, intake, health).and_then(|mut source| source.run(stop));
+    if let Err(error) = &ended {
+        health.set_error(error);
+        health.set_state(State::Failed, error.to_string());
+    }
+    ended
 }

@@ -4,6 +4,7 @@
 //! beside it say comes in, what happened goes out. An observation's identity is made of the line
 //! alone, so that it is the same whether or not the exporter was heard.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use jiff::tz::TimeZone;
@@ -86,10 +87,10 @@ impl<'a> Teller<'a> {
                 let counts = status(line, mailbox);
                 let envelope = beside.annotation.and_then(|one| one.envelope.clone());
                 let named = Mailbox { name, uid_validity: self.val(line, mailbox, *val) };
-                let origins = self.moved_from(line, beside, (mailbox, uids));
-                Box::new(uids.iter().enumerate().map(move |(index, uid)| {
+                let origins = self.moved_from(line, beside);
+                Box::new(uids.iter().map(move |uid| {
                     let copied_from = origins.as_ref().and_then(|(mailbox, from)| {
-                        let uids = UidSet::single(*from.get(index)?);
+                        let uids = UidSet::single(*from.get(&uid)?);
                         Some(Origination { mailbox: mailbox.clone(), uids })
                     });
                     let message = Message {
@@ -124,7 +125,7 @@ impl<'a> Teller<'a> {
                 Some(match policy {
                     Some(policy) => What::Expired { mailbox, uids, status, policy: Some(policy) },
                     None => {
-                        let moved_to = self.moved_to(beside, &uids);
+                        let moved_to = self.moved_to(line, beside, &uids);
                         What::Expunged { mailbox, uids, status, moved_to }
                     }
                 })
@@ -153,7 +154,7 @@ impl<'a> Teller<'a> {
                 let is_told = !is_lazy(line, beside, &name)
                     && !is_parent(line, mailbox, self.options.separator);
                 let uid_validity = self.val(line, mailbox, *val);
-                is_told.then(|| What::MailboxCreated(Mailbox { name, uid_validity }))
+                is_told.then_some(What::MailboxCreated(Mailbox { name, uid_validity }))
             }),
             Act::Deleted { mailbox, val } => one(mailbox, &|name| {
                 let uid_validity = self.val(line, mailbox, *val);
@@ -354,33 +355,29 @@ impl<'a> Teller<'a> {
         rule.map(|ExpireRule { policy, .. }| policy.clone()).or_else(builtin)
     }
 
-    /// Where messages were moved from, and their UIDs there, in the order of the new ones.
-    fn moved_from(
-        &self,
-        line: &Transaction,
-        beside: Beside<'_>,
-        (_, uids): (&str, &UidSet),
-    ) -> Option<(Mailbox, Vec<u32>)> {
-        let other = beside.other_half?;
-        let [Act::Expunged { mailbox, val, uids: from }] = &other.acts[..] else { return None };
-        if line.acts.len() != 1 || from.len() != uids.len() {
-            return None;
-        }
-        let (_, name) = self.place(&other.user, mailbox);
-        let named = Mailbox { name, uid_validity: self.val(other, mailbox, *val) };
-        Some((named, from.iter().collect()))
+    /// Where the messages of a line were moved from, and which became which.
+    fn moved_from(&self, line: &Transaction, beside: Beside<'_>) -> Option<(Mailbox, Pairs)> {
+        self.moved(beside.other_half?, line)
     }
 
     /// Where messages were moved to.
-    fn moved_to(&self, beside: Beside<'_>, uids: &UidSet) -> Option<Origination> {
-        let other = beside.other_half?;
-        let [Act::Added { mailbox, val, uids: to, .. }] = &other.acts[..] else { return None };
-        if to.len() != uids.len() {
-            return None;
-        }
+    fn moved_to(
+        &self,
+        line: &Transaction,
+        beside: Beside<'_>,
+        uids: &UidSet,
+    ) -> Option<Origination> {
+        let (mailbox, pairs) = self.moved(beside.other_half?, line)?;
+        let uids = UidSet::from_uids(uids.iter().filter_map(|uid| pairs.get(&uid).copied()));
+        (!uids.is_empty()).then_some(Origination { mailbox, uids })
+    }
+
+    /// The other half's mailbox, and for each UID of ours the one there: a move keeps the order.
+    fn moved(&self, other: &Transaction, ours: &Transaction) -> Option<(Mailbox, Pairs)> {
+        let ((mailbox, val, theirs), (_, _, ours)) = (messages(other)?, messages(ours)?);
         let (_, name) = self.place(&other.user, mailbox);
-        let named = Mailbox { name, uid_validity: self.val(other, mailbox, *val) };
-        Some(Origination { mailbox: named, uids: to.clone() })
+        let named = Mailbox { name, uid_validity: self.val(other, mailbox, val) };
+        Some((named, ours.iter().zip(theirs.iter()).collect()))
     }
 
     fn observation(
@@ -453,17 +450,40 @@ pub(super) fn is_move(annotation: Option<&Annotation>) -> bool {
     })
 }
 
+/// Which of our UIDs is which of the other half's.
+type Pairs = BTreeMap<u32, u32>;
+
 /// Whether two lines are the halves of one move: the copies come first.
 pub(super) fn are_halves(first: &Transaction, second: &Transaction) -> bool {
-    let ([Act::Added { uids: to, delivered: false, .. }], [Act::Expunged { uids: from, .. }]) =
-        (&first.acts[..], &second.acts[..])
-    else {
+    let is_added = |act: &Act| matches!(act, Act::Added { delivered: false, .. });
+    let is_expunged = |act: &Act| matches!(act, Act::Expunged { .. });
+    let (Some((_, _, to)), Some((_, _, from))) = (messages(first), messages(second)) else {
         return false;
     };
     first.run == second.run
         && first.user == second.user
-        && first.seq.abs_diff(second.seq) == 1
+        && second.seq == first.seq + 1
+        && first.acts.iter().all(is_added)
+        && second.acts.iter().all(is_expunged)
         && to.len() == from.len()
+}
+
+/// The messages of a line that is about nothing but those of one mailbox.
+fn messages(line: &Transaction) -> Option<(&str, Option<u32>, UidSet)> {
+    let mut found: Option<(&str, Option<u32>)> = None;
+    let mut all = Vec::new();
+    for act in &line.acts {
+        let (Act::Added { mailbox, val, uids, .. } | Act::Expunged { mailbox, val, uids }) = act
+        else {
+            return None;
+        };
+        if found.is_some_and(|(name, _)| name != mailbox) {
+            return None;
+        }
+        found = Some((mailbox, *val));
+        all.extend(uids.iter());
+    }
+    found.map(|(mailbox, val)| (mailbox, val, UidSet::from_uids(all)))
 }
 
 /// Whether the next line of the run must be seen to know what this one means: an expunge of all
@@ -606,3 +626,276 @@ const CREATIONS: &[&str] = &["imap:cmd_create", "doveadm:cmd_mailbox_create"];
 /// Reason codes of Dovecot's own policies, and what they are called.
 const BUILTIN_POLICIES: &[(&str, &str)] =
     &[("storage:autoexpunge", "autoexpunge"), ("trash:clean", "trash")];
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::dovecot::{Exporter, record};
+
+    const RUN: &str = "0123456789abcdef0123456789abcdef";
+
+    fn options() -> Options {
+        let rule = |reason: &str, mailbox: &str, policy: &str| ExpireRule {
+            reason: reason.to_owned(),
+            user: None,
+            mailbox: Some(mailbox.to_owned()),
+            policy: policy.to_owned(),
+        };
+        Options {
+            spool: "/nowhere".into(),
+            separator: '/',
+            shared: vec!["shared/%u/".to_owned()],
+            expire: vec![rule("doveadm:cmd_exp*", "Trash/%", "cron")],
+            annotation_window: Duration::from_millis(250),
+            server_fqdn: Some("mail.example.org".to_owned()),
+            master: None,
+            body_structure: false,
+            content_max_octets: None,
+            exporter: Exporter::new(),
+        }
+    }
+
+    fn line(seq: u64, service: &str, events: &str, status: &str) -> Transaction {
+        let text = format!(
+            r#"{{"v":1,"run":"{RUN}","seq":{seq},"pid":27062,"time":1795573548,"user":"alice","uid":21000,"service":"{service}",
+            "session":"iOg/AAAB","rip":"127.0.0.1","rport":52046,"lip":"::1","lport":143,"mech":"PLAIN","secured":"TLS",
+            "events":[{events}],"status":{{{status}}}}}"#
+        );
+        record::parse(text.as_bytes()).unwrap()
+    }
+
+    fn because(reasons: &[&str]) -> Annotation {
+        let reasons = reasons.iter().map(|&reason| reason.to_owned()).collect();
+        Annotation { reasons, ..Annotation::default() }
+    }
+
+    fn told(options: &Options, line: &Transaction, beside: Beside<'_>) -> Vec<Observation> {
+        let teller = Teller::new(options);
+        let told: Vec<_> = teller.tell(line, beside).collect();
+        assert!(told.is_sorted_by_key(|(place, _)| *place));
+        told.into_iter().map(|(_, seen)| seen).collect()
+    }
+
+    fn alone(line: &Transaction) -> Vec<Observation> {
+        told(&options(), line, Beside::default())
+    }
+
+    fn with(line: &Transaction, annotation: &Annotation) -> Vec<Observation> {
+        let beside = Beside { annotation: Some(annotation), ..Beside::default() };
+        told(&options(), line, beside)
+    }
+
+    #[test]
+    fn each_message_is_told_with_the_counts_after_the_transaction() {
+        let line = line(
+            7,
+            "imap",
+            r#"{"e":"append","box":"INBOX","val":5,"uids":"7:8","flags":["\\Seen"]}"#,
+            r#""INBOX":{"val":5,"messages":2,"uidnext":9,"modseq":9}"#,
+        );
+        let [first, second] = &alone(&line)[..] else { panic!("two events") };
+        let What::Appended(message) = &second.what else { panic!("an append") };
+        assert_eq!((message.uid, message.status.messages), (8, Some(2)));
+        assert_eq!((message.status.uidnext, message.mailbox.uid_validity), (Some(9), Some(5)));
+        assert_eq!(message.modseq, None, "the mailbox's highest needn't be the message's");
+        assert_eq!(first.identity.0, format!("{RUN} 7 1 7").into_bytes());
+        assert_eq!(first.owner.as_deref(), Some("alice"));
+        assert_eq!(first.actor.user.as_deref(), Some("alice"));
+        assert_eq!(first.actor.client.unwrap().to_string(), "127.0.0.1:52046");
+        assert_eq!(first.actor.session.as_deref(), Some("iOg/AAAB"));
+        assert_eq!(
+            (first.origin.process.as_deref(), first.origin.pid),
+            (Some("imap"), Some(27_062))
+        );
+        assert_eq!(first.origin.server_domain.as_deref(), Some("::1"));
+        assert_eq!(first.origin.server_port, Some(143));
+    }
+
+    #[test]
+    fn r40_a_delivery_has_an_envelope_and_no_user() {
+        let line = line(1, "lmtp", r#"{"e":"new","box":"INBOX","val":5,"uids":"7"}"#, "");
+        let envelope = "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n".parse().ok();
+        let annotation = Annotation { envelope, ..because(&[]) };
+        let [seen] = &with(&line, &annotation)[..] else { panic!("one event") };
+        let What::Delivered { envelope, .. } = &seen.what else { panic!("a delivery") };
+        assert!(envelope.is_some() && annotation.envelope.is_some());
+        assert_eq!((seen.owner.as_deref(), &seen.actor.user), (Some("alice"), &None));
+    }
+
+    #[test]
+    fn the_exporter_changes_no_identity() {
+        let line = line(2, "imap", r#"{"e":"expunge","box":"Trash/x","val":5,"uids":"1:3"}"#, "");
+        let (alone, beside) = (alone(&line), with(&line, &because(&["storage:autoexpunge"])));
+        assert_ne!(alone[0].what, beside[0].what);
+        assert_eq!(alone[0].identity, beside[0].identity);
+    }
+
+    #[test]
+    fn r31_r34_what_a_policy_took_is_expired_under_its_name() {
+        let line =
+            line(2, "doveadm", r#"{"e":"expunge","box":"Trash/x","val":5,"uids":"1:3"}"#, "");
+        for (reason, policy) in [
+            ("storage:autoexpunge", Some("autoexpunge")),
+            ("doveadm:cmd_expunge", Some("cron")),
+            ("imap:cmd_expunge", None),
+        ] {
+            let told = with(&line, &because(&[reason]));
+            match (&told[0].what, policy) {
+                (What::Expired { policy: Some(name), .. }, Some(policy)) => {
+                    assert_eq!(name, policy);
+                }
+                (What::Expunged { .. }, None) => {}
+                other => panic!("{reason}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn r150_in_a_shared_mailbox_the_user_acts_and_the_owner_owns() {
+        let line = line(
+            2,
+            "imap",
+            r#"{"e":"set","box":"shared/bob/Work/ä","val":5,"uids":"1","flags":["x"]}"#,
+            "",
+        );
+        let [seen] = &alone(&line)[..] else { panic!("one event") };
+        let What::FlagsChanged { mailbox, .. } = &seen.what else { panic!("flags") };
+        assert_eq!((seen.owner.as_deref(), mailbox.name.as_str()), (Some("bob"), "Work/ä"));
+        assert_eq!(seen.actor.user.as_deref(), Some("alice"));
+        let options = options();
+        let place = |name| Teller::new(&options).place("alice", name);
+        assert_eq!(place("shared/bob"), ("bob".to_owned(), "INBOX".to_owned()));
+        assert_eq!(place("shared/"), ("alice".to_owned(), "shared/".to_owned()));
+        assert_eq!(place("inbox/a"), ("alice".to_owned(), "INBOX/a".to_owned()));
+        let dotted = Options { separator: '.', shared: vec!["user.%u.".to_owned()], ..options };
+        let place = |name| Teller::new(&dotted).place("alice", name);
+        assert_eq!(place("INBOX.a/b"), ("alice".to_owned(), "INBOX/a.b".to_owned()));
+        assert_eq!(place("user.bob.c.d"), ("bob".to_owned(), "c/d".to_owned()));
+    }
+
+    #[test]
+    fn r86_expunges_that_a_deletion_implies_are_not_told() {
+        let expunge = line(2, "imap", r#"{"e":"expunge","box":"A","val":5,"uids":"1"}"#, "");
+        assert!(with(&expunge, &because(&["imap:cmd_delete", "mailbox:delete"])).is_empty());
+        assert_eq!(with(&expunge, &because(&["imap:cmd_expunge"])).len(), 1);
+        let after = |seq, name: &str| {
+            line(seq, "imap", &format!(r#"{{"e":"delete","box":"{name}","val":5}}"#), "")
+        };
+        for (next, count) in [(after(3, "A"), 0), (after(3, "B"), 1), (after(4, "A"), 1)] {
+            let beside = Beside { next: Some(&next), ..Beside::default() };
+            assert_eq!(told(&options(), &expunge, beside).len(), count, "{next:?}");
+        }
+        assert!(wants_next(&expunge, None) && !wants_next(&expunge, Some(&because(&[]))));
+        let some_left = line(
+            2,
+            "imap",
+            r#"{"e":"expunge","box":"A","val":5,"uids":"1"}"#,
+            r#""A":{"messages":1}"#,
+        );
+        assert!(!wants_next(&some_left, None));
+    }
+
+    #[test]
+    fn r81_r94_mailboxes_that_come_by_themselves_are_not_told() {
+        let create = |name: &str| {
+            line(2, "imap", &format!(r#"{{"e":"create","box":"{name}","val":5}}"#), "")
+        };
+        assert!(alone(&create("INBOX")).is_empty());
+        assert_eq!(alone(&create("Trash")).len(), 1);
+        assert!(
+            with(&create("Trash"), &because(&["imap:cmd_select", "mailbox:create"])).is_empty()
+        );
+        assert_eq!(with(&create("A"), &because(&["imap:cmd_create", "mailbox:create"])).len(), 1);
+        let deep = line(2, "imap", r#"{"e":"create","box":"a"},{"e":"create","box":"a/b"}"#, "");
+        assert_eq!(alone(&deep).len(), 1);
+    }
+
+    #[test]
+    fn what_dsync_brings_happened_elsewhere() {
+        let options = options();
+        let teller = Teller::new(&options);
+        let line = line(2, "doveadm", r#"{"e":"append","box":"A","val":5,"uids":"1"}"#, "");
+        let annotation = because(&["doveadm:cmd_sync"]);
+        let beside = Beside { annotation: Some(&annotation), ..Beside::default() };
+        assert!(
+            teller.is_suppressed(&line, beside) && !teller.is_suppressed(&line, Beside::default())
+        );
+    }
+
+    #[test]
+    fn a_move_links_its_halves() {
+        let to = line(
+            2,
+            "imap",
+            r#"{"e":"append","box":"B","val":6,"uids":"11,13","flags":["x"]},{"e":"append","box":"B","val":6,"uids":"12","flags":[]}"#,
+            "",
+        );
+        let from = line(3, "imap", r#"{"e":"expunge","box":"A","val":5,"uids":"3,5,9"}"#, "");
+        assert!(are_halves(&to, &from) && !are_halves(&from, &to));
+        let beside = Beside { other_half: Some(&from), ..Beside::default() };
+        let origins: Vec<_> = told(&options(), &to, beside)
+            .into_iter()
+            .map(|seen| match seen.what {
+                What::Appended(Message { uid, copied_from: Some(from), .. }) => {
+                    (uid, from.mailbox.name, from.uids.to_string())
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let origin = |uid, from: &str| (uid, "A".to_owned(), from.to_owned());
+        assert_eq!(origins, [origin(11, "3"), origin(13, "9"), origin(12, "5")]);
+        let beside = Beside { other_half: Some(&to), ..Beside::default() };
+        let [seen] = &told(&options(), &from, beside)[..] else { panic!("one event") };
+        let What::Expunged { moved_to: Some(to), .. } = &seen.what else { panic!("a move") };
+        assert_eq!((to.mailbox.name.as_str(), to.uids.to_string()), ("B", "11:13".to_owned()));
+    }
+
+    #[test]
+    fn r77_r78_a_logout_says_how_and_how_long() {
+        let options = options();
+        let teller = Teller::new(&options);
+        let login = line(1, "imap", r#"{"e":"login"}"#, "");
+        let mut sessions = super::super::sessions::Sessions::default();
+        sessions.begin(&login);
+        let session = sessions.end("iOg/AAAB").unwrap();
+        let extras = |seen: Observation| {
+            seen.extras.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+        };
+        let graceful = Ending { is_graceful: true, ..Ending::default() };
+        let end = End::Said { line: &login, secs: Some(15), ending: Some(&graceful) };
+        let told = extras(teller.logged_out(&session, end));
+        assert_eq!(
+            told,
+            ["vnd.postbell.sessionDuration=15", "vnd.postbell.disconnect=\"graceful\""]
+        );
+        let end = End::Said { line: &login, secs: Some(15), ending: None };
+        assert_eq!(extras(teller.logged_out(&session, end)), ["vnd.postbell.sessionDuration=15"]);
+        let at = Timestamp::new("2026-11-25T02:26:48Z".parse().unwrap(), jiff::tz::Offset::UTC);
+        let died = teller.logged_out(&session, End::Died { at });
+        assert_eq!(died.certainty, Certainty::Inferred);
+        let told = extras(died);
+        assert_eq!(told, ["vnd.postbell.sessionDuration=60", "vnd.postbell.disconnect=\"abort\""]);
+        let login = extras(teller.logged_in(&login).unwrap());
+        assert_eq!(
+            login,
+            ["vnd.postbell.authMechanism=\"PLAIN\"", "vnd.postbell.securityLayer=\"TLS\""]
+        );
+    }
+
+    #[test]
+    fn patterns_fit_as_in_imap() {
+        for (pattern, name, wanted) in [
+            ("*", "a/b", true),
+            ("%", "a/b", false),
+            ("Trash/%", "Trash/ä", true),
+            ("Trash/%", "Trash", false),
+            ("T*h", "Tr/ash", true),
+            ("", "", true),
+        ] {
+            assert_eq!(list_fits(pattern, name), wanted, "{pattern} {name}");
+        }
+        assert!(fits("a:*", "a:b") && fits("*", "") && fits("a*c", "abbc") && !fits("a*c", "ab"));
+    }
+}

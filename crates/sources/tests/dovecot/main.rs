@@ -1,0 +1,8 @@
+//! The Dovecot source, fed with a spool as our script writes it.
+
+#[cfg(test)]
+mod follow;
+#[cfg(test)]
+mod law;
+#[cfg(test)]
+mod rig;
