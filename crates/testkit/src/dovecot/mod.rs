@@ -280,8 +280,13 @@ impl Dovecot {
         let padding = format!("# {}\n", "x".repeat(next_padding()));
         let etc = self.folder.path().join("etc");
         write(&etc.join("passwd"), &(users.concat() + &padding))?;
-        let masters = [MASTER, ADMIN].map(|user| configuration::user(user, &password(user), None));
-        write(&etc.join("masters"), &masters.concat())
+        // Who may log in as anybody has, by ACL, their own rights in other people's mailboxes, which
+        // is none; postbell is to have the owner's.
+        let asks = format!(
+            "{MASTER}:{{PLAIN}}{}::::::userdb_acl_user=%{{login_user}}\n",
+            password(MASTER)
+        );
+        write(&etc.join("masters"), &(asks + &configuration::user(ADMIN, &password(ADMIN), None)))
     }
 
     fn write_configuration(&self) -> Result<(), Error> {
