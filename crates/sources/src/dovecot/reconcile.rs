@@ -72,7 +72,7 @@ struct Sets {
 #[derive(Debug)]
 pub(super) enum Looked {
     /// A user's mailboxes.
-    User(String, BTreeMap<String, BoxLook>),
+    User(String, BTreeMap<String, Option<BoxLook>>),
     /// The changes of a mailbox; none where it is gone.
     Mailbox(Place, Option<Changes>),
     /// A mailbox that nothing was known of; none where it is gone.
@@ -281,7 +281,7 @@ impl Reconcile {
     fn settle_user(
         &mut self,
         owner: &str,
-        found: BTreeMap<String, BoxLook>,
+        found: BTreeMap<String, Option<BoxLook>>,
         at: Timestamp,
         naming: &Naming<'_>,
     ) -> Vec<Observation> {
@@ -307,6 +307,13 @@ impl Reconcile {
         for (name, look) in found {
             let place = (owner.to_owned(), name.clone());
             let telling = Telling { owner, name: &name, at, naming };
+            let Some(look) = look else {
+                // How it stands may be said when it is opened.
+                if known.contains_key(&name) {
+                    self.enqueue(Task::Mailbox(place));
+                }
+                continue;
+            };
             match known.get(&name) {
                 // Nothing can have changed where no MODSEQ did.
                 Some(Some(base)) if *base == look => {}
@@ -758,9 +765,9 @@ mod tests {
     #[test]
     fn mailboxes_that_came_went_or_were_renamed_unseen_are_told() {
         let mut memory = ten();
-        let list = |names: &[(&str, u32)]| -> BTreeMap<String, BoxLook> {
+        let list = |names: &[(&str, u32)]| -> BTreeMap<String, Option<BoxLook>> {
             let one = |(name, validity): &(&str, u32)| {
-                ((*name).to_owned(), BoxLook { uid_validity: *validity, ..look(1, 0, 1) })
+                ((*name).to_owned(), Some(BoxLook { uid_validity: *validity, ..look(1, 0, 1) }))
             };
             names.iter().map(one).collect()
         };
@@ -818,13 +825,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn memory_outlives_a_restart(sets in prop::collection::vec(some_set(), 5), base: bool) {
+        fn memory_outlives_a_restart(
+            (added, gone, flagged) in (some_set(), some_set(), some_set()),
+            (came, went) in (some_set(), some_set()),
+            base: bool,
+        ) {
             let mut memory = ten();
-            let [added, gone, flagged, came, went] = &sets[..] else { unreachable!() };
             let kept = Kept {
                 base: base.then(|| look(11, 10, u64::MAX)),
-                told: Sets { added: added.clone(), gone: gone.clone(), flagged: flagged.clone() },
-                inferred: Sets { added: came.clone(), gone: went.clone(), ..Sets::default() },
+                told: Sets { added, gone, flagged },
+                inferred: Sets { added: came, gone: went, ..Sets::default() },
             };
             memory.remember(("al ice".to_owned(), "a|b\u{e4}".to_owned()), kept);
             memory.settle(Looked::User("bob".to_owned(), BTreeMap::new()), noon(), &NAMING);

@@ -159,24 +159,64 @@ pub(super) fn acl(session: &mut Session, mailbox: &str) -> Result<Vec<(String, S
     found.ok_or(AskError::Lacking("ACL"))
 }
 
-/// All mailboxes of a user's own and how they stand (RFC 5819).
+/// All mailboxes of a user's own that can be opened, and how they stand (RFC 5819).
 pub(super) fn mailboxes(
     session: &mut Session,
     shared: &[String],
-) -> Result<BTreeMap<String, BoxLook>, AskError> {
-    let mut found = BTreeMap::new();
+) -> Result<BTreeMap<String, Option<BoxLook>>, AskError> {
     let others = |name: &str| {
         let before = |prefix: &String| prefix.split('%').next().unwrap_or_default().to_owned();
         shared.iter().map(before).any(|before| !before.is_empty() && name.starts_with(&before))
     };
-    let command = format!("LIST \"\" \"*\" RETURN (STATUS ({STATUS_ITEMS}))");
-    session.command(&command, LINE_OCTETS_MAX, LONG_PATIENCE, &mut |reply| {
-        let Reply::Data(Data::Status { mailbox, items }, _) = reply else { return };
-        let Some(name) = name(&mailbox).filter(|name| !others(name)) else { return };
-        if let Some(look) = look(&items).filter(|_| found.len() < MAILBOXES_MAX) {
-            found.insert(name, look);
+    let mut found = list(session, "\"*\"")?;
+    found.retain(|name, _| !others(name));
+    Ok(found)
+}
+
+/// Whether a mailbox is there and can be opened.
+pub(super) fn is_there(session: &mut Session, mailbox: &str) -> Result<bool, AskError> {
+    let names = format!("(INBOX {})", quoted_mailbox(mailbox));
+    Ok(list(session, &names)?.contains_key(mailbox))
+}
+
+/// What LIST says. INBOX must be among it, as it always is: where it isn't, whoever asks may not
+/// see it, and of what they may not see it can't be said that it is gone.
+fn list(session: &mut Session, names: &str) -> Result<BTreeMap<String, Option<BoxLook>>, AskError> {
+    let mut found = BTreeMap::new();
+    let mut is_whole = true;
+    let command = format!("LIST \"\" {names} RETURN (STATUS ({STATUS_ITEMS}))");
+    session.command(&command, LINE_OCTETS_MAX, LONG_PATIENCE, &mut |reply| match reply {
+        Reply::Data(Data::List { items, mailbox, .. }, _) => {
+            let can_open = !items.iter().any(|attribute| {
+                let attribute = attribute.to_string();
+                ["\\Noselect", "\\NonExistent"]
+                    .iter()
+                    .any(|closed| attribute.eq_ignore_ascii_case(closed))
+            });
+            match name(&mailbox) {
+                Some(_) if !can_open => {}
+                Some(name) if found.len() < MAILBOXES_MAX => {
+                    found.entry(name).or_insert(None);
+                }
+                Some(_) | None => is_whole = false,
+            }
         }
+        Reply::Data(Data::Status { mailbox, items }, _) => {
+            let kept = name(&mailbox).and_then(|name| found.get_mut(&name));
+            if let Some(kept) = kept {
+                *kept = look(&items);
+            }
+        }
+        Reply::Other(_) => is_whole = false,
+        Reply::Data(..) | Reply::Code(_) => {}
     })?;
+    if !is_whole {
+        return Err(AskError::Lacking("whole list of mailboxes"));
+    }
+    // One they may not open is on the list, but nothing is said of it.
+    if !matches!(found.get("INBOX"), Some(Some(_))) {
+        return Err(AskError::NoInbox);
+    }
     Ok(found)
 }
 

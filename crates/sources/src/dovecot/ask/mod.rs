@@ -9,6 +9,8 @@
 //! few words are read in `super::words`.
 
 mod answers;
+#[cfg(test)]
+mod real;
 mod session;
 mod wire;
 
@@ -34,24 +36,12 @@ pub(super) struct Asker {
     /// Users the server doesn't let us in for, and until when they aren't tried again.
     shut: BTreeMap<String, Instant>,
     last_error: Option<String>,
-    counts: AskCounts,
 }
 
 #[derive(Debug)]
 struct Open {
     session: Session,
     used: Instant,
-}
-
-/// How asking went, since the start.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct AskCounts {
-    /// Questions answered.
-    pub(super) answered: u64,
-    /// Questions the server refused.
-    pub(super) refused: u64,
-    /// Questions not asked, or not answered in time.
-    pub(super) unanswered: u64,
 }
 
 /// What is wanted of a message beside its size and MODSEQ.
@@ -117,7 +107,6 @@ impl Asker {
             rest_until: None,
             shut: BTreeMap::new(),
             last_error: None,
-            counts: AskCounts::default(),
         })
     }
 
@@ -177,7 +166,7 @@ impl Asker {
         &mut self,
         user: &str,
         shared: &[String],
-    ) -> Option<BTreeMap<String, BoxLook>> {
+    ) -> Option<BTreeMap<String, Option<BoxLook>>> {
         self.ask(user, |session| answers::mailboxes(session, shared))
     }
 
@@ -189,19 +178,17 @@ impl Asker {
         mailbox: &str,
         since: BoxLook,
     ) -> Option<Option<Changes>> {
-        self.ask(user, |session| match answers::changes(session, mailbox, since) {
-            Ok(changes) => Ok(Some(changes)),
-            Err(error) if error.is_about_nothing() => Ok(None),
-            Err(error) => Err(error),
+        self.ask(user, |session| {
+            let answer = answers::changes(session, mailbox, since);
+            unless_gone(session, mailbox, answer)
         })
     }
 
     /// How a mailbox stands; `Some(None)` where there is none such any more.
     pub(super) fn stands(&mut self, user: &str, mailbox: &str) -> Option<Option<BoxLook>> {
-        self.ask(user, |session| match answers::status(session, mailbox) {
-            Ok(look) => Ok(Some(look)),
-            Err(error) if error.is_about_nothing() => Ok(None),
-            Err(error) => Err(error),
+        self.ask(user, |session| {
+            let answer = answers::status(session, mailbox);
+            unless_gone(session, mailbox, answer)
         })
     }
 
@@ -220,11 +207,6 @@ impl Asker {
         self.last_error.as_deref()
     }
 
-    /// How asking went.
-    pub(super) fn counts(&self) -> AskCounts {
-        self.counts
-    }
-
     /// Whether nobody is asked at the moment, since asking failed.
     pub(super) fn is_resting(&self) -> bool {
         self.rest_until.is_some_and(|until| Instant::now() < until)
@@ -240,7 +222,6 @@ impl Asker {
         let now = Instant::now();
         let is_shut = self.shut.get(user).is_some_and(|until| *until > now);
         if self.is_resting() || is_shut {
-            self.counts.unanswered += 1;
             return None;
         }
         let mut outcome = Err(AskError::Closed);
@@ -284,22 +265,25 @@ impl Asker {
     fn conclude<T>(&mut self, outcome: Result<T, AskError>) -> Option<T> {
         match outcome {
             Ok(answer) => {
-                self.counts.answered += 1;
                 self.last_error = None;
                 Some(answer)
             }
             Err(error) => {
-                self.last_error = Some(format!("{}: {error}", self.master.address));
+                let before = self.last_error.replace(format!("{}: {error}", self.master.address));
+                let is_new = before != self.last_error;
                 if error.ends_session() {
-                    self.counts.unanswered += 1;
                     self.rest_until = Some(Instant::now() + REST);
                     tracing::warn!(
                         address = %self.master.address, %error,
                         "Dovecot doesn't answer over IMAP: events go without what it would say"
                     );
                 } else {
-                    self.counts.refused += 1;
-                    tracing::debug!(%error, "Dovecot refused an answer");
+                    match error {
+                        AskError::NoInbox if is_new => {
+                            tracing::warn!(%error, "Dovecot hides mailboxes from the master user");
+                        }
+                        _ => tracing::debug!(%error, "Dovecot refused an answer"),
+                    }
                 }
                 None
             }
@@ -329,6 +313,23 @@ impl Asker {
     }
 }
 
+/// An answer; nothing where the server refused it since the mailbox is gone. Why it refuses it
+/// says only to people, so it is asked for the mailbox's name.
+fn unless_gone<T>(
+    session: &mut Session,
+    mailbox: &str,
+    answer: Result<T, AskError>,
+) -> Result<Option<T>, AskError> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(AskError::Refused { answer }) => match answers::is_there(session, mailbox)? {
+            true => Err(AskError::Refused { answer }),
+            false => Ok(None),
+        },
+        Err(error) => Err(error),
+    }
+}
+
 impl Drop for Asker {
     fn drop(&mut self) {
         let users: Vec<_> = self.open.keys().cloned().collect();
@@ -350,6 +351,11 @@ pub(super) enum AskError {
     /// The answer lacks what was asked for.
     #[error("the answer has no {0}")]
     Lacking(&'static str),
+    /// Who asks may not see what is there.
+    #[error(
+        "the user's INBOX is hidden: where ACL is in use, the master user must act with the owner's rights (acl_user)"
+    )]
+    NoInbox,
     /// The address is another machine's.
     #[error(
         "{address} is not a loopback address: the master user's password would cross the network unencrypted, and TLS is not offered here yet"
@@ -370,16 +376,11 @@ pub(super) enum AskError {
 }
 
 impl AskError {
-    /// Whether the server says that there is no such mailbox.
-    fn is_about_nothing(&self) -> bool {
-        matches!(self, Self::Refused { answer } if answer.starts_with("NO [NONEXISTENT]"))
-    }
-
     /// Whether the connection can't be used any more.
     fn ends_session(&self) -> bool {
         match self {
             Self::Closed | Self::Io(_) | Self::TooLarge | Self::NotLoopback { .. } => true,
-            Self::Lacking(_) | Self::Refused { .. } => false,
+            Self::Lacking(_) | Self::NoInbox | Self::Refused { .. } => false,
         }
     }
 
@@ -390,9 +391,11 @@ impl AskError {
             Self::Io(error) => {
                 !matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
             }
-            Self::TooLarge | Self::NotLoopback { .. } | Self::Lacking(_) | Self::Refused { .. } => {
-                false
-            }
+            Self::TooLarge
+            | Self::NoInbox
+            | Self::NotLoopback { .. }
+            | Self::Lacking(_)
+            | Self::Refused { .. } => false,
         }
     }
 }

@@ -13,6 +13,8 @@ mod annotations;
 mod beside;
 mod decode;
 mod envelope;
+#[cfg(test)]
+mod real;
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};

@@ -1,0 +1,373 @@
+//! The real Dovecot, asked.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use mail_event::{Timestamp, UidSet};
+use postbell_engine::{Observation, What};
+use postbell_testkit::{
+    ADMIN, ALICE, BOB, Dovecot, Error, Extent, Fetched, MASTER, Options, Quota, mail, password,
+};
+
+use super::super::Secret;
+use super::super::reconcile::{Naming, Reconcile};
+use super::{AskError, Asker, Master, Want};
+
+fn master(dovecot: &Dovecot) -> Master {
+    Master {
+        address: dovecot.imap_address(),
+        user: MASTER.to_owned(),
+        password: Secret::new(password(MASTER).into_bytes()),
+        separator: '*',
+    }
+}
+
+fn whole() -> Result<Option<(Dovecot, Asker)>, Error> {
+    let quota = Some(Quota { storage_kib: 1000, messages: 100 });
+    let options = Options { extent: Extent::Whole, quota, ..Options::default() };
+    let Some(dovecot) = Dovecot::start_with(options)? else { return Ok(None) };
+    let asker = Asker::new(&master(&dovecot)).unwrap();
+    Ok(Some((dovecot, asker)))
+}
+
+const EVERYTHING: Want = Want { body_structure: true, content_max_octets: Some(1_000_000) };
+
+/// In another form than any of ours, and with what a reader may stumble over.
+const ODD: &[u8] = b"From: \"a \\\"b\\\" (c)\" <a@x.test>\r\nSubject: =?utf-8?q?=28=22?= \xe4\r\n\
+Content-Type: multipart/mixed; boundary=\"--(x)\"\r\nMIME-Version: 1.0\r\n\r\n\
+----(x)\r\nContent-Type: text/plain; name=\"a\\\"b)\"\r\nContent-Description: {3}\r\n\r\nhello\r\n\
+----(x)\r\nContent-Type: message/rfc822\r\n\r\nSubject: inner\r\n\r\nworld\r\n\
+----(x)--\r\n";
+
+#[test]
+fn r102_r121_r125_what_is_asked_of_a_message_is_what_fetch_answers() -> Result<(), Error> {
+    let Some((dovecot, mut asker)) = whole()? else { return Ok(()) };
+    let mut imap = dovecot.imap(ALICE)?;
+    imap.create("Entw&APw-rfe")?;
+    let messages =
+        [mail::plain("one"), ODD.to_vec(), b"no header at all".to_vec(), b"\r\n".to_vec()];
+    for message in &messages {
+        imap.append("Entw&APw-rfe", "\\Seen $Work", message)?;
+    }
+    let val = imap.select("Entw&APw-rfe")?.uid_validity;
+    let fetched = imap.fetch("1:4")?;
+    let uids: UidSet = "1:9".parse().unwrap();
+    let asked = asker.messages(ALICE, "Entwürfe", Some(val), &uids, EVERYTHING).unwrap();
+    assert_eq!(asked.len(), messages.len());
+    for (fetched, (uid, asked)) in fetched.iter().zip(&asked) {
+        let Fetched { uid: expected, size_octets, body_structure, content, .. } = fetched;
+        assert_eq!(uid, expected);
+        assert_eq!(asked.size_octets, Some(*size_octets));
+        assert_eq!(asked.body_structure.as_ref(), Some(body_structure));
+        assert_eq!(asked.content.as_ref().unwrap().as_bytes(), content);
+        assert_eq!(content.len() as u64, *size_octets);
+        assert_eq!(asked.flags.to_string(), r"\Seen $Work");
+    }
+    let modseq = imap.status_items("Entw&APw-rfe", "HIGHESTMODSEQ")?[0].1;
+    assert_eq!(asked[&4].modseq.unwrap().get(), modseq);
+
+    // A message that came meanwhile is seen over the same connection, and it isn't marked read.
+    imap.append("Entw&APw-rfe", "", &messages[0])?;
+    let one = asker.message(ALICE, "Entwürfe", Some(val), 5, EVERYTHING).unwrap();
+    assert!(one.flags.is_empty() && one.content.is_some());
+    assert!(asker.message(ALICE, "Entwürfe", Some(val), 6, EVERYTHING).is_none());
+    let flags = imap.fetch("5")?.remove(0).flags;
+    assert!(!flags.contains("Seen"), "{flags}");
+    Ok(())
+}
+
+#[test]
+fn r119_content_over_the_limit_is_not_fetched() -> Result<(), Error> {
+    let Some((dovecot, mut asker)) = whole()? else { return Ok(()) };
+    let message = mail::plain("one");
+    dovecot.imap(ALICE)?.append("INBOX", "", &message)?;
+    let size = message.len() as u64;
+    for (max, is_there) in [(size - 1, false), (size, true)] {
+        let want = Want { content_max_octets: Some(max), ..Want::default() };
+        let asked = asker.message(ALICE, "INBOX", None, 1, want).unwrap();
+        assert_eq!((asked.size_octets, asked.content.is_some()), (Some(size), is_there));
+        assert_eq!(asked.body_structure, None);
+    }
+    Ok(())
+}
+
+#[test]
+fn r108_r122_the_quota_is_what_getquotaroot_answers() -> Result<(), Error> {
+    let Some((dovecot, mut asker)) = whole()? else { return Ok(()) };
+    let mut imap = dovecot.imap(ALICE)?;
+    for _ in 0..3 {
+        imap.append("INBOX", "", &vec![b'x'; 5000])?;
+    }
+    let [quota] = &asker.quota(ALICE, "INBOX").unwrap()[..] else { panic!("one root") };
+    assert_eq!(quota.root, "User quota");
+    assert_eq!((quota.disk_limit_kib, quota.messages_limit), (Some(1000), Some(100)));
+    assert_eq!(quota.messages_used, Some(3));
+    let told = imap.quota("INBOX")?;
+    let storage = told.iter().find(|resource| resource.name == "STORAGE").unwrap();
+    assert_eq!(quota.disk_used_kib, Some(storage.usage));
+    Ok(())
+}
+
+#[test]
+fn how_mailboxes_stand_and_who_may_see_them() -> Result<(), Error> {
+    let Some((dovecot, mut asker)) = whole()? else { return Ok(()) };
+    let mut imap = dovecot.imap(ALICE)?;
+    imap.create("a/&AOQ-")?;
+    imap.append("INBOX", "", &mail::plain("one"))?;
+    imap.set_acl("INBOX", BOB, "lrs")?;
+    let status = asker.status(ALICE, "INBOX").unwrap();
+    let told = imap.status("INBOX")?;
+    assert_eq!(status.uid_validity, told.uid_validity);
+    assert_eq!((status.messages, status.uidnext), (1, 2));
+    assert!(status.modseq > 0);
+    assert_eq!(asker.status(ALICE, "none"), None);
+
+    assert_eq!(asker.rights(BOB, &format!("shared/{ALICE}")).as_deref(), Some("lrs"));
+    assert!(asker.rights(ALICE, "INBOX").unwrap().contains('a'));
+    let acl = asker.acl(ALICE, "INBOX").unwrap();
+    assert!(acl.contains(&(BOB.to_owned(), "lrs".to_owned())), "{acl:?}");
+
+    let shared = ["shared/%u/".to_owned()];
+    let names = |asker: &mut Asker, user| -> Vec<String> {
+        asker.mailboxes(user, &shared).unwrap().into_keys().collect()
+    };
+    // Trash is made by itself at login.
+    assert_eq!(names(&mut asker, ALICE), ["INBOX", "Trash", "a/ä"]);
+    assert_eq!(names(&mut asker, BOB), ["INBOX", "Trash"]);
+    Ok(())
+}
+
+#[test]
+fn a_server_that_was_restarted_is_asked_anew() -> Result<(), Error> {
+    let Some((mut dovecot, mut asker)) = whole()? else { return Ok(()) };
+    assert!(asker.status(ALICE, "INBOX").is_some());
+    dovecot.stop();
+    dovecot.start_again()?;
+    assert!(asker.status(ALICE, "INBOX").is_some(), "{:?}", asker.last_error());
+    assert!(!asker.is_resting());
+    Ok(())
+}
+
+#[test]
+fn a_master_user_the_server_does_not_know_is_refused_and_not_tried_at_once_again()
+-> Result<(), Error> {
+    let Some((dovecot, _)) = whole()? else { return Ok(()) };
+    let wrong = Master { password: Secret::new(*b"wrong"), ..master(&dovecot) };
+    let mut asker = Asker::new(&wrong).unwrap();
+    assert_eq!(asker.status(ALICE, "INBOX"), None);
+    let error = asker.last_error().unwrap().to_owned();
+    assert!(!error.contains("wrong"), "{error}");
+    let begun = Instant::now();
+    assert_eq!(asker.status(ALICE, "INBOX"), None);
+    assert!(begun.elapsed() < Duration::from_millis(100));
+    Ok(())
+}
+
+#[test]
+fn one_who_may_not_see_a_mailbox_does_not_say_that_it_is_gone() -> Result<(), Error> {
+    let Some((dovecot, mut asker)) = whole()? else { return Ok(()) };
+    let mut memory = Reconcile::default();
+    memory.want_user(ALICE);
+    assert!(pass(&mut memory, &mut asker).is_empty());
+    // Helpdesk has no rights of its own in alice's mailboxes, and ACL is in use.
+    let password = Secret::new(password(ADMIN).into_bytes());
+    let mut other =
+        Asker::new(&Master { user: ADMIN.to_owned(), password, ..master(&dovecot) }).unwrap();
+    assert_eq!(other.mailboxes(ALICE, &[]), None);
+    let error = other.last_error().unwrap().to_owned();
+    assert!(error.contains("acl_user"), "{error}");
+    memory.want_everything();
+    assert!(memory.look(&mut other, &[]).is_none());
+    memory.want(ALICE, "INBOX");
+    assert!(memory.look(&mut other, &[]).is_none());
+    memory.want_everything();
+    assert!(pass(&mut memory, &mut asker).is_empty(), "nothing was forgotten");
+    Ok(())
+}
+
+/// A server that greets, and then says `rest` to whatever it is told.
+fn hostile(rest: Vec<u8>, pause: Duration) -> Master {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let (mut stream, rest) = (stream, rest.clone());
+            std::thread::spawn(move || {
+                stream.write_all(b"* OK ready\r\n").ok()?;
+                let mut heard = [0; 1000];
+                let length = stream.read(&mut heard).ok()?;
+                assert!(heard[..length].ends_with(b"AUTHENTICATE PLAIN\r\n"));
+                for answer in [&b"+ \r\n"[..], b"p1 OK in\r\n"] {
+                    stream.write_all(answer).ok()?;
+                    assert!(stream.read(&mut heard).ok()? > 0);
+                }
+                for octet in rest.chunks(if pause.is_zero() { 65_536 } else { 1 }) {
+                    stream.write_all(octet).ok()?;
+                    std::thread::sleep(pause);
+                }
+                // Says no more, and stays.
+                std::thread::sleep(Duration::from_secs(5));
+                Some(())
+            });
+        }
+    });
+    let password = Secret::new(*b"secret");
+    Master { address, user: "m".to_owned(), password, separator: '*' }
+}
+
+#[test]
+fn r157_a_hostile_server_costs_a_second_in_ten_and_no_memory() {
+    let endless = b"* 1 FETCH (FLAGS ())\r\n".repeat(100_000);
+    let literal = b"* 1 FETCH (BODY[] {4294967295}\r\n".to_vec();
+    let long = vec![b'x'; 1_000_000];
+    let silent = Vec::new();
+    for (rest, pause) in [
+        (endless, Duration::ZERO),
+        (literal, Duration::ZERO),
+        (long, Duration::ZERO),
+        (silent, Duration::ZERO),
+        (b"* OK still here\r\n".repeat(1000), Duration::from_millis(50)),
+    ] {
+        let shown = rest.len();
+        let mut asker = Asker::new(&hostile(rest, pause)).unwrap();
+        let begun = Instant::now();
+        assert_eq!(asker.status(ALICE, "INBOX"), None);
+        assert!(begun.elapsed() < Duration::from_millis(2500), "{shown} {:?}", begun.elapsed());
+        let begun = Instant::now();
+        assert_eq!(asker.quota(BOB, "INBOX"), None);
+        assert!(asker.is_resting() && begun.elapsed() < Duration::from_millis(50), "{shown}");
+    }
+}
+
+#[test]
+fn another_machine_is_not_asked() {
+    let address = "192.0.2.1:143".parse().unwrap();
+    let password = Secret::new(*b"secret");
+    let master = Master { address, user: "m".to_owned(), password, separator: '*' };
+    assert!(matches!(Asker::new(&master), Err(AskError::NotLoopback { .. })));
+}
+
+fn told(seen: Vec<Observation>) -> Vec<String> {
+    let told = |one: Observation| match one.what {
+        What::Appended(message) => format!(
+            "append {} {} ({}) {} octets, {:?}",
+            message.mailbox.name,
+            message.uid,
+            message.flags,
+            message.size_octets.unwrap(),
+            message.modseq.map(|_| message.status.messages.unwrap()).unwrap(),
+        ),
+        What::Expunged { mailbox, uids, .. } => format!("expunge {} {uids}", mailbox.name),
+        What::MailboxCreated(mailbox) => format!("create {}", mailbox.name),
+        What::MailboxDeleted(mailbox) => format!("delete {}", mailbox.name),
+        What::MailboxRenamed { from, to } => format!("rename {} {}", from.name, to.name),
+        What::Missed { mailbox, reason } => format!("missed {} {reason}", mailbox.unwrap().name),
+        other => panic!("{other:?}"),
+    };
+    seen.into_iter().map(told).collect()
+}
+
+/// Looks at everything that waits, and settles it at once.
+fn pass(memory: &mut Reconcile, asker: &mut Asker) -> Vec<String> {
+    let naming = Naming { separator: '/', server_fqdn: None };
+    let now: Timestamp = "2026-11-25T12:00:00+01:00".parse().unwrap();
+    let mut seen = Vec::new();
+    while memory.progress().0 > 0 {
+        let looked = memory.look(asker, &["shared/%u/".to_owned()]);
+        let looked = looked.unwrap_or_else(|| panic!("{:?}", asker.last_error()));
+        seen.extend(memory.settle(looked, now, &naming));
+    }
+    told(seen)
+}
+
+#[test]
+fn what_happened_unseen_is_found_by_qresync() -> Result<(), Error> {
+    let Some((dovecot, mut asker)) = whole()? else { return Ok(()) };
+    let mut imap = dovecot.imap(ALICE)?;
+    for subject in ["one", "two", "three", "four"] {
+        imap.append("INBOX", "", &mail::plain(subject))?;
+    }
+    for name in ["a", "a/b", "c", "Entw&APw-rfe"] {
+        imap.create(name)?;
+    }
+    let mut memory = Reconcile::default();
+    memory.want_user(ALICE);
+    assert!(pass(&mut memory, &mut asker).is_empty(), "the first look is remembered, not told");
+    memory.want_everything();
+    assert!(pass(&mut memory, &mut asker).is_empty(), "nothing happened");
+
+    // All of this nobody writes down, but for the flags of 1 and the message 5.
+    imap.select("INBOX")?;
+    imap.store("1", "+FLAGS", "\\Seen")?;
+    memory.flagged(ALICE, "INBOX", &UidSet::single(1));
+    imap.store("2", "+FLAGS", "\\Flagged")?;
+    imap.store("3", "+FLAGS", "\\Deleted")?;
+    imap.expunge()?;
+    let message = mail::plain("five");
+    imap.append("INBOX", "\\Seen", &message)?;
+    memory.added(ALICE, "INBOX", &UidSet::single(5), Default::default());
+    imap.append("INBOX", "\\Seen $Work", &message)?;
+    imap.append("INBOX", "\\Deleted", &message)?;
+    imap.command("NOOP")?;
+    imap.expunge()?;
+    imap.append("Entw&APw-rfe", "", &message)?;
+    imap.delete("c")?;
+    imap.rename("a/b", "a/z")?;
+    imap.create("d")?;
+    imap.append("d", "", &message)?;
+    memory.want_everything();
+    let size = message.len();
+    let mut seen = pass(&mut memory, &mut asker);
+    seen.sort();
+    let mut wanted = vec![
+        "create d".to_owned(),
+        "delete c".to_owned(),
+        "rename a/b a/z".to_owned(),
+        format!("append Entwürfe 1 () {size} octets, 1"),
+        format!("append INBOX 6 (\\Seen $Work) {size} octets, 5"),
+        format!("append d 1 () {size} octets, 1"),
+        "expunge INBOX 3".to_owned(),
+        "missed INBOX flags changed, which ones nobody knows: UID 2".to_owned(),
+        "missed INBOX messages came and went: UID 7".to_owned(),
+    ];
+    wanted.sort();
+    assert_eq!(seen, wanted);
+    memory.want_everything();
+    assert!(pass(&mut memory, &mut asker).is_empty(), "once");
+    Ok(())
+}
+
+#[test]
+fn a_mailbox_made_anew_under_its_old_name_is_a_gap() -> Result<(), Error> {
+    let Some((dovecot, mut asker)) = whole()? else { return Ok(()) };
+    let mut imap = dovecot.imap(ALICE)?;
+    imap.create("a")?;
+    let mut memory = Reconcile::default();
+    memory.want_user(ALICE);
+    pass(&mut memory, &mut asker);
+    // Dovecot's UIDVALIDITY is the second.
+    std::thread::sleep(Duration::from_millis(1100));
+    imap.delete("a")?;
+    imap.create("a")?;
+    memory.want(ALICE, "a");
+    let [seen] = &pass(&mut memory, &mut asker)[..] else { panic!("one") };
+    assert!(seen.starts_with("missed a UIDVALIDITY changed from"), "{seen}");
+    imap.delete("a")?;
+    memory.want(ALICE, "a");
+    assert_eq!(pass(&mut memory, &mut asker), ["delete a"]);
+    Ok(())
+}
+
+#[test]
+fn sixteen_connections_at_most_are_kept_and_idle_ones_are_closed() -> Result<(), Error> {
+    let Some((dovecot, mut asker)) = whole()? else { return Ok(()) };
+    assert!(asker.status(ALICE, "INBOX").is_some() && asker.status(BOB, "INBOX").is_some());
+    assert_eq!(asker.open.len(), 2);
+    asker.tidy(Instant::now());
+    assert_eq!(asker.open.len(), 2);
+    asker.tidy(Instant::now() + super::IDLE_MAX);
+    assert_eq!(asker.open.len(), 0);
+    drop(dovecot);
+    Ok(())
+}
