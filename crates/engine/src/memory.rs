@@ -27,6 +27,9 @@ pub(crate) enum Resource {
 struct Standing {
     limit: Option<u64>,
     exceeded: bool,
+    /// Usage when something was refused. What was refused may have been larger than what was left,
+    /// so usage need not be above the limit; it is within again when it is below this.
+    refused_at: Option<u64>,
 }
 
 impl Memory {
@@ -54,12 +57,42 @@ impl Memory {
         ]
         .into_iter()
         .flat_map(|(resource, limit, used)| {
-            let exceeded = limit.zip(used).is_some_and(|(limit, used)| used > limit);
-            let key = [resource.key(), owner.as_bytes(), b"\0", quota.root.as_bytes()].concat();
-            let events = self.edges(key, Standing { limit, exceeded });
+            let key = key(resource, owner, quota);
+            let now = self.standing(&key, limit, used);
+            let events = self.edges(key, now);
             events.into_iter().map(move |event| (event, resource))
         })
         .collect()
+    }
+
+    /// Notes that something was refused for want of this resource, so that coming back within the
+    /// quota is an edge (R52).
+    pub(crate) fn quota_refused(&mut self, owner: &str, quota: &Quota, resource: Resource) {
+        let (limit, used) = match resource {
+            Resource::Storage => (quota.disk_limit_kib, quota.disk_used_kib),
+            Resource::Message => (quota.messages_limit, quota.messages_used),
+        };
+        let key = key(resource, owner, quota);
+        let now = Standing { limit, exceeded: true, refused_at: used };
+        if self.quotas.insert(key.clone(), now) != Some(now) {
+            self.changed.insert(key, Some(now.encode()));
+        }
+    }
+
+    /// How a quota stands at a look.
+    fn standing(&self, key: &[u8], limit: Option<u64>, used: Option<u64>) -> Standing {
+        if limit.zip(used).is_some_and(|(limit, used)| used > limit) {
+            return Standing { limit, exceeded: true, refused_at: None };
+        }
+        let before = self.quotas.get(key).filter(|before| before.exceeded);
+        let refused_at = before.and_then(|before| before.refused_at);
+        // Neither was anything freed, nor is there more room.
+        let refused_at = refused_at.filter(|refused_at| {
+            limit.is_some()
+                && used.is_none_or(|used| used >= *refused_at)
+                && before.is_some_and(|before| limit <= before.limit)
+        });
+        Standing { limit, exceeded: refused_at.is_some(), refused_at }
     }
 
     fn edges(&mut self, key: Vec<u8>, now: Standing) -> Vec<EventName> {
@@ -83,6 +116,11 @@ impl Memory {
     }
 }
 
+/// Under which a quota is remembered.
+fn key(resource: Resource, owner: &str, quota: &Quota) -> Vec<u8> {
+    [resource.key(), owner.as_bytes(), b"\0", quota.root.as_bytes()].concat()
+}
+
 impl Resource {
     /// As IMAP spells it.
     pub(crate) fn as_str(self) -> &'static str {
@@ -104,16 +142,22 @@ impl Resource {
 impl Standing {
     fn encode(self) -> Vec<u8> {
         let limit = self.limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
-        format!("{limit} {}", u8::from(self.exceeded)).into_bytes()
+        let exceeded = u8::from(self.exceeded);
+        match self.refused_at {
+            None => format!("{limit} {exceeded}").into_bytes(),
+            Some(used) => format!("{limit} {exceeded} {used}").into_bytes(),
+        }
     }
 
     fn decode(value: &[u8]) -> Option<Self> {
-        let (limit, exceeded) = std::str::from_utf8(value).ok()?.split_once(' ')?;
+        let mut parts = std::str::from_utf8(value).ok()?.split(' ');
+        let (limit, exceeded) = (parts.next()?, parts.next()?);
+        let refused_at = parts.next().map(str::parse).transpose().ok()?;
         let limit = match limit {
             "-" => None,
             digits => Some(digits.parse().ok()?),
         };
-        Some(Self { limit, exceeded: exceeded == "1" })
+        Some(Self { limit, exceeded: exceeded == "1", refused_at })
     }
 }
 
@@ -139,6 +183,28 @@ mod tests {
         assert!(look(12).is_empty());
         assert_eq!(look(10), storage(&[QuotaWithin]));
         assert!(look(9).is_empty());
+    }
+
+    #[test]
+    fn r52_after_a_refusal_the_first_look_with_less_in_use_is_within_and_only_that() {
+        let mut memory = Memory::default();
+        // Nine are used of ten, and what was refused was larger than one.
+        memory.quota_refused("a", &quota(Some(10), 9), Resource::Storage);
+        assert!(memory.quota_edges("a", &quota(Some(10), 9)).is_empty());
+        let kept =
+            memory.drain_changes().into_iter().filter_map(|(key, value)| Some((key, value?)));
+        let mut memory = Memory::restore(kept);
+        assert!(memory.quota_edges("a", &quota(Some(10), 10)).is_empty());
+        assert_eq!(memory.quota_edges("a", &quota(Some(10), 8)), storage(&[QuotaWithin]));
+        assert!(memory.quota_edges("a", &quota(Some(10), 7)).is_empty());
+        // More room makes it fit as well.
+        memory.quota_refused("a", &quota(Some(10), 9), Resource::Storage);
+        let raised = memory.quota_edges("a", &quota(Some(20), 9));
+        assert_eq!(raised, storage(&[QuotaChange, QuotaWithin]));
+        memory.quota_refused("a", &quota(Some(20), 20), Resource::Storage);
+        let lowered = memory.quota_edges("a", &quota(Some(15), 20));
+        assert_eq!(lowered, storage(&[QuotaChange]));
+        assert_eq!(memory.quota_edges("a", &quota(None, 20)), storage(&[QuotaChange]));
     }
 
     #[test]

@@ -98,7 +98,9 @@ pub fn normalise(
             builders.push(telling.subscription(EventName::MailboxUnSubscribe, &mailbox));
         }
         What::QuotaRefused { quota, mailbox } => {
+            let owner = observation.owner.as_deref().unwrap_or_default();
             for resource in refused(&quota) {
+                memory.quota_refused(owner, &quota, resource);
                 let name = EventName::QuotaExceed;
                 builders.push(telling.quota(name, resource, &quota, mailbox.as_ref()));
             }
