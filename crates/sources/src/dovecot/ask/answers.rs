@@ -457,6 +457,7 @@ const ROOTS_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {
+    use imap_codec::decode::Decoder as _;
     use proptest::prelude::*;
 
     use super::*;
@@ -489,6 +490,23 @@ mod tests {
         assert_eq!(union(&UidSet::new(), &set("3")), set("3"));
     }
 
+    #[test]
+    fn r157_what_nests_without_end_ends_nothing() {
+        for begin in [
+            "* THREAD ",
+            "* 1 FETCH (BODYSTRUCTURE ",
+            "* 1 FETCH (ENVELOPE ",
+            "* LIST ",
+            "* QUOTA a ",
+        ] {
+            for inside in ["(", "((\"a\" ", "((1 "] {
+                let response = format!("{begin}{}\r\n", inside.repeat(CHANGES_OCTETS_MAX / 16));
+                structure(response.as_bytes());
+                drop(imap_codec::ResponseCodec::default().decode(response.as_bytes()));
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn r157_no_answer_is_too_odd_to_be_passed_over(
@@ -496,7 +514,6 @@ mod tests {
         ) {
             structure(response.as_bytes());
             untagged(response.as_bytes(), "ACL").count();
-            use imap_codec::decode::Decoder as _;
             drop(imap_codec::ResponseCodec::default().decode(response.as_bytes()));
         }
     }
