@@ -4,6 +4,7 @@ mod checks;
 mod hub;
 
 use clap::Args;
+use postbell_engine::in_words;
 use serde::Serialize;
 
 use crate::connection::ConnectionArgs;
@@ -90,7 +91,12 @@ impl Report {
 
     fn put(&mut self, name: &str, state: State, detail: String, remedy: Option<&str>) {
         let remedy = remedy.filter(|remedy| !remedy.is_empty()).map(clean);
-        self.checks.push(Check { name: clean(name), state, detail: clean(&detail), remedy });
+        self.checks.push(Check {
+            name: clean(name),
+            state,
+            detail: clean(&in_words(&detail)),
+            remedy,
+        });
     }
 
     fn print(&self) -> std::io::Result<()> {

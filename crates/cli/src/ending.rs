@@ -4,6 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use hyper::StatusCode;
+use postbell_engine::in_words;
 
 use crate::client::Refused;
 
@@ -36,7 +37,7 @@ pub(crate) fn conclude(result: anyhow::Result<Ending>) -> ExitCode {
         // Whoever read our output has heard enough.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("{error:#}"));
+            say(&in_words(&format!("{error:#}")));
             ExitCode::from(code(&error))
         }
     }

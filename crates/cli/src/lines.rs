@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use mail_event::limits::EVENT_OCTETS_MAX;
+use postbell_engine::in_words;
 
 use crate::show;
 
@@ -163,7 +164,7 @@ pub(crate) fn plain(error: &io::Error) -> String {
         io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => "is no folder".to_owned(),
         io::ErrorKind::IsADirectory => "is a folder, where a file is wanted".to_owned(),
         io::ErrorKind::PermissionDenied => "may not be read by this user".to_owned(),
-        _ => error.to_string(),
+        _ => in_words(error),
     }
 }
 

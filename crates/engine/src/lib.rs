@@ -11,6 +11,7 @@ mod observation;
 mod policy;
 mod store;
 mod subscribe;
+mod words;
 
 pub use admit::{Admitted, admit};
 pub use deliver::{Attempt, Delivery, Lanes, Moment, Next, Outcome, Schedule};
@@ -18,7 +19,7 @@ pub use identity::event_id;
 pub use keys::{HEAD_OCTETS, Keys, View};
 pub use members::timestamp;
 pub use memory::Memory;
-pub use normalise::{Identified, Refused, normalise};
+pub use normalise::{Identified, Meaning, Refused, normalise};
 pub use observation::{
     Actor, Certainty, Identity, Mailbox, Message, Observation, Origin, Origination, Quota, Status,
     What,
@@ -26,3 +27,4 @@ pub use observation::{
 pub use policy::{FlagForm, Groups, InvalidFlagForm, Policy};
 pub use store::{InvalidStore, Store};
 pub use subscribe::{Filter, InvalidSelection, Projection, Selection, Stamp};
+pub use words::in_words;

@@ -20,24 +20,30 @@ pub struct Identified {
     pub event: Event,
 }
 
-/// An observation that can't become a valid event.
+/// What an observation means.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Meaning {
+    /// The events, in the order they are to be told.
+    pub events: Vec<Identified>,
+    /// What would have been events, and would have broken the binding; the others stand.
+    pub refused: Vec<Refused>,
+}
+
+/// What can't become a valid event.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("an observation is no valid event: {0}")]
 pub struct Refused(#[from] BindingError);
 
-/// Turns an observation into the events it means, in the order they are to be told; none where
-/// nothing changed, or where policy leaves the whole group out (R22).
-///
-/// # Errors
-///
-/// Where an event would break the binding; the caller goes on with the next observation.
+/// Turns an observation into the events it means; none where nothing changed, or where policy
+/// leaves the whole group out (R22).
+#[must_use]
 pub fn normalise(
     memory: &mut Memory,
     store: &Store,
     policy: &Policy,
     source: &str,
     observation: Observation,
-) -> Result<Vec<Identified>, Refused> {
+) -> Meaning {
     let what = observation.what.clone();
     let telling = Telling { store, policy, seen: &observation };
     let mut builders = Vec::new();
@@ -128,19 +134,21 @@ fn identify(
     policy: &Policy,
     observation: &Observation,
     builders: Vec<Builder>,
-) -> Result<Vec<Identified>, Refused> {
-    let mut events = Vec::with_capacity(builders.len());
+) -> Meaning {
+    let mut meaning = Meaning::default();
+    // One that is refused keeps its place, so that the ids of the others stay.
     for (part, builder) in (0_u32..).zip(builders) {
-        let event = builder.build()?;
-        if policy.groups.contains(event.name().group()) {
-            let millis = observation.at.unix_millis();
-            events.push(Identified {
-                id: event_id(source, &observation.identity.0, part, millis),
-                event,
-            });
+        match builder.build() {
+            Ok(event) if policy.groups.contains(event.name().group()) => {
+                let millis = observation.at.unix_millis();
+                let id = event_id(source, &observation.identity.0, part, millis);
+                meaning.events.push(Identified { id, event });
+            }
+            Ok(_) => {}
+            Err(error) => meaning.refused.push(Refused(error)),
         }
     }
-    Ok(events)
+    meaning
 }
 
 /// Clear, then the simple forms, then set (A11, A12); never both forms for one change (R62).
@@ -422,8 +430,9 @@ mod tests {
     fn told(policy: &Policy, what: What) -> Vec<String> {
         let store = Store::new("imap.example.org", None).unwrap();
         let mut memory = Memory::default();
-        let events = normalise(&mut memory, &store, policy, "test", observation(what)).unwrap();
-        let texts: Vec<_> = events.iter().map(|one| json::to_string(&one.event)).collect();
+        let told = normalise(&mut memory, &store, policy, "test", observation(what));
+        assert_eq!(told.refused, []);
+        let texts: Vec<_> = told.events.iter().map(|one| json::to_string(&one.event)).collect();
         for text in &texts {
             assert!(json::check(text.as_bytes()).is_ok(), "{text}");
         }
@@ -492,8 +501,8 @@ mod tests {
             seen.actor.service = Some("pop3".to_owned());
             seen.actor.user = Some("a@example.org".to_owned());
             let policy = Policy::default();
-            let events = normalise(&mut Memory::default(), &store, &policy, "test", seen).unwrap();
-            assert_eq!(events.len(), count, "{set}");
+            let told = normalise(&mut Memory::default(), &store, &policy, "test", seen);
+            assert_eq!(told.events.len(), count, "{set}");
         }
     }
 
@@ -592,7 +601,7 @@ mod tests {
             let quota =
                 Quota { disk_limit_kib: limit, disk_used_kib: Some(20), ..Quota::default() };
             let seen = observation(What::QuotaSeen(quota));
-            let events = normalise(&mut memory, &store, &Policy::default(), "test", seen).unwrap();
+            let events = normalise(&mut memory, &store, &Policy::default(), "test", seen).events;
             events.iter().map(|one| json::to_string(&one.event)).collect::<Vec<_>>()
         };
         assert_eq!(look(Some(10)).len(), 1);
@@ -615,8 +624,22 @@ mod tests {
         let run = || {
             let what = What::MailboxDeleted(inbox());
             normalise(&mut Memory::default(), &store, &Policy::default(), "t", observation(what))
-                .unwrap()
         };
         assert_eq!(run(), run());
+    }
+
+    #[test]
+    fn what_breaks_the_binding_is_refused_and_the_rest_is_told_under_the_same_ids() {
+        let store = Store::new("h", None).unwrap();
+        let uri = store.mailbox(None, &inbox());
+        let bad = Event::builder(EventName::MailboxSubscribe, uri.clone(), noon()).user("a");
+        let good = bad.clone().mailbox_id(uri);
+        let seen = observation(What::LoggedIn);
+        let run = |builders| identify("t", &Policy::default(), &seen, builders);
+        let whole = run(vec![good.clone(), good.clone(), good.clone()]);
+        let partly = run(vec![good.clone(), bad, good]);
+        assert_eq!((partly.events.len(), partly.refused.len()), (2, 1));
+        assert_eq!(partly.events.first(), whole.events.first());
+        assert_eq!(partly.events.last(), whole.events.last());
     }
 }

@@ -65,10 +65,10 @@ impl HubIntake {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let mut entries = Vec::with_capacity(observations.len());
         for observation in observations {
-            match normalise(&mut memory, &self.store, &self.policy, &self.source, observation) {
-                Ok(events) => entries.extend(events.iter().filter_map(|event| self.entry(event))),
-                Err(refused) => self.refuse(&refused),
-            }
+            let meaning =
+                normalise(&mut memory, &self.store, &self.policy, &self.source, observation);
+            entries.extend(meaning.events.iter().filter_map(|event| self.entry(event)));
+            meaning.refused.iter().for_each(|refused| self.refuse(refused));
         }
         let changes = memory
             .drain_changes()

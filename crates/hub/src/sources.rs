@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use postbell_engine::{Policy, Quota, Store};
+use postbell_engine::{Policy, Quota, Store, in_words};
 use postbell_journal::Journal;
 use postbell_sources::{Health, State, Stop, maildir};
 use tracing::warn;
@@ -182,7 +182,7 @@ fn kind(kind: SourceKind) -> &'static str {
     }
 }
 
-/// An error and its causes on one line.
+/// An error and its causes on one line, in words.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -195,7 +195,7 @@ pub(crate) fn chain(error: &dyn Error) -> String {
         }
         cause = error.source();
     }
-    text
+    in_words(&text)
 }
 
 /// The pause before a failed source is started again, at first.

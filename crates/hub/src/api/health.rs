@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
+use postbell_engine::in_words;
 use postbell_journal::{Journal as _, State as JournalState};
 
 use super::App;
@@ -42,7 +43,9 @@ fn not_ready(journal: JournalState, folder: &Path) -> Option<String> {
         JournalState::Full { .. } => {
             Some(format!("the journal's disk is full: {}", folder.display()))
         }
-        JournalState::Stopped { reason } => Some(format!("the journal has stopped: {reason}")),
+        JournalState::Stopped { reason } => {
+            Some(format!("the journal has stopped: {}", in_words(&reason)))
+        }
         JournalState::Closed => Some("the journal is closed".to_owned()),
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use postbell_engine::in_words;
 use postbell_journal::{Bounds, Journal as _, State as JournalState};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -64,7 +65,7 @@ pub(super) async fn status(State(app): State<Arc<App>>, _: NoQuery) -> Json<Stat
         JournalState::Full { .. } => {
             ("full", Some(format!("{}: no room left on the disk", app.journal_folder.display())))
         }
-        JournalState::Stopped { reason } => ("stopped", Some(reason.to_string())),
+        JournalState::Stopped { reason } => ("stopped", Some(in_words(&reason))),
         JournalState::Closed => ("closed", None),
     };
     let octets = app.journal.stats().octets;

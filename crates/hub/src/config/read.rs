@@ -33,7 +33,7 @@ fn plain(error: &std::io::Error) -> String {
         std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
         std::io::ErrorKind::PermissionDenied => "may not be read by this user".to_owned(),
         std::io::ErrorKind::InvalidData => "is not UTF-8 text".to_owned(),
-        _ => error.to_string(),
+        _ => postbell_engine::in_words(error),
     }
 }
 

@@ -19,7 +19,7 @@ use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use mail_event::{EventId, cloudevents};
-use postbell_engine::Outcome;
+use postbell_engine::{Outcome, in_words};
 
 pub use body::write_body;
 pub use connect::Tls;
@@ -163,7 +163,7 @@ fn root_cause(error: &(dyn Error + 'static)) -> String {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    cause.to_string()
+    in_words(cause)
 }
 
 /// Who is asking.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use postbell_engine::in_words;
 use serde::Serialize;
 
 /// The status a source keeps up to date and the hub shows. Cheap to clone; all clones are one.
@@ -32,7 +33,7 @@ impl Health {
 
     /// Says what the source is doing now, with a few words for a person (may be empty).
     pub fn set_state(&self, state: State, detail: impl Into<String>) {
-        let detail = clipped(detail.into());
+        let detail = clipped(in_words(&detail.into()));
         self.with(|words| {
             words.state = state;
             words.detail = detail;
@@ -41,7 +42,7 @@ impl Health {
 
     /// Remembers what went wrong last. The source logs it itself if it swallows it.
     pub fn set_error(&self, error: &dyn fmt::Display) {
-        let error = clipped(error.to_string());
+        let error = clipped(in_words(error));
         self.with(|words| words.last_error = Some(error));
     }
 
@@ -187,6 +188,17 @@ fn clipped(mut text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_went_wrong_is_shown_in_words() {
+        let health = Health::new();
+        let away = std::io::Error::from_raw_os_error(13);
+        health.set_error(&away);
+        health.set_state(State::Waiting, format!("/mail: {away}"));
+        let shown = health.snapshot();
+        assert_eq!(shown.last_error.as_deref(), Some("Permission denied"));
+        assert_eq!(shown.detail, "/mail: Permission denied");
+    }
 
     #[test]
     fn a_snapshot_shows_what_every_clone_said() {

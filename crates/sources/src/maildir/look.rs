@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use postbell_engine::{Quota, What};
+use postbell_engine::{Quota, What, in_words};
 use tracing::warn;
 
 use super::bell::{Bell, Noticed, Target, UserDue};
@@ -582,6 +582,7 @@ impl Complaints {
         }
         self.health.add(Count::Skipped, 1);
         let path = folder.join(name);
+        let why = in_words(&why);
         warn!(path = ?path, why, "passed over");
         if self.said.len() == COMPLAINTS_MAX {
             warn!("too much is passed over: what follows is no longer named");

@@ -1,13 +1,14 @@
 //! The thread of a Maildir source: which users there are, and when to look at whom.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tracing::info;
+use postbell_engine::in_words;
+use tracing::{info, warn};
 
 use super::bell::{Bell, Due, Target};
 use super::folder::{Folder, Kind};
@@ -26,6 +27,10 @@ pub(super) struct Source<'a> {
     bell: Bell,
     complaints: Complaints,
     users: BTreeMap<Arc<str>, User>,
+    /// Users whose Maildir was there in this run and isn't any more.
+    gone: BTreeSet<Arc<str>>,
+    /// Why the folder that holds the users' folders can't be read.
+    unread: Option<String>,
 }
 
 struct User {
@@ -38,7 +43,8 @@ struct User {
 impl<'a> Source<'a> {
     pub(super) fn new(options: &'a Options, intake: &'a dyn Intake, health: &'a Health) -> Self {
         let (bell, complaints) = (Bell::new(), Complaints::new(health));
-        Self { options, intake, health, bell, complaints, users: BTreeMap::new() }
+        let (users, gone, unread) = (BTreeMap::new(), BTreeSet::new(), None);
+        Self { options, intake, health, bell, complaints, users, gone, unread }
     }
 
     pub(super) fn run(&mut self, stop: &Stop) -> Result<(), MaildirError> {
@@ -113,7 +119,7 @@ impl<'a> Source<'a> {
 
     fn look_at(&mut self, user: &Arc<str>, scope: Scope, stop: &Stop) -> Result<(), MaildirError> {
         let Some(one) = self.users.get_mut(user) else { return Ok(()) };
-        one.is_there = false;
+        let was_there = std::mem::replace(&mut one.is_there, false);
         // Below a pattern the user's own folder may be anything, even a link to somebody else's.
         let opened = match self.options.root.contains("%u") {
             true => open_below(&self.options.root, user),
@@ -128,13 +134,22 @@ impl<'a> Source<'a> {
                     self.health.set_error(&format!("{}: {error}", one.path.display()));
                     self.complaints.add(&one.path, "", &error.to_string());
                 }
+                if was_there {
+                    miss(&mut self.gone, user, &one.path);
+                }
                 return Ok(());
             }
         };
         if top.sub("cur").is_err() {
+            if was_there {
+                miss(&mut self.gone, user, &one.path);
+            }
             return Ok(());
         }
         one.is_there = true;
+        if self.gone.remove(user) {
+            info!(%user, path = ?one.path, "its Maildir is back");
+        }
         let prefix = prefix(user);
         let is_baseline = !one.known.record.is_followed;
         let fqdn = self.options.server_fqdn.as_deref();
@@ -161,7 +176,15 @@ impl<'a> Source<'a> {
         let found = self.present_users();
         let mut new = Vec::new();
         // What is known of a user that is away stays in the checkpoint.
-        self.users.retain(|user, _| found.contains_key(user));
+        let (gone, is_unread) = (&mut self.gone, self.unread.is_some());
+        self.users.retain(|user, one| {
+            let is_found = found.contains_key(user);
+            // Where the folder above can't be read, that is told once for all of them.
+            if !is_found && one.is_there && !is_unread {
+                miss(gone, user, &one.path);
+            }
+            is_found
+        });
         for (user, path) in found {
             if self.users.contains_key(&user) {
                 continue;
@@ -207,10 +230,7 @@ impl<'a> Source<'a> {
                 }
             })
         });
-        if let Err(error) = listed {
-            self.health.set_error(&format!("{}: {error}", pattern.folder.display()));
-            self.complaints.add(&pattern.folder, "", &error.to_string());
-        }
+        self.tell_of_root(&pattern.folder, listed.err());
         let mut users = BTreeMap::new();
         for user in names {
             let path = PathBuf::from(self.options.root.replace("%u", &user));
@@ -227,6 +247,39 @@ impl<'a> Source<'a> {
             }
         }
         users
+    }
+
+    /// Whose Maildirs were there and are gone, in a few words.
+    fn missed(&self) -> String {
+        let names = self.gone.iter().take(GONE_NAMED_MAX).map(|user| &**user);
+        let named = names.collect::<Vec<_>>().join(", ");
+        match self.gone.len() {
+            0 => String::new(),
+            1 => format!("a Maildir that was there is gone: {named}"),
+            many if many > GONE_NAMED_MAX => {
+                format!("{many} Maildirs that were there are gone: {named}, …")
+            }
+            many => format!("{many} Maildirs that were there are gone: {named}"),
+        }
+    }
+
+    /// Says once that the folder of the users' folders can't be read, and once that it can again.
+    fn tell_of_root(&mut self, folder: &Path, error: Option<io::Error>) {
+        let unread = error.map(|error| match error.kind() {
+            io::ErrorKind::NotFound => format!("there is no folder {}", folder.display()),
+            _ => format!("{}: {}", folder.display(), in_words(&error)),
+        });
+        match &unread {
+            Some(why) if self.unread != unread => {
+                self.health.set_error(why);
+                warn!(root = %self.options.root, why, "no user is followed until it can be read");
+            }
+            None if self.unread.is_some() => {
+                info!(root = %self.options.root, "its folder can be read again");
+            }
+            Some(_) | None => {}
+        }
+        self.unread = unread;
     }
 
     fn report(&self) {
@@ -246,17 +299,25 @@ impl<'a> Source<'a> {
         self.health.set(Count::Mailboxes, mailboxes);
         self.health.set(Count::Messages, messages);
         if users == 0 {
-            let detail = format!("there is no Maildir at {}", self.options.root);
+            let none = || format!("there is no Maildir at {}", self.options.root);
+            let detail = self.unread.clone().unwrap_or_else(none);
             return self.health.set_state(State::Waiting, detail);
         }
         let detail = match (waiting_mailboxes, waiting_messages) {
-            (0, 0) => String::new(),
+            (0, 0) => self.missed(),
             (0, many) => format!("messages that wait for Dovecot to give them UIDs: {many}"),
             (some, many) => format!(
                 "mailboxes and messages that wait for Dovecot to give them UIDVALIDITY or UIDs: {some} and {many}"
             ),
         };
         self.health.set_state(State::Running, detail);
+    }
+}
+
+/// Says once that a user's Maildir was there and isn't any more.
+fn miss(gone: &mut BTreeSet<Arc<str>>, user: &Arc<str>, path: &Path) {
+    if gone.insert(Arc::clone(user)) {
+        warn!(%user, path = ?path, "its Maildir is gone; what it held counts as kept until it is back");
     }
 }
 
@@ -312,3 +373,6 @@ fn open_below(root: &str, user: &str) -> io::Result<Folder> {
     }
     Ok(folder)
 }
+
+/// The log names them all.
+const GONE_NAMED_MAX: usize = 3;

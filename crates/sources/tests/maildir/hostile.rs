@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
+use postbell_sources::State;
 use postbell_sources::maildir::Options;
 
 use crate::rig::{Rig, maildir, options};
@@ -87,6 +88,44 @@ fn a_user_whose_maildir_can_not_be_opened_is_counted_and_named() {
     assert_eq!((health.users, health.skipped), (1, 1));
     let error = health.last_error.unwrap();
     assert!(error.contains("ann/Maildir: "), "{error}");
+}
+
+#[test]
+fn a_maildir_that_goes_is_named_until_it_is_back() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (ann, bob) = (temporary.path().join("ann"), temporary.path().join("bob"));
+    maildir(&ann.join("Maildir"));
+    maildir(&bob.join("Maildir"));
+    let rig = Rig::start(Options { user: None, ..options(&temporary.path().join("%u/Maildir")) });
+    let detail = || rig.health.snapshot().detail;
+    assert_eq!(detail(), "");
+    let away = temporary.path().join(".away");
+    fs::rename(&bob, &away).unwrap();
+    let gone = "a Maildir that was there is gone: bob";
+    crate::rig::wait_until("it to be missed", || detail() == gone);
+    fs::rename(&away, &bob).unwrap();
+    crate::rig::wait_until("it to be back", || detail().is_empty());
+    assert!(rig.hear_out(0).is_empty());
+}
+
+#[test]
+fn a_root_that_is_not_there_is_said_to_be_so_and_its_users_are_kept_in_mind() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (mail, away) = (temporary.path().join("mail"), temporary.path().join("away"));
+    maildir(&mail.join("ann/Maildir"));
+    let scan_interval = std::time::Duration::from_millis(50);
+    let root = mail.join("%u/Maildir");
+    let rig = Rig::start(Options { user: None, scan_interval, ..options(&root) });
+    fs::rename(&mail, &away).unwrap();
+    let wanted = format!("there is no folder {}", mail.display());
+    crate::rig::wait_until("the root to be missed", || rig.health.snapshot().detail == wanted);
+    let health = rig.health.snapshot();
+    assert_eq!((health.state, health.users), (State::Waiting, 0));
+    assert_eq!(health.last_error.as_deref(), Some(wanted.as_str()));
+    fs::rename(&away, &mail).unwrap();
+    crate::rig::wait_until("the root to be back", || rig.health.snapshot().users == 1);
+    assert_eq!(rig.health.snapshot().detail, "");
+    assert!(rig.hear_out(0).is_empty());
 }
 
 #[test]
