@@ -1,5 +1,6 @@
 //! The hub as a whole: started, watched, and shut down in order.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use postbell_engine::{FlagForm, Groups, InvalidStore, Policy, Store};
 use postbell_journal::{OpenError, Options, Retention, SqliteJournal, State};
 use postbell_sources::Health;
+use postbell_sources::dovecot::Exporter;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -18,7 +20,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, info, warn};
 
 use crate::api::{self, App};
-use crate::config::{Config, Form, JournalConfig, PolicyConfig};
+use crate::config::{Config, Form, JournalConfig, PolicyConfig, SourceKind};
 use crate::feed::Feed;
 use crate::listen;
 use crate::metrics::Metrics;
@@ -26,7 +28,7 @@ use crate::publish::{self, Gatherer, Publishers, Socket};
 use crate::sources::{Source, Sources, Wiring};
 use crate::state::{StateDb, StateError};
 use crate::subscriptions::Subscriptions;
-use crate::token::{Token, TokenError};
+use crate::token::{PathSecret, Token, TokenError};
 
 /// A running hub.
 ///
@@ -55,8 +57,11 @@ impl Hub {
         let port = Some(config.store.port).filter(|port| *port != 0);
         let store = Store::new(&config.store.host, port)?;
         let policy = policy(&config.policy);
-        let opened = open(config.data.clone(), options(&config.journal)).await?;
-        let Opened { journal, token, state } = opened;
+        let secrets = config.sources.iter().filter(|(_, one)| one.kind == SourceKind::Dovecot);
+        let secrets = secrets.map(|(name, _)| (name.clone(), config.exporter_secret_file(name)));
+        let secrets = secrets.collect();
+        let opened = open(config.data.clone(), options(&config.journal), secrets).await?;
+        let Opened { journal, token, state, secrets } = opened;
         let (address, listener) = bind(config.listen).await?;
 
         let metrics = Arc::new(Metrics::new());
@@ -92,6 +97,7 @@ impl Hub {
             name: publish::NAME.to_owned(),
             kind: "publish",
             health: health.clone(),
+            exporter: None,
         });
         let publishers = Arc::new(Publishers::new(
             Arc::clone(&journal) as _,
@@ -102,6 +108,7 @@ impl Hub {
         let app = Arc::new(App {
             started: Instant::now(),
             token,
+            exporters: exporters(secrets, &list),
             http: config.http.clone(),
             store,
             policy,
@@ -206,18 +213,39 @@ struct Opened {
     journal: Arc<SqliteJournal>,
     token: Token,
     state: StateDb,
+    secrets: BTreeMap<String, PathSecret>,
 }
 
 /// Opens it off the async threads; the journal first, since whoever has it has the folder.
-async fn open(data: PathBuf, options: Options) -> Result<Opened, StartError> {
+async fn open(
+    data: PathBuf,
+    options: Options,
+    secrets: Vec<(String, PathBuf)>,
+) -> Result<Opened, StartError> {
     let opened = spawn_blocking(move || {
         make_private(&data)?;
         let journal = SqliteJournal::open(data.join("journal"), options)?;
         let token = Token::load_or_make(&data.join("token"))?;
+        let secrets = secrets
+            .into_iter()
+            .map(|(name, path)| PathSecret::load_or_make(&path).map(|secret| (name, secret)));
+        let secrets = secrets.collect::<Result<_, _>>()?;
         let state = StateDb::open(&data.join("hub.db"))?;
-        Ok(Opened { journal: Arc::new(journal), token, state })
+        Ok(Opened { journal: Arc::new(journal), token, state, secrets })
     });
     opened.await.unwrap_or_else(|error| Err(StartError::Thread { source: io::Error::other(error) }))
+}
+
+/// Whose exporters may post, and with which secrets.
+fn exporters(
+    mut secrets: BTreeMap<String, PathSecret>,
+    sources: &[Source],
+) -> BTreeMap<String, (PathSecret, Exporter)> {
+    let of = |source: &Source| {
+        let exporter = source.exporter.clone()?;
+        Some((source.name.clone(), (secrets.remove(&source.name)?, exporter)))
+    };
+    sources.iter().filter_map(of).collect()
 }
 
 /// Makes the data folder for its owner only. One that is there already is left as it is: the

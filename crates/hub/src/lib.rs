@@ -20,9 +20,9 @@ mod subscriptions;
 mod token;
 
 pub use config::{
-    Config, ConfigError, Form, HttpConfig, JournalConfig, LogConfig, LogFormat, LogLevel,
-    PolicyConfig, PublishConfig, Reach, SourceConfig, SourceKind, StoreConfig, WebhooksConfig,
-    markdown as config_markdown,
+    Config, ConfigError, ExpireConfig, Form, HttpConfig, JournalConfig, LogConfig, LogFormat,
+    LogLevel, PolicyConfig, PublishConfig, Reach, SourceConfig, SourceKind, StoreConfig,
+    WebhooksConfig, markdown as config_markdown,
 };
 pub use hub::{Hub, StartError};
 pub use state::StateError;

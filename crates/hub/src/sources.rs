@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use postbell_engine::{Policy, Quota, Store, in_words};
 use postbell_journal::Journal;
+use postbell_sources::dovecot::{self, Exporter};
 use postbell_sources::{Health, State, Stop, maildir};
 use tracing::warn;
 
@@ -34,6 +38,8 @@ pub(crate) struct Source {
     pub(crate) name: String,
     pub(crate) kind: &'static str,
     pub(crate) health: Health,
+    /// Where what a Dovecot exports is left.
+    pub(crate) exporter: Option<Exporter>,
 }
 
 /// All sources.
@@ -52,8 +58,12 @@ impl Sources {
     ) -> io::Result<Self> {
         let mut sources = Self { list: Vec::new(), stop: Stop::new()?, threads: Vec::new() };
         for (name, config) in configs {
-            let source =
-                Source { name: name.clone(), kind: kind(config.kind), health: Health::new() };
+            let source = Source {
+                name: name.clone(),
+                kind: config.kind.as_str(),
+                health: Health::new(),
+                exporter: (config.kind == SourceKind::Dovecot).then(Exporter::new),
+            };
             sources.list.push(source.clone());
             let running = Running {
                 metrics: Arc::new(wiring.metrics.source(name)),
@@ -146,6 +156,11 @@ impl Running {
                 let options = maildir_options(&self.config, &self.wiring);
                 maildir::run(&options, &intake, health, &self.stop)?;
             }
+            SourceKind::Dovecot => {
+                let exporter = self.source.exporter.clone().unwrap_or_default();
+                let options = dovecot_options(&self.config, &self.wiring, exporter)?;
+                dovecot::run(&options, &intake, health, &self.stop)?;
+            }
         }
         Ok(())
     }
@@ -176,11 +191,70 @@ fn quota(config: &SourceConfig) -> Option<Quota> {
     })
 }
 
-fn kind(kind: SourceKind) -> &'static str {
-    match kind {
-        SourceKind::Maildir => "maildir",
+fn dovecot_options(
+    config: &SourceConfig,
+    wiring: &Wiring,
+    exporter: Exporter,
+) -> Result<dovecot::Options, MasterError> {
+    let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    let expire = config.expire.iter().map(|rule| dovecot::ExpireRule {
+        reason: rule.reason.clone(),
+        user: text(&rule.user),
+        mailbox: text(&rule.mailbox),
+        policy: rule.policy.clone(),
+    });
+    let master = match config.master_user.as_str() {
+        "" => None,
+        user => Some(dovecot::Master {
+            address: config.master_address,
+            user: user.to_owned(),
+            password: master_password(&config.master_password_file)?,
+            separator: config.master_separator,
+        }),
+    };
+    Ok(dovecot::Options {
+        spool: config.spool.clone(),
+        separator: config.separator,
+        shared: config.shared.clone(),
+        expire: expire.collect(),
+        annotation_window: config.annotation_window,
+        server_fqdn: wiring.server_fqdn.clone(),
+        master,
+        body_structure: wiring.policy.body_structure,
+        content_max_octets: wiring.policy.content_max_octets,
+        exporter,
+    })
+}
+
+/// The first line of the file with the master user's password.
+fn master_password(path: &Path) -> Result<dovecot::Secret, MasterError> {
+    let io = |source| MasterError::Io { path: path.to_owned(), source };
+    let file = File::open(path).map_err(io)?;
+    let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
+    if mode & 0o007 != 0 {
+        return Err(MasterError::Open { path: path.to_owned(), mode });
+    }
+    let mut text = String::new();
+    file.take(PASSWORD_FILE_OCTETS_MAX).read_to_string(&mut text).map_err(io)?;
+    match text.lines().next().filter(|line| !line.is_empty()) {
+        Some(line) => Ok(dovecot::Secret::new(line.as_bytes())),
+        None => Err(MasterError::Empty { path: path.to_owned() }),
     }
 }
+
+/// Why the master user's password can't be had.
+#[derive(Debug, thiserror::Error)]
+enum MasterError {
+    #[error("{path}: the master user's password can't be read", path = path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{path}: mode {mode:03o} lets everybody read the master user's password (run: chmod o= {path})", path = path.display())]
+    Open { path: PathBuf, mode: u32 },
+    #[error("{path}: holds no password", path = path.display())]
+    Empty { path: PathBuf },
+}
+
+/// The longest file with a password that is read.
+const PASSWORD_FILE_OCTETS_MAX: u64 = 4096;
 
 /// An error and its causes on one line, in words.
 pub(crate) fn chain(error: &dyn Error) -> String {

@@ -54,19 +54,7 @@ impl Token {
     }
 
     fn read(path: &Path, file: File) -> Result<Self, TokenError> {
-        let io = |source| TokenError::Io { path: path.to_owned(), source };
-        let meta = file.metadata().map_err(io)?;
-        let mode = meta.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(TokenError::Open { path: path.to_owned(), mode });
-        }
-        let us = rustix::process::geteuid();
-        if meta.uid() != us.as_raw() && !us.is_root() {
-            return Err(TokenError::Owner { path: path.to_owned(), uid: meta.uid() });
-        }
-        let mut text = String::new();
-        file.take(TOKEN_FILE_OCTETS_MAX).read_to_string(&mut text).map_err(io)?;
-        let text = text.trim().to_owned();
+        let text = read_private(path, file)?;
         let good = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
         if !good || text.len() < TOKEN_LETTERS_MIN {
             return Err(TokenError::Malformed { path: path.to_owned() });
@@ -74,27 +62,10 @@ impl Token {
         Ok(Self::new(text))
     }
 
-    /// Writes a new token beside its place and moves it there, so that a crash leaves none or
-    /// a whole one.
     fn make(path: &Path) -> Result<Self, TokenError> {
         let io = |source| TokenError::Io { path: path.to_owned(), source };
         let text = random_text().map_err(io)?;
-        let beside = path.with_extension("new");
-        match std::fs::remove_file(&beside) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(io(error)),
-        }
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&beside)
-            .map_err(io)?;
-        file.write_all(format!("{text}\n").as_bytes())
-            .and_then(|()| file.sync_all())
-            .map_err(io)?;
-        std::fs::rename(&beside, path).map_err(io)?;
+        write_private(path, &text).map_err(io)?;
         Ok(Self::new(text))
     }
 }
@@ -103,6 +74,75 @@ impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("…")
     }
+}
+
+/// The secret in the path that a Dovecot's exporter posts to: 64 hexadecimal digits, because a
+/// path takes nothing odd. Printing it shows `…`.
+#[derive(Clone)]
+pub(crate) struct PathSecret(Box<str>);
+
+impl PathSecret {
+    /// Reads the secret at `path`, making it first where there is none.
+    pub(crate) fn load_or_make(path: &Path) -> Result<Self, TokenError> {
+        let io = |source| TokenError::Io { path: path.to_owned(), source };
+        let text = match File::open(path) {
+            Ok(file) => read_private(path, file)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut octets = [0_u8; 32];
+                fill_random(&mut octets).map_err(io)?;
+                let text: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+                write_private(path, &text).map_err(io)?;
+                text
+            }
+            Err(error) => return Err(io(error)),
+        };
+        let good = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !good {
+            return Err(TokenError::Malformed { path: path.to_owned() });
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// Whether this is what was given; takes the same time wherever the two differ.
+    pub(crate) fn opens(&self, given: &str) -> bool {
+        bool::from(given.as_bytes().ct_eq(self.0.as_bytes()))
+    }
+}
+
+impl fmt::Debug for PathSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// What a file holds that only its owner may read.
+fn read_private(path: &Path, file: File) -> Result<String, TokenError> {
+    let io = |source| TokenError::Io { path: path.to_owned(), source };
+    let meta = file.metadata().map_err(io)?;
+    let mode = meta.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(TokenError::Open { path: path.to_owned(), mode });
+    }
+    let us = rustix::process::geteuid();
+    if meta.uid() != us.as_raw() && !us.is_root() {
+        return Err(TokenError::Owner { path: path.to_owned(), uid: meta.uid() });
+    }
+    let mut text = String::new();
+    file.take(TOKEN_FILE_OCTETS_MAX).read_to_string(&mut text).map_err(io)?;
+    Ok(text.trim().to_owned())
+}
+
+/// Writes a line beside its place and moves it there, so that a crash leaves none or a whole one.
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    match std::fs::remove_file(&beside) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    file.write_all(format!("{text}\n").as_bytes()).and_then(|()| file.sync_all())?;
+    std::fs::rename(&beside, path)
 }
 
 /// 32 random octets as base64url: more than anyone can guess.
@@ -215,6 +255,21 @@ mod tests {
         ] {
             assert!(!token.opens(wrong.as_bytes()), "{wrong}");
         }
+    }
+
+    #[test]
+    fn r161_a_secret_in_a_path_is_made_once_and_opens_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dovecot-mail.secret");
+        let made = PathSecret::load_or_make(&path).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let again = PathSecret::load_or_make(&path).unwrap();
+        assert!(made.opens(text.trim()) && again.opens(text.trim()));
+        assert!(!made.opens("") && !made.opens(&"0".repeat(64)) && !made.opens(&text));
+        assert_eq!(format!("{made:?}"), "…");
+        std::fs::write(&path, "secret").unwrap();
+        assert!(matches!(PathSecret::load_or_make(&path), Err(TokenError::Malformed { .. })));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The HTTP API: who may ask, and what for.
 
+mod dovecot;
 mod events;
 mod health;
 mod openapi;
@@ -9,6 +10,7 @@ mod query;
 mod status;
 mod subscriptions;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -26,6 +28,7 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use postbell_engine::{Policy, Store};
 use postbell_journal::SqliteJournal;
+use postbell_sources::dovecot::Exporter;
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::HttpConfig;
@@ -34,7 +37,7 @@ use crate::metrics::Metrics;
 use crate::publish::{Gatherer, Publishers};
 use crate::sources::Source;
 use crate::subscriptions::Subscriptions;
-use crate::token::Token;
+use crate::token::{PathSecret, Token};
 
 pub(crate) use problem::Problem;
 
@@ -43,6 +46,8 @@ pub(crate) use problem::Problem;
 pub(crate) struct App {
     pub(crate) started: Instant,
     pub(crate) token: Token,
+    /// Whose exporters may post, and with which secrets.
+    pub(crate) exporters: BTreeMap<String, (PathSecret, Exporter)>,
     pub(crate) http: HttpConfig,
     pub(crate) store: Store,
     pub(crate) policy: Policy,
@@ -99,9 +104,13 @@ impl Service<hyper::Request<Incoming>> for Door {
 /// A path, the methods it has, and what answers them.
 type Route = (&'static str, &'static str, MethodRouter<Arc<App>>);
 
-/// What anybody may ask.
+/// What needs no token: anybody may ask, or the path itself holds a secret.
 fn open() -> Vec<Route> {
-    vec![("/healthz", "GET", get(health::healthz)), ("/readyz", "GET", get(health::readyz))]
+    vec![
+        (dovecot::PATH, "POST", post(dovecot::exported)),
+        ("/healthz", "GET", get(health::healthz)),
+        ("/readyz", "GET", get(health::readyz)),
+    ]
 }
 
 /// What needs the token.

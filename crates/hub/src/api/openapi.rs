@@ -9,7 +9,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, ResponseBuilder}
 use utoipa::{Modify, OpenApi};
 
 use super::query::NoQuery;
-use super::{Problem, events, health, publish, status, subscriptions};
+use super::{Problem, dovecot, events, health, publish, status, subscriptions};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -27,6 +27,7 @@ use super::{Problem, events, health, publish, status, subscriptions};
         subscriptions::pause,
         subscriptions::resume,
         subscriptions::dead_letters,
+        dovecot::exported,
         status::sources,
         status::source,
         status::status,
@@ -80,7 +81,7 @@ impl Modify for Guarded {
 }
 
 /// The paths without a token.
-const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+const OPEN: [&str; 3] = [dovecot::PATH, "/healthz", "/readyz"];
 
 /// Made once: it never changes.
 static TEXT: LazyLock<String> =

@@ -91,7 +91,7 @@ pub(super) struct SourceList {
 pub(super) struct ShownSource {
     /// Its name in the configuration; `publish` for what publishers hand in.
     name: String,
-    /// What kind it is: `maildir` or `publish`.
+    /// What kind it is: `maildir`, `dovecot` or `publish`.
     kind: &'static str,
     /// What it is doing: `starting`, `scanning`, `running`, `waiting`, `failed` or `stopped`.
     #[schema(value_type = String)]

@@ -1,6 +1,8 @@
 //! Every configuration key and the reason for its default: one table, from which the printed
 //! configuration, `docs/config.md` and the check for unknown keys are made.
 
+use super::SourceKind;
+
 /// One key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Key {
@@ -26,6 +28,8 @@ pub(crate) struct Section {
     pub(crate) about: &'static str,
     /// Its keys, in the order they are printed.
     pub(crate) keys: &'static [Key],
+    /// The kind of source it is for, where it isn't for all.
+    pub(crate) kind: Option<SourceKind>,
 }
 
 /// All keys, in the order they are printed.
@@ -45,6 +49,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "Address and port of the HTTP API. Loopback only: a token sent in clear over a network is everybody's.",
             ),
         ],
+        kind: None,
     },
     Section {
         path: "store",
@@ -62,6 +67,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "What serverFQDN says of events from this machine; empty takes the machine's own name, if that has a domain.",
             ),
         ],
+        kind: None,
     },
     Section {
         path: "policy",
@@ -93,16 +99,22 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "Whether the SMTP envelope may leave; it tells who writes to whom, so not by default.",
             ),
         ],
+        kind: None,
     },
     Section {
         path: "sources.*",
         about: "One table per source; the name is yours and stays, because its checkpoint hangs on it.",
+        keys: &[key(
+            "sources.*.kind",
+            "\"maildir\"",
+            "What watches it: \"maildir\" or \"dovecot\".",
+        )],
+        kind: None,
+    },
+    Section {
+        path: "sources.*",
+        about: "A Maildir: kind = \"maildir\".",
         keys: &[
-            key(
-                "sources.*.kind",
-                "\"maildir\"",
-                "What watches it. \"maildir\" is the one there is.",
-            ),
             key(
                 "sources.*.root",
                 "\"/var/mail/%u/Maildir\"",
@@ -129,6 +141,59 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "Each user's limit on the number of messages, likewise; 0 sets none.",
             ),
         ],
+        kind: Some(SourceKind::Maildir),
+    },
+    Section {
+        path: "sources.*",
+        about: "A Dovecot: kind = \"dovecot\". `postbell setup dovecot` writes what Dovecot needs to know.",
+        keys: &[
+            key(
+                "sources.*.spool",
+                "\"/var/spool/postbell/dovecot\"",
+                "The folder Dovecot's processes write down in what they do: its setting postbell_spool.",
+            ),
+            key(
+                "sources.*.separator",
+                "\"/\"",
+                "What stands between the levels of a mailbox's name in Dovecot: the separator of its namespaces.",
+            ),
+            key(
+                "sources.*.shared",
+                "[\"shared/%u/\"]",
+                "Prefixes of other users' mailboxes, %u standing for the owner, so that the owner's URI is told and not the reader's.",
+            ),
+            key(
+                "sources.*.expire",
+                "[{ reason = \"doveadm:cmd_expunge\", mailbox = \"Trash\", policy = \"trash-30d\" }]",
+                "Which expunges are your policy and not a user's wish, by Dovecot's reason code, and what the policy is called; user and mailbox are optional. Autoexpunge is known without.",
+            ),
+            key(
+                "sources.*.annotation_window",
+                "\"250ms\"",
+                "How long a happening waits for what Dovecot's exporter says of it; nothing waits while the exporter is silent.",
+            ),
+            key(
+                "sources.*.master_user",
+                "\"postbell\"",
+                "A master user to ask Dovecot by for sizes, quotas and what was missed; empty asks for nothing.",
+            ),
+            key(
+                "sources.*.master_password_file",
+                "\"/etc/postbell/master\"",
+                "The file with its password, which only the hub's user may read.",
+            ),
+            key(
+                "sources.*.master_separator",
+                "\"*\"",
+                "What stands between user and master user in a login: Dovecot's auth_master_user_separator.",
+            ),
+            key(
+                "sources.*.master_address",
+                "\"127.0.0.1:143\"",
+                "Where Dovecot speaks IMAP on this machine.",
+            ),
+        ],
+        kind: Some(SourceKind::Dovecot),
     },
     Section {
         path: "publish",
@@ -145,6 +210,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "User ids that may connect besides the hub's own and root.",
             ),
         ],
+        kind: None,
     },
     Section {
         path: "journal",
@@ -171,6 +237,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "Among how many of the latest records a repeat is recognised.",
             ),
         ],
+        kind: None,
     },
     Section {
         path: "http",
@@ -194,6 +261,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "How long a client may take to send its request's body.",
             ),
         ],
+        kind: None,
     },
     Section {
         path: "webhooks",
@@ -211,6 +279,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "Mailboxes delivered side by side per subscription; within a mailbox always one at a time.",
             ),
         ],
+        kind: None,
     },
     Section {
         path: "log",
@@ -223,12 +292,19 @@ pub(crate) const SECTIONS: &[Section] = &[
             ),
             key("log.format", "\"text\"", "\"text\" for people, \"json\" for programs."),
         ],
+        kind: None,
     },
 ];
 
 /// The key that `path` names, names of sources included.
 pub(crate) fn find(path: &str) -> Option<&'static Key> {
     SECTIONS.iter().flat_map(|section| section.keys).find(|key| same(key.path, path))
+}
+
+/// The kind of source a key is for, where it isn't for all.
+pub(crate) fn kind(path: &str) -> Option<SourceKind> {
+    let fits = |section: &&Section| section.keys.iter().any(|key| same(key.path, path));
+    SECTIONS.iter().find(fits)?.kind
 }
 
 /// Whether `pattern` (with `*` for a chosen name) is `path`.

@@ -92,6 +92,33 @@ pub struct PolicyConfig {
 pub enum SourceKind {
     /// A Maildir or Maildir++, for one user or many.
     Maildir,
+    /// A Dovecot that our script was added to.
+    Dovecot,
+}
+
+impl SourceKind {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Maildir => "maildir",
+            Self::Dovecot => "dovecot",
+        }
+    }
+}
+
+/// Expunges that are told as `MessageExpire`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExpireConfig {
+    /// Dovecot's reason code, `*` standing for anything.
+    pub reason: String,
+    /// The mailbox's owner; empty for all.
+    pub user: String,
+    /// The mailbox, with the wildcards of IMAP's LIST; empty for all.
+    pub mailbox: String,
+    /// What the policy is called.
+    pub policy: String,
 }
 
 /// One source.
@@ -112,6 +139,25 @@ pub struct SourceConfig {
     pub quota_storage: Option<u64>,
     /// The same for the number of messages; 0 sets none.
     pub quota_messages: u64,
+    /// The folder Dovecot's processes write to.
+    pub spool: PathBuf,
+    /// What stands between the levels of a mailbox's name.
+    pub separator: char,
+    /// Prefixes of other users' mailboxes, with `%u`.
+    pub shared: Vec<String>,
+    /// Which expunges are policy.
+    pub expire: Vec<ExpireConfig>,
+    /// How long a happening waits for what the exporter says of it.
+    #[serde(with = "values::duration")]
+    pub annotation_window: Duration,
+    /// A master user; empty for none.
+    pub master_user: String,
+    /// The file with its password.
+    pub master_password_file: PathBuf,
+    /// What stands between user and master user in a login.
+    pub master_separator: char,
+    /// Where IMAP is spoken.
+    pub master_address: SocketAddr,
 }
 
 /// The Unix stream for publishers.
@@ -245,6 +291,12 @@ impl Config {
         self.data.join("token")
     }
 
+    /// The path of the file that holds the secret of a Dovecot's exporter.
+    #[must_use]
+    pub fn exporter_secret_file(&self, source: &str) -> PathBuf {
+        self.data.join(format!("dovecot-{source}.secret"))
+    }
+
     /// Reads and checks a configuration file.
     ///
     /// # Errors
@@ -314,6 +366,15 @@ impl Default for SourceConfig {
             scan_interval: Duration::from_secs(60),
             quota_storage: None,
             quota_messages: 0,
+            spool: PathBuf::from("/var/spool/postbell/dovecot"),
+            separator: '/',
+            shared: Vec::new(),
+            expire: Vec::new(),
+            annotation_window: Duration::from_millis(250),
+            master_user: String::new(),
+            master_password_file: PathBuf::new(),
+            master_separator: '*',
+            master_address: SocketAddr::from((Ipv4Addr::LOCALHOST, 143)),
         }
     }
 }

@@ -3,7 +3,7 @@
 use toml::Value;
 
 use super::keys::{self, Section};
-use super::{Config, SourceConfig};
+use super::{Config, SourceConfig, SourceKind};
 
 /// See [`Config::print`].
 pub(super) fn toml(config: &Config) -> String {
@@ -15,15 +15,29 @@ pub(super) fn toml(config: &Config) -> String {
             print_section(&mut out, section, section.path, &now, &default, "");
             continue;
         }
-        for name in config.sources.keys() {
+        // All that is said of a source stands together; below its first section.
+        if section.kind.is_some() {
+            continue;
+        }
+        for (name, source) in &config.sources {
             let path = format!("sources.{name}");
-            print_section(&mut out, section, &path, &now, &default, "");
+            for section in sections_of(source.kind) {
+                print_section(&mut out, section, &path, &now, &default, "");
+            }
         }
         if config.sources.is_empty() {
-            print_section(&mut out, section, "sources.mail", &default, &default, "# ");
+            for section in sections_of(SourceConfig::default().kind) {
+                print_section(&mut out, section, "sources.mail", &default, &default, "# ");
+            }
         }
     }
     out
+}
+
+/// The sections of a kind of source.
+fn sections_of(kind: SourceKind) -> impl Iterator<Item = &'static Section> {
+    let of_sources = keys::SECTIONS.iter().filter(|section| section.path == "sources.*");
+    of_sources.filter(move |section| section.kind.is_none_or(|other| other == kind))
 }
 
 /// One table; `hide` comments its lines out.
@@ -36,7 +50,7 @@ fn print_section(
     hide: &str,
 ) {
     out.push_str(&format!("\n# {}\n", section.about));
-    if !path.is_empty() {
+    if !path.is_empty() && section.kind.is_none() {
         out.push_str(&format!("{hide}[{path}]\n"));
     }
     for key in section.keys {
@@ -60,6 +74,9 @@ pub fn markdown() -> String {
     for section in keys::SECTIONS {
         let title = match section.path {
             "" => "The top".to_owned(),
+            "sources.*" if let Some(kind) = section.kind => {
+                format!("`[sources.<name>]` with `kind = \"{}\"`", kind.as_str())
+            }
             "sources.*" => "`[sources.<name>]`".to_owned(),
             path => format!("`[{path}]`"),
         };

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::{Config, ConfigError, SourceConfig, keys};
+use super::{Config, ConfigError, SourceConfig, SourceKind, keys};
 
 /// The largest configuration file read. Ten thousand sources fit; a disk image does not.
 const FILE_OCTETS_MAX: u64 = 4 << 20;
@@ -43,6 +43,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
         .map_err(|error| ConfigError { lines: vec![syntax(file, text, &error)] })?;
     let mut lines = Vec::new();
     drop_unknown(&mut table, "", &mut lines);
+    drop_foreign(&mut table, &mut lines);
     let config = deserialise(table, &mut lines);
     if let Some(config) = &config {
         check(config, &mut lines);
@@ -87,6 +88,29 @@ fn drop_unknown(table: &mut Table, prefix: &str, lines: &mut Vec<String>) {
     });
 }
 
+/// Takes out of each source what only another kind has, with a line for each.
+fn drop_foreign(table: &mut Table, lines: &mut Vec<String>) {
+    let Some(Value::Table(sources)) = table.get_mut("sources") else { return };
+    for (name, source) in sources {
+        let Value::Table(source) = source else { continue };
+        let kind = match source.get("kind").and_then(Value::as_str) {
+            None | Some("maildir") => SourceKind::Maildir,
+            Some("dovecot") => SourceKind::Dovecot,
+            // Told by itself.
+            Some(_) => continue,
+        };
+        source.retain(|key, _| {
+            let path = format!("sources.{name}.{key}");
+            let other = keys::kind(&path).filter(|other| *other != kind);
+            if let Some(other) = other {
+                let (ours, theirs) = (kind.as_str(), other.as_str());
+                lines.push(format!("{path}: is for kind = {theirs:?}, and this one is {ours:?}"));
+            }
+            other.is_none()
+        });
+    }
+}
+
 /// Whether keys live below `path`.
 fn is_section(path: &str) -> bool {
     let depth = path.split('.').count();
@@ -113,9 +137,16 @@ fn deserialise(mut table: Table, lines: &mut Vec<String>) -> Option<Config> {
                 _ => None,
             })
             .collect();
+        // Within a list there are no keys: the list goes as a whole.
+        let taken = (1..=path.len()).rev().find_map(|depth| {
+            let path = path.get(..depth)?;
+            take(&mut table, path).map(|value| (path.join("."), value))
+        });
         let name = path.join(".");
-        match take(&mut table, &path) {
-            Some(value) => lines.push(complaint(&name, &value, &error.into_inner().to_string())),
+        match taken {
+            Some((name, value)) => {
+                lines.push(complaint(&name, &value, &error.into_inner().to_string()));
+            }
             // Nothing to take out: say what is known rather than go round for ever.
             None => {
                 lines.push(format!("{name}: {}", error.into_inner().to_string().trim()));
@@ -138,6 +169,9 @@ fn take(table: &mut Table, path: &[String]) -> Option<Value> {
 /// `"5 parsecs" is not a duration (try "60s")`.
 fn complaint(path: &str, value: &Value, message: &str) -> String {
     let message = message.lines().next().unwrap_or_default();
+    if message.starts_with("unknown field") {
+        return format!("{path}: {}", message.replace('`', "\""));
+    }
     let expected = message.rsplit_once("expected ").map_or("", |(_, expected)| expected);
     let expected = match expected.trim() {
         "" if message.contains("socket address") => "an address and port".to_owned(),
@@ -258,6 +292,87 @@ fn check_source(name: &str, source: &SourceConfig, lines: &mut Vec<String>) {
             "sources.{name}: a name has letters, digits, '-' and '_', at most {SOURCE_NAME_OCTETS_MAX} (try [sources.mail])"
         ));
     }
+    match source.kind {
+        SourceKind::Maildir => check_maildir(name, source, lines),
+        SourceKind::Dovecot => check_dovecot(name, source, lines),
+    }
+}
+
+fn check_dovecot(name: &str, source: &SourceConfig, lines: &mut Vec<String>) {
+    let mut bad = |key: &str, why: String| lines.push(format!("sources.{name}.{key}: {why}"));
+    let absolute = |path: &Path| path.is_absolute();
+    if !absolute(&source.spool) {
+        bad(
+            "spool",
+            format!(
+                "{:?} is not an absolute path (try \"/var/spool/postbell/dovecot\")",
+                source.spool
+            ),
+        );
+    }
+    if source.separator.is_control() {
+        bad("separator", format!("{:?} is no separator (try \"/\")", source.separator));
+    }
+    for prefix in &source.shared {
+        if !prefix.contains("%u") || !prefix.ends_with(source.separator) {
+            bad(
+                "shared",
+                format!(
+                    "{prefix:?} has no %u, or doesn't end with the separator (try \"shared/%u/\")"
+                ),
+            );
+        }
+    }
+    for rule in &source.expire {
+        if rule.reason.is_empty() || rule.policy.is_empty() {
+            bad("expire", "each rule needs reason and policy (try { reason = \"doveadm:cmd_expunge\", policy = \"trash-30d\" })".to_owned());
+        }
+    }
+    if source.annotation_window > ANNOTATION_WINDOW_MAX {
+        bad(
+            "annotation_window",
+            "more than \"10s\" would hold everything up (try \"250ms\")".to_owned(),
+        );
+    }
+    let has_file = !source.master_password_file.as_os_str().is_empty();
+    if source.master_user.is_empty() {
+        if has_file {
+            bad(
+                "master_user",
+                "missing, though there is a password for it (try \"postbell\")".to_owned(),
+            );
+        }
+        return;
+    }
+    if !has_file {
+        bad(
+            "master_password_file",
+            "missing, as there is a master_user (try \"/etc/postbell/master\")".to_owned(),
+        );
+    } else if !absolute(&source.master_password_file) {
+        bad(
+            "master_password_file",
+            format!(
+                "{:?} is not an absolute path (try \"/etc/postbell/master\")",
+                source.master_password_file
+            ),
+        );
+    }
+    if !source.master_address.ip().is_loopback() {
+        bad(
+            "master_address",
+            format!(
+                "\"{}\" is not this machine, and the password would cross the network in clear (try \"127.0.0.1:143\")",
+                source.master_address
+            ),
+        );
+    }
+}
+
+/// Nobody waits longer for what the exporter says: by then it is lost.
+const ANNOTATION_WINDOW_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+
+fn check_maildir(name: &str, source: &SourceConfig, lines: &mut Vec<String>) {
     let root = source.root.to_string_lossy();
     if root.is_empty() {
         lines.push(format!("sources.{name}.root: missing (try \"/var/mail/%u/Maildir\")"));

@@ -65,6 +65,45 @@ level = "loud"
 }
 
 #[test]
+fn the_mistakes_of_a_dovecot_are_told_too() {
+    insta::assert_snapshot!(errors(
+        r#"
+[sources.a]
+kind = "dovecot"
+root = "/var/mail"
+spool = "spool"
+separator = "//"
+shared = ["shared/"]
+expire = [{ reason = "doveadm:cmd_expunge" }]
+annotation_window = "1m"
+master_user = "postbell"
+master_address = "192.0.2.1:143"
+
+[sources.b]
+kind = "dovecot"
+expire = [{ reson = "x" }]
+master_password_file = "/p"
+
+[sources.c]
+root = "/var/mail/%u"
+spool = "/spool"
+"#
+    ));
+}
+
+#[test]
+fn a_dovecot_is_printed_with_its_own_keys() {
+    let text = "[sources.mail]\nkind = \"dovecot\"\nseparator = \".\"\n\
+                expire = [{ reason = \"doveadm:cmd_expunge\", policy = \"cron\" }]\n";
+    let config = Config::parse("postbell.toml", text).unwrap();
+    let printed = config.print();
+    assert_eq!(Config::parse("printed", &printed).unwrap(), config);
+    let begin = printed.find("[sources.mail]").unwrap();
+    let end = printed.find("[publish]").unwrap();
+    insta::assert_snapshot!(printed.get(begin..end).unwrap());
+}
+
+#[test]
 fn a_table_where_a_value_belongs_and_the_reverse_are_told() {
     insta::assert_snapshot!(errors("journal = 5\nsources = 3\n[listen]\nport = 5\n"));
 }
@@ -164,7 +203,14 @@ fn every_example_in_the_table_is_accepted() {
     for key in SECTIONS_FOR_TESTS.iter().flat_map(|section| section.keys) {
         let path = key.path.replace('*', "mail");
         let mut text = format!("{path} = {}\n", key.example);
-        if key.path.starts_with("sources") && !key.path.ends_with("root") {
+        if super::keys::kind(&path) == Some(super::SourceKind::Dovecot) {
+            text.push_str("sources.mail.kind = \"dovecot\"\n");
+            for (one, other) in [("user", "password_file"), ("password_file", "user")] {
+                if key.path.ends_with(&format!("master_{one}")) {
+                    text.push_str(&format!("sources.mail.master_{other} = \"/p\"\n"));
+                }
+            }
+        } else if key.path.starts_with("sources") && !key.path.ends_with("root") {
             let root = if key.path.ends_with("user") { "/m" } else { "/m/%u" };
             text.push_str(&format!("sources.mail.root = \"{root}\"\n"));
         }

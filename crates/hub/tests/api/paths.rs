@@ -24,6 +24,11 @@ async fn every_described_path_answers_with_the_token_and_only_with_it() {
                 assert_eq!(plain.status, 200, "{method} {path}");
                 continue;
             }
+            if path.starts_with("/v1/dovecot/") {
+                // The path itself holds the secret.
+                assert_eq!(plain.status, 404, "{method} {path}");
+                continue;
+            }
             assert_eq!(plain.status, 401, "{method} {path}");
             let path =
                 if path == "/v1/events" { format!("{path}?follow=false&since=0") } else { path };
@@ -36,7 +41,7 @@ async fn every_described_path_answers_with_the_token_and_only_with_it() {
             assert!(answer.status != 405 && answer.status != 401, "{method} {path}");
         }
     }
-    assert_eq!(seen, 16);
+    assert_eq!(seen, 17);
     world.stop().await;
 }
 
