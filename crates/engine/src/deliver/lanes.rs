@@ -207,7 +207,13 @@ impl Lanes {
     }
 
     fn slot(&mut self, seq: u64) -> Option<&mut Slot> {
-        let at = self.slots.binary_search_by_key(&seq, |slot| slot.seq).ok()?;
+        // Where every record is wanted its place is its distance from the first.
+        let first = self.slots.front()?.seq;
+        let place = usize::try_from(seq.checked_sub(first)?).ok()?;
+        let at = match self.slots.get(place) {
+            Some(slot) if slot.seq == seq => place,
+            Some(_) | None => self.slots.binary_search_by_key(&seq, |slot| slot.seq).ok()?,
+        };
         self.slots.get_mut(at)
     }
 }

@@ -160,7 +160,9 @@ impl<'a> View<'a> {
 /// The text of a JSON string's inside.
 fn text(inside: &[u8]) -> Cow<'_, str> {
     if !inside.contains(&b'\\') {
-        return String::from_utf8_lossy(inside);
+        // Faster than looking for what is lossy, and journalled events never are.
+        return std::str::from_utf8(inside)
+            .map_or_else(|_| String::from_utf8_lossy(inside), Cow::Borrowed);
     }
     let quoted = [b"\"", inside, b"\""].concat();
     serde_json::from_slice(&quoted).map_or_else(|_| String::from_utf8_lossy(inside), Cow::Owned)

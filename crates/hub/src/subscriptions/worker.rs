@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -79,7 +80,7 @@ struct Worker<'a> {
     job: &'a Job,
     lanes: Lanes,
     /// The deliveries not done, by number.
-    held: HashMap<u64, Held>,
+    held: HashMap<u64, Held, BuildHasherDefault<Itself>>,
     held_octets: usize,
     /// What comes next of the journal, once it is wanted.
     reading: Reading,
@@ -106,6 +107,27 @@ struct Held {
     id: EventId,
     head: [u8; HEAD_OCTETS],
     body: Box<[u8]>,
+}
+
+/// A number is its own hash, but for the upper bits, which tables look at as well: records'
+/// numbers follow each other, and nobody chooses them.
+#[derive(Default)]
+struct Itself(u64);
+
+impl Hasher for Itself {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, octets: &[u8]) {
+        for octet in octets {
+            self.write_u64(self.0.rotate_left(8) ^ u64::from(*octet));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number ^ (number << 57);
+    }
 }
 
 /// An attempt that has ended, unless it panicked.
@@ -145,7 +167,7 @@ impl<'a> Worker<'a> {
         Ok(Self {
             job,
             lanes,
-            held: HashMap::new(),
+            held: HashMap::default(),
             held_octets: 0,
             reading: step(context.feed.reader(done + 1), Wait::No),
             chunk: None,
@@ -175,12 +197,13 @@ impl<'a> Worker<'a> {
                     news = poll_fn(|context| self.poll_news(context)) => news?,
                     () = sleep_until(due) => continue,
                 };
-                let read = news.read;
+                let news_is_idle = !news.read && news.ended.is_empty();
                 if self.act_on(news).await? == Course::Ended {
                     return Ok(());
                 }
-                if read {
-                    // Others have their turn between two chunks.
+                if !news_is_idle {
+                    // Others have their turn, and answers that come meanwhile are taken together:
+                    // to sleep and be woken for each costs more than all else.
                     tokio::task::yield_now().await;
                 }
             }
@@ -240,8 +263,9 @@ impl<'a> Worker<'a> {
     }
 
     async fn act_on(&mut self, news: News) -> Result<Course, Trouble> {
+        let now = self.now();
         for ended in news.ended {
-            if self.conclude(ended)? == Course::Ended {
+            if self.conclude(ended, now)? == Course::Ended {
                 self.attempts.clear();
                 self.note_progress();
                 self.save();
@@ -298,9 +322,10 @@ impl<'a> Worker<'a> {
     }
 
     fn start_attempts(&mut self) {
-        while let Some(attempt) = self.lanes.start(self.now()) {
+        let now = self.now();
+        while let Some(attempt) = self.lanes.start(now) {
             let Some(held) = self.held.get(&attempt.seq) else {
-                let next = self.lanes.conclude(attempt.seq, Outcome::Accepted, self.now(), 0);
+                let next = self.lanes.conclude(attempt.seq, Outcome::Accepted, now, 0);
                 error!(seq = attempt.seq, ?next, "a delivery was not held where it should be");
                 continue;
             };
@@ -318,7 +343,7 @@ impl<'a> Worker<'a> {
     fn body(&self, held: &Held, attempt: &Attempt) -> Bytes {
         let view = Keys::from_head(&held.head).view(&held.body);
         let stamp = Stamp { id: held.id, seq: attempt.seq, prev_seq: attempt.prev_seq };
-        let mut data = Vec::new();
+        let mut data = Vec::with_capacity(held.body.len() + STAMP_OCTETS);
         self.job.projection.write(&mut data, &held.body, &view, &stamp);
         let mut body = Vec::with_capacity(data.len() + ENVELOPE_OCTETS);
         write_body(&mut body, &data, &view, &stamp, &self.job.context.source);
@@ -326,14 +351,14 @@ impl<'a> Worker<'a> {
     }
 
     /// Does what follows from an attempt.
-    fn conclude(&mut self, ended: Ended) -> Result<Course, Trouble> {
+    fn conclude(&mut self, ended: Ended, now: Moment) -> Result<Course, Trouble> {
         let (attempt, answer) = ended.map_err(|_| Trouble::Panicked)?;
         let live = &self.job.entry.live;
         let (name, seq) = (&self.job.entry.name, attempt.seq);
         live.attempts.fetch_add(1, Ordering::Relaxed);
         // Chance spreads repeats only, and asking the system for it costs a call.
         let dice = if matches!(answer.outcome, Outcome::Failed { .. }) { dice() } else { 0 };
-        match self.lanes.conclude(seq, answer.outcome, self.now(), dice) {
+        match self.lanes.conclude(seq, answer.outcome, now, dice) {
             Next::Done => {
                 live.accepted.fetch_add(1, Ordering::Relaxed);
                 live.last_delivered.fetch_max(seq, Ordering::Relaxed);
@@ -572,6 +597,9 @@ const WINDOW_OCTETS: usize = 8 * 1024 * 1024;
 /// Deliveries after which the cursor is stored even though more are under way: what a killed hub
 /// repeats at most, beside what the journal had yet to write.
 const SAVE_EVERY: u64 = 64;
+
+/// Octets that id, numbers and tags add to an event, about.
+const STAMP_OCTETS: usize = 256;
 
 /// Octets a CloudEvent adds to an event, about.
 const ENVELOPE_OCTETS: usize = 512;

@@ -68,7 +68,8 @@ impl Connections {
         loop {
             let (mut connection, is_new) = match self.take() {
                 Some(kept) => (kept, false),
-                None => (self.connect().await?, true),
+                // Rare and large: apart, it isn't moved about with each attempt.
+                None => (Box::pin(self.connect()).await?, true),
             };
             let exchanging = Counted::new(&self.exchanging);
             let ended = connection.exchange(request, now).await;
@@ -104,7 +105,9 @@ impl Connections {
     fn take(&self) -> Option<Connection> {
         loop {
             let mut kept = self.idle().pop()?;
-            if kept.used.elapsed() < IDLE && kept.is_open() {
+            let idle = kept.used.elapsed();
+            // Used just now it isn't looked at: should it be closed, the request comes back unsent.
+            if idle < FRESH && kept.sender.is_ready() || idle < IDLE && kept.is_open() {
                 return Some(kept);
             }
         }
@@ -163,10 +166,13 @@ impl Connection {
             let answer = judge(&response, now);
             Ok((answer, drain(response.into_body()).await))
         });
+        let mut is_sent = false;
         poll_fn(|context| {
-            if let Poll::Ready(result) = exchange.as_mut().poll(context) {
+            // Later there is nothing to be had but what the connection brings.
+            if !is_sent && let Poll::Ready(result) = exchange.as_mut().poll(context) {
                 return Poll::Ready(result);
             }
+            is_sent = true;
             drive(driver, context);
             exchange.as_mut().poll(context)
         })
@@ -222,6 +228,9 @@ fn drive(driver: &mut Driver, context: &mut Context<'_>) {
 /// How long a connection is kept for the next delivery; less than the 60 s after which many
 /// servers end it, so that ours rarely meets theirs.
 const IDLE: Duration = Duration::from_secs(50);
+
+/// How long a connection is taken to be open without a look at it.
+const FRESH: Duration = Duration::from_millis(100);
 
 /// Connections kept for one receiver.
 const IDLE_CONNECTIONS_MAX: usize = 32;

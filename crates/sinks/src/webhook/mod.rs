@@ -16,7 +16,9 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::header::{
+    CONTENT_TYPE, HOST, HeaderName, HeaderValue, InvalidHeaderValue, RETRY_AFTER, USER_AGENT,
+};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use mail_event::{EventId, cloudevents};
 use postbell_engine::{Outcome, in_words};
@@ -101,19 +103,22 @@ impl Webhook {
         id: EventId,
         body: Bytes,
         unix_seconds: u64,
-    ) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+    ) -> Result<Request<Full<Bytes>>, InvalidHeaderValue> {
         let id = id.to_string();
         let signature = self.secret.sign(&id, unix_seconds, &body);
-        Request::builder()
-            .method(Method::POST)
-            .uri(self.path.clone())
-            .header(HOST, self.host.clone())
-            .header(CONTENT_TYPE, HeaderValue::from_static(cloudevents::STRUCTURED))
-            .header(USER_AGENT, HeaderValue::from_static(AGENT))
-            .header(ID, id)
-            .header(TIMESTAMP, unix_seconds)
-            .header(SIGNATURE, signature)
-            .body(Full::new(body))
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.path.clone();
+        let headers = request.headers_mut();
+        // With the length, which is added later.
+        headers.reserve(HEADERS + 1);
+        headers.insert(HOST, self.host.clone());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(cloudevents::STRUCTURED));
+        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        headers.insert(ID, HeaderValue::try_from(id)?);
+        headers.insert(TIMESTAMP, unix_seconds.into());
+        headers.insert(SIGNATURE, HeaderValue::try_from(signature)?);
+        Ok(request)
     }
 }
 
@@ -147,7 +152,7 @@ fn judge<B>(response: &Response<B>, now: SystemTime) -> Answer {
         }
     };
     let reason = match status.canonical_reason() {
-        Some(words) => format!("{} {words}", status.as_str()),
+        Some(words) => [status.as_str(), words].join(" "),
         None => status.as_str().to_owned(),
     };
     Answer { outcome, reason }
@@ -168,6 +173,9 @@ fn root_cause(error: &(dyn Error + 'static)) -> String {
 
 /// Who is asking.
 const AGENT: &str = concat!("postbell/", env!("CARGO_PKG_VERSION"));
+
+/// Headers of a request.
+const HEADERS: usize = 6;
 
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");

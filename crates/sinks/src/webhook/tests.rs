@@ -225,7 +225,8 @@ async fn a_closed_connection_costs_no_attempt_though_the_tasks_budget_is_used_up
         |own| webhook.post(EventId::new(1, own), Bytes::from_static(b"{}"), SystemTime::now());
     assert_eq!(post(1).await.outcome, Outcome::Accepted);
     close.notify_one();
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    // Long enough for it to be looked at.
+    tokio::time::sleep(Duration::from_millis(150)).await;
     // Without a budget no socket tells its end, so that the connection looks open.
     std::future::poll_fn(|context| {
         while std::pin::pin!(tokio::task::consume_budget()).poll(context).is_ready() {}
