@@ -33,6 +33,8 @@ pub(super) struct Reconcile {
     waiting: VecDeque<Task>,
     /// The same, to find what waits already.
     wanted: BTreeSet<Task>,
+    /// Users whose mailboxes came, went or were renamed since they were last asked for.
+    moved: BTreeSet<String>,
     changed: BTreeSet<Place>,
     changed_lists: BTreeSet<String>,
     done: u64,
@@ -56,6 +58,8 @@ struct Kept {
     base: Option<BoxLook>,
     /// What the spool told since.
     told: Sets,
+    /// What the spool told since the look that isn't settled yet; none where there is none such.
+    since: Option<Sets>,
     /// What the last look inferred: should the spool tell it after all, it was told.
     inferred: Sets,
 }
@@ -77,6 +81,17 @@ pub(super) enum Looked {
     Mailbox(Place, Option<Changes>),
     /// A mailbox that nothing was known of; none where it is gone.
     Unknown(Place, Option<BoxLook>),
+}
+
+impl Looked {
+    /// How much it holds: itself, and each mailbox or message it names.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::User(_, found) => 1 + found.len(),
+            Self::Mailbox(_, Some(changes)) => 1 + changes.changed.len(),
+            Self::Mailbox(_, None) | Self::Unknown(..) => 1,
+        }
+    }
 }
 
 impl Reconcile {
@@ -120,7 +135,9 @@ impl Reconcile {
         status: BoxStatus,
     ) -> UidSet {
         let Some(kept) = self.kept(owner, mailbox, status) else { return UidSet::new() };
-        kept.told.added = union(&kept.told.added, uids);
+        for sets in kept.sets() {
+            sets.added = union(&sets.added, uids);
+        }
         common(&kept.inferred.added, uids)
     }
 
@@ -133,14 +150,17 @@ impl Reconcile {
         status: BoxStatus,
     ) -> UidSet {
         let Some(kept) = self.kept(owner, mailbox, status) else { return UidSet::new() };
-        kept.told.gone = union(&kept.told.gone, uids);
+        for sets in kept.sets() {
+            sets.gone = union(&sets.gone, uids);
+        }
         common(&kept.inferred.gone, uids)
     }
 
     /// Notes that flags of messages changed.
     pub(super) fn flagged(&mut self, owner: &str, mailbox: &str, uids: &UidSet) {
-        if let Some(kept) = self.kept(owner, mailbox, BoxStatus::default()) {
-            kept.told.flagged = union(&kept.told.flagged, uids);
+        let Some(kept) = self.kept(owner, mailbox, BoxStatus::default()) else { return };
+        for sets in kept.sets() {
+            sets.flagged = union(&sets.flagged, uids);
         }
     }
 
@@ -148,16 +168,19 @@ impl Reconcile {
     pub(super) fn created(&mut self, owner: &str, mailbox: &str, uid_validity: Option<u32>) {
         let place = (owner.to_owned(), mailbox.to_owned());
         let base = uid_validity.map(BoxLook::empty);
+        self.moved.insert(owner.to_owned());
         self.remember(place, Kept { base, ..Kept::default() });
     }
 
     /// Notes that a mailbox went; its children stay.
     pub(super) fn deleted(&mut self, owner: &str, mailbox: &str) {
+        self.moved.insert(owner.to_owned());
         self.forget(&(owner.to_owned(), mailbox.to_owned()));
     }
 
     /// Notes that a mailbox got another name, its children with it, unless it is INBOX.
     pub(super) fn renamed(&mut self, owner: &str, from: &str, to: &str, separator: char) {
+        self.moved.insert(owner.to_owned());
         let below = format!("{from}{separator}");
         let is_meant = |place: &Place| {
             place.0 == owner
@@ -229,6 +252,15 @@ impl Reconcile {
                 }
             }
         };
+        match &looked {
+            Some(Looked::User(owner, _)) => drop(self.moved.remove(owner)),
+            Some(Looked::Mailbox(place, _) | Looked::Unknown(place, _)) => {
+                if let Some(kept) = self.boxes.get_mut(place) {
+                    kept.since = Some(Sets::default());
+                }
+            }
+            None => {}
+        }
         let is_put_off = looked.is_none() && asker.is_resting();
         self.waiting.pop_front();
         self.wanted.remove(&task);
@@ -249,30 +281,41 @@ impl Reconcile {
         at: Timestamp,
         naming: &Naming<'_>,
     ) -> Vec<Observation> {
+        let place = match looked {
+            // The list is older than what was told since.
+            Looked::User(owner, _) if self.moved.contains(&owner) => {
+                self.want_user(&owner);
+                return Vec::new();
+            }
+            Looked::User(owner, found) => return self.settle_user(&owner, found, at, naming),
+            Looked::Mailbox(ref place, _) | Looked::Unknown(ref place, _) => place.clone(),
+        };
+        // Made anew since it was looked at, or gone, or called something else.
+        let Some(since) = self.boxes.get_mut(&place).and_then(|kept| kept.since.take()) else {
+            return Vec::new();
+        };
+        let kept = self.boxes.get(&place).cloned().unwrap_or_default();
+        let telling = Telling { owner: &place.0, name: &place.1, at, naming };
         match looked {
-            Looked::User(owner, found) => self.settle_user(&owner, found, at, naming),
-            Looked::Unknown(place, None) => {
+            Looked::User(..) => Vec::new(),
+            Looked::Unknown(_, None) => {
                 self.forget(&place);
                 Vec::new()
             }
-            Looked::Unknown(place, Some(look)) => {
-                self.rebase(&place, look, Sets::default());
+            Looked::Unknown(_, Some(look)) => {
+                self.rebase(&place, look, since, Sets::default());
                 Vec::new()
             }
-            Looked::Mailbox(place, None) => {
-                let Some(kept) = self.boxes.get(&place).cloned() else { return Vec::new() };
+            Looked::Mailbox(_, None) => {
                 self.forget(&place);
-                let telling = Telling { owner: &place.0, name: &place.1, at, naming };
                 let base = kept.base.unwrap_or_default();
                 let what = What::MailboxDeleted(telling.mailbox(base.uid_validity));
                 vec![telling.observation(&format!("deleted {}", base.uid_validity), what)]
             }
-            Looked::Mailbox(place, Some(changes)) => {
-                let kept = self.boxes.get(&place).cloned().unwrap_or_default();
-                let telling = Telling { owner: &place.0, name: &place.1, at, naming };
+            Looked::Mailbox(_, Some(changes)) => {
                 let look = changes.look;
                 let (seen, inferred) = telling.differences(&kept, changes);
-                self.rebase(&place, look, inferred);
+                self.rebase(&place, look, since, inferred);
                 seen
             }
         }
@@ -318,8 +361,15 @@ impl Reconcile {
                 // Nothing can have changed where no MODSEQ did.
                 Some(Some(base)) if *base == look => {}
                 Some(Some(_)) => self.enqueue(Task::Mailbox(place)),
-                Some(None) => self.rebase(&place, look, Sets::default()),
-                None if is_first => self.rebase(&place, look, Sets::default()),
+                // What was told before and what after the look, nobody knows.
+                Some(None) => {
+                    let told = self.boxes.get(&place).map(|kept| kept.told.clone());
+                    self.rebase(&place, look, told.unwrap_or_default(), Sets::default());
+                }
+                // A new INBOX is made by itself when the old one is renamed (R94).
+                None if is_first || name == "INBOX" => {
+                    self.rebase(&place, look, Sets::default(), Sets::default());
+                }
                 None => {
                     // The same UIDVALIDITY under a name that is gone: it was renamed.
                     let old = gone.iter().find(|(_, validity)| **validity == look.uid_validity);
@@ -376,9 +426,8 @@ impl Reconcile {
         self.boxes.get_mut(&place)
     }
 
-    fn rebase(&mut self, place: &Place, look: BoxLook, inferred: Sets) {
-        let told = Sets::default();
-        self.remember(place.clone(), Kept { base: Some(look), told, inferred });
+    fn rebase(&mut self, place: &Place, look: BoxLook, told: Sets, inferred: Sets) {
+        self.remember(place.clone(), Kept { base: Some(look), told, since: None, inferred });
     }
 
     fn remember(&mut self, place: Place, kept: Kept) {
@@ -570,6 +619,11 @@ impl Sets {
 }
 
 impl Kept {
+    /// Where what the spool tells is noted.
+    fn sets(&mut self) -> impl Iterator<Item = &mut Sets> {
+        std::iter::once(&mut self.told).chain(self.since.as_mut())
+    }
+
     fn encode(&self) -> String {
         let base = self.base.map_or_else(
             || "-".to_owned(),
@@ -603,7 +657,7 @@ impl Kept {
         };
         let told = Sets { added: set()?, gone: set()?, flagged: set()? };
         let inferred = Sets { added: set()?, gone: set()?, flagged: UidSet::new() };
-        Some(Self { base, told, inferred })
+        Some(Self { base, told, since: None, inferred })
     }
 }
 
@@ -679,7 +733,7 @@ mod tests {
     fn ten() -> Reconcile {
         let mut memory = Reconcile::default();
         let place = ("alice".to_owned(), "INBOX".to_owned());
-        memory.rebase(&place, look(11, 10, 50), Sets::default());
+        memory.rebase(&place, look(11, 10, 50), Sets::default(), Sets::default());
         memory
     }
 
@@ -692,7 +746,13 @@ mod tests {
         let changed = changed.iter().map(|uid| (*uid, Asked::default())).collect();
         let changes = Changes { look, vanished: set(vanished), changed };
         let place = ("alice".to_owned(), "INBOX".to_owned());
+        begin(memory, &place);
         told(memory.settle(Looked::Mailbox(place, Some(changes)), noon(), &NAMING))
+    }
+
+    /// As if the server had been asked.
+    fn begin(memory: &mut Reconcile, place: &Place) {
+        memory.boxes.get_mut(place).unwrap().since = Some(Sets::default());
     }
 
     fn told(seen: Vec<Observation>) -> Vec<String> {
@@ -784,8 +844,33 @@ mod tests {
             (seen, waiting),
             (vec!["rename a/b a/z".to_owned(), "create d".to_owned(), "delete c".to_owned()], 3)
         );
-        let gone = Looked::Mailbox(("alice".to_owned(), "d".to_owned()), None);
+        let place = ("alice".to_owned(), "d".to_owned());
+        begin(&mut memory, &place);
+        let gone = Looked::Mailbox(place, None);
         assert_eq!(told(memory.settle(gone, noon(), &NAMING)), ["delete d"]);
+    }
+
+    #[test]
+    fn what_is_written_down_between_a_look_and_its_settling_is_not_told_twice() {
+        let mut memory = ten();
+        let place = ("alice".to_owned(), "INBOX".to_owned());
+        let changes = Changes { look: look(11, 10, 50), ..Changes::default() };
+        begin(&mut memory, &place);
+        // The look is older than this message.
+        memory.added("alice", "INBOX", &set("11"), BoxStatus::default());
+        let looked = Looked::Mailbox(place.clone(), Some(changes.clone()));
+        assert!(memory.settle(looked, noon(), &NAMING).is_empty());
+        assert!(settle(&mut memory, look(12, 11, 51), "", &[11]).is_empty());
+
+        // Or than the whole mailbox.
+        begin(&mut memory, &place);
+        memory.deleted("alice", "INBOX");
+        memory.created("alice", "INBOX", Some(8));
+        let looked = Looked::Mailbox(place, Some(changes));
+        assert!(memory.settle(looked, noon(), &NAMING).is_empty());
+        let looked = Looked::User("alice".to_owned(), BTreeMap::new());
+        assert!(memory.settle(looked, noon(), &NAMING).is_empty());
+        assert_eq!(memory.waiting.len(), 1, "the list is asked for again");
     }
 
     #[test]
@@ -834,6 +919,7 @@ mod tests {
             let kept = Kept {
                 base: base.then(|| look(11, 10, u64::MAX)),
                 told: Sets { added, gone, flagged },
+                since: None,
                 inferred: Sets { added: came, gone: went, ..Sets::default() },
             };
             memory.remember(("al ice".to_owned(), "a|b\u{e4}".to_owned()), kept);

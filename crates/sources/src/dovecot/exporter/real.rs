@@ -101,7 +101,9 @@ fn events(seen: Vec<Observation>) -> Vec<String> {
     let store = Store::new("mail.example.org", None).unwrap();
     let mut memory = Memory::default();
     seen.into_iter()
-        .flat_map(|one| normalise(&mut memory, &store, &Policy::default(), "d", one).unwrap())
+        .map(|one| normalise(&mut memory, &store, &Policy::default(), "d", one))
+        .inspect(|meaning| assert_eq!(meaning.refused, []))
+        .flat_map(|meaning| meaning.events)
         .map(|one| json::to_string(&one.event))
         .collect()
 }
