@@ -9,7 +9,8 @@ use clap::{Parser, Subcommand};
 
 use crate::ending::{self, Ending, Misuse};
 use crate::{
-    bench, config, demo, doctor, pages, publish, serve, sources, subscriptions, tail, validate,
+    bench, config, demo, doctor, pages, publish, serve, setup, sources, subscriptions, tail,
+    validate,
 };
 
 /// Tells the world what happens in a mail store.
@@ -45,6 +46,7 @@ enum Command {
     Subscriptions(subscriptions::SubscriptionsArgs),
     Sources(sources::SourcesArgs),
     Config(config::ConfigArgs),
+    Setup(setup::SetupArgs),
     Doctor(doctor::DoctorArgs),
     /// Measure this machine: the project's own load, against a raw probe in the same run.
     Bench(bench::BenchArgs),
@@ -74,6 +76,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Subscriptions(args) => wait(subscriptions::run(args)),
         Command::Sources(args) => wait(sources::run(args)),
         Command::Config(args) => config::run(&args),
+        Command::Setup(args) => setup::run(args),
         Command::Doctor(args) => wait(doctor::run(args)),
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => pages::completions(&args),

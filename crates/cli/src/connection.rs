@@ -49,8 +49,7 @@ impl ConnectionArgs {
 
     /// The configuration file that is read, if one is.
     pub(crate) fn config_file(&self) -> Option<PathBuf> {
-        let machine = Path::new(MACHINE_CONFIG);
-        self.config.clone().or_else(|| machine.exists().then(|| machine.to_owned()))
+        self.config.clone().or_else(machine_config)
     }
 
     /// Whether the hub's address was given, rather than found.
@@ -85,6 +84,12 @@ impl ConnectionArgs {
         }
         Ok(config)
     }
+}
+
+/// The machine's own configuration, where there is one.
+pub(crate) fn machine_config() -> Option<PathBuf> {
+    let machine = Path::new(MACHINE_CONFIG);
+    machine.exists().then(|| machine.to_owned())
 }
 
 /// The configuration at `path`, or the machine's own where there is one.

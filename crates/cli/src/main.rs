@@ -13,6 +13,7 @@ mod out;
 mod pages;
 mod publish;
 mod serve;
+mod setup;
 mod show;
 mod sources;
 mod subscriptions;

@@ -2,6 +2,7 @@
 
 mod configuration;
 mod options;
+mod software;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};

@@ -1,0 +1,266 @@
+//! `postbell setup dovecot`: Debian's own configuration, the operator's `local.conf`, and ours.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use postbell_testkit::{ALICE, Dovecot, mail};
+use tempfile::TempDir;
+
+/// A server as it comes from its packages, but for its `local.conf`.
+struct Fresh {
+    server: Dovecot,
+    room: TempDir,
+}
+
+/// How a command ended and what it said.
+struct Ended {
+    code: Option<i32>,
+    said: String,
+}
+
+impl Fresh {
+    /// `None` where the packages can't be had.
+    fn start() -> Option<Self> {
+        let server = Dovecot::start().unwrap()?;
+        let room = tempfile::tempdir().unwrap();
+        fs::set_permissions(room.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(room.path().join("data")).unwrap();
+        let config = format!("data = {:?}\n", room.path().join("data"));
+        fs::write(room.path().join("postbell.toml"), config).unwrap();
+        let mut fresh = Self { server, room };
+        let main = fresh.main();
+        let etc = main.parent().unwrap();
+        fs::rename(&main, etc.join("local.conf")).unwrap();
+        fs::copy(fresh.server.program("usr/share/dovecot/dovecot.conf"), &main).unwrap();
+        fs::create_dir(etc.join("conf.d")).unwrap();
+        for file in fs::read_dir(fresh.server.program("usr/share/dovecot/conf.d")).unwrap() {
+            let file = file.unwrap();
+            // There is no key, and the users are others than the system's.
+            let text = fs::read_to_string(file.path())
+                .unwrap()
+                .replace("\nssl_", "\n#ssl_")
+                .replace("\n!include auth-system", "\n#!include auth-system");
+            fs::write(etc.join("conf.d").join(file.file_name()), text).unwrap();
+        }
+        fresh.restart();
+        Some(fresh)
+    }
+
+    fn main(&self) -> PathBuf {
+        self.server.configuration()
+    }
+
+    fn spool(&self) -> PathBuf {
+        self.room.path().join("postbell/dovecot")
+    }
+
+    fn restart(&mut self) {
+        self.server.stop();
+        self.server.start_again().unwrap();
+    }
+
+    /// `postbell setup dovecot` with where everything is here.
+    fn setup(&self, arguments: &[&str]) -> Ended {
+        let output = Command::new(env!("CARGO_BIN_EXE_postbell"))
+            .args(["setup", "dovecot", "--test-user", ALICE])
+            .arg("--config")
+            .arg(self.room.path().join("postbell.toml"))
+            .arg("-c")
+            .arg(self.main())
+            .arg("--doveconf")
+            .arg(self.server.program("usr/bin/doveconf"))
+            .arg("--doveadm")
+            .arg(self.server.program("usr/bin/doveadm"))
+            .arg("--spool")
+            .arg(self.spool())
+            .args(arguments)
+            .env("LD_LIBRARY_PATH", self.server.library_path().unwrap())
+            .env_remove("CLICOLOR_FORCE")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        Ended { code: output.status.code(), said: String::from_utf8(said).unwrap() }
+    }
+
+    /// A snapshot's text.
+    fn redacted(&self, said: &str) -> String {
+        let etc = self.main().parent().unwrap().display().to_string();
+        let modules = self.server.modules().display().to_string();
+        said.replace(&etc, "/etc/dovecot")
+            .replace(&self.room.path().display().to_string(), "/ROOM")
+            .replace(&modules, "/MODULES")
+    }
+
+    /// Every file of the server's configuration and of the hub's with what is in it.
+    fn files(&self) -> BTreeMap<PathBuf, String> {
+        let mut files = BTreeMap::new();
+        for folder in [self.main().parent().unwrap(), self.room.path()] {
+            gather(folder, &mut files);
+        }
+        files
+    }
+
+    /// What the spool holds, when something is in it.
+    fn spooled(&self) -> String {
+        let begun = Instant::now();
+        loop {
+            let mut files = BTreeMap::new();
+            gather(&self.spool(), &mut files);
+            let text: String = files.into_values().collect();
+            if text.contains("\"append\"") || begun.elapsed() > PATIENCE {
+                return text;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn append(&self) {
+        let mut imap = self.server.imap(ALICE).unwrap();
+        imap.append("INBOX", "\\Seen", &mail::plain("hello")).unwrap();
+    }
+}
+
+fn gather(folder: &Path, files: &mut BTreeMap<PathBuf, String>) {
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            gather(&entry.path(), files);
+        } else if !entry.file_type().unwrap().is_symlink() {
+            files.insert(entry.path(), fs::read_to_string(entry.path()).unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_fresh_server_tells_after_setup_and_is_as_before_after_remove() {
+    let Some(mut fresh) = Fresh::start() else { return };
+    let before = fresh.files();
+
+    let dry = fresh.setup(&["--dry-run"]);
+    assert_eq!(dry.code, Some(0), "{}", dry.said);
+    insta::assert_snapshot!("dry_run", shortened(&fresh.redacted(&dry.said)));
+    let unasked = fresh.setup(&[]);
+    assert_eq!(unasked.code, Some(1), "{}", unasked.said);
+    assert!(fresh.files() == before, "something was written without being asked for");
+
+    let done = fresh.setup(&["--yes", "--write-config"]);
+    assert_eq!(done.code, Some(0), "{}", done.said);
+    let after = fresh.files();
+    let kept = |(path, text): (&PathBuf, &String)| {
+        after.get(path) == Some(text) || path.ends_with("postbell.toml")
+    };
+    assert!(before.iter().all(kept), "a file of the operator's has changed");
+    let new = |path: &&PathBuf| !before.contains_key(*path);
+    let new = after.keys().filter(new).map(|path| fresh.redacted(&path.display().to_string()));
+    let mut new: Vec<String> = new.collect();
+    new.sort_unstable();
+    assert_eq!(
+        new,
+        [
+            "/ROOM/data/dovecot-dovecot.secret",
+            "/etc/dovecot/conf.d/11-postbell.conf",
+            "/etc/dovecot/postbell-exporter.conf.ext",
+            "/etc/dovecot/postbell.lua",
+        ]
+    );
+
+    fresh.restart();
+    fresh.append();
+    let spooled = fresh.spooled();
+    assert!(spooled.contains("\"append\"") && spooled.contains(ALICE), "{spooled}");
+    let again = fresh.setup(&["--yes", "--json"]);
+    assert_eq!(again.code, Some(0), "{}", again.said);
+    assert!(!again.said.contains("\"new\""), "{}", again.said);
+    assert_eq!(fresh.spooled(), fresh.spooled(), "a test login is told of");
+
+    let kept = fresh.setup(&["--remove", "--write-config"]);
+    assert_eq!(kept.code, Some(0), "{}", kept.said);
+    assert!(kept.said.contains("would be lost"), "{}", kept.said);
+    let gone = fresh.setup(&["--remove", "--force"]);
+    assert_eq!(gone.code, Some(0), "{}", gone.said);
+    assert!(fresh.files() == before, "something was left behind: {}", gone.said);
+    assert!(!fresh.spool().exists() && !fresh.spool().parent().unwrap().exists());
+    fresh.restart();
+    fresh.append();
+    assert_eq!(fresh.server.whole_log().matches("Fatal").count(), 0);
+}
+
+#[test]
+fn a_protocol_with_plugins_of_its_own_is_seen_as_well() {
+    let Some(mut fresh) = Fresh::start() else { return };
+    let file = fresh.main().with_file_name("conf.d/20-imap.conf");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{text}\nprotocol imap {{\n  mail_plugins = zlib\n}}\n")).unwrap();
+    fresh.restart();
+    let done = fresh.setup(&["--yes"]);
+    assert_eq!(done.code, Some(0), "{}", done.said);
+    assert!(done.said.contains("conf.d/99-postbell.conf (new)"), "{}", done.said);
+    fresh.restart();
+    fresh.append();
+    assert!(fresh.spooled().contains("\"append\""));
+}
+
+#[test]
+fn a_missing_plugin_is_refused_and_logins_stay_well() {
+    let Some(mut fresh) = Fresh::start() else { return };
+    let modules = fresh.room.path().join("modules");
+    fs::create_dir(&modules).unwrap();
+    for file in fs::read_dir(fresh.server.modules()).unwrap().map(Result::unwrap) {
+        if file.file_name() != "lib01_mail_lua_plugin.so" {
+            symlink(file.path(), modules.join(file.file_name())).unwrap();
+        }
+    }
+    fresh.set("mail_plugin_dir", &modules.display().to_string());
+    fresh.restart();
+    let before = fresh.files();
+    let refused = fresh.setup(&["--yes"]);
+    assert_eq!(refused.code, Some(1), "{}", refused.said);
+    insta::assert_snapshot!("missing_plugin", fresh.redacted(&refused.said));
+    assert!(fresh.files() == before && !fresh.spool().exists());
+    fresh.restart();
+    fresh.append();
+}
+
+#[test]
+fn what_fails_only_in_the_end_is_taken_back() {
+    let Some(fresh) = Fresh::start() else { return };
+    // An include that is only read where the snippet is, and so can't be foreseen.
+    let main = fresh.main();
+    let text = fs::read_to_string(&main).unwrap();
+    let later = main.with_file_name("later.inc");
+    fs::write(&later, "mail_plugins = zlib\n").unwrap();
+    fs::write(&main, format!("{text}\n!include {{later,none}}.inc\n")).unwrap();
+    let before = fresh.files();
+    let failed = fresh.setup(&["--yes"]);
+    assert_eq!(failed.code, Some(3), "{}", failed.said);
+    assert!(failed.said.contains("as it was before"), "{}", failed.said);
+    assert!(failed.said.contains("over imap"), "{}", failed.said);
+    assert!(fresh.files() == before && !fresh.spool().exists(), "{}", failed.said);
+    fresh.append();
+}
+
+impl Fresh {
+    /// Sets something in the operator's own file.
+    fn set(&self, key: &str, value: &str) {
+        let file = self.main().with_file_name("local.conf");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, format!("{text}\n{key} = {value}\n")).unwrap();
+    }
+}
+
+/// Without the script's lines, which change for reasons of their own.
+fn shortened(said: &str) -> String {
+    let is_script = |line: &&str| !line.starts_with("+ --");
+    said.lines()
+        .filter(is_script)
+        .map(|line| if line.contains("more lines") { "+ … more lines" } else { line })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,4 @@
+//! `postbell setup` against real mail software with a configuration as it is installed.
+
+#[cfg(test)]
+mod dovecot;
