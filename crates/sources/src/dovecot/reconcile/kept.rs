@@ -1,0 +1,87 @@
+//! What is remembered of a mailbox.
+
+use mail_event::UidSet;
+
+use super::super::ask::BoxLook;
+use super::super::record::BoxStatus;
+
+/// What is remembered of a mailbox.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Kept {
+    pub(super) base: Option<BoxLook>,
+    /// What the spool told since.
+    pub(super) told: Sets,
+    /// What the spool told since the look that isn't settled yet; none where there is none such.
+    pub(super) since: Option<Sets>,
+    /// What the last look inferred: should the spool tell it after all, it was told.
+    pub(super) inferred: Sets,
+}
+
+/// Messages, by what happened to them.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Sets {
+    pub(super) added: UidSet,
+    pub(super) gone: UidSet,
+    pub(super) flagged: UidSet,
+}
+impl BoxLook {
+    /// How a mailbox stands when it has just been made.
+    pub(super) fn empty(uid_validity: u32) -> Self {
+        Self { uid_validity, uidnext: 1, messages: 0, modseq: 1 }
+    }
+
+    /// Nothing where a look could not begin from it.
+    pub(super) fn of(status: BoxStatus) -> Option<Self> {
+        let BoxStatus { val, messages, uidnext, modseq } = status;
+        let (uid_validity, uidnext) = (val?, uidnext?);
+        Some(Self { uid_validity, uidnext, messages: messages?, modseq: modseq? })
+    }
+}
+impl Sets {
+    pub(super) fn ranges(&self) -> usize {
+        [&self.added, &self.gone, &self.flagged].iter().map(|set| set.ranges().len()).sum()
+    }
+}
+
+impl Kept {
+    /// Where what the spool tells is noted.
+    pub(super) fn sets(&mut self) -> impl Iterator<Item = &mut Sets> {
+        std::iter::once(&mut self.told).chain(self.since.as_mut())
+    }
+
+    pub(super) fn encode(&self) -> String {
+        let base = self.base.map_or_else(
+            || "-".to_owned(),
+            |base| {
+                let BoxLook { uid_validity, uidnext, messages, modseq } = base;
+                format!("{uid_validity} {uidnext} {messages} {modseq}")
+            },
+        );
+        let Sets { added, gone, flagged } = &self.told;
+        let Sets { added: came, gone: went, .. } = &self.inferred;
+        format!("{base}|{added}|{gone}|{flagged}|{came}|{went}")
+    }
+
+    pub(super) fn decode(text: &str) -> Option<Self> {
+        let mut parts = text.split('|');
+        let base = match parts.next()? {
+            "-" => None,
+            base => {
+                let mut numbers = base.split(' ');
+                Some(BoxLook {
+                    uid_validity: numbers.next()?.parse().ok()?,
+                    uidnext: numbers.next()?.parse().ok()?,
+                    messages: numbers.next()?.parse().ok()?,
+                    modseq: numbers.next()?.parse().ok()?,
+                })
+            }
+        };
+        let mut set = || match parts.next()? {
+            "" => Some(UidSet::new()),
+            text => text.parse().ok(),
+        };
+        let told = Sets { added: set()?, gone: set()?, flagged: set()? };
+        let inferred = Sets { added: set()?, gone: set()?, flagged: UidSet::new() };
+        Some(Self { base, told, since: None, inferred })
+    }
+}

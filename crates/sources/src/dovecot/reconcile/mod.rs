@@ -1,0 +1,451 @@
+//! What happened in mailboxes that nobody wrote down (RFC 7162).
+//!
+//! For each mailbox the last look is remembered, and what the spool told since. After a hole, a
+//! process that died, or a start, the server is asked what changed since that look; what of it
+//! the spool didn't tell is the hole's, and told as inferred.
+//!
+//! A pass goes in small steps, each in two halves, so that what is written down meanwhile isn't
+//! mistaken for missing:
+//!
+//! 1. [`Reconcile::look`] asks about the next mailbox, or the next user's list of mailboxes;
+//! 2. the caller reads the spool to its end, and notes what it says;
+//! 3. [`Reconcile::settle`] tells what is still unaccounted for, and takes the look for the new
+//!    base.
+//!
+//! Mailbox names here are the owner's own, as Dovecot writes them.
+
+mod differences;
+mod kept;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use mail_event::{Timestamp, UidSet};
+use postbell_engine::{Mailbox, Observation, What};
+
+use super::ask::{Asker, BoxLook, Changes, union};
+use super::record::BoxStatus;
+pub(super) use differences::Naming;
+use differences::Telling;
+use kept::{Kept, Sets};
+
+/// What is remembered of mailboxes, and what is to be looked at.
+#[derive(Debug, Default)]
+pub(super) struct Reconcile {
+    boxes: BTreeMap<Place, Kept>,
+    /// Users whose list of mailboxes was looked at: what is new on it since is news.
+    listed: BTreeSet<String>,
+    waiting: VecDeque<Task>,
+    /// The same, to find what waits already.
+    wanted: BTreeSet<Task>,
+    /// Users whose mailboxes came, went or were renamed since they were last asked for.
+    moved: BTreeSet<String>,
+    changed: BTreeSet<Place>,
+    changed_lists: BTreeSet<String>,
+    done: u64,
+}
+
+/// A mailbox: its owner and its name.
+type Place = (String, String);
+
+/// Something to look at.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Task {
+    /// Which mailboxes a user has.
+    User(String),
+    /// What changed in a mailbox.
+    Mailbox(Place),
+}
+
+/// What the server said, until it is settled.
+#[derive(Debug)]
+pub(super) enum Looked {
+    /// A user's mailboxes.
+    User(String, BTreeMap<String, Option<BoxLook>>),
+    /// The changes of a mailbox; none where it is gone.
+    Mailbox(Place, Option<Changes>),
+    /// A mailbox that nothing was known of; none where it is gone.
+    Unknown(Place, Option<BoxLook>),
+}
+
+impl Looked {
+    /// How much it holds: itself, and each mailbox or message it names.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::User(_, found) => 1 + found.len(),
+            Self::Mailbox(_, Some(changes)) => 1 + changes.changed.len(),
+            Self::Mailbox(_, None) | Self::Unknown(..) => 1,
+        }
+    }
+}
+
+impl Reconcile {
+    /// Where the keys of its checkpoint begin.
+    pub(super) const PREFIX: &'static [u8] = b"box/";
+
+    /// From what [`Reconcile::drain_changes`] once gave; what can't be read is passed over.
+    pub(super) fn restore(saved: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Self {
+        let mut restored = Self::default();
+        for (key, value) in saved {
+            let Some(place) = place(&key) else { continue };
+            if place.1.is_empty() {
+                restored.listed.insert(place.0);
+            } else if let Some(kept) = std::str::from_utf8(&value).ok().and_then(Kept::decode) {
+                restored.boxes.insert(place, kept);
+            }
+        }
+        restored
+    }
+
+    /// What is to be stored, since this was last asked.
+    pub(super) fn drain_changes(&mut self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        let lists = std::mem::take(&mut self.changed_lists).into_iter();
+        let lists = lists.map(|owner| (key(&(owner, String::new())), Some(Vec::new())));
+        let boxes = std::mem::take(&mut self.changed).into_iter().map(|place| {
+            let kept = self.boxes.get(&place).map(|kept| kept.encode().into_bytes());
+            (key(&place), kept)
+        });
+        lists.chain(boxes).collect()
+    }
+
+    /// Notes that messages came, and gives those of them that a look has told already.
+    ///
+    /// `status` is how the mailbox stood afterwards: where nothing is known of it yet, looks
+    /// begin there.
+    pub(super) fn added(
+        &mut self,
+        owner: &str,
+        mailbox: &str,
+        uids: &UidSet,
+        status: BoxStatus,
+    ) -> UidSet {
+        let Some(kept) = self.kept(owner, mailbox, status) else { return UidSet::new() };
+        for sets in kept.sets() {
+            sets.added = union(&sets.added, uids);
+        }
+        common(&kept.inferred.added, uids)
+    }
+
+    /// Notes that messages went, and gives those of them that a look has told already.
+    pub(super) fn gone(
+        &mut self,
+        owner: &str,
+        mailbox: &str,
+        uids: &UidSet,
+        status: BoxStatus,
+    ) -> UidSet {
+        let Some(kept) = self.kept(owner, mailbox, status) else { return UidSet::new() };
+        for sets in kept.sets() {
+            sets.gone = union(&sets.gone, uids);
+        }
+        common(&kept.inferred.gone, uids)
+    }
+
+    /// Notes that flags of messages changed.
+    pub(super) fn flagged(&mut self, owner: &str, mailbox: &str, uids: &UidSet) {
+        let Some(kept) = self.kept(owner, mailbox, BoxStatus::default()) else { return };
+        for sets in kept.sets() {
+            sets.flagged = union(&sets.flagged, uids);
+        }
+    }
+
+    /// Notes that a mailbox came to be.
+    pub(super) fn created(&mut self, owner: &str, mailbox: &str, uid_validity: Option<u32>) {
+        let place = (owner.to_owned(), mailbox.to_owned());
+        let base = uid_validity.map(BoxLook::empty);
+        self.moved.insert(owner.to_owned());
+        self.remember(place, Kept { base, ..Kept::default() });
+    }
+
+    /// Notes that a mailbox went; its children stay.
+    pub(super) fn deleted(&mut self, owner: &str, mailbox: &str) {
+        self.moved.insert(owner.to_owned());
+        self.forget(&(owner.to_owned(), mailbox.to_owned()));
+    }
+
+    /// Notes that a mailbox got another name, its children with it, unless it is INBOX.
+    pub(super) fn renamed(&mut self, owner: &str, from: &str, to: &str, separator: char) {
+        self.moved.insert(owner.to_owned());
+        let below = format!("{from}{separator}");
+        let is_meant = |place: &Place| {
+            place.0 == owner
+                && (place.1 == from || (from != "INBOX" && place.1.starts_with(&below)))
+        };
+        let first = (owner.to_owned(), from.to_owned());
+        let in_order = self.boxes.range(first..).take_while(|(place, _)| place.0 == owner);
+        let moving: Vec<_> =
+            in_order.filter(|(place, _)| is_meant(place)).map(|(place, _)| place.clone()).collect();
+        for place in moving {
+            let Some(kept) = self.boxes.get(&place).cloned() else { continue };
+            let rest = place.1.strip_prefix(from).unwrap_or_default().to_owned();
+            self.forget(&place);
+            self.remember((place.0, format!("{to}{rest}")), kept);
+        }
+    }
+
+    /// Has a mailbox looked at.
+    pub(super) fn want(&mut self, owner: &str, mailbox: &str) {
+        self.enqueue(Task::Mailbox((owner.to_owned(), mailbox.to_owned())));
+    }
+
+    /// Has all of a user's mailboxes looked at.
+    pub(super) fn want_user(&mut self, owner: &str) {
+        self.enqueue(Task::User(owner.to_owned()));
+    }
+
+    /// Has everything that is known looked at.
+    pub(super) fn want_everything(&mut self) {
+        let mut owners: BTreeSet<_> = self.listed.clone();
+        owners.extend(self.boxes.keys().map(|(owner, _)| owner.clone()));
+        for owner in owners {
+            self.enqueue(Task::User(owner));
+        }
+    }
+
+    /// Whether this user's mailboxes are known, so that a hole among them can be found.
+    pub(super) fn knows(&self, owner: &str) -> bool {
+        self.listed.contains(owner)
+    }
+
+    /// How many looks wait, and how many were taken.
+    pub(super) fn progress(&self) -> (usize, u64) {
+        (self.waiting.len(), self.done)
+    }
+
+    /// How many mailboxes are remembered.
+    pub(super) fn mailboxes(&self) -> usize {
+        self.boxes.len()
+    }
+
+    /// Takes the next look; nothing where nothing waits, or where there is no answer: then it
+    /// waits on, and is to be tried again later.
+    pub(super) fn look(&mut self, asker: &mut Asker, shared: &[String]) -> Option<Looked> {
+        let task = self.waiting.front()?.clone();
+        let looked = match &task {
+            Task::User(owner) => {
+                asker.mailboxes(owner, shared).map(|found| Looked::User(owner.clone(), found))
+            }
+            Task::Mailbox(place) => {
+                let (owner, mailbox) = place;
+                match self.boxes.get(place).and_then(|kept| kept.base) {
+                    Some(base) => asker
+                        .changes(owner, mailbox, base)
+                        .map(|changes| Looked::Mailbox(place.clone(), changes)),
+                    None => asker
+                        .stands(owner, mailbox)
+                        .map(|look| Looked::Unknown(place.clone(), look)),
+                }
+            }
+        };
+        match &looked {
+            Some(Looked::User(owner, _)) => drop(self.moved.remove(owner)),
+            Some(Looked::Mailbox(place, _) | Looked::Unknown(place, _)) => {
+                if let Some(kept) = self.boxes.get_mut(place) {
+                    kept.since = Some(Sets::default());
+                }
+            }
+            None => {}
+        }
+        let is_put_off = looked.is_none() && asker.is_resting();
+        self.waiting.pop_front();
+        self.wanted.remove(&task);
+        if is_put_off {
+            // First again, when the server is back.
+            self.wanted.insert(task.clone());
+            self.waiting.push_front(task);
+        } else {
+            self.done += 1;
+        }
+        looked
+    }
+
+    /// What a look found that the spool didn't tell by now. `at` is when.
+    pub(super) fn settle(
+        &mut self,
+        looked: Looked,
+        at: Timestamp,
+        naming: &Naming<'_>,
+    ) -> Vec<Observation> {
+        let place = match looked {
+            // The list is older than what was told since.
+            Looked::User(owner, _) if self.moved.contains(&owner) => {
+                self.want_user(&owner);
+                return Vec::new();
+            }
+            Looked::User(owner, found) => return self.settle_user(&owner, found, at, naming),
+            Looked::Mailbox(ref place, _) | Looked::Unknown(ref place, _) => place.clone(),
+        };
+        // Made anew since it was looked at, or gone, or called something else.
+        let Some(since) = self.boxes.get_mut(&place).and_then(|kept| kept.since.take()) else {
+            return Vec::new();
+        };
+        let kept = self.boxes.get(&place).cloned().unwrap_or_default();
+        let telling = Telling { owner: &place.0, name: &place.1, at, naming };
+        match looked {
+            Looked::User(..) => Vec::new(),
+            Looked::Unknown(_, None) => {
+                self.forget(&place);
+                Vec::new()
+            }
+            Looked::Unknown(_, Some(look)) => {
+                self.rebase(&place, look, since, Sets::default());
+                Vec::new()
+            }
+            Looked::Mailbox(_, None) => {
+                self.forget(&place);
+                let base = kept.base.unwrap_or_default();
+                let what = What::MailboxDeleted(telling.mailbox(base.uid_validity));
+                vec![telling.observation(&format!("deleted {}", base.uid_validity), what)]
+            }
+            Looked::Mailbox(_, Some(changes)) => {
+                let look = changes.look;
+                let (seen, inferred) = telling.differences(&kept, changes);
+                self.rebase(&place, look, since, inferred);
+                seen
+            }
+        }
+    }
+
+    fn settle_user(
+        &mut self,
+        owner: &str,
+        found: BTreeMap<String, Option<BoxLook>>,
+        at: Timestamp,
+        naming: &Naming<'_>,
+    ) -> Vec<Observation> {
+        let is_first = self.listed.insert(owner.to_owned());
+        if is_first {
+            self.changed_lists.insert(owner.to_owned());
+        }
+        let mut gone: BTreeMap<String, u32> = BTreeMap::new();
+        let mut of_owner = Vec::new();
+        for (place, kept) in self.boxes.range((owner.to_owned(), String::new())..) {
+            if place.0 != owner {
+                break;
+            }
+            if found.contains_key(&place.1) {
+                of_owner.push((place.1.clone(), kept.base));
+            } else {
+                let uid_validity = kept.base.map_or(0, |base| base.uid_validity);
+                gone.insert(place.1.clone(), uid_validity);
+            }
+        }
+        let known: BTreeMap<_, _> = of_owner.into_iter().collect();
+        let mut seen = Vec::new();
+        for (name, look) in found {
+            let place = (owner.to_owned(), name.clone());
+            let telling = Telling { owner, name: &name, at, naming };
+            let Some(look) = look else {
+                // How it stands may be said when it is opened.
+                if known.contains_key(&name) {
+                    self.enqueue(Task::Mailbox(place));
+                }
+                continue;
+            };
+            match known.get(&name) {
+                // Nothing can have changed where no MODSEQ did.
+                Some(Some(base)) if *base == look => {}
+                Some(Some(_)) => self.enqueue(Task::Mailbox(place)),
+                // What was told before and what after the look, nobody knows.
+                Some(None) => {
+                    let told = self.boxes.get(&place).map(|kept| kept.told.clone());
+                    self.rebase(&place, look, told.unwrap_or_default(), Sets::default());
+                }
+                // A new INBOX is made by itself when the old one is renamed (R94).
+                None if is_first || name == "INBOX" => {
+                    self.rebase(&place, look, Sets::default(), Sets::default());
+                }
+                None => {
+                    // The same UIDVALIDITY under a name that is gone: it was renamed.
+                    let old = gone.iter().find(|(_, validity)| **validity == look.uid_validity);
+                    let to = telling.mailbox(look.uid_validity);
+                    if let Some(old) = old.map(|(old, _)| old.clone()) {
+                        gone.remove(&old);
+                        let from = Mailbox { name: naming.told(&old), ..to.clone() };
+                        let kind = format!("renamed {old}\0{}", look.uid_validity);
+                        seen.push(telling.observation(&kind, What::MailboxRenamed { from, to }));
+                        let kept = self.boxes.get(&(owner.to_owned(), old.clone())).cloned();
+                        self.forget(&(owner.to_owned(), old));
+                        self.remember(place.clone(), kept.unwrap_or_default());
+                    } else {
+                        let kind = format!("created {}", look.uid_validity);
+                        seen.push(telling.observation(&kind, What::MailboxCreated(to)));
+                        self.created(owner, &name, Some(look.uid_validity));
+                    }
+                    self.enqueue(Task::Mailbox(place));
+                }
+            }
+        }
+        for (name, uid_validity) in gone {
+            self.forget(&(owner.to_owned(), name.clone()));
+            let telling = Telling { owner, name: &name, at, naming };
+            let what = What::MailboxDeleted(telling.mailbox(uid_validity));
+            seen.push(telling.observation(&format!("deleted {uid_validity}"), what));
+        }
+        seen
+    }
+
+    fn enqueue(&mut self, task: Task) {
+        if self.wanted.insert(task.clone()) {
+            self.waiting.push_back(task);
+        }
+    }
+
+    /// What is kept of a mailbox, begun where nothing is, if there is room.
+    fn kept(&mut self, owner: &str, mailbox: &str, status: BoxStatus) -> Option<&mut Kept> {
+        let place = (owner.to_owned(), mailbox.to_owned());
+        if !self.boxes.contains_key(&place) && self.boxes.len() >= MAILBOXES_MAX {
+            return None;
+        }
+        self.changed.insert(place.clone());
+        let kept = self.boxes.entry(place.clone()).or_default();
+        let known = kept.base.map(|base| base.uid_validity);
+        if let Some(look) = BoxLook::of(status).filter(|look| known != Some(look.uid_validity)) {
+            *kept = Kept { base: Some(look), ..Kept::default() };
+        }
+        let is_crowded = kept.told.ranges() > RANGES_MAX;
+        if is_crowded {
+            // A look makes room.
+            self.enqueue(Task::Mailbox(place.clone()));
+        }
+        self.boxes.get_mut(&place)
+    }
+
+    fn rebase(&mut self, place: &Place, look: BoxLook, told: Sets, inferred: Sets) {
+        self.remember(place.clone(), Kept { base: Some(look), told, since: None, inferred });
+    }
+
+    fn remember(&mut self, place: Place, kept: Kept) {
+        if self.boxes.len() < MAILBOXES_MAX || self.boxes.contains_key(&place) {
+            self.changed.insert(place.clone());
+            self.boxes.insert(place, kept);
+        }
+    }
+
+    fn forget(&mut self, place: &Place) {
+        if self.boxes.remove(place).is_some() {
+            self.changed.insert(place.clone());
+        }
+    }
+}
+fn key(place: &Place) -> Vec<u8> {
+    [Reconcile::PREFIX, place.0.as_bytes(), b"\0", place.1.as_bytes()].concat()
+}
+
+fn place(key: &[u8]) -> Option<Place> {
+    let text = std::str::from_utf8(key.strip_prefix(Reconcile::PREFIX)?).ok()?;
+    text.split_once('\0').map(|(owner, mailbox)| (owner.to_owned(), mailbox.to_owned()))
+}
+fn common(one: &UidSet, other: &UidSet) -> UidSet {
+    if one.is_empty() {
+        return UidSet::new();
+    }
+    UidSet::from_uids(other.iter().filter(|uid| one.contains(*uid)))
+}
+/// Mailboxes remembered, at some hundred octets each.
+const MAILBOXES_MAX: usize = 200_000;
+
+/// Ranges of what the spool told since the last look: the more there are, the more is written to
+/// the checkpoint with each line.
+const RANGES_MAX: usize = 256;

@@ -1,0 +1,231 @@
+//! Looks, as a server might answer them.
+
+use proptest::prelude::*;
+
+use mail_event::{Timestamp, UidSet};
+use postbell_engine::Certainty;
+
+use super::super::ask::Asked;
+use super::*;
+
+const NAMING: Naming<'_> = Naming { separator: '.', server_fqdn: None };
+
+fn noon() -> Timestamp {
+    "2026-11-25T12:00:00+01:00".parse().unwrap()
+}
+
+fn set(text: &str) -> UidSet {
+    if text.is_empty() { UidSet::new() } else { text.parse().unwrap() }
+}
+
+fn look(uidnext: u32, messages: u64, modseq: u64) -> BoxLook {
+    BoxLook { uid_validity: 7, uidnext, messages, modseq }
+}
+
+fn status(look: BoxLook) -> BoxStatus {
+    let BoxLook { uid_validity, uidnext, messages, modseq } = look;
+    BoxStatus {
+        val: Some(uid_validity),
+        messages: Some(messages),
+        uidnext: Some(uidnext),
+        modseq: Some(modseq),
+    }
+}
+
+/// A memory that looked at INBOX when it had messages 1 to 10.
+fn ten() -> Reconcile {
+    let mut memory = Reconcile::default();
+    let place = ("alice".to_owned(), "INBOX".to_owned());
+    memory.rebase(&place, look(11, 10, 50), Sets::default(), Sets::default());
+    memory
+}
+
+fn settle(memory: &mut Reconcile, look: BoxLook, vanished: &str, changed: &[u32]) -> Vec<String> {
+    let changed = changed.iter().map(|uid| (*uid, Asked::default())).collect();
+    let changes = Changes { look, vanished: set(vanished), changed };
+    let place = ("alice".to_owned(), "INBOX".to_owned());
+    begin(memory, &place);
+    told(memory.settle(Looked::Mailbox(place, Some(changes)), noon(), &NAMING))
+}
+
+/// As if the server had been asked.
+fn begin(memory: &mut Reconcile, place: &Place) {
+    memory.boxes.get_mut(place).unwrap().since = Some(Sets::default());
+}
+
+fn told(seen: Vec<Observation>) -> Vec<String> {
+    let told = |one: Observation| {
+        assert_eq!(one.certainty, Certainty::Inferred);
+        match one.what {
+            What::Appended(message) => format!("append {}", message.uid),
+            What::Expunged { uids, .. } => format!("expunge {uids}"),
+            What::MailboxCreated(mailbox) => format!("create {}", mailbox.name),
+            What::MailboxDeleted(mailbox) => format!("delete {}", mailbox.name),
+            What::MailboxRenamed { from, to } => format!("rename {} {}", from.name, to.name),
+            What::Missed { reason, .. } => reason,
+            other => panic!("{other:?}"),
+        }
+    };
+    seen.into_iter().map(told).collect()
+}
+
+#[test]
+fn what_the_spool_did_not_tell_is_told_as_inferred() {
+    let mut memory = ten();
+    memory.added("alice", "INBOX", &set("11"), BoxStatus::default());
+    memory.gone("alice", "INBOX", &set("2"), BoxStatus::default());
+    memory.flagged("alice", "INBOX", &set("4"));
+    let seen = settle(&mut memory, look(13, 9, 60), "2,5:6", &[4, 8, 11, 12]);
+    assert_eq!(seen, ["append 12", "expunge 5:6", "flags changed, which ones nobody knows: UID 8"]);
+    assert!(settle(&mut memory, look(13, 9, 60), "", &[]).is_empty());
+}
+
+#[test]
+fn what_was_inferred_is_not_told_again_when_its_line_comes_after_all() {
+    let mut memory = ten();
+    settle(&mut memory, look(13, 11, 60), "5", &[11, 12]);
+    assert_eq!(memory.added("alice", "INBOX", &set("11:13"), BoxStatus::default()), set("11:12"));
+    assert_eq!(memory.gone("alice", "INBOX", &set("5:6"), BoxStatus::default()), set("5"));
+    assert!(memory.added("bob", "INBOX", &set("11"), BoxStatus::default()).is_empty());
+}
+
+#[test]
+fn a_server_that_names_more_than_can_have_gone_is_not_believed() {
+    let mut memory = ten();
+    // One is gone, and of three it is said.
+    let seen = settle(&mut memory, look(11, 9, 60), "1:3", &[]);
+    assert_eq!(seen, ["1 of these messages are gone: UID 1:3"]);
+}
+
+#[test]
+fn messages_that_came_and_went_unseen_are_missed() {
+    let mut memory = ten();
+    memory.added("alice", "INBOX", &set("12"), BoxStatus::default());
+    let seen = settle(&mut memory, look(14, 11, 60), "11:12", &[13]);
+    assert_eq!(seen, ["messages came and went: UID 11", "append 13", "expunge 12"]);
+}
+
+#[test]
+fn a_new_uidvalidity_ends_all_that_was_known() {
+    let mut memory = ten();
+    let now = BoxLook { uid_validity: 8, ..look(3, 2, 9) };
+    let seen = settle(&mut memory, now, "", &[1, 2]);
+    assert_eq!(seen, ["UIDVALIDITY changed from 7 to 8: nothing known of the messages holds"]);
+    assert!(settle(&mut memory, now, "", &[]).is_empty());
+}
+
+#[test]
+fn mailboxes_that_came_went_or_were_renamed_unseen_are_told() {
+    let mut memory = ten();
+    let list = |names: &[(&str, u32)]| -> BTreeMap<String, Option<BoxLook>> {
+        let one = |(name, validity): &(&str, u32)| {
+            ((*name).to_owned(), Some(BoxLook { uid_validity: *validity, ..look(1, 0, 1) }))
+        };
+        names.iter().map(one).collect()
+    };
+    let mut user = |names: &[(&str, u32)]| {
+        let looked = Looked::User("alice".to_owned(), list(names));
+        let seen = told(memory.settle(looked, noon(), &NAMING));
+        (seen, memory.waiting.len())
+    };
+    // The first look is remembered, not told; INBOX changed since.
+    assert_eq!(user(&[("INBOX", 7), ("a.b", 8), ("c", 9)]), (vec![], 1));
+    assert_eq!(user(&[("INBOX", 7), ("a.b", 8), ("c", 9)]), (vec![], 1));
+    let (seen, waiting) = user(&[("INBOX", 7), ("a.z", 8), ("d", 10)]);
+    assert_eq!(
+        (seen, waiting),
+        (vec!["rename a/b a/z".to_owned(), "create d".to_owned(), "delete c".to_owned()], 3)
+    );
+    let place = ("alice".to_owned(), "d".to_owned());
+    begin(&mut memory, &place);
+    let gone = Looked::Mailbox(place, None);
+    assert_eq!(told(memory.settle(gone, noon(), &NAMING)), ["delete d"]);
+}
+
+#[test]
+fn what_is_written_down_between_a_look_and_its_settling_is_not_told_twice() {
+    let mut memory = ten();
+    let place = ("alice".to_owned(), "INBOX".to_owned());
+    let changes = Changes { look: look(11, 10, 50), ..Changes::default() };
+    begin(&mut memory, &place);
+    // The look is older than this message.
+    memory.added("alice", "INBOX", &set("11"), BoxStatus::default());
+    let looked = Looked::Mailbox(place.clone(), Some(changes.clone()));
+    assert!(memory.settle(looked, noon(), &NAMING).is_empty());
+    assert!(settle(&mut memory, look(12, 11, 51), "", &[11]).is_empty());
+
+    // Or than the whole mailbox.
+    begin(&mut memory, &place);
+    memory.deleted("alice", "INBOX");
+    memory.created("alice", "INBOX", Some(8));
+    let looked = Looked::Mailbox(place, Some(changes));
+    assert!(memory.settle(looked, noon(), &NAMING).is_empty());
+    let looked = Looked::User("alice".to_owned(), BTreeMap::new());
+    assert!(memory.settle(looked, noon(), &NAMING).is_empty());
+    assert_eq!(memory.waiting.len(), 1, "the list is asked for again");
+}
+
+#[test]
+fn r89_r90_a_rename_takes_the_children_along_but_not_those_of_inbox() {
+    let mut memory = ten();
+    for name in ["a", "a.b", "ab", "INBOX.x"] {
+        memory.created("alice", name, Some(9));
+    }
+    memory.renamed("alice", "a", "z.a", '.');
+    memory.renamed("alice", "INBOX", "old", '.');
+    memory.deleted("alice", "ab");
+    let names: Vec<_> = memory.boxes.keys().map(|(_, name)| name.as_str()).collect();
+    assert_eq!(names, ["INBOX.x", "old", "z.a", "z.a.b"]);
+}
+
+#[test]
+fn what_waits_waits_once() {
+    let mut memory = ten();
+    memory.want("alice", "INBOX");
+    memory.want("alice", "INBOX");
+    memory.want_everything();
+    assert_eq!(memory.progress(), (2, 0));
+}
+
+#[test]
+fn looks_begin_where_a_line_first_told_how_the_mailbox_stood() {
+    let mut memory = Reconcile::default();
+    memory.flagged("alice", "INBOX", &set("3"));
+    memory.added("alice", "INBOX", &set("10"), status(look(11, 10, 50)));
+    memory.added("alice", "INBOX", &set("11"), status(look(12, 11, 51)));
+    assert_eq!(settle(&mut memory, look(13, 12, 52), "", &[11, 12]), ["append 12"]);
+}
+
+fn some_set() -> impl Strategy<Value = UidSet> {
+    prop::collection::btree_set(1_u32..100, 0..8).prop_map(UidSet::from_uids)
+}
+
+proptest! {
+    #[test]
+    fn memory_outlives_a_restart(
+        (added, gone, flagged) in (some_set(), some_set(), some_set()),
+        (came, went) in (some_set(), some_set()),
+        base: bool,
+    ) {
+        let mut memory = ten();
+        let kept = Kept {
+            base: base.then(|| look(11, 10, u64::MAX)),
+            told: Sets { added, gone, flagged },
+            since: None,
+            inferred: Sets { added: came, gone: went, ..Sets::default() },
+        };
+        memory.remember(("al ice".to_owned(), "a|b\u{e4}".to_owned()), kept);
+        memory.settle(Looked::User("bob".to_owned(), BTreeMap::new()), noon(), &NAMING);
+        let saved: Vec<_> =
+            memory.drain_changes().into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+        let again = Reconcile::restore(saved);
+        prop_assert_eq!(&again.boxes, &memory.boxes);
+        prop_assert!(again.knows("bob"));
+        prop_assert!(memory.drain_changes().is_empty());
+    }
+
+    #[test]
+    fn memory_that_is_damaged_is_passed_over(value in "[-0-9 |:,]{0,30}") {
+        Reconcile::restore([(b"box/a\0b".to_vec(), value.into_bytes())]);
+    }
+}
