@@ -1,13 +1,15 @@
 -- What happens in Dovecot's mailboxes, written down for postbell: one line for each transaction.
 --
 -- Loaded once for each mail user, by mail_lua and by push_notification_lua together. Each transaction that was
--- committed becomes one line of JSON in <postbell_spool>/<uid>.ndjson, put there by a single write. Then a named event,
--- postbell_transaction, lets Dovecot's own exporter say what Lua isn't told: the reason, the command, the envelope.
+-- committed becomes one line of JSON in <postbell_spool>/<uid>.ndjson, put there by a single write. Where more can be
+-- known, a named event, postbell_transaction, lets Dovecot's own exporter say what Lua isn't told: the reason, the
+-- command, the envelope.
 --
 -- This runs inside the mail server, so:
 --   * nothing here may fail a login or a command: each hook runs in pcall, and a spool that can't be written to is one
 --     line in Dovecot's log and a number missing from the sequence;
---   * nothing is asked of a mailbox that the events don't need: flag changes and subscriptions ask nothing;
+--   * nothing is asked of a mailbox, and nothing said to the exporter, that events don't need: a changed flag is one
+--     short write;
 --   * no reference to a user outlives its hook, because Dovecot ends a process that holds one.
 --
 -- Settings, in plugin { }:
@@ -15,7 +17,8 @@
 --   postbell_spool_max  octets a spool file may reach; 268435456 (256 MiB) where unset
 
 local concat, sort = table.concat, table.sort
-local find, format, gsub, match, sub = string.find, string.format, string.gsub, string.match, string.sub
+local byte, find, format, gmatch, gsub = string.byte, string.find, string.format, string.gmatch, string.gsub
+local match, sub = string.match, string.sub
 local now, open, pcall, tointeger, utf8_length = os.time, io.open, pcall, math.tointeger, utf8.len
 
 local SPOOL_MAX = 256 * 1024 * 1024
@@ -33,9 +36,9 @@ local SESSIONS = { imap = true, pop3 = true, sieve = true, managesieve = true, s
 local RANKS = { new = 1, append = 1, clear = 2, set = 3, expunge = 4 }
 
 -- What every line of this run says; made when first needed.
-local run, pid, middle, path, spool_max
+local run, pid, middle, path, spool_max, is_session, has_ports
 local described_user, described_session
-local seq, complained_at = 0, nil
+local seq, size_then, complained_at = 0, nil, nil
 -- UIDVALIDITY of mailboxes seen in this run: Dovecot doesn't tell it of a mailbox that is gone.
 local known_vals, known_count = {}, 0
 
@@ -43,7 +46,7 @@ local known_vals, known_count = {}, 0
 
 local function escape(octet)
   if octet == '"' or octet == "\\" then return "\\" .. octet end
-  return format("\\u%04x", octet:byte())
+  return format("\\u%04x", byte(octet))
 end
 
 -- With U+FFFD for each octet that isn't UTF-8.
@@ -91,7 +94,7 @@ local function random_run()
     local octets = file:read(16)
     file:close()
     if octets and #octets == 16 then
-      return (gsub(octets, ".", function(octet) return format("%02x", octet:byte()) end))
+      return (gsub(octets, ".", function(octet) return format("%02x", byte(octet)) end))
     end
   end
   -- In a chroot without devices: Lua's own generator, which no two processes start alike.
@@ -106,12 +109,12 @@ local function put(line)
   -- Unbuffered, so that a line is one write however long it is.
   file:setvbuf("no")
   local size = file:seek("end")
-  if size and size > spool_max then
+  if not size or size > spool_max then
     file:close()
-    return complain(format("the spool is full: %s has %d octets, and nobody fetches them", path, size))
+    return complain(format("the spool is full: %s has %d octets, and nobody fetches them", path, size or 0))
   end
-  if size and size > 0 then
-    -- A full disk may have cut the line before: it must not spoil this one.
+  if size ~= 0 and size ~= size_then then
+    -- Others write here, too, and a full disk may have cut the line before: it must not spoil this one.
     file:seek("set", size - 1)
     if file:read(1) ~= "\n" then line = "\n" .. line end
     file:seek("end")
@@ -119,6 +122,7 @@ local function put(line)
   local written
   written, why = file:write(line)
   file:close()
+  size_then = written and size + #line
   if not written then complain("can't write to the spool: " .. path .. ": " .. tostring(why)) end
 end
 
@@ -132,6 +136,7 @@ local function describe(user)
   local uid, process, rip, lip, auth, rport, lport, mech, secured =
     match(values, "^(%d+)\n(%d+)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n")
   pid = tointeger(tonumber(process)) or 0
+  is_session, has_ports = SESSIONS[user.service], lport and lport ~= ""
   uid = uid or format("%d", user.uid)
   local out = { ',"user":', json(user.username), ',"uid":', uid }
   text_member(out, "service", user.service)
@@ -149,6 +154,7 @@ local function describe(user)
   spool_max = tonumber(user:plugin_getenv("postbell_spool_max")) or SPOOL_MAX
 end
 
+-- Costs the mail process more than the line does, because another process must wake for it.
 local function announce()
   dovecot.event():set_name("postbell_transaction"):add_str("postbell_run", run):add_int("postbell_seq", seq)
     :log_debug("postbell: transaction")
@@ -185,7 +191,7 @@ end
 local function names_json(names)
   if names == "" then return "[]" end
   local out = {}
-  for name in string.gmatch(names, "[^\0]+") do out[#out + 1] = json(name) end
+  for name in gmatch(names, "[^\0]+") do out[#out + 1] = json(name) end
   return "[" .. concat(out, ",") .. "]"
 end
 
@@ -244,7 +250,8 @@ end
 -- How a mailbox stands now: a member for the line, and its UIDVALIDITY. Nothing where it can't be told.
 local function status_of(user, box)
   local storage = dovecot.storage
-  local ok, mailbox = pcall(user.mailbox, user, box)
+  -- Who may insert may not always look, and who made a mailbox in a shared one has no rights on it yet.
+  local ok, mailbox = pcall(user.mailbox, user, box, storage.MAILBOX_FLAG_READONLY | storage.MAILBOX_FLAG_IGNORE_ACLS)
   if not ok then return nil end
   local status
   ok, status = pcall(mailbox.status, mailbox, storage.STATUS_MESSAGES | storage.STATUS_UIDNEXT
@@ -269,8 +276,11 @@ end
 local function commit(transaction)
   local user = transaction.user
   local out, status = {}, nil
+  -- A session's flags, names and subscriptions are all told here; what other services do has reasons.
+  local more = not is_session
   if transaction.box then
     local act, box, old, val = transaction.act, transaction.box, transaction.old, nil
+    more = more or act == "create"
     if act == "create" or act == "rename" then
       -- Its children have new names, too.
       if old then known_vals, known_count = {}, 0 end
@@ -296,7 +306,9 @@ local function commit(transaction)
     for _, group in ipairs(transaction) do
       put_group(out, group)
       remember(group.box, group.val)
-      if not status and group.act ~= "set" and group.act ~= "clear" then status = status_of(user, group.box) end
+      if group.act ~= "set" and group.act ~= "clear" then
+        more, status = true, status or status_of(user, group.box)
+      end
     end
   end
   if not out[1] then return end
@@ -307,13 +319,13 @@ local function commit(transaction)
     octets = octets + #out[at] + 1
     if octets > EVENTS_MAX and at > first then
       tell(concat(out, ",", first, at - 1))
-      announce()
+      if more then announce() end
       first, octets = at, #out[at] + 1
     end
   end
   -- How the mailbox stands belongs to the last, when everything has happened.
   tell(concat(out, ",", first), status)
-  announce()
+  if more then announce() end
 end
 
 local function begin(user)
@@ -363,18 +375,15 @@ function dovecot_lua_notify_end_txn(transaction, committed)
   if committed and transaction.user then guarded(commit, transaction) end
 end
 
-local function is_session(user)
-  return SESSIONS[user.service] and not user.autocreated
-end
-
 function mail_user_created(user)
   guarded(function()
     if user.autocreated then return end
     describe(user)
     -- A session that wakes from hibernation logged in long ago.
-    if is_session(user) and not user.session_restored then
+    if is_session and not user.session_restored then
       tell('{"e":"login"}')
-      announce()
+      -- The exporter knows the ports, too.
+      if not has_ports then announce() end
     end
   end)
   return 0
@@ -382,10 +391,9 @@ end
 
 function mail_user_deinit(user)
   guarded(function()
-    if is_session(user) then
+    if is_session and not user.autocreated then
       local secs = now() - (tointeger(user.session_create_time) or now())
       tell(format('{"e":"logout","secs":%d}', secs > 0 and secs or 0))
-      announce()
     end
   end)
   return 0
