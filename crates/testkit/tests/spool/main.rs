@@ -7,4 +7,6 @@ mod operations;
 #[cfg(test)]
 mod parallel;
 #[cfg(test)]
+mod script;
+#[cfg(test)]
 mod spool;
