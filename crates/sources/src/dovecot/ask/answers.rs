@@ -117,6 +117,7 @@ pub(super) fn quota(session: &mut Session, mailbox: &str) -> Result<Vec<Quota>, 
 
 /// How a mailbox stands, unopened.
 pub(super) fn status(session: &mut Session, mailbox: &str) -> Result<BoxLook, AskError> {
+    refresh(session)?;
     let mut found = None;
     let command = format!("STATUS {} ({STATUS_ITEMS})", quoted_mailbox(mailbox));
     session.command(&command, LINE_OCTETS_MAX, PATIENCE, &mut |reply| {
@@ -182,6 +183,7 @@ pub(super) fn is_there(session: &mut Session, mailbox: &str) -> Result<bool, Ask
 /// What LIST says. INBOX must be among it, as it always is: where it isn't, whoever asks may not
 /// see it, and of what they may not see it can't be said that it is gone.
 fn list(session: &mut Session, names: &str) -> Result<BTreeMap<String, Option<BoxLook>>, AskError> {
+    refresh(session)?;
     let mut found = BTreeMap::new();
     let mut is_whole = true;
     let command = format!("LIST \"\" {names} RETURN (STATUS ({STATUS_ITEMS}))");
@@ -256,7 +258,7 @@ pub(super) fn changes(
 /// Opens a mailbox for reading, or has the open one tell its news.
 fn open(session: &mut Session, mailbox: &str, uid_validity: Option<u32>) -> Result<(), AskError> {
     if session.selected.as_deref() == Some(mailbox) {
-        return session.command("NOOP", CHANGES_OCTETS_MAX, PATIENCE, &mut |_| {});
+        return refresh(session);
     }
     let command = format!("EXAMINE {}", quoted_mailbox(mailbox));
     let mut opened = Opened::default();
@@ -267,6 +269,15 @@ fn open(session: &mut Session, mailbox: &str, uid_validity: Option<u32>) -> Resu
     }
     session.selected = Some(mailbox.to_owned());
     Ok(())
+}
+
+/// Has an open mailbox looked at anew: until then the server answers, STATUS too, from what was
+/// there when it looked last.
+fn refresh(session: &mut Session) -> Result<(), AskError> {
+    match session.selected {
+        Some(_) => session.command("NOOP", CHANGES_OCTETS_MAX, PATIENCE, &mut |_| {}),
+        None => Ok(()),
+    }
 }
 
 /// What opening a mailbox tells.

@@ -122,6 +122,12 @@ fn how_mailboxes_stand_and_who_may_see_them() -> Result<(), Error> {
     assert_eq!((status.messages, status.uidnext), (1, 2));
     assert!(status.modseq > 0);
     assert_eq!(asker.status(ALICE, "none"), None);
+    // Of a mailbox that is open, too, it says how it stands now.
+    assert!(asker.message(ALICE, "INBOX", None, 1, Want::default()).is_some());
+    imap.append("INBOX", "", &mail::plain("two"))?;
+    assert_eq!(asker.status(ALICE, "INBOX").unwrap().messages, 2);
+    let look = asker.mailboxes(ALICE, &[]).unwrap()["INBOX"].unwrap();
+    assert_eq!((look.messages, look.uidnext), (2, 3));
 
     assert_eq!(asker.rights(BOB, &format!("shared/{ALICE}")).as_deref(), Some("lrs"));
     assert!(asker.rights(ALICE, "INBOX").unwrap().contains('a'));
