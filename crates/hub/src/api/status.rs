@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use postbell_engine::in_words;
 use postbell_journal::{Bounds, Journal as _, State as JournalState};
+use postbell_sources::dovecot::Exporter;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -116,6 +117,41 @@ pub(super) struct ShownSource {
     skipped: u64,
     /// Holes told as `vnd.postbell.Gap`.
     gaps: u64,
+    /// Octets of a Dovecot's spool that are not in the journal yet.
+    unread: u64,
+    /// What a Dovecot's exporter posted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exporter: Option<ShownExporter>,
+}
+
+/// What a Dovecot's exporter posted since the start.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ShownExporter {
+    /// Understood and kept.
+    taken: u64,
+    /// About what nobody here wants.
+    ignored: u64,
+    /// No event of Dovecot's.
+    malformed: u64,
+    /// Refused, because the source had not kept up.
+    refused: u64,
+    /// Seconds since anything was posted; absent where nothing was yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    silent_seconds: Option<u64>,
+}
+
+impl From<&Exporter> for ShownExporter {
+    fn from(exporter: &Exporter) -> Self {
+        let counts = exporter.counts();
+        Self {
+            taken: counts.taken,
+            ignored: counts.ignored,
+            malformed: counts.malformed,
+            refused: counts.refused,
+            silent_seconds: exporter.silent_for().map(|silence| silence.as_secs()),
+        }
+    }
 }
 
 impl From<&Source> for ShownSource {
@@ -134,6 +170,8 @@ impl From<&Source> for ShownSource {
             rescans: now.rescans,
             skipped: now.skipped,
             gaps: now.gaps,
+            unread: now.unread,
+            exporter: source.exporter.as_ref().map(ShownExporter::from),
         }
     }
 }

@@ -72,6 +72,7 @@ impl Health {
             rescans: read(Count::Rescans),
             skipped: read(Count::Skipped),
             gaps: read(Count::Gaps),
+            unread: read(Count::Unread),
         }
     }
 
@@ -81,7 +82,8 @@ impl Health {
     }
 
     fn count(&self, count: Count) -> &AtomicU64 {
-        let [users, mailboxes, messages, observations, rescans, skipped, gaps] = &self.0.counts;
+        let [users, mailboxes, messages, observations, rescans, skipped, gaps, unread] =
+            &self.0.counts;
         match count {
             Count::Users => users,
             Count::Mailboxes => mailboxes,
@@ -90,6 +92,7 @@ impl Health {
             Count::Rescans => rescans,
             Count::Skipped => skipped,
             Count::Gaps => gaps,
+            Count::Unread => unread,
         }
     }
 }
@@ -111,11 +114,13 @@ pub enum Count {
     Skipped,
     /// Holes told as `vnd.postbell.Gap`.
     Gaps,
+    /// Octets handed over in a spool whose events are not in the journal yet.
+    Unread,
 }
 
 impl Count {
     /// All of them, in the order of [`Snapshot`].
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Users,
         Self::Mailboxes,
         Self::Messages,
@@ -123,6 +128,7 @@ impl Count {
         Self::Rescans,
         Self::Skipped,
         Self::Gaps,
+        Self::Unread,
     ];
 }
 
@@ -171,6 +177,8 @@ pub struct Snapshot {
     pub skipped: u64,
     /// Holes told.
     pub gaps: u64,
+    /// Octets of a spool not journalled yet.
+    pub unread: u64,
 }
 
 /// The longest text kept, in octets: a path or two; more helps nobody and comes from outside.
@@ -216,7 +224,7 @@ mod tests {
             serde_json::json!({
                 "state": "running", "detail": "watching /var/mail", "lastError": "away",
                 "users": 1, "mailboxes": 2, "messages": 3, "observations": 4,
-                "rescans": 15, "skipped": 6, "gaps": 7,
+                "rescans": 15, "skipped": 6, "gaps": 7, "unread": 8,
             })
         );
     }

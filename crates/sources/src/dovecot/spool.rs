@@ -206,6 +206,12 @@ impl Spool {
         Some(line)
     }
 
+    /// Octets that are there and not done with.
+    pub(super) fn unread_octets(&self) -> u64 {
+        let unread = |file: &Followed| file.len.saturating_sub(file.done.offset);
+        self.files.values().map(unread).sum()
+    }
+
     /// Whether so much waits that nothing may wait any longer.
     pub(super) fn is_full(&self) -> bool {
         self.waiting_octets >= WAITING_OCTETS_MAX
@@ -346,11 +352,6 @@ impl Spool {
         self.order.remove(&file.name);
         self.files.remove(&ident);
         Some((ident.key(), mishap))
-    }
-
-    /// Files followed now.
-    pub(super) fn len(&self) -> usize {
-        self.order.len()
     }
 
     fn path(&self, name: Name) -> PathBuf {
