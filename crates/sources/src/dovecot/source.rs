@@ -44,11 +44,22 @@ pub(super) struct Source<'a> {
     pending: Pending,
     reconcile: Reconcile,
     /// What the server said of a mailbox, until all that was written before is told.
-    looked: Option<(Looked, Marks)>,
+    round: Round,
     /// Processes were gone, and what they wrote last is still to be told.
     wake: Option<Marks>,
     /// UIDVALIDITY as it was seen last, by owner and name, for a DELETE that doesn't say it.
     validities: BTreeMap<(String, String), u32>,
+    has_warned_of_ports: bool,
+}
+
+/// Looks that are settled together.
+#[derive(Debug, Default)]
+struct Round {
+    looked: Vec<Looked>,
+    /// When, once all were taken.
+    settle_at: Option<Instant>,
+    /// What is to be told before.
+    marks: Option<Marks>,
 }
 
 /// Where files ended at some moment.
@@ -107,16 +118,17 @@ impl<'a> Source<'a> {
             runs: Runs::restore(&intake.checkpoint(holes::KEY)?),
             sessions: Sessions::restore(&intake.checkpoint(sessions::KEY)?),
             annotations: Annotations::default(),
-            access: Access::default(),
+            access: Access::restore(intake.checkpoint(Access::PREFIX)?),
             asker,
             heads: BTreeMap::new(),
             halves: BTreeMap::new(),
             quotas_due: BTreeMap::new(),
             pending: Pending::default(),
             reconcile,
-            looked: None,
+            round: Round::default(),
             wake: None,
             validities: BTreeMap::new(),
+            has_warned_of_ports: false,
         })
     }
 
@@ -139,15 +151,14 @@ impl<'a> Source<'a> {
             self.hear();
             let wait = self.advance(stop)?;
             if now >= look_at {
+                let begun = Instant::now();
                 self.look()?;
-                look_at = now + LOOK_INTERVAL;
+                // However many processes there are, looking at them stays a small part of the work.
+                look_at = begun + LOOK_INTERVAL.max(begun.elapsed() * 50);
             }
-            let is_looking = self.look_at_mailboxes();
+            let look_on = self.look_at_mailboxes();
             self.flush()?;
-            if is_looking {
-                continue;
-            }
-            let until = wait.map_or(scan_at, |wait| wait.min(scan_at));
+            let until = [wait, look_on].into_iter().flatten().fold(scan_at, Instant::min);
             let limit = until.saturating_duration_since(Instant::now());
             self.bell.wait(stop, self.options.exporter.wake_fd(), limit);
         }
@@ -163,8 +174,8 @@ impl<'a> Source<'a> {
             Ok(found) => {
                 self.pending.changes.extend(found.changes);
                 self.mishaps(found.mishaps);
-                let detail =
-                    format!("{} files in {}", self.spool.len(), self.options.spool.display());
+                let detail = self.detail();
+                self.health.set(Count::Unread, self.spool.unread_octets());
                 self.health.set_state(State::Running, detail);
             }
             Err(error) => {
@@ -184,6 +195,24 @@ impl<'a> Source<'a> {
                 self.mishaps(mishap);
             }
         }
+    }
+
+    /// How the source is, for a person.
+    fn detail(&self) -> String {
+        let exporter = match self.options.exporter.silent_for() {
+            None => "its exporter was not heard yet".to_owned(),
+            Some(since) => format!("its exporter was heard {} s ago", since.as_secs()),
+        };
+        let waiting = match self.reconcile.progress() {
+            (0, _) => String::new(),
+            (many, _) => format!("; {many} looks for what was missed wait"),
+        };
+        format!(
+            "{}; {} processes and {} sessions of Dovecot's; {exporter}{waiting}",
+            self.options.spool.display(),
+            self.runs.len(),
+            self.sessions.len(),
+        )
     }
 
     fn read(&mut self, ident: Ident) -> bool {
@@ -327,7 +356,10 @@ impl<'a> Source<'a> {
         let wants_next = tell::wants_next(line, annotation)
             || (tell::is_move(annotation)
                 && line.acts.iter().any(|act| matches!(act, Act::Added { .. })));
-        let has_next = || self.spool.lines(ident).skip(1).any(|next| is_next(line, next));
+        let has_next = || {
+            let mut after = self.spool.lines(ident).skip(1).take(NEXT_AMONG);
+            after.any(|next| is_next(line, next))
+        };
         if wants_next && may_wait && !has_next() {
             return Verdict::WaitUntil(deadline);
         }
@@ -340,7 +372,8 @@ impl<'a> Source<'a> {
         let found = self.heads.remove(&ident).unwrap_or_default();
         let place = Place { offset: line.end, part: None };
         match line.said {
-            Ok(said) => {
+            Ok(mut said) => {
+                tell::complete(&mut said, found.annotation.as_ref());
                 self.transaction(ident, line.start, &said, &found)?;
                 self.pending.runs.insert(said.run);
             }
@@ -376,13 +409,9 @@ impl<'a> Source<'a> {
             self.died(&hole);
         }
         let annotation = found.annotation.as_ref();
-        let next = self
-            .spool
-            .lines(ident)
-            .find(|next| is_next(line, next))
-            .and_then(|next| next.said.as_ref().ok())
-            .cloned();
         let is_move = tell::is_move(annotation);
+        let wants_next = is_move || tell::wants_next(line, annotation);
+        let next = wants_next.then(|| self.after(ident, line)).flatten();
         let other_half = match &half {
             Some(half) if tell::are_halves(half, line) => Some(half),
             _ => next.as_ref().filter(|next| is_move && tell::are_halves(line, next)),
@@ -461,8 +490,22 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// The line of the same run that comes next, if it is read already.
+    fn after(&self, ident: Ident, line: &Transaction) -> Option<Transaction> {
+        let mut lines = self.spool.lines(ident).take(NEXT_AMONG);
+        lines.find(|next| is_next(line, next))?.said.as_ref().ok().cloned()
+    }
+
     fn logged_in(&mut self, line: &Transaction) {
-        let Some(seen) = self.teller.logged_in(line) else { return };
+        let Some(seen) = self.teller.logged_in(line) else {
+            if !std::mem::replace(&mut self.has_warned_of_ports, true) {
+                warn!(
+                    "no Login is told, because Dovecot doesn't say which port was reached: its userdb needs override_fields with postbell_lport"
+                );
+                self.health.set_error(&"no Login is told: Dovecot doesn't say which port was reached (its userdb needs override_fields with postbell_lport)");
+            }
+            return;
+        };
         let id = Sessions::id(line);
         let is_new = self.sessions.begin(line);
         self.pending.sessions.insert(id);
@@ -534,35 +577,48 @@ impl<'a> Source<'a> {
     }
 
     /// Takes one step in finding what nobody wrote down: asks about a mailbox, or tells what the
-    /// answer has that the spool hadn't. Says whether there is more to do at once.
-    fn look_at_mailboxes(&mut self) -> bool {
-        let Some(asker) = &mut self.asker else { return false };
-        match self
-            .looked
-            .take_if(|(_, marks)| marks.iter().all(|mark| self.spool.has_passed(*mark)))
-        {
-            Some((looked, _)) => {
-                let server_fqdn = self.options.server_fqdn.as_deref();
-                let naming = Naming { separator: self.options.separator, server_fqdn };
-                for seen in self.reconcile.settle(looked, now(), &naming) {
-                    self.push(seen);
-                }
-                true
+    /// answers have that the spool hadn't. Gives when there is more to do.
+    fn look_at_mailboxes(&mut self) -> Option<Instant> {
+        let asker = self.asker.as_mut()?;
+        let begun = Instant::now();
+        let size: usize = self.round.looked.iter().map(Looked::size).sum();
+        if self.round.settle_at.is_none() && size < ROUND_MAX {
+            let looked = self.reconcile.look(asker, &self.options.shared);
+            let has_more = self.reconcile.progress().0 > 0 && !asker.is_resting();
+            if let Some(error) = asker.last_error() {
+                self.health.set_error(&error);
             }
-            None if self.looked.is_some() => false,
-            None => {
-                let looked = self.reconcile.look(asker, &self.options.shared);
-                let has_looked = looked.is_some();
-                self.looked = looked.map(|looked| (looked, self.spool.ends()));
-                if has_looked {
-                    self.scan_quietly();
-                    for ident in self.spool.idents() {
-                        self.read(ident);
-                    }
-                }
-                has_looked
+            self.round.looked.extend(looked);
+            if has_more {
+                return Some(begun);
             }
         }
+        if self.round.looked.is_empty() {
+            return None;
+        }
+        // What was under way when the server answered is written down by then.
+        let settle_at = *self.round.settle_at.get_or_insert(begun + GRACE);
+        if settle_at > begun {
+            return Some(settle_at);
+        }
+        if self.round.marks.is_none() {
+            self.scan_quietly();
+            for ident in self.spool.idents() {
+                self.read(ident);
+            }
+        }
+        let marks = self.round.marks.get_or_insert_with(|| self.spool.ends());
+        if !marks.iter().all(|mark| self.spool.has_passed(*mark)) {
+            return None;
+        }
+        let server_fqdn = self.options.server_fqdn.as_deref();
+        let naming = Naming { separator: self.options.separator, server_fqdn };
+        for looked in std::mem::take(&mut self.round).looked {
+            for seen in self.reconcile.settle(looked, now(), &naming) {
+                self.push(seen);
+            }
+        }
+        Some(Instant::now())
     }
 
     /// Has what a line says remembered, so that a look finds nothing in it. Gives the messages
@@ -692,6 +748,7 @@ impl<'a> Source<'a> {
         changes.extend(runs.iter().map(|run| self.runs.change(run)));
         changes.extend(sessions.iter().map(|id| self.sessions.change(id)));
         changes.extend(self.reconcile.drain_changes());
+        changes.extend(self.access.drain_changes());
         let batch = Batch { observations, changes };
         if batch.is_empty() {
             return Ok(());
@@ -766,11 +823,21 @@ const OBSERVATIONS_MAX: usize = 1_000;
 /// Octets of observations in one batch, plus one observation's.
 const OCTETS_MAX: usize = 1 << 20;
 
+/// Among how many lines the one that follows in the same run is looked for: other processes write
+/// between the two, but not many.
+const NEXT_AMONG: usize = 256;
+
 /// Runs touched in one batch, whether or not anything is told of them.
 const RUNS_MAX: usize = 10_000;
 
 /// Mailboxes that may be looked at because a process that served many left a hole.
 const MAILBOXES_LOOKED_AT_MAX: usize = 10_000;
+
+/// Looks of one round, and mailboxes and messages that the server named in them.
+const ROUND_MAX: usize = 1_000;
+
+/// How long a transaction may take from its commit to its line in the spool.
+const GRACE: Duration = Duration::from_millis(300);
 
 /// Mailboxes whose UIDVALIDITY is remembered, to be told when they go.
 const VALIDITIES_MAX: usize = 50_000;

@@ -182,7 +182,8 @@ impl<'a> Teller<'a> {
     pub(super) fn logged_in(&self, line: &Transaction) -> Option<Observation> {
         line.server_ip?;
         line.server_port?;
-        let place = login_place(line)?;
+        let at = line.acts.iter().position(|act| *act == Act::LoggedIn)?;
+        let place = u32::try_from(at + 1).ok()?;
         let mut seen = self.observation(line, (place, 0), String::new(), What::LoggedIn);
         seen.owner = None;
         add(&mut seen, "vnd.postbell.authMechanism", line.mech.clone());
@@ -509,8 +510,22 @@ pub(super) fn wants_annotation(line: &Transaction) -> bool {
         | Act::Renamed { .. }
         | Act::Subscribed { .. }
         | Act::Unsubscribed { .. } => !is_session,
-        Act::LoggedIn | Act::LoggedOut { .. } | Act::Bye => false,
+        // Where authentication says no ports, the exporter may.
+        Act::LoggedIn => line.server_port.is_none(),
+        Act::LoggedOut { .. } | Act::Bye => false,
     })
+}
+
+/// Adds the addresses that the exporter knows and the script doesn't.
+pub(super) fn complete(line: &mut Transaction, annotation: Option<&Annotation>) {
+    let Some(annotation) = annotation else { return };
+    if line.client.is_none_or(|client| client.port() == 0) {
+        line.client = annotation.client.or(line.client);
+    }
+    if let Some(server) = annotation.server.filter(|_| line.server_port.is_none()) {
+        line.server_ip = Some(server.ip());
+        line.server_port = Some(server.port()).filter(|port| *port != 0);
+    }
 }
 
 fn reasons(beside: Beside<'_>) -> impl Iterator<Item = &str> {
@@ -551,11 +566,6 @@ fn is_parent(line: &Transaction, mailbox: &str, separator: char) -> bool {
     let is_below =
         |act: &Act| matches!(act, Act::Created { mailbox, .. } if mailbox.starts_with(&below));
     line.acts.iter().any(is_below)
-}
-
-fn login_place(line: &Transaction) -> Option<u32> {
-    let at = line.acts.iter().position(|act| *act == Act::LoggedIn)?;
-    u32::try_from(at + 1).ok()
 }
 
 fn status(line: &Transaction, mailbox: &str) -> Status {

@@ -5,4 +5,6 @@ mod follow;
 #[cfg(test)]
 mod law;
 #[cfg(test)]
+mod real;
+#[cfg(test)]
 mod rig;
