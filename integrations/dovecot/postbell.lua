@@ -248,12 +248,16 @@ local function put_group(out, group)
 end
 
 -- How a mailbox stands now: a member for the line, and its UIDVALIDITY. Nothing where it can't be told.
-local function status_of(user, box)
+--
+-- What was added stands in the index already. Opened, the mailbox is not looked through first, which would read all of a
+-- Maildir for each message delivered. What was expunged leaves the index by a look only.
+local function status_of(user, box, is_indexed)
   local storage = dovecot.storage
   -- Who may insert may not always look, and who made a mailbox in a shared one has no rights on it yet.
   local ok, mailbox = pcall(user.mailbox, user, box, storage.MAILBOX_FLAG_READONLY | storage.MAILBOX_FLAG_IGNORE_ACLS)
   if not ok then return nil end
   local status
+  if is_indexed then pcall(mailbox.open, mailbox) end
   ok, status = pcall(mailbox.status, mailbox, storage.STATUS_MESSAGES | storage.STATUS_UIDNEXT
     | storage.STATUS_UIDVALIDITY | storage.STATUS_HIGHESTMODSEQ)
   mailbox:free()
@@ -307,7 +311,7 @@ local function commit(transaction)
       put_group(out, group)
       remember(group.box, group.val)
       if group.act ~= "set" and group.act ~= "clear" then
-        more, status = true, status or status_of(user, group.box)
+        more, status = true, status or status_of(user, group.box, group.act ~= "expunge")
       end
     end
   end

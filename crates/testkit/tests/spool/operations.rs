@@ -225,3 +225,49 @@ fn the_server_itself_acts_too() -> Result<(), Error> {
     assert_told("server", &bench.finish());
     Ok(())
 }
+
+#[test]
+fn how_a_mailbox_stands_is_what_the_server_says_afterwards() -> Result<(), Error> {
+    for format in [Format::Maildir, Format::Mdbox, Format::Sdbox] {
+        let options = |notify| Options { format, ..Options::whole(notify) };
+        let Some(bench) = Bench::start(options)? else { return Ok(()) };
+        let one = mail::plain("one");
+        let mut imap = bench.dovecot.imap(ALICE)?;
+        imap.create("Other")?;
+        imap.append("INBOX", "\\Seen $Work", &one)?;
+        imap.append_many("INBOX", &[("", &one), ("\\Flagged $New", &one), ("", &one)])?;
+        assert_stands(&bench, format, "INBOX")?;
+        imap.select("INBOX")?;
+        imap.copy("1,3", "Other")?;
+        assert_stands(&bench, format, "Other")?;
+        imap.move_to("2", "Other")?;
+        assert_stands(&bench, format, "Other")?;
+        assert_stands(&bench, format, "INBOX")?;
+        imap.store("3", "+FLAGS", "\\Deleted")?;
+        imap.expunge()?;
+        assert_stands(&bench, format, "INBOX")?;
+        bench.dovecot.lmtp()?.deliver("sender@example.net", ALICE, &one)?;
+        assert_stands(&bench, format, "INBOX")?;
+    }
+    Ok(())
+}
+
+/// Compares the last that was told of a mailbox with what a session of its own is told.
+fn assert_stands(bench: &Bench, format: Format, mailbox: &str) -> Result<(), Error> {
+    let lines = bench.lines();
+    let told = lines.iter().rev().find_map(|line| {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        value["status"].get(mailbox).cloned()
+    });
+    let told = told.unwrap();
+    let items = "MESSAGES UIDNEXT UIDVALIDITY HIGHESTMODSEQ";
+    for (item, expected) in bench.dovecot.imap(ALICE)?.status_items(mailbox, items)? {
+        let name = match item.as_str() {
+            "UIDVALIDITY" => "val",
+            "HIGHESTMODSEQ" => "modseq",
+            other => &other.to_ascii_lowercase(),
+        };
+        assert_eq!(told[name], expected, "{format:?} {mailbox} {item}: {lines:#?}");
+    }
+    Ok(())
+}
