@@ -2,6 +2,7 @@
 
 mod checks;
 mod hub;
+mod loss;
 
 use clap::Args;
 use postbell_engine::in_words;
@@ -21,17 +22,28 @@ use crate::show::clean;
 Examples:
   postbell doctor
   postbell doctor --config postbell.toml
+  postbell doctor --accept-loss --config postbell.toml
   postbell doctor --json | jq '.checks[] | select(.state == \"wrong\")'")]
 pub(crate) struct DoctorArgs {
     /// Print the checks as JSON.
     #[arg(long)]
     json: bool,
+    /// Make a damaged journal fit to be started again, without what is lost of it. Only where no
+    /// backup helps, with the hub stopped and a copy of the data folder kept.
+    #[arg(long)]
+    accept_loss: bool,
+    /// Do not ask before that.
+    #[arg(short, long, requires = "accept_loss")]
+    yes: bool,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
 
 /// Runs the command.
 pub(crate) async fn run(args: DoctorArgs) -> anyhow::Result<Ending> {
+    if args.accept_loss {
+        return loss::accept(&args.connection.config()?, args.yes);
+    }
     let mut report = Report::default();
     if let Some(config) = checks::configuration(&args.connection, &mut report) {
         checks::data_folder(&config, &mut report);
@@ -39,6 +51,9 @@ pub(crate) async fn run(args: DoctorArgs) -> anyhow::Result<Ending> {
         checks::clock(&config, &mut report);
         checks::roots(&config, &mut report);
         let is_held = checks::holder(&config, &mut report);
+        if !is_held {
+            checks::subscriptions(&config, &mut report);
+        }
         if is_held || args.connection.names_url() {
             hub::ask(&args.connection, &mut report).await;
         }

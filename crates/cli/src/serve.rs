@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
-use postbell_hub::{Config, Hub, LogConfig, LogFormat, StartError};
+use postbell_hub::{Config, Hub, LogConfig, LogFormat, StartError, StateError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
@@ -90,18 +90,28 @@ async fn serve(config: Config) -> anyhow::Result<Ending> {
 
 /// The error with what to do about it, where that can be said in a few words.
 fn advised(error: StartError) -> anyhow::Error {
+    match advice(&error) {
+        Some(advice) => anyhow!("{:#} ({advice})", anyhow::Error::from(error)),
+        None => error.into(),
+    }
+}
+
+/// What to do about it, where that can be said in a few words.
+pub(crate) fn advice(error: &StartError) -> Option<&'static str> {
     use postbell_journal::OpenError;
-    let advice = match &error {
+    Some(match error {
         StartError::Data { .. } => "give a folder that this user can make and write",
         StartError::Journal(OpenError::Corrupt { .. } | OpenError::Lost { .. }) => {
-            "restore it from a backup; docs/journal.md says how, and what to do without one"
+            "restore it from a backup; docs/journal.md says how, and postbell doctor --accept-loss goes on without one"
         }
         StartError::Journal(OpenError::Full { .. }) => "make room there",
         StartError::Journal(OpenError::Held { .. }) => "stop it, or use another data folder",
         StartError::Listen { .. } => "stop what has the port, or set another as listen",
-        _ => return error.into(),
-    };
-    anyhow!("{:#} ({advice})", anyhow::Error::from(error))
+        StartError::State(StateError::Sqlite { .. } | StateError::Damaged { .. }) => {
+            "restore it from a backup; without one, move it away and make the subscriptions anew"
+        }
+        _ => return None,
+    })
 }
 
 fn announce(hub: &Hub, token: &Path) -> std::io::Result<()> {

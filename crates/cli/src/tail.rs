@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use bytes::BytesMut;
 use clap::Args;
 use http_body_util::BodyExt as _;
@@ -202,6 +202,11 @@ impl Tail {
     }
 
     fn show(&mut self, message: &Message) -> anyhow::Result<()> {
+        if let Some(why) = &message.failure {
+            // Asked again the hub would only come upon the same.
+            self.out.flush()?;
+            return Err(anyhow!("the hub can't go on: {}", show::clean(why)));
+        }
         if message.data.is_empty() {
             return Ok(());
         }
@@ -244,6 +249,8 @@ fn rfc3339(time: jiff::Timestamp) -> String {
 struct Message {
     id: Option<u64>,
     data: String,
+    /// Why the hub cuts the stream: a comment that only we read.
+    failure: Option<String>,
 }
 
 /// Cuts the octets of a stream into its messages (the HTML standard, "server-sent events").
@@ -282,6 +289,10 @@ fn message(block: &str) -> Message {
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
+            "" => {
+                let failure = value.strip_prefix("error ").map(str::to_owned);
+                message.failure = failure.or(message.failure);
+            }
             "id" => message.id = value.parse().ok(),
             "data" => {
                 if !message.data.is_empty() {
@@ -345,6 +356,12 @@ mod tests {
         let listed = |name| listed(&["a,b".to_owned(), r"c\d".to_owned()], name);
         assert_eq!(listed("mailboxes"), r"a\,b,c\\d");
         assert_eq!(listed("events"), r"a,b,c\d");
+    }
+
+    #[test]
+    fn why_a_stream_is_cut_is_read_from_its_comment() {
+        assert_eq!(message(": error record 3: damaged\n\n").failure.unwrap(), "record 3: damaged");
+        assert_eq!(message(":\n\n"), Message::default());
     }
 
     #[test]

@@ -1,16 +1,24 @@
 //! Following the journal: each reader by its own number, woken by each commit.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use postbell_engine::in_words;
 use postbell_journal::{Journal, ReadError, Records, Seq};
 use tokio::sync::watch;
+use tracing::error;
 
 /// Hands out readers of one journal.
 #[derive(Clone, Debug)]
 pub(crate) struct Feed {
     journal: Arc<dyn Journal>,
     last: watch::Receiver<u64>,
+    damage: Damage,
 }
+
+/// Records met since the start that can't be read, and what is wrong with them.
+#[derive(Clone, Debug, Default)]
+struct Damage(Arc<Mutex<BTreeMap<u64, String>>>);
 
 /// One reader's place in the journal.
 #[derive(Debug)]
@@ -19,6 +27,7 @@ pub(crate) struct Reader {
     last: watch::Receiver<u64>,
     next: u64,
     octets: usize,
+    damage: Damage,
 }
 
 /// What a reader finds next.
@@ -50,7 +59,7 @@ impl Feed {
         journal.on_commit(Box::new(move |seq| raise(&committed, seq)));
         // Only now, lest a commit between the two go unseen.
         raise(&sender, journal.bounds().last);
-        Self { journal, last }
+        Self { journal, last, damage: Damage::default() }
     }
 
     /// A reader whose first record is `next`.
@@ -60,7 +69,13 @@ impl Feed {
             last: self.last.clone(),
             next: next.max(1),
             octets: READ_OCTETS,
+            damage: self.damage.clone(),
         }
+    }
+
+    /// What can't be read of the journal, as far as anybody has come upon it since the start.
+    pub(crate) fn damage(&self) -> Vec<String> {
+        self.damage.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// The newest durable record.
@@ -116,7 +131,10 @@ impl Reader {
             Err(ReadError::Lost { to, .. }) => {
                 Ok(Some(self.skip(to.0 + 1, "they were lost to damage")))
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                self.damage.tell(&error);
+                Err(error)
+            }
         }
     }
 
@@ -137,6 +155,18 @@ impl Reader {
     }
 }
 
+impl Damage {
+    /// Logs a damaged record once, whoever comes upon it and however often.
+    fn tell(&self, error: &ReadError) {
+        let ReadError::Corrupt { seq, .. } = error else { return };
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < DAMAGE_MAX && !known.contains_key(&seq.0) {
+            error!(%error, "a record can't be read: restore its file, or accept the loss (docs/journal.md)");
+            known.insert(seq.0, in_words(error));
+        }
+    }
+}
+
 /// Tells the readers of a commit.
 fn raise(sender: &watch::Sender<u64>, seq: Seq) {
     sender.send_if_modified(|last| {
@@ -148,6 +178,9 @@ fn raise(sender: &watch::Sender<u64>, seq: Seq) {
 
 /// Octets of bodies read at once: several blocks, and little for a thousand readers.
 const READ_OCTETS: usize = 256 * 1024;
+
+/// Damaged records remembered; where there are more, the disk is gone as a whole.
+const DAMAGE_MAX: usize = 100;
 
 /// Among this many newest records a read finds its block in memory.
 const HOT_RECORDS: u64 = 16_384;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postbell_engine::{FlagForm, Groups, InvalidStore, Policy, Store};
-use postbell_journal::{OpenError, Options, Retention, SqliteJournal, State};
+use postbell_journal::{Journal as _, OpenError, Options, Retention, SqliteJournal, State};
 use postbell_sources::Health;
 use postbell_sources::dovecot::Exporter;
 use sd_notify::NotifyState;
@@ -61,7 +61,7 @@ impl Hub {
         let secrets = secrets.map(|(name, _)| (name.clone(), config.exporter_secret_file(name)));
         let secrets = secrets.collect();
         let opened = open(config.data.clone(), options(&config.journal), secrets).await?;
-        let Opened { journal, token, state, secrets } = opened;
+        let Opened { journal, token, state, secrets, subscriptions_lost } = opened;
         let (address, listener) = bind(config.listen).await?;
 
         let metrics = Arc::new(Metrics::new());
@@ -122,6 +122,7 @@ impl Hub {
             streams: Arc::new(Semaphore::new(config.http.max_streams as usize)),
             stopping: stop.clone(),
             subscriptions,
+            subscriptions_lost,
         });
         let (failing, failed) = watch::channel(None);
         let door = api::door(Arc::clone(&app));
@@ -214,6 +215,8 @@ struct Opened {
     token: Token,
     state: StateDb,
     secrets: BTreeMap<String, PathSecret>,
+    /// The journal has records and `hub.db`, made at every first start, wasn't there.
+    subscriptions_lost: bool,
 }
 
 /// Opens it off the async threads; the journal first, since whoever has it has the folder.
@@ -230,8 +233,13 @@ async fn open(
             .into_iter()
             .map(|(name, path)| PathSecret::load_or_make(&path).map(|secret| (name, secret)));
         let secrets = secrets.collect::<Result<_, _>>()?;
-        let state = StateDb::open(&data.join("hub.db"))?;
-        Ok(Opened { journal: Arc::new(journal), token, state, secrets })
+        let path = data.join("hub.db");
+        let subscriptions_lost = !path.exists() && journal.bounds().last.0 > 0;
+        if subscriptions_lost {
+            warn!(path = %path.display(), "missing beside a journal that has records: whoever subscribed before is forgotten; stop the hub and restore the file, or make the subscriptions anew");
+        }
+        let state = StateDb::open(&path)?;
+        Ok(Opened { journal: Arc::new(journal), token, state, secrets, subscriptions_lost })
     });
     opened.await.unwrap_or_else(|error| Err(StartError::Thread { source: io::Error::other(error) }))
 }
@@ -310,6 +318,11 @@ async fn watch_journal(
         match state() {
             State::Stopped { reason } => {
                 error!(%reason, "the journal has stopped: nothing is taken until the hub is started again");
+                // Those who are waiting and those who watch are told why before nobody answers.
+                tokio::select! {
+                    () = tokio::time::sleep(LAST_WORDS) => {}
+                    () = stopped(&mut stopping) => {}
+                }
                 failing.send_replace(Some(format!("the journal has stopped: {reason}")));
                 return;
             }
@@ -362,6 +375,9 @@ async fn join(threads: Vec<std::thread::JoinHandle<()>>) {
 
 /// How often the journal's state is looked at: a stopped one is known within a blink.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How long a hub whose journal has stopped still answers, to say so.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How long each part may take to end; together they stay within what systemd grants.
 const END_MAX: Duration = Duration::from_secs(15);

@@ -5,6 +5,7 @@
 
 mod api;
 mod config;
+mod examine;
 mod feed;
 mod hub;
 mod intake;
@@ -24,6 +25,7 @@ pub use config::{
     LogLevel, PolicyConfig, PublishConfig, Reach, SourceConfig, SourceKind, StoreConfig,
     WebhooksConfig, markdown as config_markdown,
 };
+pub use examine::examine;
 pub use hub::{Hub, StartError};
 pub use state::StateError;
 pub use token::{Token, TokenError};

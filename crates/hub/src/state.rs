@@ -55,6 +55,18 @@ impl StateDb {
         Ok(Self { path: path.to_owned(), connection: Mutex::new(connection) })
     }
 
+    /// Looks through the whole file.
+    pub(crate) fn check(&self) -> Result<(), StateError> {
+        let found: String = self
+            .lock()
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .map_err(|source| self.fault(source))?;
+        match found.as_str() {
+            "ok" => Ok(()),
+            _ => Err(StateError::Damaged { path: self.path.clone(), found }),
+        }
+    }
+
     /// Every subscription, oldest first.
     pub(crate) fn subscriptions(&self) -> Result<Vec<Row>, StateError> {
         let connection = self.lock();
@@ -237,6 +249,14 @@ pub enum StateError {
         path: PathBuf,
         /// What SQLite says.
         source: rusqlite::Error,
+    },
+    /// The file is not what was written.
+    #[error("{path}: damaged: {found}", path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite found.
+        found: String,
     },
     /// A panic or the end of the hub came between.
     #[error("the hub's memory was not reached")]

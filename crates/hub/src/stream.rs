@@ -18,6 +18,7 @@ use tracing::error;
 use crate::feed::{Gap, Reader, Step};
 use crate::hub::stopped;
 use crate::metrics::Metrics;
+use crate::sources::chain;
 
 /// A stream as it was asked for.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl Follower {
     /// The stream as octets, in pieces that each hold whole deliveries.
     pub(crate) fn into_stream(self) -> impl Stream<Item = Result<Bytes, ReadError>> {
         self.metrics.streams.increment(1.0);
-        let open = Open { follower: self, begun: false, broken: false };
+        let open = Open { follower: self, begun: false, broken: false, failure: None };
         futures_util::stream::unfold(open, |mut open| async {
             let piece = open.next().await.transpose()?;
             Some((piece, open))
@@ -56,6 +57,8 @@ struct Open {
     follower: Follower,
     begun: bool,
     broken: bool,
+    /// What cuts it, once the client has been told.
+    failure: Option<ReadError>,
 }
 
 impl Open {
@@ -69,6 +72,12 @@ impl Open {
                 return Ok(Some(Bytes::from_static(opening)));
             }
         }
+        if let Some(error) = self.failure.take() {
+            // What is not sent yet goes with the connection.
+            tokio::time::sleep(SEND_TIME).await;
+            self.broken = true;
+            return Err(error);
+        }
         if self.broken {
             return Ok(None);
         }
@@ -78,10 +87,10 @@ impl Open {
             if follower.ended() {
                 return Ok(None);
             }
-            let step = follower.reader.try_next().await.inspect_err(|error| {
-                error!(%error, "a stream was cut: the journal can't be read");
-                self.broken = true;
-            })?;
+            let step = match follower.reader.try_next().await {
+                Ok(step) => step,
+                Err(error) => return Ok(Some(self.fail(error))),
+            };
             match step {
                 Some(Step::Records(records)) => {
                     let piece = follower.records(&records);
@@ -115,6 +124,19 @@ impl Open {
                 return Ok(Some(Bytes::from_static(self.follower.form.heartbeat())));
             }
         }
+    }
+}
+
+impl Open {
+    /// Says why the stream will be cut, where its form has a place for that; then cuts it.
+    fn fail(&mut self, error: ReadError) -> Bytes {
+        // A damaged record was logged by who came upon it first.
+        if !matches!(error, ReadError::Corrupt { .. }) {
+            error!(%error, "a stream was cut: the journal can't be read");
+        }
+        let told = self.follower.form.failure(&chain(&error));
+        self.failure = Some(error);
+        Bytes::from(told)
     }
 }
 
@@ -190,6 +212,9 @@ const GAP: &str = "vnd.postbell.Gap";
 
 /// How long a stream may be silent. Proxies commonly cut what is silent for a minute.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// How long a stream that is to be cut has to send what it has.
+const SEND_TIME: Duration = Duration::from_millis(100);
 
 /// What a piece is about; large enough that a system call costs little beside what it carries.
 pub(crate) const PIECE_OCTETS: usize = 64 * 1024;

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use postbell_hub::{Config, ConfigError};
+use postbell_hub::{Config, ConfigError, StartError};
 use rustix::fs::{Access, FlockOperation, access, flock, statvfs};
 use rustix::io::Errno;
 
@@ -141,18 +141,46 @@ pub(super) fn holder(config: &Config, report: &mut Report) -> bool {
     let places = [config.data.join("lock"), config.data.join("journal/lock")];
     let held = places.iter().find(|path| is_locked(path));
     let Some(path) = held else {
-        let start = "start it: postbell serve";
-        report.wrong(
-            NAME,
-            format!("{}: no hub on this machine holds it", config.data.display()),
-            start,
-        );
+        let shown = config.data.display();
+        match examined(config) {
+            Ok(()) => {
+                let start = "start it: postbell serve";
+                report.wrong(NAME, format!("{shown}: no hub on this machine holds it"), start);
+            }
+            Err((what, remedy)) => report.wrong(NAME, what, remedy),
+        }
         return false;
     };
     let holder = fs::read_to_string(path).unwrap_or_default();
     let holder = if holder.trim().is_empty() { "unknown" } else { holder.trim() };
     report.right(NAME, format!("{}: held by process {holder}", config.data.display()));
     true
+}
+
+/// Whether a start would be refused, and what to do about that.
+fn examined(config: &Config) -> Result<(), (String, &'static str)> {
+    let Ok(scratch) = tempfile::Builder::new().prefix("postbell-doctor-").tempdir() else {
+        return Ok(());
+    };
+    let Err(error) = postbell_hub::examine(&config.data, scratch.path()) else { return Ok(()) };
+    // What can't be copied can't be judged; the other checks tell of modes and room.
+    let copying = matches!(error, StartError::Data { .. });
+    let remedy = crate::serve::advice(&error).unwrap_or("the message says what is wrong");
+    let text = format!("{:#}", anyhow::Error::from(error));
+    let text = text.replace(&*scratch.path().to_string_lossy(), &config.data.to_string_lossy());
+    if copying { Ok(()) } else { Err((text, remedy)) }
+}
+
+/// Whether the subscriptions are there, where the journal is.
+pub(super) fn subscriptions(config: &Config, report: &mut Report) {
+    let path = config.data.join("hub.db");
+    if config.data.join("journal/state.db").exists() && !path.exists() {
+        report.wrong(
+            "subscriptions",
+            format!("{}: missing, though there is a journal", path.display()),
+            "restore it from a backup before the hub starts, or make the subscriptions anew",
+        );
+    }
 }
 
 /// Tries to share the lock, and lets go at once: a hub that starts in that very microsecond would

@@ -88,6 +88,21 @@ fn show_status(status: &Value, report: &mut Report) {
         (Some(first), Some(last)) if last != "0" => format!("{first} to {last}, {octets}"),
         _ => format!("none yet, {octets}"),
     };
+    let damage = status.pointer("/journal/damage").and_then(Value::as_array);
+    for one in damage.into_iter().flatten().filter_map(Value::as_str) {
+        report.wrong(
+            "records",
+            one,
+            "stop the hub and restore the file from a backup; without one: postbell doctor --accept-loss",
+        );
+    }
+    if status.get("subscriptionsLost").and_then(Value::as_bool) == Some(true) {
+        report.notice(
+            "subscriptions",
+            "hub.db was missing at the hub's start: who subscribed before is forgotten",
+            "stop the hub and restore the file from a backup, or make the subscriptions anew",
+        );
+    }
     match state.as_str() {
         "accepting" => report.right("records", records),
         "full" => {

@@ -177,6 +177,104 @@ fn a_damaged_journal_is_refused_with_what_to_do() {
     assert_eq!(ended.code, 3, "{ended:?}");
     assert_eq!(ended.err.lines().count(), 1, "{ended:?}");
     assert!(ended.err.contains("restore it from a backup; docs/journal.md"), "{ended:?}");
+    let ill = served.run(&["doctor"]);
+    assert!(ill.out.contains("✗ journal") && ill.out.contains("not a whole mark"), "{}", ill.out);
+    assert!(!ill.out.contains("start it"), "{}", ill.out);
+    let refused = served.run(&["doctor", "--accept-loss"]);
+    assert!(refused.code == 2 && refused.err.contains("--yes"), "{refused:?}");
+    let accepted = served.run(&["doctor", "--accept-loss", "--yes"]);
+    assert_eq!(accepted.code, 0, "{accepted:?}");
+    served.resume();
+    assert_eq!(served.run(&["tail", "--since", "0", "--no-follow"]).out.lines().count(), 1);
+}
+
+#[test]
+fn missing_subscriptions_are_told_and_a_damaged_file_of_them_is_named() {
+    let mut served = Served::start();
+    assert_eq!(served.publish(&event(1)).code, 0);
+    served.stop(Signal::TERM);
+    let db = served.path().join("data/hub.db");
+    std::fs::write(&db, "SQLite format 3\0junk").unwrap();
+    let ill = served.run(&["doctor"]);
+    assert!(
+        ill.out.contains("hub.db: ") && ill.out.contains("make the subscriptions anew"),
+        "{}",
+        ill.out
+    );
+    assert!(!ill.out.contains("start it"), "{}", ill.out);
+    for file in std::fs::read_dir(served.path().join("data")).unwrap() {
+        let path = file.unwrap().path();
+        if path.to_string_lossy().contains("hub.db") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let ill = served.run(&["doctor"]);
+    assert!(ill.out.contains("✗ subscriptions"), "{}", ill.out);
+    served.resume();
+    let ill = served.run(&["doctor"]);
+    assert!(ill.out.contains("! subscriptions") && ill.code == 0, "{}", ill.out);
+    let (code, log) = served.stop(Signal::TERM);
+    assert_eq!((code, log.matches("hub.db").count()), (Some(0), 1), "{log}");
+    served.resume();
+    assert!(!served.run(&["doctor"]).out.contains("! subscriptions"));
+}
+
+#[test]
+fn a_damaged_record_ends_tail_and_is_told_once() {
+    let mut served = Served::start();
+    served.stop(Signal::TERM);
+    let config = served.path().join("postbell.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{text}[journal]\nsegment_size = \"1MiB\"\n")).unwrap();
+    served.resume();
+    // More than a segment of what can't be compressed, so that the first is sealed: a sealed one is
+    // looked at when it is read, and not at a start.
+    let mut state = 1_u64;
+    for uid in 1..=40 {
+        let noise: String = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            char::from(b'!' + u8::try_from((state >> 33) % 90).unwrap()).to_string()
+        })
+        .take(60_000)
+        .collect();
+        let noise = noise.replace(['"', '\\'], "x");
+        let event = event(uid).replace("}\n", &format!(",\"vnd.example.noise\":\"{noise}\"}}\n"));
+        assert_eq!(served.publish(&event).code, 0);
+    }
+    served.stop(Signal::TERM);
+    spoil(&served.path().join("data/journal/segment-0000000001.db"));
+    served.resume();
+    for arguments in [&["--since", "0", "--no-follow"][..], &["--since", "0", "--json"]] {
+        let ended = served.run(&[&["tail"], arguments].concat());
+        assert_eq!(ended.code, 3, "{}", ended.err);
+        assert!(ended.err.contains("segment-0000000001.db: record 1: "), "{}", ended.err);
+    }
+    let ill = served.run(&["doctor"]);
+    assert!(ill.out.contains("✗ records") && ill.code == 1, "{}", ill.out);
+    assert!(ill.out.contains("--accept-loss"), "{}", ill.out);
+    let held = served.run(&["doctor", "--accept-loss", "--yes"]);
+    assert!(held.code == 3 && held.err.contains("held by process"), "{held:?}");
+    let (_, log) = served.stop(Signal::TERM);
+    assert_eq!(log.matches("ERROR").count(), 1, "{log}");
+    let accepted = served.run(&["doctor", "--accept-loss", "--yes"]);
+    assert!(accepted.code == 0 && accepted.out.starts_with("lost: record"), "{accepted:?}");
+    served.resume();
+    let told = served.run(&["tail", "--since", "0", "--no-follow"]);
+    assert!(told.code == 0 && told.out.contains("vnd.postbell.Gap"), "{told:?}");
+}
+
+/// Changes an octet in some pages of a segment that hold what its first blocks go on with.
+fn spoil(segment: &Path) {
+    use std::os::unix::fs::FileExt as _;
+    const PAGE: usize = 4096;
+    let octets = std::fs::read(segment).unwrap();
+    // A block's content begins with zstd's number.
+    let at = octets.windows(4).position(|four| four == [0x28, 0xb5, 0x2f, 0xfd]).unwrap();
+    let file = std::fs::File::options().write(true).open(segment).unwrap();
+    for page in at / PAGE + 1..at / PAGE + 10 {
+        let at = page * PAGE + PAGE / 2;
+        file.write_all_at(&[octets[at] ^ 0xff], u64::try_from(at).unwrap()).unwrap();
+    }
 }
 
 #[test]

@@ -32,6 +32,11 @@ impl Hub {
 
     /// Starts it again, and waits until it is ready.
     pub(crate) fn resume(&mut self) {
+        self.resume_with(&[]);
+    }
+
+    /// The same, with something in its environment.
+    pub(crate) fn resume_with(&mut self, environment: &[(&str, &str)]) {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -40,6 +45,7 @@ impl Hub {
         let process = Command::new(env!("CARGO_BIN_EXE_postbell"))
             .args(["serve", "--config"])
             .arg(self.config())
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -62,6 +68,11 @@ impl Hub {
             let _gone = process.kill();
             process.wait().unwrap();
         }
+    }
+
+    /// Waits until it has ended by itself, and gives its exit code.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        self.process.take().and_then(|mut process| process.wait().unwrap().code())
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

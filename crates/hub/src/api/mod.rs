@@ -61,6 +61,7 @@ pub(crate) struct App {
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) subscriptions: Subscriptions,
+    pub(crate) subscriptions_lost: bool,
 }
 
 impl App {

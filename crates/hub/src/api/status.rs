@@ -26,6 +26,10 @@ pub(super) struct Status {
     journal: JournalStatus,
     /// How many subscriptions there are.
     subscriptions: usize,
+    /// Whether there was no `hub.db` at the start, though the journal had records: who subscribed
+    /// before is forgotten.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    subscriptions_lost: bool,
     /// How many streams are being followed.
     streams: usize,
     /// Seconds since the start.
@@ -53,6 +57,9 @@ pub(super) struct JournalStatus {
     /// Why it takes none, where it doesn't.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
+    /// Records met since the start that can't be read, and what is wrong with them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    damage: Vec<String>,
 }
 
 /// The hub at a glance.
@@ -70,11 +77,13 @@ pub(super) async fn status(State(app): State<Arc<App>>, _: NoQuery) -> Json<Stat
         JournalState::Closed => ("closed", None),
     };
     let octets = app.journal.stats().octets;
+    let damage = app.feed.damage();
     Json(Status {
         version: env!("CARGO_PKG_VERSION"),
         store: StoreStatus { host: app.store.host().to_owned() },
-        journal: JournalStatus { state, first: first.0, last: last.0, octets, detail },
+        journal: JournalStatus { state, first: first.0, last: last.0, octets, detail, damage },
         subscriptions: app.subscriptions.count(),
+        subscriptions_lost: app.subscriptions_lost,
         streams: app.streams_open(),
         uptime_seconds: app.started.elapsed().as_secs(),
     })

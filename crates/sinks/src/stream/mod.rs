@@ -65,6 +65,16 @@ impl Form {
         }
     }
 
+    /// Why the stream is about to be cut, for who looks: a comment, which an `EventSource` passes
+    /// over; in NDJSON an empty line.
+    #[must_use]
+    pub fn failure(self, why: &str) -> Vec<u8> {
+        match self {
+            Self::Sse => format!(": error {}\n\n", why.replace(char::is_control, " ")).into_bytes(),
+            Self::Ndjson => b"\n".to_vec(),
+        }
+    }
+
     /// What a stream begins with, so that a client knows at once that it stands: an SSE client is
     /// also told how long to wait before it comes back.
     #[must_use]
