@@ -76,7 +76,7 @@ impl Receiver {
 
     /// Waits until `count` deliveries were taken.
     async fn wait_for(&self, count: usize) -> Vec<Taken> {
-        for _ in 0..1_000 {
+        for _ in 0..3_000 {
             let taken: Vec<_> = self.taken().into_iter().filter(|one| one.fine).collect();
             if taken.len() >= count {
                 return taken;
@@ -87,6 +87,12 @@ impl Receiver {
         panic!("only {came:?} came");
     }
 }
+
+/// How long an attempt may take: what hangs costs this much.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Far below that, and far above what a loaded machine needs.
+const SOON: Duration = Duration::from_secs(10);
 
 struct Bench {
     journal: Arc<SqliteJournal>,
@@ -109,7 +115,7 @@ impl Bench {
             Store::new("imap.example.org", None).unwrap(),
             WebhooksConfig {
                 reach: crate::Reach::Loopback,
-                timeout: Duration::from_secs(2),
+                timeout: TIMEOUT,
                 lanes: 4,
             },
             Schedule::new(pauses),
@@ -155,7 +161,7 @@ impl Bench {
     }
 
     async fn wait_until(&self, name: &str, what: impl Fn(&Shown) -> bool) -> Shown {
-        for _ in 0..1_000 {
+        for _ in 0..3_000 {
             let shown = self.shown(name);
             if what(&shown) {
                 return shown;
@@ -393,16 +399,14 @@ async fn a_hanging_receiver_delays_only_itself() {
     bench.subscriptions.create(wanted("hanging", &url)).await.unwrap();
     let receiver = Receiver::start(|_, _| ok()).await;
     bench.create("phone", &receiver).await;
-    let began = Instant::now();
     for at in 0..200 {
         bench.append(if at % 2 == 0 { "A" } else { "B" });
     }
     receiver.wait_for(200).await;
     assert_eq!(bench.shown("hanging").cursor, 0);
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     let began = Instant::now();
     bench.subscriptions.remove("hanging").await.unwrap();
-    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -449,7 +453,7 @@ async fn a_state_database_that_takes_nothing_stalls_no_attempt() {
     let began = Instant::now();
     let taken = receiver.wait_for(20).await;
     assert_eq!(seqs(&taken, "Good"), (2..=21).collect::<Vec<_>>());
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     let shown = bench.wait_until("phone", |shown| shown.attempts == 23).await;
     assert_eq!((shown.cursor, shown.dead_letters), (0, 0), "what isn't kept isn't done");
     other.execute_batch("ROLLBACK").unwrap();
@@ -580,7 +584,7 @@ async fn subscriptions_whose_receivers_are_away_stop_at_once() {
     tokio::time::sleep(soon).await;
     let began = Instant::now();
     bench.close().await;
-    assert!(began.elapsed() < Duration::from_millis(1_000), "{:?}", began.elapsed());
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
