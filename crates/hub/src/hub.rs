@@ -414,7 +414,7 @@ pub enum StartError {
         why: &'static str,
     },
     /// The publishers' socket can't be made.
-    #[error("{path}: the publishers' socket can't be made", path = path.display())]
+    #[error("publish.socket: {path}: the publishers' socket can't be made", path = path.display())]
     Socket {
         /// Its path.
         path: PathBuf,

@@ -20,8 +20,10 @@ struct Served {
 impl Served {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config =
-            "data = \"data\"\nlisten = \"127.0.0.1:0\"\n[webhooks]\nreach = \"loopback\"\n";
+        let data = folder.path().join("data");
+        let config = format!(
+            "data = {data:?}\nlisten = \"127.0.0.1:0\"\n[webhooks]\nreach = \"loopback\"\n"
+        );
         std::fs::write(folder.path().join("postbell.toml"), config).unwrap();
         let (process, said) = serve(folder.path());
         Self { folder, process, said }

@@ -1,6 +1,7 @@
 //! The configuration file: TOML in, a checked [`Config`] out, one line for each mistake.
 
 mod keys;
+mod limits;
 mod print;
 mod read;
 #[cfg(test)]

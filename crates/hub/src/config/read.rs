@@ -5,7 +5,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::{Config, ConfigError, SourceConfig, SourceKind, keys};
+use super::{Config, ConfigError, SourceConfig, SourceKind, keys, limits};
 
 /// The largest configuration file read. Ten thousand sources fit; a disk image does not.
 const FILE_OCTETS_MAX: u64 = 4 << 20;
@@ -137,10 +137,18 @@ fn deserialise(mut table: Table, lines: &mut Vec<String>) -> Option<Config> {
                 _ => None,
             })
             .collect();
-        // Within a list there are no keys: the list goes as a whole.
-        let taken = (1..=path.len()).rev().find_map(|depth| {
-            let path = path.get(..depth)?;
-            take(&mut table, path).map(|value| (path.join("."), value))
+        // Within a list there are no keys: a bad entry goes alone, a bad key of one with the list.
+        let entry = match error.path().iter().last() {
+            Some(serde_path_to_error::Segment::Seq { index }) => {
+                take_entry(&mut table, &path, *index).map(|value| (path.join("."), value))
+            }
+            _ => None,
+        };
+        let taken = entry.or_else(|| {
+            (1..=path.len()).rev().find_map(|depth| {
+                let path = path.get(..depth)?;
+                take(&mut table, path).map(|value| (path.join("."), value))
+            })
         });
         let name = path.join(".");
         match taken {
@@ -164,6 +172,17 @@ fn take(table: &mut Table, path: &[String]) -> Option<Value> {
         at = at.get_mut(name)?.as_table_mut()?;
     }
     at.remove(last)
+}
+
+/// Takes one entry out of the list at `path`.
+fn take_entry(table: &mut Table, path: &[String], index: usize) -> Option<Value> {
+    let (last, parents) = path.split_last()?;
+    let mut at = table;
+    for name in parents {
+        at = at.get_mut(name)?.as_table_mut()?;
+    }
+    let list = at.get_mut(last)?.as_array_mut()?;
+    (index < list.len()).then(|| list.remove(index))
 }
 
 /// `"5 parsecs" is not a duration (try "60s")`.
@@ -251,6 +270,7 @@ fn check(config: &Config, lines: &mut Vec<String>) {
     for (name, source) in &config.sources {
         check_source(name, source, lines);
     }
+    limits::check(config, lines);
 }
 
 /// Segments smaller than this cost more in files than they give in grain.
@@ -290,6 +310,11 @@ fn check_source(name: &str, source: &SourceConfig, lines: &mut Vec<String>) {
     if !well_formed {
         lines.push(format!(
             "sources.{name}: a name has letters, digits, '-' and '_', at most {SOURCE_NAME_OCTETS_MAX} (try [sources.mail])"
+        ));
+    }
+    if name == crate::publish::NAME {
+        lines.push(format!(
+            "sources.{name}: is what programs hand in themselves, and can't be another's name (try [sources.mail])"
         ));
     }
     match source.kind {

@@ -65,6 +65,50 @@ level = "loud"
 }
 
 #[test]
+fn what_can_be_read_and_makes_no_sense_is_told() {
+    let socket = "s".repeat(108);
+    insta::assert_snapshot!(errors(&format!(
+        r#"
+data = "postbell"
+
+[policy]
+content_max_octets = "17MiB"
+
+[sources.a]
+root = "/var/mail/%d/%n/Maildir"
+user = "john"
+
+[sources.b]
+root = "/var/mail/%u/%u"
+
+[sources.c]
+root = "/var//mail/%u/%u/"
+
+[sources.d]
+kind = "dovecot"
+
+[sources.e]
+kind = "dovecot"
+
+[sources.publish]
+root = "/srv/%u"
+
+[publish]
+allowed_uids = [1000, 5]
+socket = "/{socket}"
+
+[journal]
+retention_age = "0s"
+retention_size = "63MiB"
+window_records = 4000000000
+
+[http]
+max_body = "1TiB"
+"#
+    )));
+}
+
+#[test]
 fn the_mistakes_of_a_dovecot_are_told_too() {
     insta::assert_snapshot!(errors(
         r#"
@@ -101,6 +145,11 @@ fn a_dovecot_is_printed_with_its_own_keys() {
     let begin = printed.find("[sources.mail]").unwrap();
     let end = printed.find("[publish]").unwrap();
     insta::assert_snapshot!(printed.get(begin..end).unwrap());
+}
+
+#[test]
+fn each_bad_entry_of_a_list_is_named() {
+    insta::assert_snapshot!(errors("publish.allowed_uids = [-1, 1000, \"x\"]\n"));
 }
 
 #[test]

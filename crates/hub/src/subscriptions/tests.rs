@@ -113,11 +113,7 @@ impl Bench {
             Feed::new(Arc::clone(&journal) as _),
             Policy::default(),
             Store::new("imap.example.org", None).unwrap(),
-            WebhooksConfig {
-                reach: crate::Reach::Loopback,
-                timeout: TIMEOUT,
-                lanes: 4,
-            },
+            WebhooksConfig { reach: crate::Reach::Loopback, timeout: TIMEOUT, lanes: 4 },
             Schedule::new(pauses),
         );
         Self { journal, subscriptions: subscriptions.await.unwrap() }

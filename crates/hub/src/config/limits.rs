@@ -1,0 +1,109 @@
+//! Values that can be read and make no sense: too little, too much, or in each other's way.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mail_event::limits::EVENT_OCTETS_MAX;
+
+use super::{Config, SourceConfig, SourceKind};
+
+/// Adds a line for each.
+pub(super) fn check(config: &Config, lines: &mut Vec<String>) {
+    // What is empty or begins with "~" is told of already.
+    let is_told = config.data.as_os_str().is_empty() || config.data.starts_with("~");
+    if config.data.is_relative() && !is_told {
+        lines.push(format!(
+            "data: {:?} is not an absolute path, and would be another folder wherever the hub is started (try \"/var/lib/postbell\")",
+            config.data
+        ));
+    }
+    if config.policy.content_max_octets.is_some_and(|octets| octets > EVENT_OCTETS_MAX as u64) {
+        lines.push("policy.content_max_octets: more than \"16MiB\" is more than an event holds (try \"64KiB\")".to_owned());
+    }
+    check_sources(&config.sources, lines);
+    check_socket(config, lines);
+    let journal = &config.journal;
+    if journal.retention_age.is_some_and(|age| age < RETENTION_AGE_MIN) {
+        lines.push("journal.retention_age: less than \"1m\" would drop records before they are delivered (try \"30d\")".to_owned());
+    }
+    if journal.retention_size.is_some_and(|octets| octets < journal.segment_size) {
+        lines.push("journal.retention_size: less than journal.segment_size, and only whole segments are dropped (try \"10GiB\")".to_owned());
+    }
+    if journal.window_records > WINDOW_RECORDS_MAX {
+        lines.push(format!(
+            "journal.window_records: more than {WINDOW_RECORDS_MAX} would fill the memory with ids (try 65536)"
+        ));
+    }
+    if config.http.max_body > BODY_OCTETS_MAX {
+        lines.push(
+            "http.max_body: more than \"256MiB\" lets one request fill the memory (try \"16MiB\")"
+                .to_owned(),
+        );
+    }
+}
+
+/// What was told of one source would be told of the other again.
+fn check_sources(sources: &BTreeMap<String, SourceConfig>, lines: &mut Vec<String>) {
+    let mut seen: BTreeMap<PathBuf, &str> = BTreeMap::new();
+    for (name, source) in sources {
+        let (key, place) = match source.kind {
+            SourceKind::Maildir => ("root", &source.root),
+            SourceKind::Dovecot => ("spool", &source.spool),
+        };
+        if place.as_os_str().is_empty() {
+            continue;
+        }
+        // Written with one slash or two, it is the same folder.
+        let place: PathBuf = place.components().collect();
+        if let Some(other) = seen.get(&place) {
+            lines.push(format!(
+                "sources.{name}.{key}: {place:?} is what sources.{other} follows already, and every event would be told twice"
+            ));
+        } else {
+            seen.insert(place, name);
+        }
+        if source.kind == SourceKind::Maildir {
+            check_pattern(name, &source.root, lines);
+        }
+    }
+}
+
+/// Of what other programs have in such patterns, only `%u` means something here.
+fn check_pattern(name: &str, root: &Path, lines: &mut Vec<String>) {
+    let root = root.to_string_lossy();
+    let mut marks = root.split('%').skip(1).filter_map(|rest| rest.chars().next());
+    let foreign = marks.find(|mark| mark.is_ascii_alphabetic() && *mark != 'u');
+    if let Some(foreign) = foreign {
+        lines.push(format!(
+            "sources.{name}.root: %{foreign} stands for nothing here, only %u does (try \"/var/mail/%u/Maildir\")"
+        ));
+    }
+    if root.matches("%u").count() > 1 {
+        lines.push(format!(
+            "sources.{name}.root: {root:?} has %u more than once (try \"/var/mail/%u/Maildir\")"
+        ));
+    }
+}
+
+fn check_socket(config: &Config, lines: &mut Vec<String>) {
+    let Some(path) = config.publish_socket() else { return };
+    let octets = path.as_os_str().len();
+    if octets > SOCKET_PATH_OCTETS_MAX {
+        lines.push(format!(
+            "publish.socket: {path:?} has {octets} octets, and the path of a socket at most {SOCKET_PATH_OCTETS_MAX} (try \"/run/postbell/publish.sock\")"
+        ));
+    }
+}
+
+/// Linux' `sun_path` without the zero at its end.
+const SOCKET_PATH_OCTETS_MAX: usize = 107;
+
+/// Below this, a subscriber that is started anew finds nothing left.
+const RETENTION_AGE_MIN: Duration = Duration::from_secs(60);
+
+/// Each costs some 50 octets of memory.
+const WINDOW_RECORDS_MAX: u32 = 16 << 20;
+
+/// A body is held in memory, and 100 000 events, the most in one, are far smaller.
+const BODY_OCTETS_MAX: u64 = 256 << 20;
