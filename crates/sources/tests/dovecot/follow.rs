@@ -199,7 +199,7 @@ fn a_line_waits_for_what_the_exporter_says_but_not_for_long() {
 
 #[test]
 fn a_move_is_linked_when_both_halves_are_there() {
-    let rig = Rig::started();
+    let rig = Rig::patient();
     rig.options.exporter.take(&annotation('a', 1, &["imap:cmd_move"])).unwrap();
     rig.options.exporter.take(&annotation('a', 2, &["imap:cmd_move"])).unwrap();
     rig.write(&line('a', 1, r#"{"e":"append","box":"B","val":6,"uids":"11:12","flags":[]}"#));
@@ -212,7 +212,10 @@ fn a_move_is_linked_when_both_halves_are_there() {
 
 #[test]
 fn a_deletion_without_the_exporter_tells_no_expunges() {
-    let rig = Rig::started();
+    let mut rig = Rig::new();
+    // Nobody knows yet that the exporter is away, so that this much is waited.
+    rig.options.annotation_window = Duration::from_secs(2);
+    rig.start();
     rig.write(&line('a', 1, r#"{"e":"expunge","box":"A","val":5,"uids":"1:3"}"#));
     std::thread::sleep(Duration::from_millis(20));
     rig.write(&line('a', 2, r#"{"e":"delete","box":"A"}"#));

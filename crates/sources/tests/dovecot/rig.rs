@@ -1,7 +1,7 @@
 //! A spool, an intake that keeps what it is told, and a source running on a thread of its own.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::{DirEntry, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -42,6 +42,13 @@ impl Kept {
     pub(crate) fn keys(&self) -> Vec<String> {
         let inner = self.inner.lock().unwrap();
         inner.checkpoint.keys().map(|key| String::from_utf8_lossy(key).into_owned()).collect()
+    }
+
+    /// What the checkpoint says under the first key that begins so.
+    fn value(&self, prefix: &str) -> Option<String> {
+        let inner = self.inner.lock().unwrap();
+        let (key, value) = inner.checkpoint.range(prefix.as_bytes().to_vec()..).next()?;
+        key.starts_with(prefix.as_bytes()).then(|| String::from_utf8_lossy(value).into_owned())
     }
 
     /// The most observations in one batch.
@@ -110,6 +117,15 @@ impl Rig {
         Self { kept, health: Health::new(), options, uid, running: None, _folder: folder }
     }
 
+    /// One that is read, with all the time a slow machine needs between the lines that belong
+    /// together.
+    pub(crate) fn patient() -> Self {
+        let mut rig = Self::new();
+        rig.options.annotation_window = Duration::from_secs(60);
+        rig.start();
+        rig
+    }
+
     /// One that is read.
     pub(crate) fn started() -> Self {
         let mut rig = Self::new();
@@ -167,14 +183,35 @@ impl Rig {
         file.write_all(text.as_bytes()).unwrap();
     }
 
+    /// Whether the source's checkpoint stands behind the last whole line of each file.
+    fn is_read_out(&self) -> bool {
+        let Ok(folder) = std::fs::read_dir(&self.options.spool) else { return true };
+        // One may be put aside or removed meanwhile: then it is looked for again.
+        folder.filter_map(Result::ok).all(|file| self.is_file_read_out(&file).unwrap_or(false))
+    }
+
+    fn is_file_read_out(&self, file: &DirEntry) -> std::io::Result<bool> {
+        let meta = file.metadata()?;
+        let name = file.file_name().into_string().unwrap();
+        if !meta.is_file() || !name.starts_with(&format!("{}.ndjson", meta.uid())) {
+            return Ok(true);
+        }
+        let text = std::fs::read(file.path())?;
+        let end = text.iter().rposition(|octet| *octet == b'\n').map_or(0, |at| at + 1);
+        let key = format!("spool/{}-", meta.ino());
+        let place = self.kept.value(&key).unwrap_or_else(|| "0".to_owned());
+        Ok(place == end.to_string())
+    }
+
     /// What is told, once that much is.
     pub(crate) fn hear(&self, count: usize) -> Vec<String> {
         wait_until(|| self.kept.count() >= count);
         self.hear_out()
     }
 
-    /// What is told, once nothing more is for a while.
+    /// What is told, once all that is written has been and nothing more is for a while.
     pub(crate) fn hear_out(&self) -> Vec<String> {
+        wait_until(|| self.is_read_out());
         let mut count = self.kept.count();
         loop {
             std::thread::sleep(Duration::from_millis(150));
