@@ -1,6 +1,6 @@
 //! A hub in a process of its own, that can be killed and started again.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,7 +11,6 @@ use tempfile::TempDir;
 /// `postbell serve` on a temporary folder; killed when dropped.
 pub(crate) struct Hub {
     folder: TempDir,
-    address: SocketAddr,
     process: Option<Child>,
 }
 
@@ -19,13 +18,10 @@ impl Hub {
     /// Starts a hub that watches `mail/%u/Maildir` in its folder.
     pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let address = free_address();
-        let config = CONFIG
-            .replace("@FOLDER@", &folder.path().display().to_string())
-            .replace("@LISTEN@", &address.to_string());
+        let config = CONFIG.replace("@FOLDER@", &folder.path().display().to_string());
         std::fs::create_dir_all(folder.path().join("mail")).unwrap();
         std::fs::write(folder.path().join("postbell.toml"), config).unwrap();
-        let mut hub = Self { folder, address, process: None };
+        let mut hub = Self { folder, process: None };
         hub.resume();
         hub
     }
@@ -37,6 +33,8 @@ impl Hub {
 
     /// The same, with something in its environment.
     pub(crate) fn resume_with(&mut self, environment: &[(&str, &str)]) {
+        // The one before may have left it behind, and its port may be another's by now.
+        let _not_there = std::fs::remove_file(address_file(self.folder()));
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -53,7 +51,11 @@ impl Hub {
             .unwrap();
         self.process = Some(process);
         let begun = Instant::now();
-        while !http::get(self.address, "/readyz", None).is_ok_and(|answer| answer.status == 200) {
+        let is_ready = || {
+            let address = address(self.folder.path())?;
+            http::get(address, "/readyz", None).ok().filter(|answer| answer.status == 200)
+        };
+        while is_ready().is_none() {
             let ended = self.process.as_mut().unwrap().try_wait().unwrap();
             assert!(ended.is_none(), "{ended:?}\n{}", self.log());
             assert!(begun.elapsed() < PATIENCE, "not ready\n{}", self.log());
@@ -76,7 +78,7 @@ impl Hub {
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        address(self.folder()).unwrap()
     }
 
     pub(crate) fn token(&self) -> String {
@@ -103,9 +105,14 @@ impl Drop for Hub {
     }
 }
 
-/// A port nobody holds just now; it stays the same over restarts, as an operator's does.
-fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+/// Where the hub on `folder` listens, once it does: another port at each start, so that nobody
+/// else can have taken it meanwhile.
+pub(crate) fn address(folder: &Path) -> Option<SocketAddr> {
+    std::fs::read_to_string(address_file(folder)).ok()?.trim().parse().ok()
+}
+
+fn address_file(folder: &Path) -> PathBuf {
+    folder.join("data/address")
 }
 
 /// Generous, because a loaded machine is no defect.
@@ -113,7 +120,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 const CONFIG: &str = r#"
 data = "@FOLDER@/data"
-listen = "@LISTEN@"
+listen = "127.0.0.1:0"
 
 [store]
 host = "mail.example.org"

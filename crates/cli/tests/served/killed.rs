@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use postbell_testkit::{Receiver, http};
 use serde_json::{Value, json};
 
-use crate::hub::{Hub, PATIENCE};
+use crate::hub::{self, Hub, PATIENCE};
 
 /// Whatever was acknowledged is in the journal once and reaches the webhook, in order per
 /// mailbox; whatever the store took is told; and the receiver can prove both.
@@ -55,14 +55,16 @@ fn killed_at_random_nothing_is_lost_and_order_holds() {
 
 /// Published events by mailbox, in order, each tried again until it is acknowledged.
 fn spawn_publisher(hub: &Hub, stop: &Arc<AtomicBool>) -> thread::JoinHandle<usize> {
-    let (address, token, stop) = (hub.address(), hub.token(), Arc::clone(stop));
+    let (folder, token, stop) = (hub.folder().to_owned(), hub.token(), Arc::clone(stop));
     thread::spawn(move || {
         let mut count = 0;
         while !stop.load(Ordering::SeqCst) {
             let event = published_event(count).to_string();
             loop {
-                let answer = http::post(address, "/v1/events", Some(&token), &event);
-                if answer.is_ok_and(|answer| answer.status == 200) {
+                let answer = hub::address(&folder).and_then(|address| {
+                    http::post(address, "/v1/events", Some(&token), &event).ok()
+                });
+                if answer.is_some_and(|answer| answer.status == 200) {
                     break;
                 }
                 // It was killed before it could answer: whether it had taken the event, nobody
