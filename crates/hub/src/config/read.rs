@@ -138,7 +138,7 @@ fn deserialise(mut table: Table, lines: &mut Vec<String>) -> Option<Config> {
             })
             .collect();
         // Within a list there are no keys: a bad entry goes alone, a bad key of one with the list.
-        let entry = match error.path().iter().last() {
+        let entry = match error.path().iter().next_back() {
             Some(serde_path_to_error::Segment::Seq { index }) => {
                 take_entry(&mut table, &path, *index).map(|value| (path.join("."), value))
             }
