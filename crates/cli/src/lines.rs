@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
+use mail_event::EventName;
 use mail_event::limits::EVENT_OCTETS_MAX;
 use postbell_engine::in_words;
 
@@ -137,6 +138,14 @@ pub(crate) fn finding(parameter: Option<&str>, rule: Option<&str>, error: &str) 
 
 /// What an error says of `parameter`, without naming it again.
 fn after<'a>(parameter: &str, error: &'a str) -> &'a str {
+    if let Some(rest) = error.strip_prefix(&format!("{parameter:?}: ")) {
+        return rest;
+    }
+    // The event's name stands before what is wrong with it: that is in the file.
+    let error = match error.split_once(": ") {
+        Some((name, rest)) if is_registered(name) => rest,
+        _ => error,
+    };
     let at = error.find(&format!("{parameter}: ")).map(|at| at + parameter.len() + 2);
     let at = at.or_else(|| {
         [" is ", " may ", " was "].iter().find_map(|verb| {
@@ -144,6 +153,10 @@ fn after<'a>(parameter: &str, error: &'a str) -> &'a str {
         })
     });
     at.and_then(|at| error.get(at..)).unwrap_or(error)
+}
+
+fn is_registered(name: &str) -> bool {
+    name.parse::<EventName>().is_ok_and(|name| !matches!(name, EventName::Other(_)))
 }
 
 /// How a line sounds that is only the beginning of a JSON text.
@@ -211,6 +224,25 @@ mod tests {
                 "diskQuota or maxMessages is missing",
                 "diskQuota: diskQuota or maxMessages is missing (R48)",
             ),
+            (
+                Some("diskQuota"),
+                Some("R48"),
+                "QuotaExceed: diskQuota or maxMessages is missing (R48)",
+                "diskQuota: diskQuota or maxMessages is missing (R48)",
+            ),
+            (
+                Some("flagNames"),
+                Some("R61"),
+                r"FlagsSet: flagNames: only \Recent is named, which is no event (R61)",
+                r"flagNames: only \Recent is named, which is no event (R61)",
+            ),
+            (
+                Some("event"),
+                Some("R17"),
+                "event: \"Mes sage\": byte 3 may not stand in a name",
+                "event: \"Mes sage\": byte 3 may not stand in a name (R17)",
+            ),
+            (Some("a b"), Some("R17"), "\"a b\": byte 1 is bad", "a b: byte 1 is bad (R17)"),
             (None, Some("R17"), "bad (R17)", "bad (R17)"),
         ] {
             assert_eq!(finding(parameter, rule, error), told);

@@ -159,6 +159,7 @@ fn fault(error: &JsonError) -> Fault {
         JsonError::Invalid { message, .. } => message.clone(),
         JsonError::Duplicate { .. } => "given twice".to_owned(),
         JsonError::Missing { .. } => "missing".to_owned(),
+        JsonError::EventName { name, source } => format!("{name:?}: {source}"),
         JsonError::Name { source, .. } => source.to_string(),
         other => other.to_string(),
     };

@@ -29,7 +29,8 @@ fn r17_a_name_with_another_byte_is_refused_in_both_places() {
         let error = refused(&with(&format!(r#","vnd.a{bad}b":1"#)));
         assert_eq!(error.rule(), Some("R17"), "{error}");
         let event = with("").replacen("MessageRead", &format!("vnd.a{bad}b"), 1);
-        assert_eq!(refused(&event).rule(), Some("R17"));
+        let error = refused(&event);
+        assert_eq!((error.parameter(), error.rule()), (Some("event"), Some("R17")), "{error}");
     }
     assert_eq!(refused(&with(r#","":1"#)).rule(), Some("R17"));
 }
@@ -74,8 +75,24 @@ fn r61_r66_r115_recent_is_dropped_and_nothing_left_is_no_event() {
             "flagNames was dropped: \\Recent may not be named (R61)",
         ]
     );
-    for event in ["FlagsSet", "FlagsClear"] {
-        assert_eq!(refused(&flags(event, r#"["\\Recent"]"#)).parameter(), Some("flagNames"));
+    for (event, rule) in [("FlagsSet", "R61"), ("FlagsClear", "R66")] {
+        let error = refused(&flags(event, r#"["\\Recent"]"#));
+        assert_eq!((error.parameter(), error.rule()), (Some("flagNames"), Some(rule)));
+    }
+}
+
+#[test]
+fn r110_r140_r144_a_value_in_the_wrong_form_is_told_with_its_rule() {
+    let uidset = with("").replace(r#""3""#, r#""3:*""#);
+    let timestamp = with("").replace("2026-08-20T13:34:14+02:00", "yesterday");
+    let envelope = with(r#","envelope":"MAIL FROM:<>\r\n""#).replace("MessageRead", "MessageNew");
+    for (text, parameter, rule) in [
+        (uidset, "uidset", "R144"),
+        (timestamp, "timestamp", "R140"),
+        (envelope, "envelope", "R110"),
+    ] {
+        let error = refused(&text);
+        assert_eq!((error.parameter(), error.rule()), (Some(parameter), Some(rule)), "{error}");
     }
 }
 

@@ -46,6 +46,14 @@ pub enum JsonError {
     /// It breaks the binding.
     #[error(transparent)]
     Binding(#[from] BindingError),
+    /// The event's own name holds a byte that may not stand in one (R17).
+    #[error("event: {name:?}: {source}")]
+    EventName {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        source: InvalidName,
+    },
     /// A parameter is given twice.
     #[error("{parameter}: given twice")]
     Duplicate {
@@ -66,7 +74,7 @@ pub enum JsonError {
         /// The parameter.
         parameter: &'static str,
     },
-    /// A name holds a byte that may not stand in one (R17).
+    /// A parameter's name holds a byte that may not stand in one (R17).
     #[error("{name:?}: {source}")]
     Name {
         /// The name.
@@ -93,6 +101,7 @@ impl JsonError {
             Self::Binding(error) => Some(error.parameter()),
             Self::Duplicate { parameter } | Self::Invalid { parameter, .. } => Some(parameter),
             Self::Missing { parameter } => Some(parameter),
+            Self::EventName { .. } => Some("event"),
             Self::Name { name, .. } => Some(name),
             Self::Syntax(_) | Self::TooLong { .. } => None,
         }
@@ -103,14 +112,24 @@ impl JsonError {
     pub fn rule(&self) -> Option<&'static str> {
         match self {
             Self::Binding(error) => Some(error.rule()),
-            Self::Name { .. } => Some("R17"),
+            Self::EventName { .. } | Self::Name { .. } => Some("R17"),
+            Self::Invalid { parameter, .. } => form(parameter),
             Self::Missing { parameter: "uri" } => Some("R145"),
             Self::Missing { parameter: "timestamp" } => Some("R137"),
             Self::Missing { .. } => Some("R15"),
-            Self::Duplicate { .. }
-            | Self::Invalid { .. }
-            | Self::Syntax(_)
-            | Self::TooLong { .. } => None,
+            Self::Duplicate { .. } | Self::Syntax(_) | Self::TooLong { .. } => None,
         }
+    }
+}
+
+/// The requirement that says how a parameter is written, where one does.
+fn form(parameter: &str) -> Option<&'static str> {
+    match parameter {
+        "envelope" => Some("R110"),
+        "flagNames" => Some("R114"),
+        "timestamp" => Some("R140"),
+        "uidset" => Some("R144"),
+        "uri" => Some("R147"),
+        _ => None,
     }
 }

@@ -12,8 +12,9 @@ use super::{JsonError, Parsed};
 use crate::flags::is_canonical;
 use crate::limits::EVENT_OCTETS_MAX;
 use crate::{
-    Builder, Envelope, Event, EventGroup, EventName, Flag, Flags, InvalidFlag, MessageContent,
-    Modseq, OtherName, ParameterName, Presence, Repair, Timestamp, UidSet, Uri, Value, binding,
+    BindingError, Builder, Envelope, Event, EventGroup, EventName, Flag, Flags, InvalidFlag,
+    MessageContent, Modseq, OtherName, ParameterName, Presence, Repair, Timestamp, UidSet, Uri,
+    Value, binding,
 };
 
 /// Reads an event as stores send them, and lists what had to be changed.
@@ -152,7 +153,8 @@ impl Reading {
     }
 
     fn event_name(&mut self, text: &str) -> Result<EventName, JsonError> {
-        let refused = |source| JsonError::Name { name: text.chars().take(64).collect(), source };
+        let refused =
+            |source| JsonError::EventName { name: text.chars().take(64).collect(), source };
         let known: EventName = text.parse().map_err(refused)?;
         let EventName::Other(other) = &known else { return Ok(known) };
         if other.is_vendor() {
@@ -462,8 +464,14 @@ impl Reading {
             let text = format!("\"{modseq}\"");
             builder = builder.vendor_text(kept, text.into());
         }
-        if self.flags_emptied && matches!(name, EventName::FlagsSet | EventName::FlagsClear) {
-            return invalid("flagNames", r"only \Recent is named, which is no event (R61, R66)");
+        let emptied = match name {
+            EventName::FlagsSet if self.flags_emptied => Some("R61"),
+            EventName::FlagsClear if self.flags_emptied => Some("R66"),
+            _ => None,
+        };
+        if let Some(rule) = emptied {
+            let message = r"flagNames: only \Recent is named, which is no event".to_owned();
+            return Err(BindingError::new(name.as_str(), "flagNames", rule, message).into());
         }
         Ok(builder)
     }
