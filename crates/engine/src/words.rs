@@ -21,8 +21,22 @@ pub fn in_words(error: &dyn fmt::Display) -> String {
         };
     }
     words.push_str(rest);
-    words
+    without_codes(&words)
 }
+
+/// Without SQLite's numbers: `no database: Error code 26: no database` says one thing twice.
+fn without_codes(text: &str) -> String {
+    let Some((before, after)) = text.split_once(CODE) else { return text.to_owned() };
+    match after.split_once(": ") {
+        Some((number, same)) if number.bytes().all(|octet| octet.is_ascii_digit()) => {
+            if before.ends_with(same) { before.to_owned() } else { format!("{before}: {same}") }
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// What SQLite's binding puts before an error's number.
+const CODE: &str = ": Error code ";
 
 /// What Rust puts before an error's number.
 const NUMBER: &str = " (os error ";
@@ -37,6 +51,9 @@ mod tests {
             ("/x: Permission denied (os error 13)", "/x: Permission denied"),
             ("a (os error 5): b (os error 28)!", "a: b!"),
             ("a (os error ) (os error x) (os error 5", "a (os error ) (os error x) (os error 5"),
+            ("x: not so: Error code 26: not so", "x: not so"),
+            ("x: broken: Error code 5: busy", "x: broken: busy"),
+            ("x: Error code y: z", "x: Error code y: z"),
             ("", ""),
         ] {
             assert_eq!(in_words(&text), words);

@@ -151,6 +151,10 @@ fn users(list: &[String]) -> Result<Box<[Box<str>]>, InvalidSelection> {
             let message = format!("a user has 1 to {TEXT_OCTETS_MAX} octets");
             return invalid("users", at, message);
         }
+        if user.contains(char::is_control) {
+            let message = format!("{user:?} holds a control character, which no user's name has");
+            return invalid("users", at, message);
+        }
     }
     let users: BTreeSet<_> = list.iter().map(|user| Box::from(user.as_str())).collect();
     Ok(users.into_iter().collect())
@@ -324,6 +328,7 @@ mod tests {
         assert_eq!(error(&over).0, "/events");
         for (list, selection) in [
             ("/users/0", Selection { users: vec![String::new()], ..Selection::default() }),
+            ("/users/0", Selection { users: vec!["a\0b".to_owned()], ..Selection::default() }),
             (
                 "/mailboxes/0",
                 Selection { mailboxes: vec!["x".repeat(256)], ..Selection::default() },
