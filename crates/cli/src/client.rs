@@ -269,7 +269,9 @@ impl Client {
                 self.sender = Some(sender);
                 Ok(response)
             }
-            Ok(Err(error)) => Err(Unreachable(format!("{}: {error}", self.url())).into()),
+            Ok(Err(error)) => {
+                Err(Unreachable(format!("{}: {}", self.url(), in_words(&error))).into())
+            }
             Err(_) => Err(self.silent()),
         }
     }
@@ -287,6 +289,14 @@ impl Client {
     fn silent(&self) -> anyhow::Error {
         Unreachable(format!("{}: no answer in time", self.url())).into()
     }
+}
+
+/// Why there is no answer on a connection that was made.
+fn in_words(error: &hyper::Error) -> String {
+    if error.is_parse() {
+        return format!("what answers there is no hub ({error})");
+    }
+    "no hub answers there any more (start it with: postbell serve)".to_owned()
 }
 
 /// The whole body, up to a bound.

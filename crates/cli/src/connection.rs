@@ -1,7 +1,7 @@
 //! Where the hub is and which token opens it, for every command that asks it something.
 
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, Read as _};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
@@ -71,7 +71,7 @@ impl ConnectionArgs {
             Some(path) => path.clone(),
             None => self.config()?.token_file(),
         };
-        let text = std::fs::read_to_string(&path)
+        let text = read_text(&path)
             .map_err(|error| anyhow!("{}: {}", path.display(), token_trouble(&error)))?;
         secret(&text, path.display().to_string())
     }
@@ -142,10 +142,26 @@ fn authority(url: &str) -> anyhow::Result<String> {
     if authority.as_str().contains('@') {
         return Err(bad("has a user, where a token is wanted").into());
     }
+    if !is_here(authority.host()) {
+        return Err(Misuse(format!(
+            "--url: {url:?} is not this machine, and the token would cross the network in clear (try an SSH tunnel: ssh -L 5423:127.0.0.1:5423 {})",
+            authority.host()
+        ))
+        .into());
+    }
     Ok(match authority.port() {
         Some(_) => authority.to_string(),
         None => format!("{authority}:80"),
     })
+}
+
+/// Whether a host is this machine, as far as its name tells.
+fn is_here(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    match bare.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => bare == "localhost" || bare.ends_with(".localhost"),
+    }
 }
 
 fn secret(text: &str, origin: String) -> anyhow::Result<Secret> {
@@ -157,8 +173,24 @@ fn secret(text: &str, origin: String) -> anyhow::Result<Secret> {
     Ok(Secret { header, origin })
 }
 
+/// What a token's file holds, up to far more than a token has.
+fn read_text(path: &Path) -> io::Result<String> {
+    // Looked at before it is opened: a pipe would wait for somebody who writes.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(TOKEN_FILE_OCTETS_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// A file with a token is no longer.
+const TOKEN_FILE_OCTETS_MAX: u64 = 4096;
+
 fn token_trouble(error: &io::Error) -> String {
     match error.kind() {
+        io::ErrorKind::InvalidInput => "is not a file, where one with the token is wanted".to_owned(),
+        io::ErrorKind::InvalidData => "holds no token".to_owned(),
         io::ErrorKind::NotFound => {
             "no token there; a hub makes it at its first start (point to it with --data, --config or --token-file)".to_owned()
         }
@@ -186,6 +218,8 @@ mod tests {
             "http://a@h",
             "ftp://h",
             "http://a b",
+            "http://mail.example.org:5423",
+            "http://192.0.2.1",
         ]
         .into_iter()
         .map(|url| authority(url).unwrap_err().to_string())
@@ -203,6 +237,16 @@ mod tests {
         assert_eq!(announced(folder.path()), Some("127.0.0.1:5".parse().unwrap()));
         withdraw(folder.path());
         assert_eq!(announced(folder.path()), None);
+    }
+
+    #[test]
+    fn what_is_no_file_holds_no_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = |path: &Path| token_trouble(&read_text(path).unwrap_err());
+        assert_eq!(told(folder.path()), "is not a file, where one with the token is wanted");
+        let binary = folder.path().join("token");
+        std::fs::write(&binary, [0xff; 40]).unwrap();
+        assert_eq!(told(&binary), "holds no token");
     }
 
     #[test]

@@ -48,8 +48,8 @@ pub(crate) struct TailArgs {
     #[arg(short, long, value_name = "PATTERN")]
     mailbox: Vec<String>,
     /// Only these parameters, besides the mandatory ones; may be given several times.
-    #[arg(short, long, alias = "parameter", value_name = "NAME")]
-    parameters: Vec<String>,
+    #[arg(short, long, alias = "parameters", value_name = "NAME")]
+    parameter: Vec<String>,
     /// End after so many events.
     #[arg(short = 'n', long, value_name = "COUNT", value_parser = when::count)]
     limit: Option<u64>,
@@ -164,7 +164,7 @@ impl Tail {
             ("events", &self.args.event),
             ("users", &self.args.user),
             ("mailboxes", &self.args.mailbox),
-            ("parameters", &self.args.parameters),
+            ("parameters", &self.args.parameter),
         ] {
             if !values.is_empty() {
                 path.push_str(&format!("&{name}={}", encode(&listed(values, name))));

@@ -25,10 +25,10 @@ impl Token {
     ///
     /// Where the file can't be read or written, is open to others, or holds no token.
     pub fn load_or_make(path: &Path) -> Result<Self, TokenError> {
-        match File::open(path) {
+        match open_private(path) {
             Ok(file) => Self::read(path, file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(path),
-            Err(source) => Err(TokenError::Io { path: path.to_owned(), source }),
+            Err(error) => Err(trouble(path, error)),
         }
     }
 
@@ -85,7 +85,7 @@ impl PathSecret {
     /// Reads the secret at `path`, making it first where there is none.
     pub(crate) fn load_or_make(path: &Path) -> Result<Self, TokenError> {
         let io = |source| TokenError::Io { path: path.to_owned(), source };
-        let text = match File::open(path) {
+        let text = match open_private(path) {
             Ok(file) => read_private(path, file)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let mut octets = [0_u8; 32];
@@ -94,7 +94,7 @@ impl PathSecret {
                 write_private(path, &text).map_err(io)?;
                 text
             }
-            Err(error) => return Err(io(error)),
+            Err(error) => return Err(trouble(path, error)),
         };
         let good = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         if !good {
@@ -115,10 +115,20 @@ impl fmt::Debug for PathSecret {
     }
 }
 
+/// Follows no link, which may lead to what somebody else writes, and waits for no pipe.
+fn open_private(path: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
+}
+
 /// What a file holds that only its owner may read.
 fn read_private(path: &Path, file: File) -> Result<String, TokenError> {
     let io = |source| TokenError::Io { path: path.to_owned(), source };
     let meta = file.metadata().map_err(io)?;
+    if !meta.is_file() {
+        return Err(TokenError::NotAFile { path: path.to_owned() });
+    }
     let mode = meta.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(TokenError::Open { path: path.to_owned(), mode });
@@ -128,8 +138,19 @@ fn read_private(path: &Path, file: File) -> Result<String, TokenError> {
         return Err(TokenError::Owner { path: path.to_owned(), uid: meta.uid() });
     }
     let mut text = String::new();
-    file.take(TOKEN_FILE_OCTETS_MAX).read_to_string(&mut text).map_err(io)?;
+    file.take(TOKEN_FILE_OCTETS_MAX)
+        .read_to_string(&mut text)
+        .map_err(|error| trouble(path, error))?;
     Ok(text.trim().to_owned())
+}
+
+fn trouble(path: &Path, source: io::Error) -> TokenError {
+    let path = path.to_owned();
+    match rustix::io::Errno::from_io_error(&source) {
+        Some(rustix::io::Errno::LOOP) => TokenError::NotAFile { path },
+        None if source.kind() == io::ErrorKind::InvalidData => TokenError::Malformed { path },
+        _ => TokenError::Io { path, source },
+    }
 }
 
 /// Writes a line beside its place and moves it there, so that a crash leaves none or a whole one.
@@ -178,6 +199,12 @@ pub enum TokenError {
         /// What the system says.
         source: io::Error,
     },
+    /// It is a folder, a link, a pipe.
+    #[error("{path}: is not a plain file (move it away and restart, for a new token)", path = path.display())]
+    NotAFile {
+        /// What stands there.
+        path: PathBuf,
+    },
     /// Others may read it, so it may be known already.
     #[error(
         "{path}: mode {mode:03o} lets others read the token (run: chmod 600 {path}; better: rm {path} and restart, for a new one)",
@@ -208,6 +235,26 @@ pub enum TokenError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_plain_file_holds_no_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let told = || Token::load_or_make(&path).unwrap_err().to_string();
+        let wanted = format!(
+            "{}: is not a plain file (move it away and restart, for a new token)",
+            path.display()
+        );
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(told(), wanted);
+        std::fs::remove_dir(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        assert_eq!(told(), wanted);
+        std::fs::remove_file(&path).unwrap();
+        write_private(&path, "x").unwrap();
+        std::fs::write(&path, [0xff; 40]).unwrap();
+        assert!(told().contains("holds no token"), "{}", told());
+    }
 
     #[test]
     fn a_token_is_made_once_and_only_its_owner_may_read_it() {
