@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use postbell_engine::in_words;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::bell::{Bell, Due, Target};
 use super::folder::{Folder, Kind};
@@ -190,7 +190,7 @@ impl<'a> Source<'a> {
                 continue;
             }
             let known = Known::restore(&prefix(&user), |start| self.intake.checkpoint(start))?;
-            info!(%user, path = ?path, "followed from now on");
+            debug!(%user, path = ?path, "followed from now on");
             self.users.insert(Arc::clone(&user), User { path, known, is_there: false });
             new.push(user);
         }
