@@ -236,6 +236,18 @@ mod tests {
         assert!(changes.moved.is_empty());
     }
 
+    /// A Maildir's topmost folder stays where it is: the messages go to a new mailbox. Whether their
+    /// folders went with them makes no difference.
+    #[test]
+    fn r90_r93_r94_inbox_and_its_children_stay_when_it_is_renamed() {
+        let before = [("INBOX", 1), ("INBOX/child", 2)];
+        for (inbox, old) in [(1, 3), (9, 1)] {
+            let changes = changes(&before, &[("INBOX", inbox), ("INBOX/child", 2), ("old", old)]);
+            assert_eq!(told(&changes), ["+old"]);
+            assert!(changes.moved.is_empty() && changes.created.len() == 1);
+        }
+    }
+
     #[test]
     fn r92_parents_created_for_a_new_name_are_implied() {
         let changes = changes(&[("a", 2)], &[("x", 5), ("x/y", 6), ("x/y/z", 2)]);
