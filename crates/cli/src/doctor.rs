@@ -1,6 +1,7 @@
 //! `postbell doctor`: what is wrong, and what to do about it.
 
 mod checks;
+mod dovecot;
 mod hub;
 mod loss;
 
@@ -50,12 +51,13 @@ pub(crate) async fn run(args: DoctorArgs) -> anyhow::Result<Ending> {
         checks::token(&config, &mut report);
         checks::clock(&config, &mut report);
         checks::roots(&config, &mut report);
+        dovecot::spools(&config, &mut report);
         let is_held = checks::holder(&config, &mut report);
         if !is_held {
             checks::subscriptions(&config, &mut report);
         }
         if is_held || args.connection.names_url() {
-            hub::ask(&args.connection, &mut report).await;
+            hub::ask(&args.connection, &config, &mut report).await;
         }
     }
     let wrong = report.checks.iter().any(|check| check.state == State::Wrong);

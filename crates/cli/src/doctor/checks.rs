@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use postbell_hub::{Config, ConfigError, StartError};
+use postbell_hub::{Config, ConfigError, SourceKind, StartError};
 use rustix::fs::{Access, FlockOperation, access, flock, statvfs};
 use rustix::io::Errno;
 
@@ -193,7 +193,8 @@ fn is_locked(path: &Path) -> bool {
 
 /// Whether the sources' roots are there, as far as one user can tell.
 pub(super) fn roots(config: &Config, report: &mut Report) {
-    for (name, source) in &config.sources {
+    let maildirs = config.sources.iter().filter(|(_, one)| one.kind == SourceKind::Maildir);
+    for (name, source) in maildirs {
         let check = format!("root of {name}");
         let fixed = before_pattern(&source.root);
         let shown = fixed.display();

@@ -1,14 +1,15 @@
 //! What the running hub says of itself.
 
+use postbell_hub::Config;
 use serde_json::Value;
 
-use super::{Report, checks};
+use super::{Report, checks, dovecot};
 use crate::client::{Call, Client};
 use crate::connection::ConnectionArgs;
 use crate::subscriptions::word;
 
 /// Asks everything worth asking; stops where no more can come.
-pub(super) async fn ask(connection: &ConnectionArgs, report: &mut Report) {
+pub(super) async fn ask(connection: &ConnectionArgs, config: &Config, report: &mut Report) {
     let mut open = match connection.stranger() {
         Ok(client) => client,
         Err(error) => return report.wrong("hub", format!("{error:#}"), ""),
@@ -17,7 +18,7 @@ pub(super) async fn ask(connection: &ConnectionArgs, report: &mut Report) {
         return;
     }
     match connection.client() {
-        Ok(mut client) => look(&mut client, report).await,
+        Ok(mut client) => look(&mut client, config, report).await,
         Err(error) => {
             let remedy = "run this as the hub's user, or set POSTBELL_TOKEN";
             report.wrong("access", format!("{error:#}"), remedy);
@@ -49,7 +50,7 @@ async fn answers(client: &mut Client, report: &mut Report) -> bool {
     true
 }
 
-async fn look(client: &mut Client, report: &mut Report) {
+async fn look(client: &mut Client, config: &Config, report: &mut Report) {
     match client.json(Call::get("/v1/status")).await {
         Ok(status) => show_status(&status, report),
         Err(error) => {
@@ -58,7 +59,7 @@ async fn look(client: &mut Client, report: &mut Report) {
         }
     }
     match client.json(Call::get("/v1/sources")).await {
-        Ok(answer) => show_sources(&answer, report),
+        Ok(answer) => show_sources(&answer, config, report),
         Err(error) => report.wrong("sources", format!("{error:#}"), "look at the hub's log"),
     }
     match client.json(Call::get("/v1/subscriptions")).await {
@@ -116,7 +117,7 @@ fn show_status(status: &Value, report: &mut Report) {
     }
 }
 
-fn show_sources(answer: &Value, report: &mut Report) {
+fn show_sources(answer: &Value, config: &Config, report: &mut Report) {
     let mut mailboxes = 0_u64;
     for source in answer.get("sources").and_then(Value::as_array).into_iter().flatten() {
         let text = |pointer: &str| word(source, pointer).unwrap_or_default();
@@ -145,6 +146,9 @@ fn show_sources(answer: &Value, report: &mut Report) {
                 report.notice(&name, detail, "the hub's log names them");
             }
             _ => report.right(&name, detail),
+        }
+        if text("/kind") == "dovecot" {
+            dovecot::followed(source, config, report);
         }
     }
     checks::watches(mailboxes, report);

@@ -165,7 +165,7 @@ impl Report {
         );
         self.notes.push(match &facts.exporter {
             Some(exporter) => format!("Dovecot's exporter posts what the script can't know to {}", exporter.address),
-            None => "without the exporter there are no reasons, no envelopes, no refusals for want of quota".to_owned(),
+            None => "without the exporter there are no reasons, no envelopes, no refusals for want of quota, and no Logins unless your userdb says the port (see docs/dovecot.md)".to_owned(),
         });
         if let Some(port) = facts.settings.imap_port().filter(|_| facts.settings.has_masters()) {
             let master = facts.settings.value("auth_master_user_separator").unwrap_or_default();

@@ -1,0 +1,399 @@
+//! What can be wrong between a Dovecot and its source.
+//!
+//! What is looked at ([`Spool`]) and what the hub says of the source come first; what that means is
+//! decided without I/O.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use postbell_hub::{Config, SourceKind};
+use serde_json::Value;
+
+use super::Report;
+use crate::lines::plain;
+use crate::validate::counted;
+
+/// What the spool folder of a source is like.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Spool {
+    path: PathBuf,
+    /// Why nothing more is known of it.
+    trouble: Option<(io::ErrorKind, String)>,
+    mode: u32,
+    owner: u32,
+    files: Vec<File>,
+}
+
+/// A file in it.
+#[derive(Clone, Debug)]
+struct File {
+    name: String,
+    owner: u32,
+    octets: u64,
+    written: SystemTime,
+    /// Whether this user may read it.
+    is_readable: bool,
+    /// The time on its last line, in seconds since 1970.
+    last_time: Option<u64>,
+}
+
+/// Looks at the spool of each Dovecot, and says what is wrong with it by itself.
+pub(super) fn spools(config: &Config, report: &mut Report) {
+    let hub = fs::metadata(&config.data).map(|meta| meta.uid()).ok();
+    let dovecots = config.sources.iter().filter(|(_, one)| one.kind == SourceKind::Dovecot);
+    for (name, source) in dovecots {
+        judge_spool(name, &Spool::look(&source.spool), hub, SystemTime::now(), report);
+    }
+}
+
+/// What the hub says of a source that is a Dovecot, beyond what it says of every source.
+pub(super) fn followed(source: &Value, config: &Config, report: &mut Report) {
+    let Some(name) = source.get("name").and_then(Value::as_str) else { return };
+    let configured = config.sources.get(name);
+    let spool = configured.map(|one| Spool::look(&one.spool));
+    judge_source(name, source, spool.as_ref(), SystemTime::now(), report);
+    if let Some(one) = configured.filter(|one| !one.master_user.is_empty()) {
+        judge_asking(name, source, &one.master_address.to_string(), report);
+    }
+}
+
+impl Spool {
+    fn look(path: &Path) -> Self {
+        let mut spool = Self { path: path.to_owned(), ..Self::default() };
+        if let Err(error) = spool.read() {
+            spool.trouble = Some((error.kind(), plain(&error)));
+        }
+        spool
+    }
+
+    fn read(&mut self) -> io::Result<()> {
+        let meta = fs::metadata(&self.path)?;
+        self.mode = meta.permissions().mode() & 0o7777;
+        self.owner = meta.uid();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            // One that is turned away meanwhile is none to judge.
+            let Ok(meta) = entry.metadata() else { continue };
+            let last = last_line(&entry.path(), meta.len());
+            self.files.push(File {
+                name: entry.file_name().to_string_lossy().into_owned(),
+                owner: meta.uid(),
+                octets: meta.len(),
+                written: meta.modified()?,
+                is_readable: last.is_ok(),
+                last_time: last.ok().flatten(),
+            });
+        }
+        Ok(())
+    }
+
+    fn newest(&self) -> Option<&File> {
+        self.files.iter().max_by_key(|file| file.written)
+    }
+}
+
+/// The time on the last whole line of a file.
+fn last_line(path: &Path, octets: u64) -> io::Result<Option<u64>> {
+    use std::os::unix::fs::FileExt as _;
+    let file = fs::File::open(path)?;
+    let begin = octets.saturating_sub(TAIL_OCTETS);
+    let mut tail = vec![0; usize::try_from(octets - begin).unwrap_or(0)];
+    file.read_exact_at(&mut tail, begin)?;
+    let mut lines = tail.split(|byte| *byte == b'\n').rev();
+    // What follows the last line end is nothing, or a line being written.
+    let _unfinished = lines.next();
+    let line = lines.next().unwrap_or_default();
+    let line: Option<Value> = serde_json::from_slice(line).ok();
+    Ok(line.and_then(|line| line.get("time")?.as_u64()))
+}
+
+/// What is wrong with the folder and its files.
+fn judge_spool(name: &str, spool: &Spool, hub: Option<u32>, now: SystemTime, report: &mut Report) {
+    let check = format!("spool of {name}");
+    let shown = spool.path.display();
+    if let Some((kind, trouble)) = &spool.trouble {
+        let remedy = match kind {
+            io::ErrorKind::NotFound => "make it: postbell setup dovecot",
+            _ => "run this as the hub's user or as root",
+        };
+        return report.wrong(&check, format!("{shown}: {trouble}"), remedy);
+    }
+    if spool.mode & 0o003 != 0o003 || spool.mode & 0o300 != 0o300 {
+        let detail = format!("{shown}: mode {:o}: mail users can't put their lines in", spool.mode);
+        return report.wrong(&check, detail, &format!("chmod 1733 {shown}"));
+    }
+    if spool.mode & 0o1004 != 0o1000 {
+        let detail = format!(
+            "{shown}: mode {:o} lets mail users look around or take files away",
+            spool.mode
+        );
+        return report.wrong(&check, detail, &format!("chmod 1733 {shown}"));
+    }
+    if let Some(hub) = hub.filter(|hub| *hub != spool.owner && spool.owner != 0) {
+        let detail = format!("{shown}: belongs to account {}, and the hub's is {hub}", spool.owner);
+        return report.wrong(&check, detail, &format!("chown {hub} {shown}"));
+    }
+    if let Some(file) = spool.files.iter().find(|file| !is_owned(file)) {
+        let detail = format!("{shown}/{}: belongs to account {}", file.name, file.owner);
+        let remedy = "no line of it is taken: see who put it there, and take it away";
+        return report.wrong(&check, detail, remedy);
+    }
+    if let Some(file) = spool.files.iter().find(|file| !file.is_readable) {
+        let detail = format!("{shown}/{}: may not be read by this user", file.name);
+        let remedy = "run this as the hub's user; if that is one, postbell setup dovecot sets the folder's access list anew";
+        return report.wrong(&check, detail, remedy);
+    }
+    let newest = spool.newest().and_then(|file| Some((file, file.last_time?)));
+    if let Some((file, time)) = newest {
+        let written = seconds(file.written);
+        let (skew, ahead) = (written.abs_diff(time), seconds(now).saturating_add(SKEW_MAX) < time);
+        if skew > SKEW_MAX || ahead {
+            let detail = format!(
+                "{shown}/{}: its last line says another time than its file ({skew} s apart)",
+                file.name
+            );
+            let remedy =
+                "set the clocks of Dovecot's machine and of the spool's, and keep them set";
+            return report.wrong(&check, detail, remedy);
+        }
+    }
+    let files = counted(u64::try_from(spool.files.len()).unwrap_or(u64::MAX), "file");
+    report.right(&check, format!("{shown}: mode {:o}, {files}", spool.mode));
+}
+
+/// What is wrong with the way from Dovecot to the hub.
+fn judge_source(
+    name: &str,
+    source: &Value,
+    spool: Option<&Spool>,
+    now: SystemTime,
+    report: &mut Report,
+) {
+    let count = |pointer: &str| source.pointer(pointer).and_then(Value::as_u64);
+    let unread = count("/unread").unwrap_or(0);
+    let check = format!("lines of {name}");
+    let newest = spool.and_then(Spool::newest);
+    let age = newest.map(|file| now.duration_since(file.written).unwrap_or_default());
+    match age {
+        _ if spool.is_some_and(|spool| spool.trouble.is_some()) => {}
+        // Put aside and done with, too, leave traces: only a spool nobody ever wrote to is empty.
+        None if spool.is_some() && count("/observations") == Some(0) => {
+            let remedy = "if users are active: doveadm reload, then a new login; Dovecot's log says why the script can't be loaded, and doveconf -n whether it is asked for";
+            report.notice(&check, "Dovecot has never written one since the hub's start", remedy);
+        }
+        Some(age) if unread > 0 && age > FOLLOWED_WITHIN => {
+            let detail = format!(
+                "{unread} octets are not in the journal, the last of {} s ago",
+                age.as_secs()
+            );
+            let remedy =
+                "the hub's log says what holds the source; what is written down is not lost";
+            report.wrong(&check, detail, remedy);
+        }
+        Some(age) => {
+            let octets: u64 =
+                spool.iter().flat_map(|spool| &spool.files).map(|file| file.octets).sum();
+            let detail =
+                format!("the last {} s ago; {octets} octets, {unread} unread", age.as_secs());
+            report.right(&check, detail);
+        }
+        None => report.right(&check, format!("{unread} octets unread")),
+    }
+    let check = format!("exporter of {name}");
+    let silence = count("/exporter/silentSeconds");
+    let (refused, malformed) =
+        (count("/exporter/refused").unwrap_or(0), count("/exporter/malformed").unwrap_or(0));
+    match silence {
+        None if source.get("exporter").is_none() => {}
+        None => {
+            let remedy = "postbell setup dovecot sets it up, doveadm reload has it begin; without it there are no reasons, envelopes and refusals for want of quota, and Logins only where your userdb says the port";
+            report.notice(&check, "not heard since the hub's start", remedy);
+        }
+        Some(silence)
+            if age.is_some_and(|age| silence > age.as_secs().saturating_add(SILENT_SECONDS)) =>
+        {
+            let remedy = "look into Dovecot's log for \"event_exporter\"; listen and the exporter's URL must have one port, and the secret be the one in the data folder";
+            report.notice(&check, format!("silent for {silence} s, while lines came"), remedy);
+        }
+        Some(_) if refused > 0 || malformed > 0 => {
+            let detail = format!("{refused} posts refused, {malformed} not understood");
+            report.notice(
+                &check,
+                detail,
+                "events went on with less; the hub was busy, or something else posts there",
+            );
+        }
+        Some(silence) => report.right(&check, format!("heard {silence} s ago")),
+    }
+}
+
+/// Whether the master user's questions are answered.
+fn judge_asking(name: &str, source: &Value, address: &str, report: &mut Report) {
+    let check = format!("asking of {name}");
+    let error = source.get("lastError").and_then(Value::as_str);
+    match error.filter(|error| error.starts_with(&format!("{address}: "))) {
+        Some(error) => {
+            let remedy = "log in by hand as user, master_separator, master_user; Dovecot's log says why it is refused (docs/dovecot.md)";
+            report.notice(&check, error, remedy);
+        }
+        None => report.right(&check, format!("{address}: no question was refused last")),
+    }
+}
+
+/// Whether a spool file belongs to the account in its name.
+fn is_owned(file: &File) -> bool {
+    match file.name.split_once(".ndjson") {
+        Some((uid, _)) => uid.parse() == Ok(file.owner),
+        // Not the script's, and never read.
+        None => true,
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// A line of usual length is in it.
+const TAIL_OCTETS: u64 = 64 << 10;
+
+/// The script says seconds, and a busy disk takes some.
+const SKEW_MAX: u64 = 30;
+
+/// The source looks every second.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(10);
+
+/// Dovecot posts within milliseconds of a line.
+const SILENT_SECONDS: u64 = 60;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_573_600)
+    }
+
+    fn spool() -> Spool {
+        Spool {
+            path: "/spool".into(),
+            trouble: None,
+            mode: 0o1733,
+            owner: 990,
+            files: vec![File {
+                name: "21000.ndjson".to_owned(),
+                owner: 21_000,
+                octets: 400,
+                written: now() - Duration::from_secs(100),
+                is_readable: true,
+                last_time: Some(1_795_573_500),
+            }],
+        }
+    }
+
+    fn with(change: impl FnOnce(&mut Spool)) -> Spool {
+        let mut spool = spool();
+        change(&mut spool);
+        spool
+    }
+
+    fn told(report: &Report, case: &str, text: &mut String) {
+        for check in &report.checks {
+            text.push_str(&format!("{case}: {:?} {}: {}\n", check.state, check.name, check.detail));
+            if let Some(remedy) = &check.remedy {
+                text.push_str(&format!("    → {remedy}\n"));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_spool_is_said_with_what_to_do() {
+        let mut text = String::new();
+        for (case, spool) in [
+            ("right", spool()),
+            (
+                "none",
+                with(|spool| {
+                    spool.trouble = Some((io::ErrorKind::NotFound, "there is no such file".into()));
+                }),
+            ),
+            ("closed", with(|spool| spool.mode = 0o700)),
+            ("open", with(|spool| spool.mode = 0o777)),
+            ("owner", with(|spool| spool.owner = 21_000)),
+            ("foreign", with(|spool| spool.files[0].owner = 1)),
+            ("unreadable", with(|spool| spool.files[0].is_readable = false)),
+            ("skew", with(|spool| spool.files[0].last_time = Some(1_795_570_000))),
+            ("other file", with(|spool| spool.files[0].name = "notes".into())),
+            ("empty", with(|spool| spool.files.clear())),
+        ] {
+            let mut report = Report::default();
+            judge_spool("mail", &spool, Some(990), now(), &mut report);
+            told(&report, case, &mut text);
+        }
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn what_is_wrong_on_the_way_is_said_with_what_to_do() {
+        let mut text = String::new();
+        let heard = json!({"taken": 5, "refused": 0, "malformed": 0, "silentSeconds": 90});
+        for (case, source, spool) in [
+            ("right", json!({"observations": 5, "unread": 0, "exporter": heard}), spool()),
+            ("unread", json!({"observations": 5, "unread": 400, "exporter": heard}), spool()),
+            (
+                "never",
+                json!({"observations": 0, "unread": 0, "exporter": {"taken": 0}}),
+                with(|spool| spool.files.clear()),
+            ),
+            (
+                "done with",
+                json!({"observations": 9, "unread": 0}),
+                with(|spool| spool.files.clear()),
+            ),
+            ("silent", json!({"observations": 5, "exporter": {"silentSeconds": 900}}), spool()),
+            (
+                "refused",
+                json!({"observations": 5, "exporter": {"silentSeconds": 9, "refused": 2, "malformed": 1}}),
+                spool(),
+            ),
+        ] {
+            let mut report = Report::default();
+            judge_source("mail", &source, Some(&spool), now(), &mut report);
+            told(&report, case, &mut text);
+        }
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_refused_master_user_is_named() {
+        let mut text = String::new();
+        for (case, source) in [
+            ("refused", json!({"lastError": "127.0.0.1:143: refused: NO [AUTHENTICATIONFAILED]"})),
+            ("something else", json!({"lastError": "/spool: no room"})),
+            ("right", json!({})),
+        ] {
+            let mut report = Report::default();
+            judge_asking("mail", &source, "127.0.0.1:143", &mut report);
+            told(&report, case, &mut text);
+        }
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_spool_is_looked_at_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1733)).unwrap();
+        let uid = rustix::process::geteuid().as_raw();
+        let lines = "{\"v\":1,\"time\":5}\n{\"v\":1,\"time\":7}\n{\"v\":1,\"ti";
+        fs::write(folder.path().join(format!("{uid}.ndjson")), lines).unwrap();
+        let spool = Spool::look(folder.path());
+        assert_eq!((spool.mode, spool.owner, spool.files.len()), (0o1733, uid, 1));
+        assert!(spool.files[0].is_readable && is_owned(&spool.files[0]));
+        assert_eq!(spool.files[0].last_time, Some(7));
+        assert!(Spool::look(&folder.path().join("none")).trouble.is_some());
+    }
+}
