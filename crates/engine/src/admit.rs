@@ -7,7 +7,7 @@ use mail_event::limits::{EVENT_OCTETS_MAX, VENDOR_PARAMETERS_MAX};
 use mail_event::{EventId, Repair};
 
 use crate::members::Members;
-use crate::subscribe::{EVENT_ID, stamps};
+use crate::subscribe::EVENT_ID;
 use crate::{Keys, Policy, event_id};
 
 /// An event handed in by a publisher, fit for the journal.
@@ -63,7 +63,7 @@ pub fn admit(
     let checked = json::check(json);
     if let Ok(checked) = checked
         && !checked.private
-        && stamps(json).all(|name| name == EVENT_ID && checked.event_id.is_some())
+        && !checked.stamped
     {
         let id = checked.event_id.unwrap_or_else(|| made(json, checked.unix_millis));
         let keys = Keys::new(&checked, json);

@@ -88,8 +88,18 @@ impl Keys {
             }
         }
         let (name, uri) = (name?, uri?);
-        let checked = Checked { name, uri, user, private, event_id: None, unix_millis: 0 };
+        let checked =
+            Checked { name, uri, user, private, event_id: None, unix_millis: 0, stamped: false };
         Some(Self::new(&checked, json))
+    }
+
+    /// The place of the event's name in the registry's order, where it is a registered one.
+    #[must_use]
+    pub fn place(self) -> Option<u8> {
+        match self.0 {
+            [VERSION, code, ..] if code != UNREGISTERED => Some(code),
+            _ => None,
+        }
     }
 
     /// The octets the journal keeps.

@@ -7,6 +7,6 @@ mod projection;
 mod selection;
 
 pub use filter::Filter;
-pub(crate) use projection::{EVENT_ID, stamps};
+pub(crate) use projection::EVENT_ID;
 pub use projection::{Projection, Stamp};
 pub use selection::{InvalidSelection, Selection};

@@ -132,11 +132,11 @@ impl Projection {
     }
 }
 
-/// Looked for in every event, coming and going: made ready once.
+/// Looked for in every event that leaves: made ready once.
 static STAMP: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(STAMP_PREFIX));
 
 /// The stamps a text may hold already; never misses one of a strict event.
-pub(crate) fn stamps(json: &[u8]) -> impl Iterator<Item = &'static str> {
+fn stamps(json: &[u8]) -> impl Iterator<Item = &'static str> {
     STAMP.find_iter(json).filter_map(move |at| {
         let name = json.get(at + 1..)?;
         let ours = |stamp: &&str| {

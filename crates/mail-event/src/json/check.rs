@@ -43,6 +43,9 @@ pub struct Checked {
     pub unix_millis: i64,
     /// Whether it holds a parameter of [`ParameterName::PRIVATE`].
     pub private: bool,
+    /// Whether it holds what only a delivery carries, `vnd.postbell.seq` or
+    /// `vnd.postbell.prevSeq`, or a `vnd.postbell.eventId` that is none.
+    pub stamped: bool,
 }
 
 /// The text is not a strict event on one line; [`super::from_slice`] tells why, or mends it.
@@ -99,6 +102,7 @@ struct Scan<'a> {
     uid_count: Option<u64>,
     unix_millis: i64,
     event_id: Option<EventId>,
+    stamped: bool,
     vendors: Vendors<'a>,
 }
 
@@ -122,6 +126,7 @@ impl<'a> Scan<'a> {
             uid_count: None,
             unix_millis: 0,
             event_id: None,
+            stamped: false,
             vendors: Vendors::default(),
         })
     }
@@ -183,6 +188,7 @@ impl<'a> Scan<'a> {
             event_id: self.event_id,
             unix_millis: self.unix_millis,
             private: self.present & PRIVATE != 0,
+            stamped: self.stamped,
         })
     }
 
@@ -262,9 +268,14 @@ impl<'a> Scan<'a> {
         self.vendors.insert(key)?;
         let start = self.at;
         self.value()?;
-        if key == EVENT_ID {
-            let text = self.text.get(start..self.at)?;
-            self.event_id = text.trim_matches('"').parse().ok();
+        match key.strip_prefix(POSTBELL) {
+            Some("eventId") => {
+                let text = self.text.get(start..self.at)?;
+                self.event_id = text.trim_matches('"').parse().ok();
+                self.stamped |= self.event_id.is_none();
+            }
+            Some("seq" | "prevSeq") => self.stamped = true,
+            _ => {}
         }
         Some(())
     }
@@ -605,8 +616,9 @@ fn unescape_line_ends(inside: &str) -> Option<String> {
     (!text.contains('\\')).then_some(text)
 }
 
-/// Where a publisher gives the event's identity.
-const EVENT_ID: &str = "vnd.postbell.eventId";
+/// What the names of postbell's own parameters begin with: the event's identity, and the stamps
+/// of a delivery.
+const POSTBELL: &str = "vnd.postbell.";
 
 #[cfg(test)]
 mod tests {
@@ -623,7 +635,26 @@ mod tests {
         assert_eq!(checked.user.unwrap().of(PLAIN.as_bytes()), b"a@b");
         assert_eq!(checked.event_id.unwrap().to_string(), "01J9ZK00000000000000000000");
         assert_eq!(checked.unix_millis, 1_787_225_654_966);
-        assert!(!checked.private);
+        assert!(!checked.private && !checked.stamped);
+    }
+
+    #[test]
+    fn the_stamps_of_a_delivery_are_seen() {
+        let id = r#""vnd.postbell.eventId":"01J9ZK00000000000000000000""#;
+        for (stamp, stamped) in [
+            (r#""vnd.postbell.seq":1"#, true),
+            (r#""vnd.postbell.prevSeq":1"#, true),
+            (r#""vnd.postbell.sequel":1"#, false),
+            (r#""vnd.postbell.eventId":"mine""#, true),
+            (r#""vnd.postbell.inferred":{"vnd.postbell.seq":1}"#, false),
+        ] {
+            let text = PLAIN.replace(id, stamp);
+            assert_eq!(
+                check(text.as_bytes()).map(|checked| checked.stamped),
+                Ok(stamped),
+                "{text}"
+            );
+        }
     }
 
     #[test]
