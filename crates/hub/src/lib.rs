@@ -18,6 +18,7 @@ mod sources;
 mod state;
 mod stream;
 mod subscriptions;
+mod timer;
 mod token;
 
 pub use config::{

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 use crate::api::Door;
 use crate::config::HttpConfig;
 use crate::hub::stopped;
+use crate::timer::ConnectionTimer;
 
 /// Serves `listener` until `stopping` turns true, then lets what is under way end.
 pub(crate) async fn serve(
@@ -71,12 +72,13 @@ async fn connection(
     prepare(&stream);
     let mut builder = http1::Builder::new();
     builder
-        .timer(TokioTimer::new())
+        .timer(ConnectionTimer::default())
         .header_read_timeout(header_timeout)
         .max_headers(HEADERS_MAX)
         .max_buf_size(BUFFER_OCTETS_MAX);
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), door));
     let ended = tokio::select! {
+        biased;
         ended = connection.as_mut() => ended,
         () = stopped(&mut stopping) => {
             connection.as_mut().graceful_shutdown();
