@@ -154,11 +154,15 @@ impl SourceMetrics {
 pub(crate) struct EventIndex(u8);
 
 impl EventIndex {
+    /// The event at this place of the registry; one outside it where there is none.
+    pub(crate) fn at(place: Option<u8>) -> Self {
+        Self(place.unwrap_or(OTHER_PLACE))
+    }
+
     /// The place of the event called `name`.
     pub(crate) fn of(name: &str) -> Self {
-        let index = KNOWN.iter().position(|known| known.as_str() == name).unwrap_or(KNOWN.len());
-        // Eighteen names and one place for all others.
-        Self(u8::try_from(index).unwrap_or(u8::MAX))
+        let place = KNOWN.iter().position(|known| known.as_str() == name);
+        Self::at(place.and_then(|place| u8::try_from(place).ok()))
     }
 }
 
@@ -241,6 +245,10 @@ const GAUGES: &[(&str, Unit, &str)] = &[
     ("postbell_journal_accepting", Unit::Count, "1 while the journal takes events"),
     ("postbell_stream_clients", Unit::Count, "Streams being followed"),
 ];
+
+/// The place of all names outside the registry.
+const OTHER_PLACE: u8 = 18;
+const _: () = assert!(EventName::REGISTERED.len() == 18);
 
 /// Once, since a constant is made anew wherever it is used.
 static KNOWN: [EventName; EventName::REGISTERED.len()] = EventName::REGISTERED;

@@ -90,6 +90,17 @@ impl Journal for PretendJournal {
         done(Ok(Appended { verdicts }));
     }
 
+    fn offer(&self, batch: Batch, done: Done) -> Result<(), (Batch, Done)> {
+        let mut inner = self.lock();
+        if let Some(AppendError::Busy { .. }) = inner.refusals.front() {
+            inner.refusals.pop_front();
+            return Err((batch, done));
+        }
+        drop(inner);
+        self.append(batch, done);
+        Ok(())
+    }
+
     fn read(&self, _from: Seq, _limit_octets: usize) -> Result<Records, ReadError> {
         Ok(Records::default())
     }

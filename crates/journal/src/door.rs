@@ -17,6 +17,14 @@ pub trait Journal: Send + Sync + fmt::Debug {
     /// [`AppendError::Busy`] at once and the batch is not taken.
     fn append(&self, batch: Batch, done: Done);
 
+    /// Queues a batch as [`Journal::append`] does, but where the queue is full gives both back,
+    /// to be offered again. Any other refusal goes to `done`.
+    ///
+    /// # Errors
+    ///
+    /// The batch and `done`, untouched.
+    fn offer(&self, batch: Batch, done: Done) -> Result<(), (Batch, Done)>;
+
     /// Reads records from `from` on, at most about `limit_octets` of bodies but at least one
     /// record where there is one; an empty answer means the end was reached.
     ///

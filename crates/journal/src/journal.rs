@@ -180,6 +180,10 @@ impl Journal for SqliteJournal {
         self.shared.queue.push(batch, done);
     }
 
+    fn offer(&self, batch: Batch, done: Done) -> Result<(), (Batch, Done)> {
+        self.shared.queue.offer(batch, done)
+    }
+
     fn read(&self, from: Seq, limit_octets: usize) -> Result<Records, ReadError> {
         self.shared.reader.read(from, limit_octets)
     }

@@ -68,6 +68,9 @@ pub(crate) struct Waiting {
     pub(crate) octets: usize,
 }
 
+/// A batch that was not taken, whom to tell, and why.
+type Refused = Box<(Batch, Done, AppendError)>;
+
 impl std::fmt::Debug for Waiting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Waiting").field("entries", &self.entries).finish_non_exhaustive()
@@ -99,17 +102,31 @@ impl Queue {
 
     /// Takes the batch in, or tells at once why not.
     pub(crate) fn push(&self, batch: Batch, done: Done) {
-        match self.weigh(&batch) {
-            Err(error) => done(Err(error)),
-            Ok(octets) => {
-                let entries = batch.entries.len();
-                let waiting = Waiting { batch, done, entries, octets };
-                if let Err(refused) = self.admit(waiting) {
-                    let (waiting, error) = *refused;
-                    (waiting.done)(Err(error));
-                }
+        if let Err(refused) = self.try_push(batch, done) {
+            let (_, done, error) = *refused;
+            done(Err(error));
+        }
+    }
+
+    /// Takes the batch in, or gives it back where the queue is full; what else is wrong is told.
+    pub(crate) fn offer(&self, batch: Batch, done: Done) -> Result<(), (Batch, Done)> {
+        let Err(refused) = self.try_push(batch, done) else { return Ok(()) };
+        match *refused {
+            (batch, done, AppendError::Busy { .. }) => Err((batch, done)),
+            (_, done, error) => {
+                done(Err(error));
+                Ok(())
             }
         }
+    }
+
+    fn try_push(&self, batch: Batch, done: Done) -> Result<(), Refused> {
+        let octets = match self.weigh(&batch) {
+            Ok(octets) => octets,
+            Err(error) => return Err(Box::new((batch, done, error))),
+        };
+        let entries = batch.entries.len();
+        self.admit(Waiting { batch, done, entries, octets })
     }
 
     fn weigh(&self, batch: &Batch) -> Result<usize, AppendError> {
@@ -128,16 +145,16 @@ impl Queue {
         Ok(total + batch.entries.len() * ENTRY_OVERHEAD_OCTETS + BATCH_OVERHEAD_OCTETS)
     }
 
-    fn admit(&self, waiting: Waiting) -> Result<(), Box<(Waiting, AppendError)>> {
+    fn admit(&self, waiting: Waiting) -> Result<(), Refused> {
         let mut inner = self.lock();
         if let Some(error) = self.refusal(&inner) {
-            return Err(Box::new((waiting, error)));
+            return Err(Box::new((waiting.batch, waiting.done, error)));
         }
         let entries = inner.entries + waiting.entries;
         let octets = inner.octets + waiting.octets;
         if !inner.waiting.is_empty() && (entries > self.entries_max || octets > self.octets_max) {
             let error = AppendError::Busy { entries: inner.entries, octets: inner.octets };
-            return Err(Box::new((waiting, error)));
+            return Err(Box::new((waiting.batch, waiting.done, error)));
         }
         inner.entries = entries;
         inner.octets = octets;
@@ -318,6 +335,26 @@ mod tests {
         assert_eq!(taken(&by_entries, &one), 300);
         assert_eq!(taken(&by_octets, &one), 100);
         assert_eq!(taken(&by_octets, &Batch::default()), 36_000 / BATCH_OVERHEAD_OCTETS);
+    }
+
+    #[test]
+    fn what_is_offered_to_a_full_queue_comes_back_and_is_told_nothing() {
+        let options = Options { queue_entries: 1, ..Options::default() };
+        let queue = Queue::new(Arc::from(Path::new("journal")), &options, Position::default());
+        let entry = Entry { id: RecordId(1), head: [0; 24], body: "an event".into() };
+        let batch = Batch { entries: vec![entry], checkpoint: None };
+        let (tell, told) = std::sync::mpsc::channel();
+        let done = move || -> Done {
+            let tell = tell.clone();
+            Box::new(move |result| tell.send(result).unwrap())
+        };
+        assert!(queue.offer(batch.clone(), done()).is_ok());
+        let (back, _done) = queue.offer(batch.clone(), done()).unwrap_err();
+        assert_eq!(back, batch);
+        assert!(told.try_recv().is_err());
+        queue.close();
+        assert!(queue.offer(batch, done()).is_ok());
+        assert_eq!(told.try_recv().unwrap(), Err(AppendError::Closed));
     }
 
     #[test]

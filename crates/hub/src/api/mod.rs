@@ -3,6 +3,7 @@
 mod dovecot;
 mod events;
 mod health;
+mod lone;
 mod openapi;
 mod problem;
 mod publish;

@@ -1,12 +1,14 @@
 //! `POST /v1/events`: events handed in, with a verdict for each.
 
 use std::fmt;
+use std::future;
 use std::sync::Arc;
+use std::task::Poll;
 
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -21,7 +23,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::query::{Query, clipped};
-use super::{App, Problem};
+use super::{App, Problem, lone};
 use crate::config::HttpConfig;
 use crate::publish::{Gatherer, Publishers};
 
@@ -105,7 +107,7 @@ enum Kind {
 pub(super) async fn publish(
     State(app): State<Arc<App>>,
     request: Request,
-) -> Result<(StatusCode, Json<Verdicts>), Problem> {
+) -> Result<Response, Problem> {
     take(&app, request).await
 }
 
@@ -121,10 +123,7 @@ pub(super) async fn straight(app: &App, request: hyper::Request<Incoming>) -> Re
 /// Where events are handed in.
 pub(super) const PATH: &str = "/v1/events";
 
-async fn take<B>(
-    app: &App,
-    request: hyper::Request<B>,
-) -> Result<(StatusCode, Json<Verdicts>), Problem>
+async fn take<B>(app: &App, request: hyper::Request<B>) -> Result<Response, Problem>
 where
     B: hyper::body::Body<Data = Bytes> + Unpin,
     B::Error: fmt::Display,
@@ -133,12 +132,13 @@ where
     plainly_coded(&request)?;
     let form = Form::of(&request)?;
     let body = read(request.into_body(), &app.http).await?;
+    if form == Form::Json && body.starts_with(b"{") && body.ends_with(b"}") {
+        return lone::publish(app, body).await;
+    }
     let mut batch = Batch { publishers: &app.publishers, verdicts: Vec::new(), taken: Vec::new() };
     batch.admit(form, &body).await?;
     let verdicts = batch.append(&app.gatherer).await?;
-    let refused = verdicts.rejected > 0 && verdicts.rejected == verdicts.verdicts.len();
-    let status = if refused { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
-    Ok((status, Json(verdicts)))
+    Ok(verdicts.into_response())
 }
 
 /// What a body holds.
@@ -154,6 +154,13 @@ enum Form {
 
 impl Form {
     fn of<B>(request: &hyper::Request<B>) -> Result<Self, Problem> {
+        // Spelt as nearly everyone does.
+        let mut values = request.headers().get_all(header::CONTENT_TYPE).into_iter();
+        if let (Some(only), None) = (values.next(), values.next())
+            && only == "application/json"
+        {
+            return Ok(Self::Json);
+        }
         let text = header_text(request, header::CONTENT_TYPE);
         let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match essence.as_str() {
@@ -179,6 +186,9 @@ pub(super) fn wants_json(request: &Request) -> Result<(), Problem> {
 
 /// Refuses a body that is compressed or coded otherwise: unread, it could only be called garbage.
 fn plainly_coded<B>(request: &hyper::Request<B>) -> Result<(), Problem> {
+    if !request.headers().contains_key(header::CONTENT_ENCODING) {
+        return Ok(());
+    }
     let coding = header_text(request, header::CONTENT_ENCODING);
     let is_plain = coding.split(',').all(|coding| {
         let coding = coding.trim();
@@ -212,7 +222,9 @@ where
             let frame = frame.map_err(|error| Problem::bad_request(format!("body: {error}")))?;
             let Ok(data) = frame.into_data() else { continue };
             if gathered.is_empty() && data.len() == known {
-                return Ok(data);
+                // Until it is durable the event would keep the connection's whole buffer.
+                let small = data.len() <= COPIED_OCTETS_MAX;
+                return Ok(if small { Bytes::copy_from_slice(&data) } else { data });
             }
             if (gathered.len() + data.len()) as u64 > limit {
                 return Err(too_large());
@@ -222,6 +234,21 @@ where
         }
         Ok(gathered.freeze())
     };
+    let mut reading = std::pin::pin!(reading);
+    // A body sent with its head is there at the second look, and needs no timer.
+    let mut looked = false;
+    let early = future::poll_fn(|context| match reading.as_mut().poll(context) {
+        Poll::Ready(body) => Poll::Ready(Some(body)),
+        Poll::Pending if looked => Poll::Ready(None),
+        Poll::Pending => {
+            looked = true;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+    });
+    if let Some(body) = early.await {
+        return body;
+    }
     tokio::time::timeout(http.body_timeout, reading)
         .await
         .unwrap_or_else(|_| Err(Problem::timed_out()))
@@ -328,14 +355,9 @@ impl Batch<'_> {
             let appended = result.map_err(|error| not_taken(&error))?;
             for (place, appended) in places.into_iter().zip(appended.verdicts) {
                 let Some(verdict) = self.verdicts.get_mut(place) else { continue };
-                let (kind, seq) = match appended {
-                    Appended::New(seq) => (Kind::Accepted, seq),
-                    Appended::Repeated(seq) => (Kind::Repeated, seq),
-                };
+                let kind = verdict.settle(appended);
                 accepted += usize::from(kind == Kind::Accepted);
                 repeated += usize::from(kind == Kind::Repeated);
-                verdict.verdict = kind;
-                verdict.seq = Some(seq.0);
             }
         }
         let rejected = self.verdicts.len() - accepted - repeated;
@@ -387,7 +409,7 @@ fn elements(array: &[u8]) -> Result<Vec<&RawValue>, Problem> {
 const TOO_MANY: &str = "too many events";
 
 /// Nothing was taken, and why.
-fn not_taken(error: &AppendError) -> Problem {
+pub(super) fn not_taken(error: &AppendError) -> Problem {
     let problem = Problem::unavailable(error.to_string());
     match error {
         AppendError::Full { .. } => problem.retry_after(FULL_RETRY_SECONDS),
@@ -396,7 +418,42 @@ fn not_taken(error: &AppendError) -> Problem {
     }
 }
 
+impl Verdicts {
+    /// Of the only event, which is none.
+    pub(super) fn refused(error: &JsonError) -> Self {
+        let verdicts = vec![Verdict::from(error)];
+        Self { accepted: 0, repeated: 0, rejected: 1, verdicts }
+    }
+
+    /// Of the only event.
+    pub(super) fn lone(appended: Appended, id: EventId, repairs: Vec<Repair>) -> Self {
+        let mut verdict = Verdict { event_id: Some(id), repairs, ..Verdict::rejected() };
+        let kind = verdict.settle(appended);
+        let accepted = usize::from(kind == Kind::Accepted);
+        Self { accepted, repeated: 1 - accepted, rejected: 0, verdicts: vec![verdict] }
+    }
+}
+
+impl IntoResponse for Verdicts {
+    fn into_response(self) -> Response {
+        let refused = self.rejected > 0 && self.rejected == self.verdicts.len();
+        let status = if refused { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+        (status, Json(self)).into_response()
+    }
+}
+
 impl Verdict {
+    /// Notes what the journal made of it.
+    fn settle(&mut self, appended: Appended) -> Kind {
+        let (kind, seq) = match appended {
+            Appended::New(seq) => (Kind::Accepted, seq),
+            Appended::Repeated(seq) => (Kind::Repeated, seq),
+        };
+        self.verdict = kind;
+        self.seq = Some(seq.0);
+        kind
+    }
+
     fn rejected() -> Self {
         Self {
             verdict: Kind::Rejected,
@@ -437,6 +494,9 @@ const OFFERED: &str = "application/json, application/x-ndjson, application/cloud
 
 /// Events in one body. A verdict takes more memory than the smallest thing that needs one.
 const EVENTS_MAX: usize = 100_000;
+
+/// Octets of a body that is copied rather than kept where it was read.
+const COPIED_OCTETS_MAX: usize = 4 * 1024;
 
 /// Events looked at before others have their turn: under a millisecond.
 const TURN_EVENTS: usize = 512;

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use postbell_journal::{AppendError, Appended, Entry};
+use postbell_journal::{AppendError, Appended, Entry, Verdict};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Pending, Publishers};
@@ -19,16 +19,23 @@ type Answer = Result<Appended, AppendError>;
 #[derive(Clone, Debug)]
 pub(crate) struct Gatherer(mpsc::Sender<Asked>);
 
-/// One request's entries, and who waits for what becomes of them.
+/// One request's entries, and who waits for what becomes of them. Most requests have one.
 #[derive(Debug)]
-struct Asked {
-    entries: Vec<Entry>,
-    answer: oneshot::Sender<Answer>,
+enum Asked {
+    One(Entry, oneshot::Sender<Result<Verdict, AppendError>>),
+    Many(Vec<Entry>, oneshot::Sender<Answer>),
 }
 
-/// A batch on its way, and how many of its entries belong to whom.
+/// Who waits for a verdict, or for that many.
+#[derive(Debug)]
+enum Waiting {
+    One(oneshot::Sender<Result<Verdict, AppendError>>),
+    Many(usize, oneshot::Sender<Answer>),
+}
+
+/// A batch on its way, and who waits for it in the order of its entries.
 struct InFlight {
-    asked: Vec<(usize, oneshot::Sender<Answer>)>,
+    waiting: Vec<Waiting>,
     pending: Pending,
 }
 
@@ -43,42 +50,84 @@ impl Gatherer {
     /// Journals a request's entries, all or none, and says what became of each.
     pub(crate) async fn append(&self, entries: Vec<Entry>) -> Answer {
         let (answer, told) = oneshot::channel();
-        if self.0.send(Asked { entries, answer }).await.is_err() {
-            return Err(AppendError::Closed);
-        }
+        self.ask(Asked::Many(entries, answer)).await?;
         told.await.unwrap_or(Err(AppendError::Closed))
+    }
+
+    /// Journals a request's only entry and says what became of it.
+    pub(crate) async fn append_one(&self, entry: Entry) -> Result<Verdict, AppendError> {
+        let (answer, told) = oneshot::channel();
+        self.ask(Asked::One(entry, answer)).await?;
+        told.await.unwrap_or(Err(AppendError::Closed))
+    }
+
+    async fn ask(&self, asked: Asked) -> Result<(), AppendError> {
+        self.0.send(asked).await.map_err(|_| AppendError::Closed)
     }
 }
 
 async fn gather(publishers: Arc<Publishers>, mut receiver: mpsc::Receiver<Asked>) {
     let mut asked = Vec::new();
+    let mut octets = 0;
     let mut in_flight = VecDeque::new();
     loop {
+        // What is less than a block may yet grow while the journal is busy anyway.
+        let is_due =
+            in_flight.is_empty() || (is_block(&asked, octets) && in_flight.len() < IN_FLIGHT_MAX);
+        if is_due && !asked.is_empty() {
+            gather_more(&mut receiver, &mut asked, octets).await;
+            in_flight.push_back(hand_over(&publishers, &mut asked).await);
+            octets = asked.iter().map(Asked::octets).sum();
+            continue;
+        }
+        let before = asked.len();
+        let room = ASKED_MAX.saturating_sub(before);
         tokio::select! {
             biased;
             result = answered(&mut in_flight) => {
                 if let Some(batch) = in_flight.pop_front() {
-                    tell(batch.asked, result);
+                    tell(batch.waiting, result);
                 }
             }
-            count = receiver.recv_many(&mut asked, ASKED_MAX), if in_flight.len() < IN_FLIGHT_MAX => {
+            count = receiver.recv_many(&mut asked, room), if room > 0 => {
                 if count == 0 {
                     break;
                 }
-                // Connections that are ready have their turn first: what they ask goes along.
-                tokio::task::yield_now().await;
-                while asked.len() < ASKED_MAX
-                    && let Ok(one) = receiver.try_recv()
-                {
-                    asked.push(one);
-                }
-                while !asked.is_empty() {
-                    in_flight.push_back(hand_over(&publishers, &mut asked).await);
-                }
+                octets += asked.iter().skip(before).map(Asked::octets).sum::<usize>();
             }
         }
     }
     // Nobody asks any more, and nobody waits for what is still under way.
+}
+
+/// Whether there is so much that more would make a commit no cheaper.
+fn is_block(asked: &[Asked], octets: usize) -> bool {
+    asked.len() >= BLOCK_REQUESTS || octets >= BLOCK_OCTETS
+}
+
+/// Takes in what connections that are ready ask meanwhile: turn by turn, until one brings
+/// nothing or there is enough. A commit costs the same for one and for hundreds.
+async fn gather_more(
+    receiver: &mut mpsc::Receiver<Asked>,
+    asked: &mut Vec<Asked>,
+    mut octets: usize,
+) {
+    for _ in 0..TURNS_MAX {
+        if is_block(asked, octets) {
+            return;
+        }
+        let before = asked.len();
+        tokio::task::yield_now().await;
+        while asked.len() < ASKED_MAX
+            && let Ok(one) = receiver.try_recv()
+        {
+            octets += one.octets();
+            asked.push(one);
+        }
+        if asked.len() == before {
+            return;
+        }
+    }
 }
 
 /// What the journal says to the oldest batch; nothing, ever, where there is none.
@@ -94,32 +143,59 @@ async fn hand_over(publishers: &Publishers, asked: &mut Vec<Asked>) -> InFlight 
     let mut octets = 0;
     let fitting = asked.iter().take_while(|one| {
         let before = octets;
-        octets += one.entries.iter().map(|entry| entry.body.len()).sum::<usize>();
+        octets += one.octets();
         before < BATCH_OCTETS
     });
     let fitting = fitting.count();
-    let mut entries = Vec::new();
+    let mut entries = Vec::with_capacity(fitting);
     let mut waiting = Vec::with_capacity(fitting);
     for one in asked.drain(..fitting) {
-        waiting.push((one.entries.len(), one.answer));
-        entries.extend(one.entries);
+        match one {
+            Asked::One(entry, answer) => {
+                entries.push(entry);
+                waiting.push(Waiting::One(answer));
+            }
+            Asked::Many(many, answer) => {
+                waiting.push(Waiting::Many(many.len(), answer));
+                entries.extend(many);
+            }
+        }
     }
-    InFlight { asked: waiting, pending: publishers.submit(entries).await }
+    InFlight { waiting, pending: publishers.submit(entries).await }
+}
+
+impl Asked {
+    fn octets(&self) -> usize {
+        match self {
+            Self::One(entry, _) => entry.body.len(),
+            Self::Many(entries, _) => entries.iter().map(|entry| entry.body.len()).sum(),
+        }
+    }
 }
 
 /// Gives everybody their part. Who has gone away is not waiting for it.
-fn tell(asked: Vec<(usize, oneshot::Sender<Answer>)>, result: Answer) {
+fn tell(waiting: Vec<Waiting>, result: Answer) {
     match result {
         Ok(appended) => {
             let mut verdicts = appended.verdicts.into_iter();
-            for (count, answer) in asked {
-                let verdicts = verdicts.by_ref().take(count).collect();
-                drop(answer.send(Ok(Appended { verdicts })));
+            for one in waiting {
+                match one {
+                    Waiting::One(answer) => {
+                        drop(answer.send(verdicts.next().ok_or(AppendError::Closed)));
+                    }
+                    Waiting::Many(count, answer) => {
+                        let verdicts = verdicts.by_ref().take(count).collect();
+                        drop(answer.send(Ok(Appended { verdicts })));
+                    }
+                }
             }
         }
         Err(error) => {
-            for (_, answer) in asked {
-                drop(answer.send(Err(error.clone())));
+            for one in waiting {
+                match one {
+                    Waiting::One(answer) => drop(answer.send(Err(error.clone()))),
+                    Waiting::Many(_, answer) => drop(answer.send(Err(error.clone()))),
+                }
             }
         }
     }
@@ -127,6 +203,17 @@ fn tell(asked: Vec<(usize, oneshot::Sender<Answer>)>, result: Answer) {
 
 /// Requests waiting to be handed over; beyond, the next ones wait where they are.
 const ASKED_MAX: usize = 1_024;
+
+/// Requests that are worth a batch of their own while another is being written: what the journal
+/// puts in a block.
+const BLOCK_REQUESTS: usize = 256;
+
+/// Octets of events that are.
+const BLOCK_OCTETS: usize = 256 * 1024;
+
+/// Turns that connections have at most before what they asked is handed over, so that a steady
+/// trickle holds nobody up.
+const TURNS_MAX: usize = 64;
 
 /// Octets after which a batch is closed. Larger ones compress no better, and a request among
 /// large ones would wait for all of them.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use mail_event::Repair;
 use mail_event::json::JsonError;
 use postbell_engine::{Admitted, Policy, admit};
-use postbell_journal::{AppendError, Appended, Batch, Entry, Journal, RecordId, Verdict};
+use postbell_journal::{AppendError, Appended, Batch, Done, Entry, Journal, RecordId, Verdict};
 use postbell_sources::{Count, Health, State};
 use tokio::sync::oneshot;
 use tracing::warn;
@@ -59,7 +59,7 @@ impl Publishers {
         let admitted = admit(&self.policy, NAME, &json, identity);
         let Admitted { id, keys, rewritten, repairs } = admitted.inspect_err(|_| self.reject())?;
         let body = rewritten.map_or(json, Bytes::from);
-        let event = EventIndex::of(&keys.view(&body).name());
+        let event = EventIndex::at(keys.place());
         let entry = Entry { id: RecordId(id.as_u128()), head: keys.to_head(), body };
         Ok(Taken { entry, event, repairs })
     }
@@ -73,26 +73,22 @@ impl Publishers {
     /// Hands a batch to the journal; batches of one publisher become records in the order of
     /// these calls. While the queue is full it waits here, and so does the publisher.
     pub(crate) async fn submit(&self, entries: Vec<Entry>) -> Pending {
+        let (tell, told) = oneshot::channel();
+        // A publisher that went away is not waiting for an answer.
+        let done: Done = Box::new(move |result| drop(tell.send(result)));
+        let mut refused = self.journal.offer(Batch { entries, checkpoint: None }, done);
         let begun = Instant::now();
         let mut pause = PAUSE_FIRST;
-        loop {
-            let (tell, mut told) = oneshot::channel();
-            let batch = Batch { entries: entries.clone(), checkpoint: None };
-            // A publisher that went away is not waiting for an answer.
-            self.journal.append(batch, Box::new(move |result| drop(tell.send(result))));
-            match told.try_recv() {
-                Ok(Err(AppendError::Busy { .. })) if begun.elapsed() < BUSY_MAX => {}
-                Ok(result) => {
-                    self.note(&result);
-                    let (tell, told) = oneshot::channel();
-                    drop(tell.send(result));
-                    return told;
-                }
-                Err(_) => return told,
+        while let Err((batch, done)) = refused {
+            if begun.elapsed() >= BUSY_MAX {
+                self.journal.append(batch, done);
+                break;
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
+            refused = self.journal.offer(batch, done);
         }
+        told
     }
 
     /// Counts what became of a batch; `events` are those handed over, in order.
@@ -116,8 +112,19 @@ impl Publishers {
         self.health.add(Count::Observations, appended.verdicts.len() as u64);
     }
 
+    /// Counts what became of one event.
+    pub(crate) fn count_one(&self, event: EventIndex, result: &Result<Verdict, AppendError>) {
+        self.note(result);
+        match result {
+            Ok(Verdict::New(_)) => self.metrics.accept(event),
+            Ok(Verdict::Repeated(_)) => self.metrics.repeated.increment(1),
+            Err(_) => return,
+        }
+        self.health.add(Count::Observations, 1);
+    }
+
     /// Shows whether publishers are being turned away, and logs it when that begins.
-    fn note(&self, result: &Result<Appended, AppendError>) {
+    fn note<T>(&self, result: &Result<T, AppendError>) {
         match result {
             Ok(_) if self.turned_away.load(Ordering::Relaxed) => {
                 self.turned_away.store(false, Ordering::Relaxed);
