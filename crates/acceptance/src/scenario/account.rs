@@ -66,7 +66,7 @@ impl Account {
             }
             "serverPort" => {
                 let port = self.ports.iter().find(|(port, _)| port.to_string() == text);
-                port.map_or(format!("{text}?!"), |(_, service)| (*service).to_owned())
+                port.map_or_else(|| format!("{text}?!"), |(_, service)| (*service).to_owned())
             }
             "vnd.postbell.sessionId" => {
                 let next = self.sessions.len() + 1;

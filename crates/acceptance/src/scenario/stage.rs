@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use mail_event::EventGroup;
 use postbell_testkit::{Error, Imap};
 
 use super::account::Account;
@@ -14,7 +15,7 @@ pub struct Stage<'a> {
     store: &'a dyn MailStore,
     bench: &'a mut Bench,
     marker: Imap,
-    marks: usize,
+    is_marked: bool,
     account: Account,
     text: String,
 }
@@ -25,9 +26,11 @@ impl<'a> Stage<'a> {
     /// # Errors
     /// Where the store doesn't let [`MARKER`] in.
     pub fn new(store: &'a dyn MailStore, bench: &'a mut Bench) -> Result<Self, Error> {
-        let marker = store.imap(MARKER)?;
+        let mut marker = store.imap(MARKER)?;
+        marker.create(MARK)?;
         let account = Account::new(store.ports());
-        let mut stage = Self { store, bench, marker, marks: 0, account, text: String::new() };
+        let mut stage =
+            Self { store, bench, marker, is_marked: false, account, text: String::new() };
         stage.hear_to_the_mark()?;
         Ok(stage)
     }
@@ -55,10 +58,11 @@ impl<'a> Stage<'a> {
         while told.len() < count {
             if begun.elapsed() > PATIENCE {
                 self.write(what, &told);
-                return Err(Error::Answer {
+                let error = Error::Answer {
                     expected: format!("{count} events of \"{what}\""),
-                    answer: format!("{}\n{}", self.text, self.store.log()),
-                });
+                    answer: String::new(),
+                };
+                return Err(self.how_it_stands(&error));
             }
             // The store says some things late, such as the end of a session.
             std::thread::sleep(LATE);
@@ -83,7 +87,9 @@ impl<'a> Stage<'a> {
     /// [`Error::Answer`] where an event isn't one.
     pub fn finish(mut self) -> Result<String, Error> {
         std::thread::sleep(LATE);
-        let told = self.hear_to_the_mark()?;
+        let mut told = self.hear_to_the_mark()?;
+        // Sessions end with the play, sooner or later.
+        told.retain(|event| event.event.name().group() != EventGroup::Access);
         if !told.is_empty() {
             self.write("nothing more", &told);
         }
@@ -92,17 +98,34 @@ impl<'a> Stage<'a> {
 
     /// Everything told until a mark set now, but for the marks themselves.
     fn hear_to_the_mark(&mut self) -> Result<Vec<Told>, Error> {
-        self.marks += 1;
-        let mark = format!("mark-{}", self.marks);
-        self.marker.subscribe(&mark)?;
+        self.is_marked = !self.is_marked;
+        match self.is_marked {
+            true => self.marker.subscribe(MARK)?,
+            false => self.marker.unsubscribe(MARK)?,
+        }
         let mut told = Vec::new();
         loop {
-            let [event] = &self.bench.hear(1)?[..] else { continue };
+            let heard = self.bench.hear(1).map_err(|error| self.how_it_stands(&error))?;
+            let [event] = &heard[..] else { continue };
             if event.owner() != Some(MARKER) && event.event.user() != Some(MARKER) {
                 told.push(event.clone());
-            } else if event.mailbox() == mark {
+            } else if event.event.name().group() == EventGroup::Subscription {
                 return Ok(told);
             }
+        }
+    }
+
+    /// An error with what a person needs to find its cause.
+    fn how_it_stands(&self, error: &Error) -> Error {
+        let sources = self.bench.get("/v1/sources").map(|answer| answer.body);
+        let sources = sources.unwrap_or_else(|error| error.to_string());
+        Error::Answer {
+            expected: error.to_string(),
+            answer: format!(
+                "\n--- told ---\n{}--- the hub ---\n{sources}\n--- the store ---\n{}",
+                self.text,
+                self.store.log()
+            ),
         }
     }
 
@@ -114,6 +137,8 @@ impl<'a> Stage<'a> {
     }
 }
 
+/// The marker's mailbox.
+const MARK: &str = "mark";
 /// How long a store may take to say what it says late.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two times of listening for what comes late.

@@ -234,8 +234,10 @@ impl<'a> Teller<'a> {
         add(&mut seen, "vnd.postbell.sessionDuration", seconds);
         let how = match end {
             End::Said { ending: Some(ending), .. } if ending.is_graceful => Some("graceful"),
-            End::Said { ending: Some(_), .. } | End::Died { .. } => Some("abort"),
-            End::Said { ending: None, .. } => None,
+            // Only IMAP's exporter tells a LOGOUT from a broken connection.
+            End::Said { ending: Some(_), line, .. } if is_imap(line) => Some("abort"),
+            End::Said { .. } => None,
+            End::Died { .. } => Some("abort"),
         };
         add(&mut seen, "vnd.postbell.disconnect", how);
         seen
@@ -467,6 +469,10 @@ pub(super) fn are_halves(first: &Transaction, second: &Transaction) -> bool {
         && first.acts.iter().all(is_added)
         && second.acts.iter().all(is_expunged)
         && to.len() == from.len()
+}
+
+fn is_imap(line: &Transaction) -> bool {
+    line.service.as_deref() == Some("imap")
 }
 
 /// The messages of a line that is about nothing but those of one mailbox.

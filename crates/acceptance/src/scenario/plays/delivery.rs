@@ -33,12 +33,12 @@ pub fn sorted(stage: &mut Stage<'_>) -> Result<(), Error> {
     let store = stage.store();
     let mut imap = store.imap(ALICE)?;
     imap.create("Lists")?;
-    imap.logout()?;
+    stage.aside(|| Ok(()))?;
+    stage.step("IMAP logout", 1, || imap.logout())?;
     let script = "require [\"fileinto\", \"imap4flags\"];\n\
         if header :contains \"subject\" \"list\" {\n\
           addflag [\"\\\\Flagged\", \"$List\"];\n  fileinto \"Lists\";\n}\n";
     store.operate(Deed::Sieve { user: ALICE, script })?;
-    stage.aside(|| Ok(()))?;
     let mut lmtp = store.lmtp()?;
     stage.step("LMTP delivers what Sieve files into Lists with flags", 1, || {
         lmtp.deliver("sender@example.net", ALICE, &mail::plain("list"))

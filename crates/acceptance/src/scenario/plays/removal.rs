@@ -26,8 +26,9 @@ pub fn expunges(stage: &mut Stage<'_>) -> Result<(), Error> {
 /// # Errors
 /// Where the store refuses or doesn't tell.
 pub fn pop3(stage: &mut Stage<'_>) -> Result<(), Error> {
-    filled(stage, "INBOX", 3)?.logout()?;
+    let imap = filled(stage, "INBOX", 3)?;
     let store = stage.store();
+    stage.step("IMAP logout", 1, || imap.logout())?;
     let mut held = None;
     stage.step("POP3 logs in", 1, || {
         held = Some(store.pop3(ALICE)?);
@@ -54,9 +55,9 @@ pub fn pop3(stage: &mut Stage<'_>) -> Result<(), Error> {
 /// # Errors
 /// Where the store refuses or doesn't tell.
 pub fn expiry(stage: &mut Stage<'_>) -> Result<(), Error> {
-    filled(stage, "Old", 3)?.logout()?;
+    let imap = filled(stage, "Old", 3)?;
     let store = stage.store();
-    stage.aside(|| Ok(()))?;
+    stage.step("IMAP logout", 1, || imap.logout())?;
     stage.step("the nightly job expires what is in Old", 1, || {
         store.operate(Deed::Expire { user: ALICE, mailbox: "Old" })
     })?;

@@ -1,0 +1,6 @@
+//! The scenarios, on each store.
+
+#[cfg(test)]
+mod dovecot;
+#[cfg(test)]
+mod expected;
