@@ -143,8 +143,11 @@ pub(crate) fn lacks_room(error: &io::Error) -> bool {
 pub(crate) fn probe_room(folder: &Path) -> io::Result<()> {
     let path = folder.join("room.new");
     let written = write_probe(&path);
-    fs::remove_file(&path)?;
-    written
+    // Writing and housekeeping may ask at once: whoever is first takes the file away.
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => written.and(Err(error)),
+        _ => written,
+    }
 }
 
 fn write_probe(path: &Path) -> io::Result<()> {

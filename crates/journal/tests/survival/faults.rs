@@ -136,8 +136,7 @@ fn a_quota_used_up_is_a_full_disk() {
     for at in [120, 151, 182, 213] {
         let folder = faults.folder(at);
         let running = faults.start(&folder, ("edquot", "write"), (at, u64::MAX), WRITER);
-        running.wait_until_begun();
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        running.wait_until_full(2);
         let said = running.kill();
         assert!(said.last == "full" && said.full > 1, "no room from write {at} on: {said:?}");
         check(&folder, 1, said.acknowledged, "when there was room again");

@@ -36,8 +36,8 @@ pub(crate) struct Said {
 pub(crate) struct Running {
     pub(crate) child: Child,
     said: JoinHandle<Said>,
-    /// Hears of the first thing it says.
-    begun: Receiver<()>,
+    /// Hears of each thing it says, and whether that is `full`.
+    heard: Receiver<bool>,
 }
 
 impl Writer {
@@ -53,13 +53,11 @@ impl Writer {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (tell, begun) = mpsc::channel();
+        let (tell, heard) = mpsc::channel();
         let said = std::thread::spawn(move || {
             let mut said = Said::default();
             for line in lines.map_while(Result::ok) {
-                if said.last.is_empty() {
-                    tell.send(()).unwrap_or_default();
-                }
+                tell.send(line == "full").unwrap_or_default();
                 match line.parse() {
                     Ok(end) => said.acknowledged = Some(end),
                     Err(_) if line == "full" => said.full += 1,
@@ -69,14 +67,23 @@ impl Writer {
             }
             said
         });
-        Running { child, said, begun }
+        Running { child, said, heard }
     }
 }
 
 impl Running {
     /// Waits until it has said something.
     pub(crate) fn wait_until_begun(&self) {
-        self.begun.recv_timeout(Duration::from_secs(60)).unwrap();
+        self.heard.recv_timeout(Duration::from_secs(60)).unwrap();
+    }
+
+    /// Waits until it has said `count` times that the disk is full, or ended.
+    pub(crate) fn wait_until_full(&self, count: usize) {
+        let mut full = 0;
+        while full < count {
+            let Ok(is_full) = self.heard.recv_timeout(Duration::from_secs(60)) else { return };
+            full += usize::from(is_full);
+        }
     }
 
     /// Waits for its end and says what it said.
