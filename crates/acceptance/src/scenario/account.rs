@@ -53,6 +53,8 @@ impl Account {
             "uri" | "vnd.postbell.eventId" | "vnd.postbell.seq" | "vnd.postbell.prevSeq" => {
                 return None;
             }
+            // Said where the store is heard in time, and absent else.
+            "vnd.postbell.disconnect" if text == "graceful" => return None,
             "timestamp" => match sound(&text) {
                 Ok(()) => return None,
                 Err(why) => why,

@@ -234,8 +234,7 @@ impl<'a> Teller<'a> {
         add(&mut seen, "vnd.postbell.sessionDuration", seconds);
         let how = match end {
             End::Said { ending: Some(ending), .. } if ending.is_graceful => Some("graceful"),
-            // Only IMAP's exporter tells a LOGOUT from a broken connection.
-            End::Said { ending: Some(_), line, .. } if is_imap(line) => Some("abort"),
+            // No word of a LOGOUT is no proof that there was none: the exporter may be late.
             End::Said { .. } => None,
             End::Died { .. } => Some("abort"),
         };
@@ -469,10 +468,6 @@ pub(super) fn are_halves(first: &Transaction, second: &Transaction) -> bool {
         && first.acts.iter().all(is_added)
         && second.acts.iter().all(is_expunged)
         && to.len() == from.len()
-}
-
-fn is_imap(line: &Transaction) -> bool {
-    line.service.as_deref() == Some("imap")
 }
 
 /// The messages of a line that is about nothing but those of one mailbox.
