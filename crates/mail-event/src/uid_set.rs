@@ -111,6 +111,19 @@ impl UidSet {
         &self.ranges
     }
 
+    /// What is in either set.
+    ///
+    /// ```
+    /// use mail_event::UidSet;
+    ///
+    /// let one = UidSet::from_uids([1, 2, 9]);
+    /// assert_eq!(one.union(&UidSet::from_uids([3, 7])).to_string(), "1:3,7,9");
+    /// ```
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        Self { ranges: canonical([self.ranges(), other.ranges()].concat()) }
+    }
+
     /// Every UID in order.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.ranges.iter().flat_map(|(first, last)| *first..=*last)
@@ -338,6 +351,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_union_holds_what_either_set_holds(
+            one in prop::collection::vec(1_u32..80, 0..40),
+            other in prop::collection::vec(1_u32..80, 0..40),
+        ) {
+            let (first, second) =
+                (UidSet::from_uids(one.iter().copied()), UidSet::from_uids(other.iter().copied()));
+            let both = UidSet::from_uids(one.into_iter().chain(other));
+            prop_assert_eq!(first.union(&second), both.clone());
+            prop_assert_eq!(second.union(&first), both);
+        }
+
         #[test]
         fn r14_a_set_holds_what_was_put_in(uids in prop::collection::btree_set(1_u32..400, 1..60)) {
             let mut grown = UidSet::new();

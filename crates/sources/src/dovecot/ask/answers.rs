@@ -10,6 +10,7 @@ use imap_codec::imap_types::mailbox::Mailbox;
 use imap_codec::imap_types::response::{Code, Data};
 use imap_codec::imap_types::sequence::{SeqOrUid, Sequence, SequenceSet};
 use imap_codec::imap_types::status::StatusDataItem;
+use mail_event::limits::RANGES_MAX;
 use mail_event::{Flag, MessageContent, Modseq, UidSet, mutf7};
 use postbell_engine::Quota;
 
@@ -88,14 +89,11 @@ pub(super) fn quota(session: &mut Session, mailbox: &str) -> Result<Vec<Quota>, 
     session.command(&command, LINE_OCTETS_MAX, PATIENCE, &mut |reply| match reply {
         Reply::Data(Data::QuotaRoot { roots, .. }, _) => {
             for root in roots {
-                let root = String::from_utf8_lossy(root.as_ref()).into_owned();
-                found.entry(root.clone()).or_insert_with(|| Quota { root, ..Quota::default() });
+                of_root(&mut found, root.as_ref());
             }
         }
         Reply::Data(Data::Quota { root, quotas }, _) => {
-            let root = String::from_utf8_lossy(root.as_ref()).into_owned();
-            let quota =
-                found.entry(root.clone()).or_insert_with(|| Quota { root, ..Quota::default() });
+            let quota = of_root(&mut found, root.as_ref());
             for one in quotas.as_ref() {
                 match one.resource {
                     Resource::Storage => {
@@ -113,6 +111,12 @@ pub(super) fn quota(session: &mut Session, mailbox: &str) -> Result<Vec<Quota>, 
         Reply::Data(..) | Reply::Code(_) | Reply::Other(_) => {}
     })?;
     Ok(found.into_values().take(ROOTS_MAX).collect())
+}
+
+/// What is known of a root, begun where nothing is.
+fn of_root<'f>(found: &'f mut BTreeMap<String, Quota>, root: &[u8]) -> &'f mut Quota {
+    let root = String::from_utf8_lossy(root).into_owned();
+    found.entry(root.clone()).or_insert_with(|| Quota { root, ..Quota::default() })
 }
 
 /// How a mailbox stands, unopened.
@@ -431,16 +435,11 @@ fn uids(set: &SequenceSet) -> UidSet {
     UidSet::parse_lenient(&text.join(",")).map(|(set, _)| set).unwrap_or_default()
 }
 
-/// The UIDs of both.
+/// The UIDs of both; none where both have them in more ranges than a set may have.
 pub(in super::super) fn union(one: &UidSet, other: &UidSet) -> UidSet {
-    match (one.is_empty(), other.is_empty()) {
-        (true, _) => other.clone(),
-        (_, true) => one.clone(),
-        _ => {
-            let both = format!("{one},{other}");
-            UidSet::parse_lenient(&both).map(|(set, _)| set).unwrap_or_default()
-        }
-    }
+    let both = one.union(other);
+    let is_too_large = both.ranges().len() > RANGES_MAX && !one.is_empty() && !other.is_empty();
+    if is_too_large { UidSet::new() } else { both }
 }
 
 const STATUS_ITEMS: &str = "UIDVALIDITY UIDNEXT MESSAGES HIGHESTMODSEQ";
