@@ -63,13 +63,20 @@ impl Stop {
             else {
                 return false;
             };
-            let limit = Timespec::try_from(rest).ok();
-            let mut fds = [PollFd::new(&self.0.wake, PollFlags::IN)];
-            match poll(&mut fds, limit.as_ref()) {
-                Ok(_) | Err(Errno::INTR) => {}
-                // Poll itself is refused (no memory): be late rather than spin.
-                Err(_) => std::thread::sleep(rest.min(Duration::from_millis(50))),
-            }
+            self.wait_beside(&[], rest);
+        }
+    }
+
+    /// Waits until the request is made, one of `others` is readable, or `limit` has passed; it may
+    /// also return for nothing.
+    pub(crate) fn wait_beside(&self, others: &[BorrowedFd<'_>], limit: Duration) {
+        let ends = std::iter::once(self.as_fd()).chain(others.iter().copied());
+        let mut fds: Vec<_> =
+            ends.map(|end| PollFd::from_borrowed_fd(end, PollFlags::IN)).collect();
+        match poll(&mut fds, Timespec::try_from(limit).ok().as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            // Poll itself is refused (no memory): be late rather than spin.
+            Err(_) => std::thread::sleep(limit.min(Duration::from_millis(50))),
         }
     }
 }

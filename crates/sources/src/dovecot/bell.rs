@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use inotify::{EventMask, Inotify, WatchMask};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::warn;
 
 use crate::Stop;
@@ -61,16 +60,9 @@ impl Bell {
 
     /// Waits until it rings, `other` is readable, the stop is asked for, or `limit` has passed.
     pub(super) fn wait(&self, stop: &Stop, other: Option<BorrowedFd<'_>>, limit: Duration) {
-        let stop_fd = stop.as_fd();
         let bell = self.inotify.as_ref().map(|inotify| inotify.as_fd());
-        let ends = [Some(stop_fd), bell, other];
-        let mut fds: Vec<_> =
-            ends.iter().flatten().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
-        match poll(&mut fds, Timespec::try_from(limit).ok().as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            // Poll itself is refused (no memory): be late rather than spin.
-            Err(_) => std::thread::sleep(limit.min(Duration::from_millis(50))),
-        }
+        let others: Vec<_> = [bell, other].into_iter().flatten().collect();
+        stop.wait_beside(&others, limit);
     }
 
     /// What it rang for since it was asked last.

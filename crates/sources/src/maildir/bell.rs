@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use inotify::{EventMask, Inotify, WatchMask};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::warn;
 
 use super::layout::FileName;
@@ -92,14 +91,7 @@ impl Bell {
             let _is_set = stop.wait_timeout(limit);
             return;
         };
-        let limit_spec = Timespec::try_from(limit).ok();
-        let (bell, stop_fd) = (inotify.as_fd(), stop.as_fd());
-        let mut fds = [PollFd::new(&bell, PollFlags::IN), PollFd::new(&stop_fd, PollFlags::IN)];
-        match poll(&mut fds, limit_spec.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            // Poll itself is refused (no memory): be late rather than spin.
-            Err(_) => std::thread::sleep(limit.min(Duration::from_millis(50))),
-        }
+        stop.wait_beside(&[inotify.as_fd()], limit);
     }
 
     /// Takes the notices that have come and notes what they concern.
