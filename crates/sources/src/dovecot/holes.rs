@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::record::Transaction;
+use super::saved;
 use crate::Pair;
 
 /// The runs that haven't ended.
@@ -88,11 +89,7 @@ impl Hole {
 impl Runs {
     /// What the checkpoint says.
     pub(super) fn restore(saved: &[Pair]) -> Self {
-        let runs = saved.iter().filter_map(|(key, value)| {
-            let run = String::from_utf8(key.strip_prefix(KEY)?.to_vec()).ok()?;
-            Some((run, serde_json::from_slice(value).ok()?))
-        });
-        Self { runs: runs.collect(), sees_processes: false }
+        Self { runs: saved::restore(KEY, saved), sees_processes: false }
     }
 
     /// Where a line stands.
@@ -174,8 +171,7 @@ impl Runs {
 
     /// A run's entry in the checkpoint as it is to be.
     pub(super) fn change(&self, run: &str) -> (Vec<u8>, Option<Vec<u8>>) {
-        let value = self.runs.get(run).and_then(|run| serde_json::to_vec(run).ok());
-        ([KEY, run.as_bytes()].concat(), value)
+        saved::change(KEY, run, self.runs.get(run))
     }
 
     /// Looks who is still alive. Gives whether anybody is newly gone: what they wrote last may

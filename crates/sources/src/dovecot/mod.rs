@@ -11,6 +11,7 @@ mod exporter;
 mod holes;
 mod reconcile;
 mod record;
+mod saved;
 mod secret;
 mod sessions;
 mod source;

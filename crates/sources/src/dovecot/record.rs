@@ -46,6 +46,43 @@ pub(super) struct Transaction {
     pub(super) status: BTreeMap<String, BoxStatus>,
 }
 
+impl Transaction {
+    /// Who and where, without what happened: for what is told of it later.
+    pub(super) fn head(&self) -> Self {
+        let Self { run, seq, pid, at, user, uid, service, session, .. } = self;
+        let Self { client, server_ip, server_port, auth, mech, secured, command, .. } = self;
+        Self {
+            run: run.clone(),
+            seq: *seq,
+            pid: *pid,
+            at: *at,
+            user: user.clone(),
+            uid: *uid,
+            service: service.clone(),
+            session: session.clone(),
+            client: *client,
+            server_ip: *server_ip,
+            server_port: *server_port,
+            auth: auth.clone(),
+            mech: mech.clone(),
+            secured: secured.clone(),
+            command: command.clone(),
+            acts: Vec::new(),
+            status: BTreeMap::new(),
+        }
+    }
+
+    /// What the client reached; port 0 where only the address is known.
+    pub(super) fn server(&self) -> Option<SocketAddr> {
+        self.server_ip.map(|ip| SocketAddr::new(ip, self.server_port.unwrap_or(0)))
+    }
+
+    /// How a mailbox stood afterwards, as far as it is said.
+    pub(super) fn stands(&self, mailbox: &str) -> BoxStatus {
+        self.status.get(mailbox).copied().unwrap_or_default()
+    }
+}
+
 /// One thing that happened. Mailboxes are named as Dovecot's users see them, with the namespace's
 /// separator.
 #[derive(Clone, Debug, Eq, PartialEq)]

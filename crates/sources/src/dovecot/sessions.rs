@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::record::Transaction;
+use super::saved;
 use crate::Pair;
 
 /// The sessions that haven't ended.
@@ -47,7 +48,7 @@ impl Session {
             service: line.service.clone(),
             session: line.session.clone(),
             client: line.client,
-            server: line.server_ip.map(|ip| SocketAddr::new(ip, line.server_port.unwrap_or(0))),
+            server: line.server(),
             pid: line.pid,
         }
     }
@@ -56,11 +57,7 @@ impl Session {
 impl Sessions {
     /// What the checkpoint says.
     pub(super) fn restore(saved: &[Pair]) -> Self {
-        let sessions = saved.iter().filter_map(|(key, value)| {
-            let id = String::from_utf8(key.strip_prefix(KEY)?.to_vec()).ok()?;
-            Some((id, serde_json::from_slice(value).ok()?))
-        });
-        Self { sessions: sessions.collect() }
+        Self { sessions: saved::restore(KEY, saved) }
     }
 
     /// What a line's session is called here.
@@ -71,17 +68,12 @@ impl Sessions {
 
     /// Notes a login. Says whether it is one: the same session can't begin twice.
     pub(super) fn begin(&mut self, line: &Transaction) -> bool {
-        let session = Session::of(line);
-        match self.sessions.insert(Self::id(line), session) {
-            None => true,
-            // Handed from one process to another: still the same session.
-            Some(before) => {
-                if let Some(now) = self.sessions.get_mut(&Self::id(line)) {
-                    now.began = before.began;
-                }
-                false
-            }
-        }
+        let id = Self::id(line);
+        // Handed from one process to another it is still the same session.
+        let began = self.sessions.get(&id).map(|before| before.began);
+        let now = Session::of(line);
+        self.sessions.insert(id, Session { began: began.unwrap_or(now.began), ..now });
+        began.is_none()
     }
 
     /// Notes a logout, and gives what is known of the session, if it had begun.
@@ -102,8 +94,7 @@ impl Sessions {
 
     /// A session's entry in the checkpoint as it is to be.
     pub(super) fn change(&self, id: &str) -> (Vec<u8>, Option<Vec<u8>>) {
-        let value = self.sessions.get(id).and_then(|one| serde_json::to_vec(one).ok());
-        ([KEY, id.as_bytes()].concat(), value)
+        saved::change(KEY, id, self.sessions.get(id))
     }
 
     /// How many are logged in.

@@ -16,7 +16,7 @@ use super::holes::{self, Hole, Runs, Turn, process_began};
 use super::reconcile::{Looked, Naming, Reconcile};
 use super::record::{Act, Transaction};
 use super::sessions::{self, Sessions};
-use super::spool::{self, Ident, Line, Mishap, Place, Spool};
+use super::spool::{self, Ident, Line, Mishap, Place, Scanned, Spool};
 use super::tell::{self, Beside, End, Teller};
 use super::{DovecotError, Options};
 use crate::{Batch, Count, Health, Intake, State, Stop, Stopped};
@@ -172,8 +172,7 @@ impl<'a> Source<'a> {
         self.bell.watch();
         match self.spool.scan() {
             Ok(found) => {
-                self.pending.changes.extend(found.changes);
-                self.mishaps(found.mishaps);
+                self.note_scan(found);
                 let detail = self.detail();
                 self.health.set(Count::Unread, self.spool.unread_octets());
                 self.health.set_state(State::Running, detail);
@@ -283,12 +282,7 @@ impl<'a> Source<'a> {
                 return Ok(wait);
             }
             // Whoever wrote a line had written those before it: they are there by now, if at all.
-            self.scan_quietly();
-            let mut has_new = false;
-            for ident in self.spool.idents() {
-                has_new |= self.read(ident);
-            }
-            if has_new {
+            if self.read_on() {
                 continue;
             }
             if wait.is_some() && !self.spool.is_full() {
@@ -303,12 +297,21 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Looks for files that came since.
-    fn scan_quietly(&mut self) {
+    /// Reads on in all files, those that came since among them; says whether there was anything.
+    fn read_on(&mut self) -> bool {
         if let Ok(found) = self.spool.scan() {
-            self.pending.changes.extend(found.changes);
-            self.mishaps(found.mishaps);
+            self.note_scan(found);
         }
+        let mut has_new = false;
+        for ident in self.spool.idents() {
+            has_new |= self.read(ident);
+        }
+        has_new
+    }
+
+    fn note_scan(&mut self, found: Scanned) {
+        self.pending.changes.extend(found.changes);
+        self.mishaps(found.mishaps);
     }
 
     /// Whether the first line of a file can be told, finding what belongs to it.
@@ -434,8 +437,7 @@ impl<'a> Source<'a> {
             if told_before.is_some_and(|before| place <= before) {
                 continue;
             }
-            let at = usize::try_from(place.0).unwrap_or(0).saturating_sub(1);
-            if !self.amend(line, told_by_look.get(at), place, &mut seen) {
+            if !self.amend(line, told_by_look.get(index(place.0)), place, &mut seen) {
                 continue;
             }
             self.ask(line, place, &mut seen, &mut asked);
@@ -480,8 +482,7 @@ impl<'a> Source<'a> {
                 !uids.is_empty()
             }
             What::MailboxDeleted(mailbox) if mailbox.uid_validity.is_none() => {
-                let at = usize::try_from(act).unwrap_or(0).saturating_sub(1);
-                let name = line.acts.get(at).and_then(Act::mailbox).unwrap_or_default();
+                let name = line.acts.get(index(act)).and_then(Act::mailbox).unwrap_or_default();
                 let place = self.teller.place_raw(&line.user, name);
                 mailbox.uid_validity = self.validities.get(&place).copied();
                 true
@@ -499,10 +500,8 @@ impl<'a> Source<'a> {
     fn logged_in(&mut self, line: &Transaction) {
         let Some(seen) = self.teller.logged_in(line) else {
             if !std::mem::replace(&mut self.has_warned_of_ports, true) {
-                warn!(
-                    "no Login is told, because Dovecot doesn't say which port was reached: its userdb needs override_fields with postbell_lport"
-                );
-                self.health.set_error(&"no Login is told: Dovecot doesn't say which port was reached (its userdb needs override_fields with postbell_lport)");
+                warn!("{NO_PORT}");
+                self.health.set_error(&NO_PORT);
             }
             return;
         };
@@ -602,10 +601,7 @@ impl<'a> Source<'a> {
             return Some(settle_at);
         }
         if self.round.marks.is_none() {
-            self.scan_quietly();
-            for ident in self.spool.idents() {
-                self.read(ident);
-            }
+            self.read_on();
         }
         let marks = self.round.marks.get_or_insert_with(|| self.spool.ends());
         if !marks.iter().all(|mark| self.spool.has_passed(*mark)) {
@@ -627,7 +623,7 @@ impl<'a> Source<'a> {
         let mut told = vec![UidSet::new(); line.acts.len()];
         for (act, told) in line.acts.iter().zip(&mut told) {
             let (Some(name), val) = (act.mailbox(), act.val()) else { continue };
-            let status = line.status.get(name).copied().unwrap_or_default();
+            let status = line.stands(name);
             let place = self.teller.place_raw(&line.user, name);
             if let Some(val) = val.or(status.val) {
                 if self.validities.len() >= VALIDITIES_MAX {
@@ -682,8 +678,7 @@ impl<'a> Source<'a> {
         let (What::Delivered { message, .. } | What::Appended(message)) = &mut seen.what else {
             return;
         };
-        let at = usize::try_from(act).unwrap_or(0).saturating_sub(1);
-        let Some(Act::Added { mailbox, uids, .. }) = line.acts.get(at) else { return };
+        let Some(Act::Added { mailbox, uids, .. }) = line.acts.get(index(act)) else { return };
         if answers.act != act || uid > answers.until {
             let want = Want {
                 body_structure: self.options.body_structure,
@@ -713,9 +708,7 @@ impl<'a> Source<'a> {
         for act in &line.acts {
             if let Act::Added { mailbox, .. } | Act::Expunged { mailbox, .. } = act {
                 let (owner, name) = self.teller.place_raw(&line.user, mailbox);
-                let short =
-                    Transaction { acts: Vec::new(), status: BTreeMap::new(), ..line.clone() };
-                self.quotas_due.insert(owner, (name, short));
+                self.quotas_due.insert(owner, (name, line.head()));
             }
         }
     }
@@ -781,6 +774,11 @@ impl Pending {
     }
 }
 
+/// Where an act stands among its line's: they are counted from 1.
+fn index(act: u32) -> usize {
+    usize::try_from(act).unwrap_or(0).saturating_sub(1)
+}
+
 fn is_next(line: &Transaction, next: &Line) -> bool {
     next.said.as_ref().is_ok_and(|next| Runs::follows(line, next))
 }
@@ -810,6 +808,9 @@ fn octets(seen: &Observation) -> usize {
     };
     identity.len() + more + 512
 }
+
+/// A Login must say which port was reached (R131).
+const NO_PORT: &str = "no Login is told: Dovecot doesn't say which port was reached (its userdb needs override_fields with postbell_lport)";
 
 /// How often the folder is looked at beside inotify.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);

@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use jiff::tz::TimeZone;
-use mail_event::{OtherName, Timestamp, UidSet, Value};
+use mail_event::{Flags, OtherName, Timestamp, UidSet, Value};
 use postbell_engine::{
     Actor, Certainty, Identity, Mailbox, Message, Observation, Origin, Origination, Quota, Status,
     What,
 };
 
 use super::exporter::{Annotation, Ending};
-use super::holes::Hole;
+use super::holes::{Hole, Runs};
 use super::record::{Act, Transaction};
 use super::sessions::Session;
 use super::spool::Mishap;
@@ -75,9 +75,9 @@ impl<'a> Teller<'a> {
         place: u32,
         act: &'t Act,
     ) -> Box<dyn Iterator<Item = Told> + 't> {
-        let one = |named: &str, what: &dyn Fn(String) -> Option<What>| {
+        let one = |named: &str, what: &dyn Fn(&str, String) -> Option<What>| {
             let (owner, name) = self.place(&line.user, named);
-            let told = what(name)
+            let told = what(&owner, name)
                 .map(|what| ((place, 0), self.observation(line, (place, 0), owner, what)));
             Box::new(told.into_iter())
         };
@@ -112,14 +112,13 @@ impl<'a> Teller<'a> {
                     (place, self.observation(line, place, owner.clone(), what))
                 }))
             }
-            Act::Expunged { mailbox, val, uids } => one(mailbox, &|name| {
+            Act::Expunged { mailbox, val, uids } => one(mailbox, &|owner, name| {
                 if is_implied(line, beside, mailbox) {
                     return None;
                 }
-                let (owner, _) = self.place(&line.user, mailbox);
                 let status = status(line, mailbox);
                 let uid_validity = self.val(line, mailbox, *val);
-                let policy = self.policy(beside, &owner, &name);
+                let policy = self.policy(beside, owner, &name);
                 let mailbox = Mailbox { name, uid_validity };
                 let uids = uids.clone();
                 Some(match policy {
@@ -130,37 +129,33 @@ impl<'a> Teller<'a> {
                     }
                 })
             }),
-            Act::Set { mailbox, val, uids, flags } => one(mailbox, &|name| {
-                Some(What::FlagsChanged {
-                    mailbox: Mailbox { name, uid_validity: self.val(line, mailbox, *val) },
-                    uids: uids.clone(),
-                    set: flags.clone(),
-                    cleared: Default::default(),
-                    modseq: None,
-                    status: status(line, mailbox),
+            Act::Set { mailbox, val, uids, flags } | Act::Cleared { mailbox, val, uids, flags } => {
+                one(mailbox, &|_, name| {
+                    let (set, cleared) = match act {
+                        Act::Set { .. } => (flags.clone(), Flags::new()),
+                        _ => (Flags::new(), flags.clone()),
+                    };
+                    Some(What::FlagsChanged {
+                        mailbox: Mailbox { name, uid_validity: self.val(line, mailbox, *val) },
+                        uids: uids.clone(),
+                        set,
+                        cleared,
+                        modseq: None,
+                        status: status(line, mailbox),
+                    })
                 })
-            }),
-            Act::Cleared { mailbox, val, uids, flags } => one(mailbox, &|name| {
-                Some(What::FlagsChanged {
-                    mailbox: Mailbox { name, uid_validity: self.val(line, mailbox, *val) },
-                    uids: uids.clone(),
-                    set: Default::default(),
-                    cleared: flags.clone(),
-                    modseq: None,
-                    status: status(line, mailbox),
-                })
-            }),
-            Act::Created { mailbox, val } => one(mailbox, &|name| {
+            }
+            Act::Created { mailbox, val } => one(mailbox, &|_, name| {
                 let is_told = !is_lazy(line, beside, &name)
                     && !is_parent(line, mailbox, self.options.separator);
                 let uid_validity = self.val(line, mailbox, *val);
                 is_told.then_some(What::MailboxCreated(Mailbox { name, uid_validity }))
             }),
-            Act::Deleted { mailbox, val } => one(mailbox, &|name| {
+            Act::Deleted { mailbox, val } => one(mailbox, &|_, name| {
                 let uid_validity = self.val(line, mailbox, *val);
                 Some(What::MailboxDeleted(Mailbox { name, uid_validity }))
             }),
-            Act::Renamed { mailbox, val, old } => one(mailbox, &|name| {
+            Act::Renamed { mailbox, val, old } => one(mailbox, &|_, name| {
                 let uid_validity = self.val(line, mailbox, *val);
                 let (_, from) = self.place(&line.user, old);
                 Some(What::MailboxRenamed {
@@ -168,12 +163,12 @@ impl<'a> Teller<'a> {
                     to: Mailbox { name, uid_validity },
                 })
             }),
-            Act::Subscribed { mailbox } => {
-                one(mailbox, &|name| Some(What::Subscribed(Mailbox { name, uid_validity: None })))
-            }
-            Act::Unsubscribed { mailbox } => {
-                one(mailbox, &|name| Some(What::Unsubscribed(Mailbox { name, uid_validity: None })))
-            }
+            Act::Subscribed { mailbox } => one(mailbox, &|_, name| {
+                Some(What::Subscribed(Mailbox { name, uid_validity: None }))
+            }),
+            Act::Unsubscribed { mailbox } => one(mailbox, &|_, name| {
+                Some(What::Unsubscribed(Mailbox { name, uid_validity: None }))
+            }),
             Act::LoggedIn | Act::LoggedOut { .. } | Act::Bye => Box::new(std::iter::empty()),
         }
     }
@@ -337,7 +332,7 @@ impl<'a> Teller<'a> {
 
     /// A mailbox's UIDVALIDITY: with the act, or with the counts.
     fn val(&self, line: &Transaction, mailbox: &str, val: Option<u32>) -> Option<u32> {
-        val.or_else(|| line.status.get(mailbox).and_then(|status| status.val))
+        val.or_else(|| line.stands(mailbox).val)
     }
 
     /// Under which name the server's policy took messages, if it did (R31, R34).
@@ -391,7 +386,7 @@ impl<'a> Teller<'a> {
     ) -> Observation {
         // Whom a message was delivered to did nothing; who handed it over is in the envelope.
         let is_delivery = matches!(what, What::Delivered { .. });
-        let server = line.server_ip.map(|ip| SocketAddr::new(ip, line.server_port.unwrap_or(0)));
+        let server = line.server();
         Observation {
             identity: Identity(format!("{} {} {act} {uid}", line.run, line.seq).into_bytes()),
             at: self.local(line.at),
@@ -462,9 +457,8 @@ pub(super) fn are_halves(first: &Transaction, second: &Transaction) -> bool {
     let (Some((_, _, to)), Some((_, _, from))) = (messages(first), messages(second)) else {
         return false;
     };
-    first.run == second.run
+    Runs::follows(first, second)
         && first.user == second.user
-        && second.seq == first.seq + 1
         && first.acts.iter().all(is_added)
         && second.acts.iter().all(is_expunged)
         && to.len() == from.len()
@@ -540,8 +534,7 @@ fn is_implied(line: &Transaction, beside: Beside<'_>, mailbox: &str) -> bool {
     }
     let deletes = |act: &Act| matches!(act, Act::Deleted { mailbox: name, .. } if name == mailbox);
     beside.next.is_some_and(|next| {
-        let is_same =
-            next.run == line.run && next.seq == line.seq + 1 && next.session == line.session;
+        let is_same = Runs::follows(line, next) && next.session == line.session;
         is_same && next.acts.first().is_some_and(deletes)
     })
 }
@@ -570,7 +563,7 @@ fn is_parent(line: &Transaction, mailbox: &str, separator: char) -> bool {
 }
 
 fn status(line: &Transaction, mailbox: &str) -> Status {
-    let status = line.status.get(mailbox).copied().unwrap_or_default();
+    let status = line.stands(mailbox);
     Status { messages: status.messages, uidnext: status.uidnext }
 }
 

@@ -120,11 +120,7 @@ impl Reconcile {
         uids: &UidSet,
         status: BoxStatus,
     ) -> UidSet {
-        let Some(kept) = self.kept(owner, mailbox, status) else { return UidSet::new() };
-        for sets in kept.sets() {
-            sets.added = union(&sets.added, uids);
-        }
-        common(&kept.inferred.added, uids)
+        self.note(owner, mailbox, uids, status, |sets| &mut sets.added)
     }
 
     /// Notes that messages went, and gives those of them that a look has told already.
@@ -135,19 +131,12 @@ impl Reconcile {
         uids: &UidSet,
         status: BoxStatus,
     ) -> UidSet {
-        let Some(kept) = self.kept(owner, mailbox, status) else { return UidSet::new() };
-        for sets in kept.sets() {
-            sets.gone = union(&sets.gone, uids);
-        }
-        common(&kept.inferred.gone, uids)
+        self.note(owner, mailbox, uids, status, |sets| &mut sets.gone)
     }
 
     /// Notes that flags of messages changed.
     pub(super) fn flagged(&mut self, owner: &str, mailbox: &str, uids: &UidSet) {
-        let Some(kept) = self.kept(owner, mailbox, BoxStatus::default()) else { return };
-        for sets in kept.sets() {
-            sets.flagged = union(&sets.flagged, uids);
-        }
+        self.note(owner, mailbox, uids, BoxStatus::default(), |sets| &mut sets.flagged);
     }
 
     /// Notes that a mailbox came to be.
@@ -390,6 +379,23 @@ impl Reconcile {
         if self.wanted.insert(task.clone()) {
             self.waiting.push_back(task);
         }
+    }
+
+    /// Notes messages in the set meant, and gives those of them that a look has told already.
+    fn note(
+        &mut self,
+        owner: &str,
+        mailbox: &str,
+        uids: &UidSet,
+        status: BoxStatus,
+        meant: impl Fn(&mut Sets) -> &mut UidSet,
+    ) -> UidSet {
+        let Some(kept) = self.kept(owner, mailbox, status) else { return UidSet::new() };
+        for sets in kept.sets() {
+            let set = meant(sets);
+            *set = union(set, uids);
+        }
+        common(meant(&mut kept.inferred), uids)
     }
 
     /// What is kept of a mailbox, begun where nothing is, if there is room.
