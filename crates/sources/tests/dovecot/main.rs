@@ -8,3 +8,6 @@ mod law;
 mod real;
 #[cfg(test)]
 mod rig;
+#[cfg(test)]
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,88 +1,19 @@
 //! A spool, an intake that keeps what it is told, and a source running on a thread of its own.
 
-use std::collections::BTreeMap;
 use std::fs::{DirEntry, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use postbell_engine::{Observation, What};
 use postbell_sources::dovecot::{DovecotError, Exporter, Options, run};
-use postbell_sources::{Batch, Health, Intake, Pair, State, Stop, Stopped};
+use postbell_sources::{Health, State, Stop};
 
-/// Keeps observations and checkpoint together, as the journal does.
-#[derive(Debug)]
-pub(crate) struct Kept {
-    inner: Mutex<Inner>,
-    /// How many batches it takes before it fails; to play a crash.
-    pub(crate) takes_left: AtomicUsize,
-}
-
-#[derive(Debug, Default)]
-struct Inner {
-    told: Vec<Observation>,
-    checkpoint: BTreeMap<Vec<u8>, Vec<u8>>,
-    largest: usize,
-}
-
-impl Kept {
-    pub(crate) fn told(&self) -> Vec<Observation> {
-        self.inner.lock().unwrap().told.clone()
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        self.inner.lock().unwrap().told.len()
-    }
-
-    /// Keys of the checkpoint.
-    pub(crate) fn keys(&self) -> Vec<String> {
-        let inner = self.inner.lock().unwrap();
-        inner.checkpoint.keys().map(|key| String::from_utf8_lossy(key).into_owned()).collect()
-    }
-
-    /// What the checkpoint says under the first key that begins so.
-    fn value(&self, prefix: &str) -> Option<String> {
-        let inner = self.inner.lock().unwrap();
-        let (key, value) = inner.checkpoint.range(prefix.as_bytes().to_vec()..).next()?;
-        key.starts_with(prefix.as_bytes()).then(|| String::from_utf8_lossy(value).into_owned())
-    }
-
-    /// The most observations in one batch.
-    pub(crate) fn largest(&self) -> usize {
-        self.inner.lock().unwrap().largest
-    }
-}
-
-impl Intake for Kept {
-    fn take(&self, batch: Batch) -> Result<(), Stopped> {
-        let left = self.takes_left.load(Ordering::SeqCst);
-        if left == 0 {
-            return Err(Stopped::new("a crash, played"));
-        }
-        self.takes_left.store(left - 1, Ordering::SeqCst);
-        let mut inner = self.inner.lock().unwrap();
-        inner.largest = inner.largest.max(batch.observations.len());
-        for (key, value) in batch.changes {
-            match value {
-                Some(value) => drop(inner.checkpoint.insert(key, value)),
-                None => drop(inner.checkpoint.remove(&key)),
-            }
-        }
-        inner.told.extend(batch.observations);
-        Ok(())
-    }
-
-    fn checkpoint(&self, prefix: &[u8]) -> Result<Vec<Pair>, Stopped> {
-        let inner = self.inner.lock().unwrap();
-        let from = inner.checkpoint.range(prefix.to_vec()..);
-        let pairs = from.take_while(|(key, _)| key.starts_with(prefix));
-        Ok(pairs.map(|(key, value)| (key.clone(), value.clone())).collect())
-    }
-}
+use crate::support::Kept;
 
 /// A source on a thread, and its spool.
 pub(crate) struct Rig {
@@ -111,8 +42,7 @@ impl Rig {
             exporter: Exporter::new(),
         };
         std::fs::create_dir(&options.spool).unwrap();
-        let kept =
-            Arc::new(Kept { inner: Mutex::default(), takes_left: AtomicUsize::new(usize::MAX) });
+        let kept = Kept::new();
         let uid = folder.path().metadata().unwrap().uid();
         Self { kept, health: Health::new(), options, uid, running: None, _folder: folder }
     }

@@ -16,3 +16,6 @@ mod hostile;
 mod law;
 mod rig;
 mod scale;
+#[cfg(test)]
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,89 +1,17 @@
 //! An intake that keeps what it is told, and a source running on a thread of its own.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use postbell_engine::{Message, Observation, What};
+use postbell_engine::{Message, What};
 use postbell_sources::maildir::{MaildirError, Options, run};
-use postbell_sources::{Batch, Health, Intake, Pair, State, Stop, Stopped};
+use postbell_sources::{Health, State, Stop};
 
-/// Keeps observations and checkpoint together, as the journal does.
-#[derive(Debug, Default)]
-pub(crate) struct Kept {
-    inner: Mutex<Inner>,
-    /// Held by a test that wants the intake to block, as on a full disk.
-    pub(crate) gate: Mutex<()>,
-    /// How many batches it takes before it fails; to play a crash.
-    pub(crate) takes_left: AtomicUsize,
-}
-
-#[derive(Debug, Default)]
-struct Inner {
-    told: Vec<Observation>,
-    checkpoint: BTreeMap<Vec<u8>, Vec<u8>>,
-    batches: usize,
-    largest: (usize, usize),
-}
-
-impl Kept {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { takes_left: AtomicUsize::new(usize::MAX), ..Self::default() })
-    }
-
-    pub(crate) fn told(&self) -> Vec<Observation> {
-        self.inner.lock().unwrap().told.clone()
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        self.inner.lock().unwrap().told.len()
-    }
-
-    pub(crate) fn pairs(&self) -> usize {
-        self.inner.lock().unwrap().checkpoint.len()
-    }
-
-    /// The most observations and changes in one batch.
-    pub(crate) fn largest(&self) -> (usize, usize) {
-        self.inner.lock().unwrap().largest
-    }
-}
-
-impl Intake for Kept {
-    fn take(&self, batch: Batch) -> Result<(), Stopped> {
-        drop(self.gate.lock().unwrap());
-        let left = self.takes_left.load(Ordering::SeqCst);
-        if left == 0 {
-            return Err(Stopped::new("a crash, played"));
-        }
-        self.takes_left.store(left - 1, Ordering::SeqCst);
-        let mut inner = self.inner.lock().unwrap();
-        inner.batches += 1;
-        let (observations, changes) = (batch.observations.len(), batch.changes.len());
-        inner.largest = (inner.largest.0.max(observations), inner.largest.1.max(changes));
-        for (key, value) in batch.changes {
-            match value {
-                Some(value) => drop(inner.checkpoint.insert(key, value)),
-                None => drop(inner.checkpoint.remove(&key)),
-            }
-        }
-        // Quotas are looked at often; what that means is the engine's to say.
-        let told = batch.observations.into_iter().filter(|o| !matches!(o.what, What::QuotaSeen(_)));
-        inner.told.extend(told);
-        Ok(())
-    }
-
-    fn checkpoint(&self, prefix: &[u8]) -> Result<Vec<Pair>, Stopped> {
-        let inner = self.inner.lock().unwrap();
-        let from = inner.checkpoint.range(prefix.to_vec()..);
-        let pairs = from.take_while(|(key, _)| key.starts_with(prefix));
-        Ok(pairs.map(|(key, value)| (key.clone(), value.clone())).collect())
-    }
-}
+use crate::support::Kept;
 
 /// A source on a thread.
 pub(crate) struct Rig {
@@ -95,7 +23,8 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn start(options: Options) -> Self {
-        let mut rig = Self { kept: Kept::new(), health: Health::new(), options, running: None };
+        let mut rig =
+            Self { kept: Kept::without_quotas(), health: Health::new(), options, running: None };
         rig.resume();
         rig
     }
