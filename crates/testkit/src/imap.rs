@@ -49,13 +49,7 @@ impl Imap {
     pub fn append(&mut self, mailbox: &str, flags: &str, message: &[u8]) -> Result<u32, Error> {
         let command = format!("APPEND {} ({flags})", quoted(mailbox));
         let tag = self.tag();
-        let length = message.len();
-        self.wire.send(format!("{tag} {command} {{{length}}}\r\n").as_bytes())?;
-        let invitation = self.wire.line()?;
-        if !invitation.starts_with(b"+") {
-            return Err(refused(&command, &invitation));
-        }
-        self.wire.send(message)?;
+        self.literal(&format!("{tag} {command}"), &command, message)?;
         self.wire.send(b"\r\n")?;
         let answer = self.answer(&tag, &command)?;
         number_after(&answer.tagged, "APPENDUID ", 1)
@@ -75,13 +69,7 @@ impl Imap {
         let tag = self.tag();
         self.wire.send(format!("{tag} {command}").as_bytes())?;
         for (flags, message) in messages {
-            let length = message.len();
-            self.wire.send(format!(" ({flags}) {{{length}}}\r\n").as_bytes())?;
-            let invitation = self.wire.line()?;
-            if !invitation.starts_with(b"+") {
-                return Err(refused(&command, &invitation));
-            }
-            self.wire.send(message)?;
+            self.literal(&format!(" ({flags})"), &command, message)?;
         }
         self.wire.send(b"\r\n")?;
         let answer = self.answer(&tag, &command)?;
@@ -271,6 +259,17 @@ impl Imap {
     /// [`Error::Io`] where the connection broke.
     pub fn logout(mut self) -> Result<(), Error> {
         self.command("LOGOUT").map(drop)
+    }
+
+    /// Sends `before` and, once the server invites it, a message as a literal.
+    fn literal(&mut self, before: &str, command: &str, message: &[u8]) -> Result<(), Error> {
+        let length = message.len();
+        self.wire.send(format!("{before} {{{length}}}\r\n").as_bytes())?;
+        let invitation = self.wire.line()?;
+        if !invitation.starts_with(b"+") {
+            return Err(refused(command, &invitation));
+        }
+        self.wire.send(message)
     }
 
     fn tag(&mut self) -> String {
