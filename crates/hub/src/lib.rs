@@ -29,4 +29,4 @@ pub use config::{
 pub use examine::examine;
 pub use hub::{Hub, StartError};
 pub use state::StateError;
-pub use token::{Token, TokenError};
+pub use token::{PathSecret, Token, TokenError};

@@ -79,28 +79,47 @@ impl fmt::Debug for Token {
 /// The secret in the path that a Dovecot's exporter posts to: 64 hexadecimal digits, because a
 /// path takes nothing odd. Printing it shows `…`.
 #[derive(Clone)]
-pub(crate) struct PathSecret(Box<str>);
+pub struct PathSecret(Box<str>);
 
 impl PathSecret {
+    /// From its digits; `None` where they are not such.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_good = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_good.then(|| Self(text.into()))
+    }
+
+    /// A new one, that is nowhere yet.
+    ///
+    /// # Errors
+    ///
+    /// Where the system has no random octets to give.
+    pub fn random() -> io::Result<Self> {
+        let mut octets = [0_u8; 32];
+        fill_random(&mut octets)?;
+        let digits: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+        Ok(Self(digits.into()))
+    }
+
+    /// The digits, for the one who writes them down.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
     /// Reads the secret at `path`, making it first where there is none.
     pub(crate) fn load_or_make(path: &Path) -> Result<Self, TokenError> {
         let io = |source| TokenError::Io { path: path.to_owned(), source };
-        let text = match open_private(path) {
-            Ok(file) => read_private(path, file)?,
+        match open_private(path) {
+            Ok(file) => Self::parse(&read_private(path, file)?)
+                .ok_or_else(|| TokenError::Malformed { path: path.to_owned() }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let mut octets = [0_u8; 32];
-                fill_random(&mut octets).map_err(io)?;
-                let text: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
-                write_private(path, &text).map_err(io)?;
-                text
+                let made = Self::random().map_err(io)?;
+                write_private(path, &made.0).map_err(io)?;
+                Ok(made)
             }
-            Err(error) => return Err(trouble(path, error)),
-        };
-        let good = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !good {
-            return Err(TokenError::Malformed { path: path.to_owned() });
+            Err(error) => Err(trouble(path, error)),
         }
-        Ok(Self(text.into()))
     }
 
     /// Whether this is what was given; takes the same time wherever the two differ.

@@ -88,7 +88,7 @@ fn write(found: &Found, changes: &[Change], undo: &mut Undo) -> anyhow::Result<(
     let made = spool::make(&facts.places.spool, found.hub);
     undo.folders = made.map_err(|(path, error)| at(&path, &error))?;
     if let Some(exporter) = &facts.exporter {
-        let file = own::secret_file(&found.config.data, &exporter.source);
+        let file = found.config.exporter_secret_file(&exporter.source);
         let is_new = own::keep_secret(&file, &exporter.secret, found.hub);
         if is_new.map_err(|error| at(&file, &error))? {
             undo.files.push((file, None));

@@ -63,7 +63,7 @@ pub(super) fn find(args: &DovecotArgs, programs: &Programs) -> anyhow::Result<Fo
 }
 
 /// Beside Dovecot's main file, but for the spool.
-fn places(main: &Path, args: &DovecotArgs) -> Places {
+pub(super) fn places(main: &Path, args: &DovecotArgs) -> Places {
     let folder = main.parent().unwrap_or_else(|| Path::new("/"));
     let default = || Path::new("/var/spool/postbell").join(&args.own.source);
     let spool = args.own.spool.clone().unwrap_or_else(default);
@@ -93,7 +93,7 @@ fn exporter(args: &DovecotArgs, config: &Config) -> anyhow::Result<Option<Export
         ));
     }
     let source = args.own.source.clone();
-    let secret = own::secret(&own::secret_file(&config.data, &source))?;
+    let secret = own::secret(&config.exporter_secret_file(&source))?;
     Ok(Some(Exporter { address: config.listen, source, secret }))
 }
 

@@ -1,12 +1,12 @@
 //! The hub's side: its account, its secret, and the table in its configuration.
 
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, chown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
-use postbell_hub::Config;
+use postbell_hub::{Config, PathSecret};
 
 use super::facts::Found;
 use super::spool::HubUser;
@@ -49,34 +49,21 @@ fn account(passwd: &str, named: &str) -> Option<HubUser> {
     }
 }
 
-/// Where the secret is that Dovecot's exporter shows.
-pub(super) fn secret_file(data: &Path, source: &str) -> PathBuf {
-    data.join(format!("dovecot-{source}.secret"))
-}
-
 /// The secret that is there, or a new one that is nowhere yet.
 pub(super) fn secret(file: &Path) -> anyhow::Result<String> {
     match fs::read_to_string(file) {
-        Ok(text) if is_secret(text.trim()) => Ok(text.trim().to_owned()),
-        Ok(_) => Err(anyhow!(
-            "{}: holds no secret (take it away; the next start makes one)",
-            file.display()
-        )),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => fresh(),
+        Ok(text) => PathSecret::parse(text.trim()).map(revealed).ok_or_else(|| {
+            anyhow!("{}: holds no secret (take it away; the next start makes one)", file.display())
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            PathSecret::random().map(revealed).context("/dev/urandom")
+        }
         Err(error) => Err(anyhow!("{}: {}", file.display(), plain(&error))),
     }
 }
 
-fn fresh() -> anyhow::Result<String> {
-    let mut octets = [0; 32];
-    fs::File::open("/dev/urandom")
-        .and_then(|mut dice| dice.read_exact(&mut octets))
-        .context("/dev/urandom")?;
-    Ok(octets.iter().map(|octet| format!("{octet:02x}")).collect())
-}
-
-fn is_secret(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+fn revealed(secret: PathSecret) -> String {
+    secret.reveal().to_owned()
 }
 
 /// Leaves the secret where the hub reads it; `true` where it was not there before.
@@ -163,7 +150,8 @@ mod tests {
     #[test]
     fn a_secret_once_kept_stays() {
         let folder = tempfile::tempdir().unwrap();
-        let file = secret_file(folder.path(), "dovecot");
+        let config = Config { data: folder.path().to_owned(), ..Config::default() };
+        let file = config.exporter_secret_file("dovecot");
         let me = hub_user(None, folder.path()).unwrap();
         let made = secret(&file).unwrap();
         assert_ne!(secret(&file).unwrap(), made);

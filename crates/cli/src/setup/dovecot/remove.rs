@@ -20,10 +20,10 @@ pub(super) fn run(args: &DovecotArgs, programs: &Programs) -> anyhow::Result<Rep
     let mut report = Report::bare(&main);
     report.is_removal = true;
     report.state = if args.dry_run { State::Planned } else { State::Removed };
-    let folder = main.parent().unwrap_or_else(|| Path::new("/"));
     let mut spools = Vec::new();
     let mut files = facts::candidates(&main);
-    files.extend([folder.join("postbell-exporter.conf.ext"), folder.join("postbell.lua")]);
+    let places = facts::places(&main, args);
+    files.extend([places.exporter, places.script]);
     let mut gone = Vec::new();
     for path in files {
         let Some(text) = apply::present(&path)? else { continue };
@@ -98,7 +98,7 @@ fn take_spool(args: &DovecotArgs, spool: &Path, report: &mut Report) -> anyhow::
 fn take_secret(args: &DovecotArgs, report: &mut Report) -> anyhow::Result<()> {
     let file = args.own.config.clone().or_else(connection::machine_config);
     let config = connection::load(file.as_deref())?.unwrap_or_default();
-    let secret = own::secret_file(&config.data, &args.own.source);
+    let secret = config.exporter_secret_file(&args.own.source);
     if secret.is_file() {
         report.files.push(shown(&secret, Becomes::Gone));
         if !args.dry_run {
