@@ -4,6 +4,7 @@
 use axum::extract::{FromRequestParts, Path};
 use axum::http::Uri;
 use axum::http::request::Parts;
+use percent_encoding::percent_decode_str;
 
 use super::Problem;
 
@@ -147,19 +148,12 @@ fn between_commas(text: &str) -> Vec<String> {
 /// A name or value of a query: `+` is a space, and `%` with two hexadecimal digits an octet. Where
 /// the octets are not UTF-8, how far they can be read.
 fn decoded(text: &str) -> Result<String, String> {
-    let mut octets = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let hex = |at: usize| char::from(*after.get(at)?).to_digit(16);
-        let octet = match (first, hex(0), hex(1)) {
-            (b'%', Some(high), Some(low)) => u8::try_from(high * 16 + low).ok(),
-            _ => None,
-        };
-        octets.push(octet.unwrap_or(if *first == b'+' { b' ' } else { *first }));
-        rest = if octet.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    let text = text.replace('+', " ");
+    let octets = percent_decode_str(&text);
+    match octets.clone().decode_utf8() {
+        Ok(text) => Ok(text.into_owned()),
+        Err(_) => Err(octets.decode_utf8_lossy().into_owned()),
     }
-    String::from_utf8(octets)
-        .map_err(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// As much of a client's text as its problem needs to show.
