@@ -42,6 +42,22 @@ impl Account {
         self.gid
     }
 
+    /// Its name, which some software takes in place of the id.
+    ///
+    /// # Errors
+    /// [`Error::Answer`] where `/etc/passwd` has none.
+    pub fn name(self) -> Result<String, Error> {
+        name_of(self.uid, "/etc/passwd")
+    }
+
+    /// Its group's name.
+    ///
+    /// # Errors
+    /// [`Error::Answer`] where `/etc/group` has none.
+    pub fn group_name(self) -> Result<String, Error> {
+        name_of(self.gid, "/etc/group")
+    }
+
     /// Has `command` run under this account, without further groups.
     pub fn assume(self, command: &mut Command) {
         if self.stepping_down {
@@ -81,6 +97,17 @@ impl Account {
 #[must_use]
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// The name of an id in a file like `/etc/passwd`.
+fn name_of(id: u32, file: &str) -> Result<String, Error> {
+    let text = std::fs::read_to_string(file).map_err(Error::io(format!("read {file}")))?;
+    let id = id.to_string();
+    text.lines()
+        .find(|line| line.split(':').nth(2) == Some(&id))
+        .and_then(|line| line.split(':').next())
+        .map(str::to_owned)
+        .ok_or_else(|| Error::Answer { expected: format!("id {id}"), answer: file.to_owned() })
 }
 
 /// `nobody` and `nogroup` on Debian.

@@ -28,6 +28,7 @@ mod lmtp;
 pub mod mail;
 mod mbsync;
 mod pop3;
+mod ports;
 mod process;
 mod receiver;
 mod server;

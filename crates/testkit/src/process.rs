@@ -113,16 +113,27 @@ impl Daemon {
         tail(&self.log)
     }
 
-    /// Kills it and its whole group at once.
+    /// Kills it and its whole group at once, and returns when they are gone.
     pub(crate) fn kill(&mut self) {
         self.signal(Signal::KILL);
         let _reaped = self.child.wait();
+        // Its children are reaped by whoever adopted them; until they end they hold their ports.
+        let begun = Instant::now();
+        while !self.group().is_empty() && begun.elapsed() < STOP_MAX {
+            std::thread::sleep(POLL);
+        }
     }
 
     /// Those of its group that run `program`; oldest first.
     pub(crate) fn members(&self, program: &str) -> Vec<u32> {
+        let group = self.group();
+        group.into_iter().filter(|(_, name)| name == program).map(|(pid, _)| pid).collect()
+    }
+
+    /// Those of its group that live, with the programs they run; oldest first.
+    fn group(&self) -> Vec<(u32, String)> {
         let group = self.child.id();
-        let mut found: Vec<(u64, u32)> = std::fs::read_dir("/proc")
+        let mut found: Vec<(u64, u32, String)> = std::fs::read_dir("/proc")
             .into_iter()
             .flatten()
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
@@ -132,13 +143,14 @@ impl Daemon {
                 let (before, after) = stat.rsplit_once(") ")?;
                 let (_, name) = before.split_once('(')?;
                 let mut fields = after.split(' ');
-                let in_group = fields.nth(2)?.parse() == Ok(group);
+                let lives = !matches!(fields.next()?, "X" | "Z");
+                let in_group = fields.nth(1)?.parse() == Ok(group);
                 let begun = fields.nth(16)?.parse().ok()?;
-                (in_group && name == program).then_some((begun, pid))
+                (lives && in_group).then(|| (begun, pid, name.to_owned()))
             })
             .collect();
         found.sort_unstable();
-        found.into_iter().map(|(_, pid)| pid).collect()
+        found.into_iter().map(|(_, pid, name)| (pid, name)).collect()
     }
 
     fn signal(&self, signal: Signal) {
@@ -158,8 +170,7 @@ impl Drop for Daemon {
             std::thread::sleep(POLL);
         }
         // Whoever is left of the group, children included.
-        self.signal(Signal::KILL);
-        let _reaped = self.child.wait();
+        self.kill();
     }
 }
 

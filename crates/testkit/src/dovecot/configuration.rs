@@ -45,8 +45,8 @@ pub(super) fn text(
         ("@PROGRAMS@", tree.path("usr/lib/dovecot").display().to_string()),
         ("@MODULES@", tree.path(MODULES).display().to_string()),
         ("@LIBRARIES@", tree.library_path()?.to_string_lossy().into_owned()),
-        ("@USER@", name_of(account.uid(), "/etc/passwd")?),
-        ("@GROUP@", name_of(account.gid(), "/etc/group")?),
+        ("@USER@", account.name()?),
+        ("@GROUP@", account.group_name()?),
         ("@UID@", account.uid().to_string()),
         ("@GID@", account.gid().to_string()),
         ("@IMAP@", ports.imap.port().to_string()),
@@ -96,17 +96,6 @@ fn session(options: &Options) -> &'static str {
         None => "",
         Some(_) => SESSION,
     }
-}
-
-/// The name of an id in a file like `/etc/passwd`; Dovecot takes only names here.
-fn name_of(id: u32, file: &str) -> Result<String, Error> {
-    let text = std::fs::read_to_string(file).map_err(Error::io(format!("read {file}")))?;
-    let id = id.to_string();
-    text.lines()
-        .find(|line| line.split(':').nth(2) == Some(&id))
-        .and_then(|line| line.split(':').next())
-        .map(str::to_owned)
-        .ok_or_else(|| Error::Answer { expected: format!("id {id}"), answer: file.to_owned() })
 }
 
 const NOTIFY: &str = include_str!("../../../../integrations/dovecot/99-postbell.conf");

@@ -4,7 +4,7 @@ mod configuration;
 mod options;
 mod software;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 use crate::account::Account;
+use crate::ports;
 use crate::process::{self, Daemon};
 use crate::{Error, Imap, Lmtp, Pop3, Server, Tree};
 pub use options::{Extent, Format, Notify, Options, Quota};
@@ -80,7 +81,8 @@ impl Dovecot {
     fn launch(tree: &Tree, options: Options) -> Result<Self, Error> {
         let folder = process::workspace("dovecot")?;
         let tree = tree.within_reach(folder.path())?;
-        let ports = Ports::free()?;
+        let [imap, pop3, lmtp] = ports::free()?;
+        let ports = Ports { imap, pop3, lmtp };
         lay_out(&folder, &tree)?;
         let mut dovecot = Self { daemon: None, folder, tree, ports, options };
         dovecot.write_users(&[])?;
@@ -325,19 +327,6 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
 fn next_padding() -> usize {
     static WRITTEN: AtomicUsize = AtomicUsize::new(0);
     WRITTEN.fetch_add(1, Ordering::Relaxed)
-}
-
-impl Ports {
-    /// Ports nobody holds just now.
-    fn free() -> Result<Self, Error> {
-        let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-        let doing = || Error::io("find a free port");
-        // All held at once, or two might be one.
-        let held =
-            [listen().map_err(doing())?, listen().map_err(doing())?, listen().map_err(doing())?];
-        let [imap, pop3, lmtp] = held.map(|listener| listener.local_addr().map_err(doing()));
-        Ok(Self { imap: imap?, pop3: pop3?, lmtp: lmtp? })
-    }
 }
 
 /// Each one with fresh ports.
