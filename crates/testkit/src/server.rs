@@ -10,6 +10,8 @@ use crate::{Error, account};
 /// Mail software that `scripts/fetch-servers` knows to bring.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Server {
+    /// The IMAP, POP3, LMTP and JMAP server that sends events by itself.
+    Cyrus,
     /// The IMAP and LMTP server.
     Dovecot,
     /// `mbsync`, which copies mailboxes both ways.
@@ -25,6 +27,7 @@ impl Server {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Cyrus => "cyrus",
             Self::Dovecot => "dovecot",
             Self::Isync => "isync",
             Self::Maildrop => "maildrop",
