@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+
 use crate::Error;
 
 /// An answer.
@@ -20,7 +22,7 @@ pub struct Answer {
 /// # Errors
 /// [`Error::Io`] where the connection breaks, [`Error::Answer`] where it isn't HTTP.
 pub fn get(address: SocketAddr, path: &str, token: Option<&str>) -> Result<Answer, Error> {
-    request(address, "GET", path, token, "")
+    request(address, "GET", path, &authorization(token), "")
 }
 
 /// Sends a JSON body to `path`.
@@ -33,20 +35,56 @@ pub fn post(
     token: Option<&str>,
     json: &str,
 ) -> Result<Answer, Error> {
-    request(address, "POST", path, token, json)
+    request(address, "POST", path, &authorization(token), json)
+}
+
+/// A user's own password (RFC 7617).
+#[derive(Clone, Copy, Debug)]
+pub struct Basic<'a> {
+    /// Who.
+    pub user: &'a str,
+    /// Known, because this is a test.
+    pub password: &'a str,
+}
+
+impl Basic<'_> {
+    fn authorization(self) -> String {
+        let pair = BASE64_STANDARD.encode(format!("{}:{}", self.user, self.password));
+        format!("Authorization: Basic {pair}\r\n")
+    }
+}
+
+/// Asks for `path` as `user`.
+///
+/// # Errors
+/// As [`get`].
+pub fn get_as(address: SocketAddr, path: &str, user: Basic<'_>) -> Result<Answer, Error> {
+    request(address, "GET", path, &user.authorization(), "")
+}
+
+/// Sends a JSON body to `path` as `user`.
+///
+/// # Errors
+/// As [`get`].
+pub fn post_as(
+    address: SocketAddr,
+    path: &str,
+    user: Basic<'_>,
+    json: &str,
+) -> Result<Answer, Error> {
+    request(address, "POST", path, &user.authorization(), json)
 }
 
 fn request(
     address: SocketAddr,
     method: &str,
     path: &str,
-    token: Option<&str>,
+    authorization: &str,
     json: &str,
 ) -> Result<Answer, Error> {
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{}\
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{authorization}\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        authorization(token),
         json.len()
     );
     let mut body = Body::open(address, &format!("{head}{json}"))?;

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+
 use crate::Error;
 use crate::items;
 use crate::wire::Wire;
@@ -20,6 +22,20 @@ impl Imap {
         let mut session = Self { wire: Wire::connect(address)?, commands: 0 };
         session.wire.line()?;
         session.command(&format!("LOGIN {} {}", quoted(user), quoted(password)))?;
+        Ok(session)
+    }
+
+    /// Logs in with `login`'s own password and acts as `user` (RFC 4616).
+    pub(crate) fn authenticate(
+        address: SocketAddr,
+        user: &str,
+        login: &str,
+        password: &str,
+    ) -> Result<Self, Error> {
+        let mut session = Self { wire: Wire::connect(address)?, commands: 0 };
+        session.wire.line()?;
+        let response = BASE64_STANDARD.encode(format!("{user}\0{login}\0{password}"));
+        session.command(&format!("AUTHENTICATE PLAIN {response}"))?;
         Ok(session)
     }
 

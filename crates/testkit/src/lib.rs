@@ -18,6 +18,7 @@
 //! Where `CI` is set, going without is a failure.
 
 pub mod account;
+pub mod cyrus;
 mod delivery;
 mod dovecot;
 mod error;
