@@ -8,5 +8,7 @@ mod door;
 pub mod dovecot;
 pub mod maildir;
 pub mod publish;
+mod saved;
+mod spool;
 
 pub use door::{Batch, Count, Health, Intake, Pair, Snapshot, State, Stop, Stopped};

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::record::Transaction;
-use super::saved;
-use crate::Pair;
+use crate::{Pair, saved};
 
 /// The runs that haven't ended.
 #[derive(Debug, Default)]

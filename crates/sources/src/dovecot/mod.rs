@@ -6,16 +6,13 @@
 //! postbell ask the server for what nobody says.
 
 mod ask;
-mod bell;
 mod exporter;
 mod holes;
 mod reconcile;
 mod record;
-mod saved;
 mod secret;
 mod sessions;
 mod source;
-mod spool;
 mod tell;
 mod words;
 
@@ -23,8 +20,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::spool::Said;
 use crate::{Health, Intake, State, Stop, Stopped};
 pub use exporter::{BODY_OCTETS_MAX, ExportError, Exporter, ExporterCounts};
+use record::Transaction;
 pub use secret::Secret;
 use source::Source;
 
@@ -109,4 +108,14 @@ pub fn run(
         health.set_state(State::Failed, error.to_string());
     }
     ended
+}
+
+impl Said for Transaction {
+    const LINE_OCTETS_MAX: usize = record::LINE_OCTETS_MAX;
+
+    const BEGINS: &'static [u8] = br#"{"v":1,"run":""#;
+
+    fn read(line: &[u8]) -> Result<Self, String> {
+        record::parse(line).map_err(|error| error.to_string())
+    }
 }

@@ -6,8 +6,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::record::Transaction;
-use super::saved;
-use crate::Pair;
+use crate::{Pair, saved};
 
 /// The sessions that haven't ended.
 #[derive(Debug, Default)]

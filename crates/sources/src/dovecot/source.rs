@@ -10,15 +10,14 @@ use postbell_engine::{Identity, Observation, What};
 use tracing::warn;
 
 use super::ask::{Asked, Asker, Want};
-use super::bell::Bell;
 use super::exporter::{Access, Annotation, Annotations, Beside as ExportedBeside, Ending, beside};
 use super::holes::{self, Hole, Runs, Turn, process_began};
 use super::reconcile::{Looked, Naming, Reconcile};
 use super::record::{Act, Transaction};
 use super::sessions::{self, Sessions};
-use super::spool::{self, Ident, Line, Mishap, Place, Scanned, Spool};
 use super::tell::{self, Beside, End, Teller};
 use super::{DovecotError, Options};
+use crate::spool::{self, Bell, Ident, Line, Mishap, Place, Scanned, Spool};
 use crate::{Batch, Count, Health, Intake, State, Stop, Stopped};
 
 /// What a source holds while it runs.
@@ -29,7 +28,7 @@ pub(super) struct Source<'a> {
     health: &'a Health,
     teller: Teller<'a>,
     bell: Bell,
-    spool: Spool,
+    spool: Spool<Transaction>,
     runs: Runs,
     sessions: Sessions,
     annotations: Annotations,
@@ -779,7 +778,7 @@ fn index(act: u32) -> usize {
     usize::try_from(act).unwrap_or(0).saturating_sub(1)
 }
 
-fn is_next(line: &Transaction, next: &Line) -> bool {
+fn is_next(line: &Transaction, next: &Line<Transaction>) -> bool {
     next.said.as_ref().is_ok_and(|next| Runs::follows(line, next))
 }
 

@@ -18,8 +18,8 @@ use super::exporter::{Annotation, Ending};
 use super::holes::{Hole, Runs};
 use super::record::{Act, Transaction};
 use super::sessions::Session;
-use super::spool::Mishap;
 use super::{ExpireRule, Options};
+use crate::spool::Mishap;
 
 /// Turns lines into observations.
 #[derive(Clone, Debug)]

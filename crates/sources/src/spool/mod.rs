@@ -1,8 +1,12 @@
-//! The folder our script writes to: which files there are, and the lines in them.
+//! A folder that others write lines to, and what is in it: Dovecot's script, or our process in
+//! Cyrus's notifyd's place.
 //!
-//! Files are opened for each reading and known by what the file system calls them, so that one
-//! renamed is still the same. Nothing is let go of here by itself: [`Spool::done`] is told how far
-//! what a file said is journalled.
+//! Whoever writes opens `UID.ndjson` in it for adding, and opens it again when it was renamed. Files
+//! are opened for each reading and known by what the file system calls them, so that one renamed is
+//! still the same. Nothing is let go of here by itself: [`Spool::done`] is told how far what a file
+//! said is journalled.
+
+mod bell;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ffi::OsStr;
@@ -15,14 +19,30 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustix::fs::{Mode, OFlags, RenameFlags};
 use tracing::warn;
 
-use super::record::{self, LINE_OCTETS_MAX, Transaction};
 use crate::{Count, Health, Pair};
+pub(crate) use bell::Bell;
 
-/// The files of the spool.
+/// What a line of a spool says.
+pub(crate) trait Said: Sized {
+    /// The longest line, in octets without its end; a longer one is passed over and told.
+    const LINE_OCTETS_MAX: usize;
+
+    /// How every line begins, so that one is found behind the beginning of another.
+    const BEGINS: &'static [u8];
+
+    /// Reads a line.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing can be made of it, for a person.
+    fn read(line: &[u8]) -> Result<Self, String>;
+}
+
+/// The files of the spool, whose lines say `T`.
 #[derive(Debug)]
-pub(super) struct Spool {
+pub(crate) struct Spool<T> {
     folder: PathBuf,
-    files: BTreeMap<Ident, Followed>,
+    files: BTreeMap<Ident, Followed<T>>,
     /// Their order: a file that was put aside comes before the one written now.
     order: BTreeMap<Name, Ident>,
     /// What the checkpoint says of files not found yet.
@@ -34,81 +54,81 @@ pub(super) struct Spool {
 
 /// What the file system calls a file: its number, and when it was made, since numbers come again.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(super) struct Ident {
+pub(crate) struct Ident {
     inode: u64,
     born_nanos: u128,
 }
 
 /// A file's name: whose it is, and which turn it had, the last for the one written now.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) struct Name {
+pub(crate) struct Name {
     uid: u32,
     turn: u64,
 }
 
 /// How far a file is journalled.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// Octets of whole lines.
-    pub(super) offset: u64,
+    pub(crate) offset: u64,
     /// Of the line after them, the act and the message told last, both counted from 1.
-    pub(super) part: Option<(u32, u32)>,
+    pub(crate) part: Option<(u32, u32)>,
 }
 
 /// A line, or what stands in its place.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(crate) struct Line<T> {
     /// Where it begins in its file.
-    pub(super) start: u64,
+    pub(crate) start: u64,
     /// Where it ends.
-    pub(super) end: u64,
+    pub(crate) end: u64,
     /// Its length, about.
     octets: usize,
     /// When it was read.
-    pub(super) read_at: Instant,
+    pub(crate) read_at: Instant,
     /// What it says, or why nothing can be made of it.
-    pub(super) said: Result<Transaction, String>,
+    pub(crate) said: Result<T, String>,
 }
 
 #[derive(Debug)]
-struct Followed {
+struct Followed<T> {
     name: Name,
     done: Place,
     /// How far it is read.
     read: u64,
     /// How long it was when it was looked at last.
     len: u64,
-    /// Inside a line of more than [`LINE_OCTETS_MAX`].
+    /// Inside a line of more than [`Said::LINE_OCTETS_MAX`].
     is_skipping: bool,
-    lines: VecDeque<Line>,
+    lines: VecDeque<Line<T>>,
     /// All of it was read when it was looked at last, but for the beginning of a line.
     is_read_out: bool,
 }
 
 /// A change of the checkpoint.
-pub(super) type Change = (Vec<u8>, Option<Vec<u8>>);
+pub(crate) type Change = (Vec<u8>, Option<Vec<u8>>);
 
 /// What a look at the folder found beside the files.
 #[derive(Debug, Default)]
-pub(super) struct Scanned {
+pub(crate) struct Scanned {
     /// What happened to files that were followed.
-    pub(super) mishaps: Vec<Mishap>,
+    pub(crate) mishaps: Vec<Mishap>,
     /// Keys of the checkpoint that no file stands behind any more.
-    pub(super) changes: Vec<Change>,
+    pub(crate) changes: Vec<Change>,
 }
 
 /// Something that happened to a file, by no doing of ours.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Mishap {
+pub(crate) struct Mishap {
     /// What makes it this one and no other.
-    pub(super) identity: String,
+    pub(crate) identity: String,
     /// What happened, for a person.
-    pub(super) what: String,
+    pub(crate) what: String,
 }
 
-impl Spool {
+impl<T: Said> Spool<T> {
     /// A spool in `folder`, of which `saved` is known.
-    pub(super) fn new(folder: &Path, saved: Vec<Pair>, health: &Health) -> Self {
+    pub(crate) fn new(folder: &Path, saved: Vec<Pair>, health: &Health) -> Self {
         let saved = saved.iter().filter_map(|(key, value)| {
             Some((Ident::parse(key.strip_prefix(KEY)?)?, Place::parse(value)?))
         });
@@ -127,7 +147,7 @@ impl Spool {
     /// # Errors
     ///
     /// Where the folder can't be read.
-    pub(super) fn scan(&mut self) -> io::Result<Scanned> {
+    pub(crate) fn scan(&mut self) -> io::Result<Scanned> {
         let mut found = BTreeMap::new();
         for entry in std::fs::read_dir(&self.folder)? {
             let Ok(entry) = entry else { continue };
@@ -180,62 +200,62 @@ impl Spool {
     }
 
     /// The files in order.
-    pub(super) fn idents(&self) -> Vec<Ident> {
+    pub(crate) fn idents(&self) -> Vec<Ident> {
         self.order.values().copied().collect()
     }
 
     /// The file of that name, if it is followed.
-    pub(super) fn named(&self, name: &OsStr) -> Option<Ident> {
+    pub(crate) fn named(&self, name: &OsStr) -> Option<Ident> {
         self.order.get(&Name::parse(name)?).copied()
     }
 
     /// The next line of a file, unless it is still to be read.
-    pub(super) fn head(&self, ident: Ident) -> Option<&Line> {
+    pub(crate) fn head(&self, ident: Ident) -> Option<&Line<T>> {
         self.files.get(&ident)?.lines.front()
     }
 
     /// The lines of a file that are read and not handled.
-    pub(super) fn lines(&self, ident: Ident) -> impl Iterator<Item = &Line> {
+    pub(crate) fn lines(&self, ident: Ident) -> impl Iterator<Item = &Line<T>> {
         self.files.get(&ident).into_iter().flat_map(|file| &file.lines)
     }
 
     /// Takes the next line out of its file's queue.
-    pub(super) fn pop(&mut self, ident: Ident) -> Option<Line> {
+    pub(crate) fn pop(&mut self, ident: Ident) -> Option<Line<T>> {
         let line = self.files.get_mut(&ident)?.lines.pop_front()?;
         self.waiting_octets -= line.octets;
         Some(line)
     }
 
     /// Octets that are there and not done with.
-    pub(super) fn unread_octets(&self) -> u64 {
-        let unread = |file: &Followed| file.len.saturating_sub(file.done.offset);
+    pub(crate) fn unread_octets(&self) -> u64 {
+        let unread = |file: &Followed<T>| file.len.saturating_sub(file.done.offset);
         self.files.values().map(unread).sum()
     }
 
     /// Whether so much waits that nothing may wait any longer.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.waiting_octets >= WAITING_OCTETS_MAX
     }
 
     /// How far the first line of a file was told before, if in part.
-    pub(super) fn place(&self, ident: Ident) -> Place {
+    pub(crate) fn place(&self, ident: Ident) -> Place {
         self.files.get(&ident).map(|file| file.done).unwrap_or_default()
     }
 
     /// Remembers how far a file is done with, and gives the change of the checkpoint; none where
     /// the file is gone.
-    pub(super) fn done(&mut self, ident: Ident, place: Place) -> Option<Change> {
+    pub(crate) fn done(&mut self, ident: Ident, place: Place) -> Option<Change> {
         self.files.get_mut(&ident)?.done = place;
         Some((ident.key(), Some(place.to_string().into_bytes())))
     }
 
     /// A file's name, for a person.
-    pub(super) fn name(&self, ident: Ident) -> String {
+    pub(crate) fn name(&self, ident: Ident) -> String {
         self.files.get(&ident).map_or_else(String::new, |file| file.name.to_string())
     }
 
     /// Reads on in a file; says whether there was anything new, and what happened to it else.
-    pub(super) fn read(&mut self, ident: Ident) -> (bool, Option<Mishap>) {
+    pub(crate) fn read(&mut self, ident: Ident) -> (bool, Option<Mishap>) {
         let Some(file) = self.files.get(&ident) else { return (false, None) };
         let name = file.name;
         let opened = self.open(name);
@@ -276,12 +296,12 @@ impl Spool {
     }
 
     /// Whether all of a file was read when it was looked at last.
-    pub(super) fn is_read_out(&self, ident: Ident) -> bool {
+    pub(crate) fn is_read_out(&self, ident: Ident) -> bool {
         self.files.get(&ident).is_none_or(|file| file.is_read_out)
     }
 
     /// Where each file ends now: what was written before is told when [`Spool::has_passed`] says so.
-    pub(super) fn ends(&self) -> Vec<(Ident, u64)> {
+    pub(crate) fn ends(&self) -> Vec<(Ident, u64)> {
         let end = |(name, ident): (&Name, &Ident)| {
             let (_, meta) = self.open(*name).ok()?;
             (Ident::of(&meta) == *ident).then_some((*ident, meta.len()))
@@ -290,15 +310,15 @@ impl Spool {
     }
 
     /// Whether everything up to `end` is done with, but for the beginning of a line.
-    pub(super) fn has_passed(&self, (ident, end): (Ident, u64)) -> bool {
+    pub(crate) fn has_passed(&self, (ident, end): (Ident, u64)) -> bool {
         self.files.get(&ident).is_none_or(|file| {
             let is_idle = file.lines.is_empty() && file.is_read_out && file.len >= end;
             is_idle || file.done.offset >= end
         })
     }
 
-    /// Puts a large file aside, so that the script begins a new one.
-    pub(super) fn turn(&mut self, ident: Ident) {
+    /// Puts a large file aside, so that whoever writes begins a new one.
+    pub(crate) fn turn(&mut self, ident: Ident) {
         let Some(file) = self.files.get(&ident) else { return };
         let name = file.name;
         if name.turn != TURN_NOW || file.len < ROTATE_OCTETS {
@@ -329,7 +349,7 @@ impl Spool {
 
     /// Removes a file that was put aside, is done with and has been quiet for a while. Gives the
     /// change of the checkpoint, and what was lost of it, if it ends within a line.
-    pub(super) fn sweep(&mut self, ident: Ident) -> Option<(Vec<u8>, Option<Mishap>)> {
+    pub(crate) fn sweep(&mut self, ident: Ident) -> Option<(Vec<u8>, Option<Mishap>)> {
         let file = self.files.get(&ident)?;
         if file.name.turn == TURN_NOW || !file.lines.is_empty() || !file.is_read_out {
             return None;
@@ -375,7 +395,7 @@ impl Spool {
     }
 }
 
-impl Followed {
+impl<T: Said> Followed<T> {
     fn new(name: Name, done: Place) -> Self {
         Self {
             name,
@@ -402,12 +422,12 @@ impl Followed {
             let filled = read_at(handle, &mut buffer, self.read)?;
             buffer.truncate(filled);
             let Some(end) = memchr::memrchr(b'\n', &buffer) else {
-                if filled < rest && filled >= size && size <= LINE_OCTETS_MAX {
+                if filled < rest && filled >= size && size <= T::LINE_OCTETS_MAX {
                     // A line longer than the chunk.
-                    size = LINE_OCTETS_MAX + 1;
+                    size = T::LINE_OCTETS_MAX + 1;
                     continue;
                 }
-                if filled > LINE_OCTETS_MAX || self.is_skipping {
+                if filled > T::LINE_OCTETS_MAX || self.is_skipping {
                     self.is_skipping = true;
                     self.read += filled as u64;
                     continue;
@@ -436,21 +456,21 @@ impl Followed {
                 self.lines.push_back(Line { start, end, octets, read_at, said });
             };
             if std::mem::take(&mut self.is_skipping) {
-                push(start, end, 0, Err("a line longer than any the script writes".to_owned()));
+                push(start, end, 0, Err("a line longer than any that is written".to_owned()));
                 continue;
             }
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            match record::parse(line) {
+            match T::read(line) {
                 Ok(said) => push(start, end, line.len(), Ok(said)),
-                Err(error) => {
+                Err(why) => {
                     // Whoever died within a line left its beginning before the next one's.
-                    let whole = memchr::memmem::rfind(line, LINE_BEGINS)
+                    let whole = memchr::memmem::rfind(line, T::BEGINS)
                         .filter(|at| *at > 0)
-                        .and_then(|at| Some((at, record::parse(line.get(at..)?).ok()?)));
+                        .and_then(|at| Some((at, T::read(line.get(at..)?).ok()?)));
                     match whole {
-                        None => push(start, end, 0, Err(error.to_string())),
+                        None => push(start, end, 0, Err(why)),
                         Some((at, said)) => {
                             let torn = Err("nothing but the beginning of one".to_owned());
                             push(start, start + at as u64, 0, torn);
@@ -568,19 +588,16 @@ impl Complaints {
 }
 
 /// Where a file's place is in the checkpoint.
-pub(super) const KEY: &[u8] = b"spool/";
+pub(crate) const KEY: &[u8] = b"spool/";
 
 /// The turn of the file that is written now.
 const TURN_NOW: u64 = u64::MAX;
-
-/// How every line begins.
-const LINE_BEGINS: &[u8] = br#"{"v":1,"run":""#;
 
 /// A file larger than this is put aside: small enough to be removed soon, large enough that it is
 /// seldom.
 const ROTATE_OCTETS: u64 = 8 << 20;
 
-/// How long a file put aside must have been left alone: far longer than the script takes from
+/// How long a file put aside must have been left alone: far longer than anybody who writes takes from
 /// opening it to closing it.
 const QUIET_BEFORE_REMOVAL: Duration = Duration::from_secs(60);
 

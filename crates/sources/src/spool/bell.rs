@@ -13,7 +13,7 @@ use crate::Stop;
 
 /// Rings when something is written to the folder.
 #[derive(Debug)]
-pub(super) struct Bell {
+pub(crate) struct Bell {
     folder: PathBuf,
     inotify: Option<Inotify>,
     is_watching: bool,
@@ -22,15 +22,15 @@ pub(super) struct Bell {
 
 /// What it rang for.
 #[derive(Debug, Default)]
-pub(super) struct Rung {
+pub(crate) struct Rung {
     /// Files that were written to.
-    pub(super) written: BTreeSet<OsString>,
+    pub(crate) written: BTreeSet<OsString>,
     /// Files came or went, or it isn't known what happened.
-    pub(super) anything: bool,
+    pub(crate) anything: bool,
 }
 
 impl Bell {
-    pub(super) fn new(folder: &Path) -> Self {
+    pub(crate) fn new(folder: &Path) -> Self {
         let inotify = Inotify::init()
             .inspect_err(|error| warn!(%error, "no inotify: the spool is looked at every second"))
             .ok();
@@ -38,7 +38,7 @@ impl Bell {
     }
 
     /// Watches the folder, if it isn't watched; asked for before each look at it.
-    pub(super) fn watch(&mut self) {
+    pub(crate) fn watch(&mut self) {
         let Some(inotify) = self.inotify.as_ref().filter(|_| !self.is_watching) else { return };
         let mask = WatchMask::CREATE
             | WatchMask::DELETE
@@ -59,14 +59,14 @@ impl Bell {
     }
 
     /// Waits until it rings, `other` is readable, the stop is asked for, or `limit` has passed.
-    pub(super) fn wait(&self, stop: &Stop, other: Option<BorrowedFd<'_>>, limit: Duration) {
+    pub(crate) fn wait(&self, stop: &Stop, other: Option<BorrowedFd<'_>>, limit: Duration) {
         let bell = self.inotify.as_ref().map(|inotify| inotify.as_fd());
         let others: Vec<_> = [bell, other].into_iter().flatten().collect();
         stop.wait_beside(&others, limit);
     }
 
     /// What it rang for since it was asked last.
-    pub(super) fn listen(&mut self) -> Rung {
+    pub(crate) fn listen(&mut self) -> Rung {
         let mut rung = Rung::default();
         let Some(inotify) = &mut self.inotify else { return rung };
         let mut buffer = vec![0; NOTICES_OCTETS];
