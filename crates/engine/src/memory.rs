@@ -79,6 +79,12 @@ impl Memory {
         }
     }
 
+    /// Notes how a quota stands where the store told the event itself, so that a later look tells
+    /// it no second time.
+    pub(crate) fn quota_told(&mut self, owner: &str, quota: &Quota) {
+        drop(self.quota_edges(owner, quota));
+    }
+
     /// How a quota stands at a look.
     fn standing(&self, key: &[u8], limit: Option<u64>, used: Option<u64>) -> Standing {
         if limit.zip(used).is_some_and(|(limit, used)| used > limit) {

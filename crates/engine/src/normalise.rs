@@ -92,8 +92,9 @@ pub fn normalise(
         What::MailboxDeleted(mailbox) => {
             builders.push(telling.about_mailbox(EventName::MailboxDelete, &mailbox));
         }
-        What::MailboxRenamed { from, to } => {
-            let old = store.mailbox(observation.owner.as_deref(), &from);
+        What::MailboxRenamed { from_owner, from, to } => {
+            let owner = from_owner.as_deref().or(observation.owner.as_deref());
+            let old = store.mailbox(owner, &from);
             let builder = telling.about_mailbox(EventName::MailboxRename, &to);
             builders.push(builder.old_mailbox_id(old));
         }
@@ -117,12 +118,30 @@ pub fn normalise(
                 builders.push(telling.quota(name, resource, &quota, None));
             }
         }
+        What::QuotaWithin(quota) => {
+            let owner = observation.owner.as_deref().unwrap_or_default();
+            memory.quota_told(owner, &quota);
+            builders.push(telling.quota_told(EventName::QuotaWithin, &quota));
+        }
+        What::QuotaChanged(quota) => {
+            let owner = observation.owner.as_deref().unwrap_or_default();
+            memory.quota_told(owner, &quota);
+            builders.push(telling.quota_told(EventName::QuotaChange, &quota));
+        }
         What::LoggedIn => builders.push(telling.access(EventName::Login)),
         What::LoggedOut => builders.push(telling.access(EventName::Logout)),
         What::Missed { mailbox, reason } => {
             let uri = telling.uri(mailbox.as_ref());
             let builder = telling.begin(gap_name(), uri);
             builders.push(vendor(builder, "vnd.postbell.gapReason", reason));
+        }
+        What::Other { name, mailbox, uids } => {
+            let name = EventName::Other(name);
+            let builder = match &mailbox {
+                Some(mailbox) => telling.at_mailbox(name, mailbox),
+                None => telling.begin(name, telling.uri(None)),
+            };
+            builders.push(uids.into_iter().fold(builder, Builder::uidset));
         }
     }
     identify(source, policy, &observation, builders)
@@ -295,13 +314,39 @@ impl Telling<'_> {
 
     /// Names the other end of a copy or a move (A13).
     fn linked(&self, builder: Builder, how: &str, end: &Origination) -> Builder {
-        let uri = self.uri(Some(&end.mailbox)).to_string();
+        let owner = end.owner.as_deref().or_else(|| self.owner());
+        let uri = self.store.mailbox(owner, &end.mailbox).to_string();
         let builder = vendor(builder, &format!("vnd.postbell.{how}MailboxID"), uri);
         vendor(builder, &format!("vnd.postbell.{how}Uidset"), end.uids.to_string())
     }
 
     fn access(&self, name: EventName) -> Builder {
         self.begin(name, self.store.server(None))
+    }
+
+    /// What the store said of a quota: both resources, where it said both.
+    fn quota_told(&self, name: EventName, quota: &Quota) -> Builder {
+        let limited = [
+            (Resource::Storage, quota.disk_limit_kib, quota.disk_used_kib),
+            (Resource::Message, quota.messages_limit, quota.messages_used),
+        ];
+        let said = limited.iter().filter(|(_, limit, used)| limit.is_some() || used.is_some());
+        if let [(resource, ..)] = said.collect::<Vec<_>>()[..] {
+            return self.quota(name, *resource, quota, None);
+        }
+        let mut builder = self.begin_quota(name, None);
+        for (resource, limit, used) in limited {
+            builder = limited_to(builder, resource, limit, used);
+        }
+        rooted(builder, quota)
+    }
+
+    fn begin_quota(&self, name: EventName, mailbox: Option<&Mailbox>) -> Builder {
+        let builder = self.begin(name, self.uri(mailbox));
+        match self.owner().filter(|_| self.seen.actor.user.is_none()) {
+            Some(owner) => builder.user(owner),
+            None => builder,
+        }
     }
 
     /// What is said of one resource of a quota (R47); a limit that is gone is absent (R106).
@@ -312,32 +357,43 @@ impl Telling<'_> {
         quota: &Quota,
         mailbox: Option<&Mailbox>,
     ) -> Builder {
-        let mut builder = self.begin(name, self.uri(mailbox));
-        if let Some(owner) = self.owner().filter(|_| self.seen.actor.user.is_none()) {
-            builder = builder.user(owner);
-        }
         let (limit, used) = match resource {
             Resource::Storage => (quota.disk_limit_kib, quota.disk_used_kib),
             Resource::Message => (quota.messages_limit, quota.messages_used),
         };
-        if let Some(limit) = limit {
-            builder = match resource {
-                Resource::Storage => builder.disk_quota(limit),
-                Resource::Message => builder.max_messages(limit),
-            };
-        }
-        if let Some(used) = used {
-            builder = match resource {
-                Resource::Storage => builder.disk_used(used),
-                Resource::Message => builder.messages(used),
-            };
-        }
-        builder = vendor(builder, "vnd.postbell.quotaResource", resource.as_str());
-        if quota.root.is_empty() {
-            return builder;
-        }
-        vendor(builder, "vnd.postbell.quotaRoot", quota.root.as_str())
+        let builder = limited_to(self.begin_quota(name, mailbox), resource, limit, used);
+        rooted(vendor(builder, "vnd.postbell.quotaResource", resource.as_str()), quota)
     }
+}
+
+/// A limit and what is used of it, as far as known.
+fn limited_to(
+    mut builder: Builder,
+    resource: Resource,
+    limit: Option<u64>,
+    used: Option<u64>,
+) -> Builder {
+    if let Some(limit) = limit {
+        builder = match resource {
+            Resource::Storage => builder.disk_quota(limit),
+            Resource::Message => builder.max_messages(limit),
+        };
+    }
+    if let Some(used) = used {
+        builder = match resource {
+            Resource::Storage => builder.disk_used(used),
+            Resource::Message => builder.messages(used),
+        };
+    }
+    builder
+}
+
+/// Names the quota root, where it has a name.
+fn rooted(builder: Builder, quota: &Quota) -> Builder {
+    if quota.root.is_empty() {
+        return builder;
+    }
+    vendor(builder, "vnd.postbell.quotaRoot", quota.root.as_str())
 }
 
 /// The resources a refusal was for: those at their limit, or every limited one where usage
@@ -563,7 +619,9 @@ mod tests {
     #[test]
     fn r117_a_rename_names_new_and_old() {
         let to = Mailbox { name: "Neu/ä".to_owned(), uid_validity: Some(7) };
-        let text = told(&Policy::default(), What::MailboxRenamed { from: inbox(), to }).remove(0);
+        let text =
+            told(&Policy::default(), What::MailboxRenamed { from_owner: None, from: inbox(), to })
+                .remove(0);
         assert!(
             text.contains(r#""mailboxID":"imap://a%40example.org@imap.example.org/Neu/%C3%A4;"#)
         );
@@ -607,6 +665,52 @@ mod tests {
         assert_eq!(look(Some(10)).len(), 1);
         let [text] = &look(None)[..] else { panic!("one event") };
         assert!(text.contains("QuotaChange") && !text.contains("diskQuota"), "{text}");
+    }
+
+    #[test]
+    fn r52_r53_what_the_store_tells_of_a_quota_is_told_once_and_no_look_repeats_it() {
+        let store = Store::new("imap.example.org", None).unwrap();
+        let mut memory = Memory::default();
+        let mut tell = |what| {
+            let seen = observation(what);
+            let events = normalise(&mut memory, &store, &Policy::default(), "test", seen).events;
+            events.iter().map(|one| json::to_string(&one.event)).collect::<Vec<_>>()
+        };
+        let quota = |limit| Quota {
+            disk_limit_kib: Some(limit),
+            disk_used_kib: Some(8),
+            messages_used: Some(2),
+            ..Quota::default()
+        };
+        let refused = What::QuotaRefused { quota: quota(8), mailbox: None };
+        assert_eq!(tell(refused).len(), 1);
+        let [text] = &tell(What::QuotaWithin(quota(20)))[..] else { panic!("one event") };
+        for part in [r#""diskQuota":20"#, r#""messages":2"#, r#""user":"a@example.org""#] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert!(!text.contains("quotaResource"), "{text}");
+        assert!(tell(What::QuotaSeen(quota(20))).is_empty());
+        assert_eq!(tell(What::QuotaChanged(quota(30))).len(), 1);
+        assert!(tell(What::QuotaSeen(quota(30))).is_empty());
+        assert_eq!(tell(What::QuotaSeen(quota(40))).len(), 1);
+    }
+
+    #[test]
+    fn r153_what_is_outside_the_registry_goes_under_the_stores_own_name() {
+        let name = |name: &str| OtherName::new(name).unwrap();
+        let what = What::Other {
+            name: name("vnd.example.Snooze"),
+            mailbox: Some(inbox()),
+            uids: Some(UidSet::single(3)),
+        };
+        let mut seen = observation(what);
+        seen.extras.push((name("vnd.example.until"), 9.into()));
+        let store = Store::new("h", None).unwrap();
+        let told =
+            normalise(&mut Memory::default(), &store, &Policy::default(), "test", seen).events;
+        let text = json::to_string(&told[0].event);
+        assert!(text.contains(r#""event":"vnd.example.Snooze""#), "{text}");
+        assert!(text.contains(r#""uidset":"3""#) && text.contains(r#""vnd.example.until":9"#));
     }
 
     #[test]

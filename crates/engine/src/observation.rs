@@ -116,6 +116,8 @@ pub struct Message {
 /// The other end of a copy or a move.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Origination {
+    /// Whose it is, where that isn't the observation's owner.
+    pub owner: Option<String>,
     /// The mailbox.
     pub mailbox: Mailbox,
     /// The UIDs there.
@@ -192,6 +194,8 @@ pub enum What {
     MailboxDeleted(Mailbox),
     /// A mailbox got another name, its children with it (R89).
     MailboxRenamed {
+        /// Whose it was, where that isn't the observation's owner.
+        from_owner: Option<String>,
         /// As it was.
         from: Mailbox,
         /// As it is.
@@ -210,6 +214,10 @@ pub enum What {
     },
     /// A look at a quota; edges are found in `normalise` (R46, R52, R53).
     QuotaSeen(Quota),
+    /// The store itself said that usage is within a quota again (R52).
+    QuotaWithin(Quota),
+    /// The store itself said that a quota was changed (R53).
+    QuotaChanged(Quota),
     /// Somebody logged in.
     LoggedIn,
     /// Somebody's session ended.
@@ -220,5 +228,15 @@ pub enum What {
         mailbox: Option<Mailbox>,
         /// Why, in a few words for a person.
         reason: String,
+    },
+    /// Something outside the registry, told under the store's own name with what the extras say
+    /// (R153).
+    Other {
+        /// The event's name.
+        name: OtherName,
+        /// The mailbox concerned, if one is.
+        mailbox: Option<Mailbox>,
+        /// The messages concerned, if any are.
+        uids: Option<UidSet>,
     },
 }

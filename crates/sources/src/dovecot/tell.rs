@@ -91,7 +91,7 @@ impl<'a> Teller<'a> {
                 Box::new(uids.iter().map(move |uid| {
                     let copied_from = origins.as_ref().and_then(|(mailbox, from)| {
                         let uids = UidSet::single(*from.get(&uid)?);
-                        Some(Origination { mailbox: mailbox.clone(), uids })
+                        Some(Origination { owner: None, mailbox: mailbox.clone(), uids })
                     });
                     let message = Message {
                         mailbox: named.clone(),
@@ -159,6 +159,7 @@ impl<'a> Teller<'a> {
                 let uid_validity = self.val(line, mailbox, *val);
                 let (_, from) = self.place(&line.user, old);
                 Some(What::MailboxRenamed {
+                    from_owner: None,
                     from: Mailbox { name: from, uid_validity },
                     to: Mailbox { name, uid_validity },
                 })
@@ -366,7 +367,7 @@ impl<'a> Teller<'a> {
     ) -> Option<Origination> {
         let (mailbox, pairs) = self.moved(beside.other_half?, line)?;
         let uids = UidSet::from_uids(uids.iter().filter_map(|uid| pairs.get(&uid).copied()));
-        (!uids.is_empty()).then_some(Origination { mailbox, uids })
+        (!uids.is_empty()).then_some(Origination { owner: None, mailbox, uids })
     }
 
     /// The other half's mailbox, and for each UID of ours the one there: a move keeps the order.

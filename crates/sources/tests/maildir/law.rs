@@ -278,7 +278,7 @@ impl Listener {
             What::MailboxDeleted(mailbox) => {
                 prop_assert!(self.mailboxes.remove(&mailbox.name).is_some(), "{}", shown(what));
             }
-            What::MailboxRenamed { from, to } => {
+            What::MailboxRenamed { from, to, .. } => {
                 let (from, to) = (&from.name, &to.name);
                 let is_it = |name: &str| {
                     name.strip_prefix(from.as_str())

@@ -144,7 +144,7 @@ pub(crate) fn shown(what: &What) -> String {
         }
         What::MailboxCreated(mailbox) => write!(line, "create {}", mailbox.name).unwrap(),
         What::MailboxDeleted(mailbox) => write!(line, "delete {}", mailbox.name).unwrap(),
-        What::MailboxRenamed { from, to } => {
+        What::MailboxRenamed { from, to, .. } => {
             write!(line, "rename {} {}", from.name, to.name).unwrap();
         }
         What::Subscribed(mailbox) => write!(line, "subscribe {}", mailbox.name).unwrap(),

@@ -267,7 +267,7 @@ fn told(seen: Vec<Observation>) -> Vec<String> {
         What::Expunged { mailbox, uids, .. } => format!("expunge {} {uids}", mailbox.name),
         What::MailboxCreated(mailbox) => format!("create {}", mailbox.name),
         What::MailboxDeleted(mailbox) => format!("delete {}", mailbox.name),
-        What::MailboxRenamed { from, to } => format!("rename {} {}", from.name, to.name),
+        What::MailboxRenamed { from, to, .. } => format!("rename {} {}", from.name, to.name),
         What::Missed { mailbox, reason } => format!("missed {} {reason}", mailbox.unwrap().name),
         other => panic!("{other:?}"),
     };

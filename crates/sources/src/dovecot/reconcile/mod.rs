@@ -353,7 +353,10 @@ impl Reconcile {
                         gone.remove(&old);
                         let from = Mailbox { name: naming.told(&old), ..to.clone() };
                         let kind = format!("renamed {old}\0{}", look.uid_validity);
-                        seen.push(telling.observation(&kind, What::MailboxRenamed { from, to }));
+                        seen.push(telling.observation(
+                            &kind,
+                            What::MailboxRenamed { from_owner: None, from, to },
+                        ));
                         let kept = self.boxes.get(&(owner.to_owned(), old.clone())).cloned();
                         self.forget(&(owner.to_owned(), old));
                         self.remember(place.clone(), kept.unwrap_or_default());

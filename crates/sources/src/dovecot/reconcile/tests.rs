@@ -61,7 +61,7 @@ fn told(seen: Vec<Observation>) -> Vec<String> {
             What::Expunged { uids, .. } => format!("expunge {uids}"),
             What::MailboxCreated(mailbox) => format!("create {}", mailbox.name),
             What::MailboxDeleted(mailbox) => format!("delete {}", mailbox.name),
-            What::MailboxRenamed { from, to } => format!("rename {} {}", from.name, to.name),
+            What::MailboxRenamed { from, to, .. } => format!("rename {} {}", from.name, to.name),
             What::Missed { reason, .. } => reason,
             other => panic!("{other:?}"),
         }
