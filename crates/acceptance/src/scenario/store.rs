@@ -42,6 +42,9 @@ pub trait MailStore: fmt::Debug {
     /// [`Error::Failed`] with what the tool printed.
     fn operate(&self, deed: Deed<'_>) -> Result<(), Error>;
 
+    /// The name by which other users reach a mailbox of `owner`.
+    fn shared(&self, owner: &str, mailbox: &str) -> String;
+
     /// The ports of its services and what they are called, so that expectations can name them.
     fn ports(&self) -> Vec<(u16, &'static str)>;
 

@@ -62,6 +62,10 @@ impl MailStore for Whole {
         }
     }
 
+    fn shared(&self, owner: &str, mailbox: &str) -> String {
+        format!("shared/{owner}/{mailbox}")
+    }
+
     fn ports(&self) -> Vec<(u16, &'static str)> {
         vec![
             (self.dovecot.imap_address().port(), "imap"),
@@ -133,7 +137,8 @@ played! {
     r35_r36_each_way_to_expunge_is_told_once: removal::expunges;
     r55_r56_pop3_reads_in_silence_and_removes_at_quit: removal::pop3;
     r31_r34_what_policy_takes_is_expired_by_name: removal::expiry;
-    r81_r86_r91_r92_the_tree_changes_with_parents_and_children_implied: mailboxes::tree;
+    r81_r91_r92_the_tree_changes_with_parents_and_children_implied: mailboxes::tree;
+    r86_a_deleted_mailbox_leaves_its_children: mailboxes::parent;
     r97_r99_only_real_changes_of_subscriptions_are_told: mailboxes::subscriptions;
     r79_r85_r150_access_comes_and_goes_and_names_actor_and_owner: sharing::access;
     r71_r74_r77_r78_each_login_has_one_logout: sessions::sessions;

@@ -48,9 +48,10 @@ pub fn stores(stage: &mut Stage<'_>) -> Result<(), Error> {
 pub fn many(stage: &mut Stage<'_>) -> Result<(), Error> {
     let store = stage.store();
     let mut imap = store.imap(ALICE)?;
-    let message = mail::plain("many");
-    let batch: Vec<(&str, &[u8])> = vec![("", &message); 100];
-    for _ in 0..4 {
+    // Each another: there are stores that take no hundred copies of one.
+    let messages: Vec<_> = (1..=400).map(|number| mail::plain(&format!("m-{number}"))).collect();
+    for hundred in messages.chunks(100) {
+        let batch: Vec<(&str, &[u8])> = hundred.iter().map(|message| ("", &message[..])).collect();
         imap.append_many("INBOX", &batch)?;
     }
     imap.select("INBOX")?;

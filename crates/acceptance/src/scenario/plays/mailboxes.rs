@@ -4,7 +4,7 @@ use postbell_testkit::{ALICE, Error, mail};
 
 use crate::scenario::Stage;
 
-/// CREATE, RENAME and DELETE, with parents and children (R79–R92).
+/// CREATE, RENAME and DELETE, with implied parents and children (R79–R92).
 ///
 /// # Errors
 /// Where the store refuses or doesn't tell.
@@ -22,8 +22,23 @@ pub fn tree(stage: &mut Stage<'_>) -> Result<(), Error> {
     })?;
     stage.step("CREATE Größe/邮件", 1, || imap.create("Gr&APYA3w-e/&kK5O9g-"))?;
     stage.aside(|| imap.append("q", "", &mail::plain("inside")).map(drop))?;
-    stage.step("DELETE q, with a message in it and a child", 1, || imap.delete("q"))?;
     stage.step("DELETE q/two", 1, || imap.delete("q/two"))?;
+    stage.step("DELETE q, with a message in it", 1, || imap.delete("q"))?;
+    Ok(())
+}
+
+/// DELETE of a mailbox that has children, which stay (R86); there are stores that refuse it.
+///
+/// # Errors
+/// Where the store refuses or doesn't tell.
+pub fn parent(stage: &mut Stage<'_>) -> Result<(), Error> {
+    let store = stage.store();
+    let mut imap = store.imap(ALICE)?;
+    imap.create("p")?;
+    imap.create("p/one")?;
+    stage.aside(|| Ok(()))?;
+    stage.step("DELETE p: its child stays", 1, || imap.delete("p"))?;
+    stage.step("DELETE p/one", 1, || imap.delete("p/one"))?;
     Ok(())
 }
 

@@ -22,7 +22,7 @@ pub fn access(stage: &mut Stage<'_>) -> Result<(), Error> {
     stage.step("SETACL Team alice +k: nothing comes into view", 0, || {
         bob.set_acl("Team", ALICE, "+k")
     })?;
-    let team = format!("shared/{BOB}/Team");
+    let team = store.shared(BOB, "Team");
     alice.select(&team)?;
     stage.aside(|| Ok(()))?;
     stage.step("alice STORE 1 +FLAGS (\\Flagged) in bob's Team", 1, || {
