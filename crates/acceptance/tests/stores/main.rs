@@ -1,6 +1,8 @@
 //! The scenarios, on each store.
 
 #[cfg(test)]
+mod cyrus;
+#[cfg(test)]
 mod dovecot;
 #[cfg(test)]
 mod expected;
