@@ -126,6 +126,8 @@ const FIXED: &[(&str, &str)] = &[
     ("delete_mode", "delayed"),
     ("duplicatesuppression", "no"),
     ("expunge_mode", "delayed"),
+    // Else each refusal takes three seconds.
+    ("failedloginpause", "0"),
     ("httpallowcompress", "no"),
     ("httpmodules", "caldav carddav jmap"),
     ("popminpoll", "0"),
