@@ -1,6 +1,6 @@
 //! Dovecot starts, answers and writes Maildirs; the clients understand it.
 
-use postbell_testkit::{ALICE, BOB, Dovecot, Error, Options, Quota, mail};
+use postbell_testkit::{ALICE, BOB, Dovecot, Error, Extent, Options, Quota, mail};
 
 #[test]
 fn dovecot_delivers_and_answers() -> Result<(), Error> {
@@ -63,6 +63,33 @@ fn a_quota_is_kept_in_maildirsize() -> Result<(), Error> {
     assert!(refusal.to_string().contains("Quota exceeded"), "{refusal}");
     let size = std::fs::read_to_string(dovecot.maildir(ALICE).join("maildirsize")).unwrap();
     assert!(size.starts_with("524288S,2C\n"), "{size}");
+    Ok(())
+}
+
+#[test]
+fn a_quota_of_ones_own_is_in_force_at_once_for_new_sessions_and_deliveries() -> Result<(), Error> {
+    let all = Quota { storage_kib: 1000, messages: 100 };
+    let options = Options { quota: Some(all), extent: Extent::Whole, ..Options::default() };
+    let Some(dovecot) = Dovecot::start_with(options)? else { return Ok(()) };
+    let limits = |user: &str| -> Result<Vec<_>, Error> {
+        let resources = dovecot.imap(user)?.quota("INBOX")?;
+        Ok(resources.into_iter().map(|one| (one.name, one.limit)).collect())
+    };
+    let of = |storage: u64, messages: u64| {
+        vec![("STORAGE".to_owned(), storage), ("MESSAGE".to_owned(), messages)]
+    };
+    // Authentication has just looked at the file.
+    assert_eq!(limits(ALICE)?, of(1000, 100));
+    dovecot.set_quota(ALICE, Quota { storage_kib: 20, messages: 1 })?;
+    assert_eq!(limits(ALICE)?, of(20, 1));
+    dovecot.set_quota(BOB, Quota { storage_kib: 30, messages: 2 })?;
+    assert_eq!((limits(ALICE)?, limits(BOB)?), (of(20, 1), of(30, 2)));
+    let mut lmtp = dovecot.lmtp()?;
+    lmtp.deliver("sender@example.net", ALICE, &mail::plain("one"))?;
+    let refusal = lmtp.deliver("sender@example.net", ALICE, &mail::plain("two")).unwrap_err();
+    assert!(refusal.to_string().contains("Quota exceeded"), "{refusal}");
+    dovecot.set_quota(ALICE, Quota { storage_kib: 20, messages: 2 })?;
+    lmtp.deliver("sender@example.net", ALICE, &mail::plain("two"))?;
     Ok(())
 }
 

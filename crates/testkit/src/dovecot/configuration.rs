@@ -71,7 +71,8 @@ fn notified(notify: &Notify) -> String {
     text
 }
 
-fn rule(Quota { storage_kib, messages }: Quota) -> String {
+/// A quota as Dovecot writes it.
+pub(super) fn rule(Quota { storage_kib, messages }: Quota) -> String {
     format!("*:storage={storage_kib}K:messages={messages}")
 }
 

@@ -4,10 +4,13 @@ mod configuration;
 mod options;
 mod software;
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -39,6 +42,8 @@ pub struct Dovecot {
     tree: Tree,
     ports: Ports,
     options: Options,
+    /// Quotas that users have of their own.
+    quotas: Mutex<BTreeMap<String, Quota>>,
 }
 
 /// Where it listens.
@@ -84,8 +89,9 @@ impl Dovecot {
         let [imap, pop3, lmtp] = ports::free()?;
         let ports = Ports { imap, pop3, lmtp };
         lay_out(&folder, &tree)?;
-        let mut dovecot = Self { daemon: None, folder, tree, ports, options };
-        dovecot.write_users(&[])?;
+        let quotas = Mutex::default();
+        let mut dovecot = Self { daemon: None, folder, tree, ports, options, quotas };
+        dovecot.write_users()?;
         dovecot.write_configuration()?;
         dovecot.start_again()?;
         Ok(dovecot)
@@ -222,13 +228,31 @@ impl Dovecot {
         self.mail().join(user).join("Maildir")
     }
 
-    /// Gives one user another quota than [`Options::quota`], for sessions from now on
-    /// ([`Extent::Whole`]).
+    /// Gives one user of a running Dovecot another quota than [`Options::quota`], for sessions and
+    /// deliveries from now on ([`Extent::Whole`]). Sessions that are open keep theirs.
     ///
     /// # Errors
-    /// [`Error::Io`] where the file can't be written.
+    /// [`Error::Io`] where the file can't be written; [`Error::Answer`] where Dovecot doesn't take
+    /// notice.
     pub fn set_quota(&self, user: &str, quota: Quota) -> Result<(), Error> {
-        self.write_users(&[(user, quota)])
+        let mut quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner);
+        quotas.insert(user.to_owned(), quota);
+        drop(quotas);
+        self.write_users()?;
+        // Authentication looks at the file once a second, and answers by the old one until then.
+        let rule = configuration::rule(quota);
+        let begun = Instant::now();
+        loop {
+            let answer = self.doveadm(&["user", "-f", "quota_rule", user]);
+            if answer.as_ref().is_ok_and(|answer| answer.trim() == rule) {
+                return Ok(());
+            }
+            if begun.elapsed() > NOTICE_MAX {
+                let answer = answer.unwrap_or_else(|error| error.to_string());
+                return Err(Error::Answer { expected: format!("quota_rule {rule}"), answer });
+            }
+            std::thread::sleep(NOTICE_POLL);
+        }
     }
 
     /// Gives a user a Sieve script ([`Extent::Whole`]).
@@ -274,15 +298,18 @@ impl Dovecot {
     }
 
     /// Who may log in, with their quotas where they differ.
-    fn write_users(&self, quotas: &[(&str, Quota)]) -> Result<(), Error> {
-        let users = [ALICE, BOB, CAROL].map(|user| {
-            let own = quotas.iter().find(|(name, _)| *name == user).map(|(_, quota)| *quota);
-            configuration::user(user, &password(user), own)
-        });
+    fn write_users(&self) -> Result<(), Error> {
+        let quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let users = [ALICE, BOB, CAROL]
+            .map(|user| configuration::user(user, &password(user), quotas.get(user).copied()));
         // Dovecot reads the file anew where its size or its second of writing changed.
         let padding = format!("# {}\n", "x".repeat(next_padding()));
         let etc = self.folder.path().join("etc");
-        write(&etc.join("passwd"), &(users.concat() + &padding))?;
+        // Whole or not at all: it may be looked at any time.
+        let (fresh, file) = (etc.join("passwd.new"), etc.join("passwd"));
+        write(&fresh, &(users.concat() + &padding))?;
+        std::fs::rename(&fresh, &file)
+            .map_err(Error::io(format!("put {} in place", file.display())))?;
         // Who may log in as anybody has, by ACL, their own rights in other people's mailboxes, which
         // is none; postbell is to have the owner's.
         let asks = format!(
@@ -331,4 +358,8 @@ fn next_padding() -> usize {
 
 /// Each one with fresh ports.
 const ATTEMPTS: u32 = 3;
+/// Until a change of the file of users must have been noticed: it takes a second.
+const NOTICE_MAX: Duration = Duration::from_secs(20);
+/// Between two questions whether it was.
+const NOTICE_POLL: Duration = Duration::from_millis(50);
 const MODULES: &str = "usr/lib/dovecot/modules";
