@@ -65,18 +65,31 @@ impl Memory {
         .collect()
     }
 
-    /// Notes that something was refused for want of this resource, so that coming back within the
-    /// quota is an edge (R52).
-    pub(crate) fn quota_refused(&mut self, owner: &str, quota: &Quota, resource: Resource) {
+    /// The events a refusal for want of this resource means: where the limit is another than was
+    /// last seen, its change (R53), and then the refusal, each time (R46). It is noted, so that
+    /// coming back within the quota is an edge (R52).
+    pub(crate) fn quota_refused(
+        &mut self,
+        owner: &str,
+        quota: &Quota,
+        resource: Resource,
+    ) -> Vec<EventName> {
         let (limit, used) = match resource {
             Resource::Storage => (quota.disk_limit_kib, quota.disk_used_kib),
             Resource::Message => (quota.messages_limit, quota.messages_used),
         };
         let key = key(resource, owner, quota);
         let now = Standing { limit, exceeded: true, refused_at: used };
-        if self.quotas.insert(key.clone(), now) != Some(now) {
+        let before = self.quotas.insert(key.clone(), now);
+        if before != Some(now) {
             self.changed.insert(key, Some(now.encode()));
         }
+        let is_changed = before.is_some_and(|before| before.limit != limit);
+        is_changed
+            .then_some(EventName::QuotaChange)
+            .into_iter()
+            .chain([EventName::QuotaExceed])
+            .collect()
     }
 
     /// Notes how a quota stands where the store told the event itself, so that a later look tells
@@ -223,6 +236,17 @@ mod tests {
         assert_eq!(look(Some(5)), storage(&[QuotaChange, QuotaWithin]));
         assert_eq!(look(Some(4)), storage(&[QuotaChange, QuotaExceed]));
         assert_eq!(look(None), storage(&[QuotaChange]));
+    }
+
+    #[test]
+    fn r46_r53_a_refusal_under_another_limit_tells_the_change_first_and_only_once() {
+        let mut memory = Memory::default();
+        let mut refused =
+            |limit, used| memory.quota_refused("a", &quota(Some(limit), used), Resource::Storage);
+        assert_eq!(refused(10, 10), [QuotaExceed]);
+        assert_eq!(refused(10, 10), [QuotaExceed]);
+        assert_eq!(refused(8, 10), [QuotaChange, QuotaExceed]);
+        assert!(memory.quota_edges("a", &quota(Some(8), 10)).is_empty());
     }
 
     #[test]

@@ -107,9 +107,11 @@ pub fn normalise(
         What::QuotaRefused { quota, mailbox } => {
             let owner = observation.owner.as_deref().unwrap_or_default();
             for resource in refused(&quota) {
-                memory.quota_refused(owner, &quota, resource);
-                let name = EventName::QuotaExceed;
-                builders.push(telling.quota(name, resource, &quota, mailbox.as_ref()));
+                for name in memory.quota_refused(owner, &quota, resource) {
+                    // A limit is the root's; what was refused was meant for a mailbox (R49).
+                    let mailbox = mailbox.as_ref().filter(|_| name == EventName::QuotaExceed);
+                    builders.push(telling.quota(name, resource, &quota, mailbox));
+                }
             }
         }
         What::QuotaSeen(quota) => {
