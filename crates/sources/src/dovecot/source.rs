@@ -38,8 +38,8 @@ pub(super) struct Source<'a> {
     heads: BTreeMap<Ident, Found>,
     /// First halves of moves, by run.
     halves: BTreeMap<String, Transaction>,
-    /// Whose quota is to be looked at, and what for.
-    quotas_due: BTreeMap<String, (String, Transaction)>,
+    /// Whose quota is to be looked at: of which mailbox, for which line, and since when.
+    quotas_due: BTreeMap<String, (String, Transaction, Instant)>,
     pending: Pending,
     reconcile: Reconcile,
     /// What the server said of a mailbox, until all that was written before is told.
@@ -228,7 +228,9 @@ impl<'a> Source<'a> {
 
     /// Takes what the exporter said.
     fn hear(&mut self) {
-        for exported in self.options.exporter.drain() {
+        let waiting = self.options.exporter.drain();
+        let since = Instant::now();
+        for exported in waiting {
             self.annotations.add(&exported, Instant::now());
             let mut with = ExportedBeside {
                 shared: &self.options.shared,
@@ -236,6 +238,7 @@ impl<'a> Source<'a> {
                 server_fqdn: self.options.server_fqdn.as_deref(),
                 access: &mut self.access,
                 asker: self.asker.as_mut(),
+                since,
             };
             for seen in beside(&exported, &mut with) {
                 self.push(seen);
@@ -400,6 +403,7 @@ impl<'a> Source<'a> {
         line: &Transaction,
         found: &Found,
     ) -> Result<(), Stopped> {
+        let taken_up = Instant::now();
         if self.runs.turn(line) == Turn::Repeated {
             return Ok(());
         }
@@ -456,7 +460,7 @@ impl<'a> Source<'a> {
         if is_move && half.is_none() {
             self.halves.insert(line.run.clone(), line.clone());
         }
-        self.note_quota(line);
+        self.note_quota(line, taken_up);
         Ok(())
     }
 
@@ -700,22 +704,22 @@ impl<'a> Source<'a> {
     }
 
     /// Has the quota looked at of whoever's mail grew or shrank.
-    fn note_quota(&mut self, line: &Transaction) {
+    fn note_quota(&mut self, line: &Transaction, taken_up: Instant) {
         if self.asker.is_none() {
             return;
         }
         for act in &line.acts {
             if let Act::Added { mailbox, .. } | Act::Expunged { mailbox, .. } = act {
                 let (owner, name) = self.teller.place_raw(&line.user, mailbox);
-                self.quotas_due.insert(owner, (name, line.head()));
+                self.quotas_due.insert(owner, (name, line.head(), taken_up));
             }
         }
     }
 
     fn look_at_quotas(&mut self) {
-        for (owner, (mailbox, line)) in std::mem::take(&mut self.quotas_due) {
+        for (owner, (mailbox, line, since)) in std::mem::take(&mut self.quotas_due) {
             let Some(asker) = &mut self.asker else { return };
-            let quotas = asker.quota(&owner, &mailbox).unwrap_or_default();
+            let quotas = asker.quota(&owner, &mailbox, since).unwrap_or_default();
             for (place, quota) in (0_u32..).zip(quotas) {
                 let seen = self.teller.quota(&line, &owner, place, quota);
                 self.pending.push(seen);

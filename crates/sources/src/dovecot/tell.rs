@@ -306,6 +306,10 @@ impl<'a> Teller<'a> {
         let mut seen = self.observation(line, (place, 0), owner.to_owned(), What::QuotaSeen(quota));
         seen.identity =
             Identity(format!("quota {owner} {} {} {place}", line.run, line.seq).into_bytes());
+        // Who handed a message over is no client of the user whose quota it is (R103).
+        if matches!(line.service.as_deref(), Some("lmtp" | "lda")) {
+            seen.actor.client = None;
+        }
         seen
     }
 

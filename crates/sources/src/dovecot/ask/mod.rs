@@ -41,6 +41,7 @@ pub(super) struct Asker {
 #[derive(Debug)]
 struct Open {
     session: Session,
+    opened: Instant,
     used: Instant,
 }
 
@@ -140,8 +141,20 @@ impl Asker {
         self.messages(user, mailbox, uid_validity, &uids, want)?.remove(&uid)
     }
 
-    /// The quotas that a mailbox of `user`'s counts against, limits and usage.
-    pub(super) fn quota(&mut self, user: &str, mailbox: &str) -> Option<Vec<Quota>> {
+    /// The quotas that a mailbox of `user`'s counts against, limits and usage, after what had
+    /// happened by `since`.
+    ///
+    /// Dovecot reads a user's limits at login and keeps them for the session. An older session
+    /// would set what is in use now against a limit that may have changed.
+    pub(super) fn quota(
+        &mut self,
+        user: &str,
+        mailbox: &str,
+        since: Instant,
+    ) -> Option<Vec<Quota>> {
+        if self.open.get(user).is_some_and(|open| open.opened < since) {
+            self.close(user);
+        }
         self.ask(user, |session| answers::quota(session, mailbox))
     }
 
@@ -246,6 +259,7 @@ impl Asker {
         user: &str,
         question: &mut impl FnMut(&mut Session) -> Result<T, AskError>,
     ) -> Result<T, AskError> {
+        let opened = Instant::now();
         let mut session = match Session::login(&self.master, user, PATIENCE) {
             Ok(session) => session,
             Err(error) => {
@@ -257,7 +271,7 @@ impl Asker {
         };
         let outcome = question(&mut session);
         if !outcome.as_ref().is_err_and(AskError::ends_session) {
-            self.keep(user, session);
+            self.keep(user, session, opened);
         }
         outcome
     }
@@ -290,13 +304,13 @@ impl Asker {
         }
     }
 
-    fn keep(&mut self, user: &str, session: Session) {
+    fn keep(&mut self, user: &str, session: Session, opened: Instant) {
         while self.open.len() >= OPEN_MAX {
             let oldest = self.open.iter().min_by_key(|(_, open)| open.used);
             let Some(user) = oldest.map(|(user, _)| user.clone()) else { break };
             self.close(&user);
         }
-        self.open.insert(user.to_owned(), Open { session, used: Instant::now() });
+        self.open.insert(user.to_owned(), Open { session, opened, used: Instant::now() });
     }
 
     fn close(&mut self, user: &str) {

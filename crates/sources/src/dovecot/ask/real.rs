@@ -99,13 +99,28 @@ fn r108_r122_the_quota_is_what_getquotaroot_answers() -> Result<(), Error> {
     for _ in 0..3 {
         imap.append("INBOX", "", &vec![b'x'; 5000])?;
     }
-    let [quota] = &asker.quota(ALICE, "INBOX").unwrap()[..] else { panic!("one root") };
+    let [quota] = &asker.quota(ALICE, "INBOX", Instant::now()).unwrap()[..] else {
+        panic!("one root")
+    };
     assert_eq!(quota.root, "User quota");
     assert_eq!((quota.disk_limit_kib, quota.messages_limit), (Some(1000), Some(100)));
     assert_eq!(quota.messages_used, Some(3));
     let told = imap.quota("INBOX")?;
     let storage = told.iter().find(|resource| resource.name == "STORAGE").unwrap();
     assert_eq!(quota.disk_used_kib, Some(storage.usage));
+    Ok(())
+}
+
+#[test]
+fn r53_a_limit_is_the_one_in_force_and_not_that_of_an_older_login() -> Result<(), Error> {
+    let Some((dovecot, mut asker)) = whole()? else { return Ok(()) };
+    let mut limit = |since| asker.quota(ALICE, "INBOX", since).unwrap()[0].messages_limit;
+    let before = Instant::now();
+    assert_eq!(limit(before), Some(100));
+    dovecot.set_quota(ALICE, Quota { storage_kib: 1000, messages: 3 })?;
+    // What happened before the login is told by it: many changes cost one login.
+    assert_eq!(limit(before), Some(100));
+    assert_eq!(limit(Instant::now()), Some(3));
     Ok(())
 }
 
@@ -241,7 +256,7 @@ fn r157_a_hostile_server_costs_a_second_in_ten_and_no_memory() {
         assert_eq!(asker.status(ALICE, "INBOX"), None);
         assert!(begun.elapsed() < Duration::from_millis(2500), "{shown} {:?}", begun.elapsed());
         let begun = Instant::now();
-        assert_eq!(asker.quota(BOB, "INBOX"), None);
+        assert_eq!(asker.quota(BOB, "INBOX", Instant::now()), None);
         assert!(asker.is_resting() && begun.elapsed() < Duration::from_millis(50), "{shown}");
     }
 }

@@ -1,13 +1,16 @@
 //! What the exporter alone knows: refusals for want of quota, access given and taken, quotas set.
 
+use std::time::Instant;
+
 use jiff::tz::TimeZone;
 use mail_event::{OtherName, Timestamp, mutf7};
-use postbell_engine::{Actor, Certainty, Identity, Mailbox, Observation, Origin, Quota, What};
+use postbell_engine::{Actor, Certainty, Identity, Mailbox, Observation, Origin, What};
 
 use super::super::ask::Asker;
 use super::super::words::words;
 use super::access::{self, Access, Change};
 use super::decode::is_over_quota;
+use super::refusal::Refusal;
 use super::{Exported, Whence};
 
 /// What is needed to tell it.
@@ -23,6 +26,8 @@ pub(in super::super) struct Beside<'a> {
     pub(in super::super) access: &'a mut Access,
     /// Where to ask, if anywhere.
     pub(in super::super) asker: Option<&'a mut Asker>,
+    /// By when all that is told had happened.
+    pub(in super::super) since: Instant,
 }
 
 /// The observations an exported event means by itself; none for most.
@@ -45,19 +50,21 @@ pub(in super::super) fn beside(exported: &Exported, with: &mut Beside<'_>) -> Ve
                     with.access(&told, mailbox, access::deleted(who))
                 }
                 ("SETQUOTA", _) => with.looked(&told),
-                // The mailbox stands first in APPEND, last in COPY and MOVE.
-                ("APPEND", words) if is_over_quota(reply) => {
-                    with.refused(&told, words.first().map(String::as_str))
-                }
-                (_, words) if is_over_quota(reply) => {
-                    with.refused(&told, words.last().map(String::as_str))
+                (name, words) if is_over_quota(reply) => {
+                    // The mailbox stands first in APPEND, last in COPY and MOVE.
+                    let mailbox = if name == "APPEND" { words.first() } else { words.last() };
+                    let refusal = Refusal::of_command(name, arguments);
+                    with.refused(&told, mailbox.map(String::as_str), refusal)
                 }
                 _ => Vec::new(),
             }
         }
-        Exported::Delivery { whence, error: Some(error), .. } if is_about_quota(error) => {
+        Exported::Delivery { whence, error: Some(error), size_octets, .. }
+            if is_about_quota(error) =>
+        {
             let Some(user) = whence.user.as_deref() else { return Vec::new() };
-            with.refused(&Told { whence, user, part: "" }, None)
+            let refusal = Refusal::of_delivery(*size_octets);
+            with.refused(&Told { whence, user, part: "" }, None, refusal)
         }
         Exported::Delivery { .. }
         | Exported::Transaction { .. }
@@ -83,7 +90,12 @@ struct Told<'a> {
 
 impl Beside<'_> {
     /// An operation was refused for want of quota (R46).
-    fn refused(&mut self, told: &Told<'_>, mailbox: Option<&str>) -> Vec<Observation> {
+    fn refused(
+        &mut self,
+        told: &Told<'_>,
+        mailbox: Option<&str>,
+        refusal: Refusal,
+    ) -> Vec<Observation> {
         let name = mailbox.map(decoded);
         let (owner, mailbox) = match &name {
             Some(name) => {
@@ -94,11 +106,11 @@ impl Beside<'_> {
         };
         let asked = mailbox.clone().unwrap_or_else(|| "INBOX".to_owned());
         let quotas = match self.asker.as_deref_mut() {
-            Some(asker) => asker.quota(&owner, &asked).unwrap_or_default(),
+            Some(asker) => asker.quota(&owner, &asked, self.since).unwrap_or_default(),
             None => Vec::new(),
         };
         let mailbox = mailbox.map(|name| self.mailbox(&name, None));
-        let exceeded = exceeded(quotas);
+        let exceeded = refusal.blamed(quotas);
         if exceeded.is_empty() {
             return vec![self.untold(told, owner, mailbox)];
         }
@@ -129,7 +141,7 @@ impl Beside<'_> {
     /// A quota was set: how it is now says what changed (R53).
     fn looked(&mut self, told: &Told<'_>) -> Vec<Observation> {
         let Some(asker) = self.asker.as_deref_mut() else { return Vec::new() };
-        let quotas = asker.quota(told.user, "INBOX").unwrap_or_default();
+        let quotas = asker.quota(told.user, "INBOX", self.since).unwrap_or_default();
         (0_u32..)
             .zip(quotas)
             .map(|(place, quota)| {
@@ -223,25 +235,6 @@ impl Beside<'_> {
     }
 }
 
-/// The quotas a refusal was for: those at their limit; where none is, all that have one, since the
-/// message alone may have been larger than what was left.
-fn exceeded(quotas: Vec<Quota>) -> Vec<Quota> {
-    let is_full = |quota: &Quota| {
-        let full = |limit: Option<u64>, used: Option<u64>| {
-            limit.zip(used).is_some_and(|(limit, used)| used >= limit)
-        };
-        full(quota.disk_limit_kib, quota.disk_used_kib)
-            || full(quota.messages_limit, quota.messages_used)
-    };
-    let is_limited =
-        |quota: &Quota| quota.disk_limit_kib.is_some() || quota.messages_limit.is_some();
-    let any_full = quotas.iter().any(is_full);
-    quotas
-        .into_iter()
-        .filter(|quota| if any_full { is_full(quota) } else { is_limited(quota) })
-        .collect()
-}
-
 /// Names come as clients send them; one that isn't in modified UTF-7 is taken as it is.
 fn decoded(name: &str) -> String {
     let name = if name.eq_ignore_ascii_case("INBOX") { "INBOX" } else { name };
@@ -283,8 +276,14 @@ mod tests {
 
     fn told(access: &mut Access, exported: &Exported) -> Vec<Observation> {
         let shared = ["shared/%u/".to_owned()];
-        let mut with =
-            Beside { shared: &shared, separator: '/', server_fqdn: None, access, asker: None };
+        let mut with = Beside {
+            shared: &shared,
+            separator: '/',
+            server_fqdn: None,
+            access,
+            asker: None,
+            since: Instant::now(),
+        };
         beside(exported, &mut with)
     }
 
@@ -346,27 +345,16 @@ mod tests {
     fn r46_a_delivery_refused_for_quota_is_told_and_another_failure_is_not() {
         let delivery = |error: &str| {
             let whence = Whence { service: Some("lmtp".to_owned()), ..whence() };
-            Exported::Delivery { whence, envelope: None, error: Some(error.to_owned()) }
+            Exported::Delivery {
+                whence,
+                envelope: None,
+                error: Some(error.to_owned()),
+                size_octets: None,
+            }
         };
         let full = delivery("Quota exceeded (mailbox for user is full)");
         let [seen] = &told(&mut Access::default(), &full)[..] else { panic!("one") };
         assert_eq!((seen.actor.user.as_deref(), seen.owner.as_deref()), (None, Some("alice")));
         assert!(told(&mut Access::default(), &delivery("Internal error")).is_empty());
-    }
-
-    #[test]
-    fn r47_a_refusal_is_for_the_quotas_that_are_full() {
-        let quota = |root: &str, limit, used| Quota {
-            root: root.to_owned(),
-            disk_limit_kib: limit,
-            disk_used_kib: Some(used),
-            ..Quota::default()
-        };
-        let names = |quotas: Vec<Quota>| -> Vec<String> {
-            exceeded(quotas).into_iter().map(|quota| quota.root).collect()
-        };
-        let three = [quota("a", Some(10), 10), quota("b", Some(10), 5), quota("c", None, 50)];
-        assert_eq!(names(three.to_vec()), ["a"]);
-        assert_eq!(names(three[1..].to_vec()), ["b"]);
     }
 }

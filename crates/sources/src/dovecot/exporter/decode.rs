@@ -32,6 +32,7 @@ pub(super) fn decode(body: &[u8]) -> Result<Option<Exported>, ExportError> {
             whence: whence(&event, &fields),
             envelope: envelope(&fields),
             error: fields.owned("error"),
+            size_octets: fields.number("message_size"),
         }),
         "auth_request_finished" => auth(&event, &fields),
         "mail_expunged" => {
@@ -215,10 +216,13 @@ mod tests {
         assert_eq!(whence.service.as_deref(), Some("imap"));
         assert_eq!(whence.at.unwrap().unix_millis(), 1_795_573_557_337);
 
-        let Exported::Delivery { whence, envelope, error } = delivery else { panic!() };
+        let Exported::Delivery { whence, envelope, error, size_octets } = delivery else {
+            panic!()
+        };
         let lines = "MAIL FROM:<ann@x.test> BODY=8BITMIME\r\nRCPT TO:<alice>\r\n";
         assert_eq!(envelope.as_ref().unwrap().as_str(), lines);
         assert_eq!((whence.service.as_deref(), error), (Some("lmtp"), &None));
+        assert_eq!(*size_octets, Some(359));
 
         let Exported::Expunged { whence, mailbox, uid } = expunged else { panic!() };
         assert_eq!((mailbox.as_str(), *uid), ("INBOX", 2));

@@ -15,6 +15,7 @@ mod decode;
 mod envelope;
 #[cfg(test)]
 mod real;
+mod refusal;
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -196,6 +197,8 @@ pub(super) enum Exported {
         envelope: Option<Envelope>,
         /// Why it failed, if it did.
         error: Option<String>,
+        /// How large the message was.
+        size_octets: Option<u64>,
     },
     /// `auth_request_finished` of a login that succeeded.
     Auth {

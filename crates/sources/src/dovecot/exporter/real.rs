@@ -88,8 +88,14 @@ impl Bench {
         let seen = self.hear(|exported| {
             let (access, asker) = &mut *cell.borrow_mut();
             let asker = asker.as_mut();
-            let mut with =
-                Beside { shared: &shared, separator: '/', server_fqdn: None, access, asker };
+            let mut with = Beside {
+                shared: &shared,
+                separator: '/',
+                server_fqdn: None,
+                access,
+                asker,
+                since: Instant::now(),
+            };
             Some(beside(exported, &mut with)).filter(|seen| !seen.is_empty())
         });
         (self.access, self.asker) = (access, asker);
