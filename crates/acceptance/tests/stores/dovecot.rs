@@ -137,9 +137,13 @@ played! {
     r35_r36_each_way_to_expunge_is_told_once: removal::expunges;
     r55_r56_pop3_reads_in_silence_and_removes_at_quit: removal::pop3;
     r31_r34_what_policy_takes_is_expired_by_name: removal::expiry;
+    r31_r34_what_dovecot_clears_by_itself_is_expired_by_name: removal::spam;
     r81_r91_r92_the_tree_changes_with_parents_and_children_implied: mailboxes::tree;
     r86_a_deleted_mailbox_leaves_its_children: mailboxes::parent;
     r97_r99_only_real_changes_of_subscriptions_are_told: mailboxes::subscriptions;
+    r46_r48_r49_r52_too_many_messages_are_refused_and_within_again_is_told_once: quota::messages;
+    r47_r50_r106_r108_too_much_storage_is_told_in_units_of_1024_octets: quota::storage;
+    r52_r53_limits_that_change_are_told_with_what_follows: quota::limits;
     r79_r85_r150_access_comes_and_goes_and_names_actor_and_owner: sharing::access;
     r71_r74_r77_r78_each_login_has_one_logout: sessions::sessions;
     r102_r121_r124_r142_figures_are_the_servers_own: truth::figures;

@@ -1,5 +1,7 @@
 //! Messages that go.
 
+use std::time::Duration;
+
 use postbell_testkit::{ALICE, Error, Imap, mail};
 
 use crate::scenario::{Deed, Stage};
@@ -61,6 +63,19 @@ pub fn expiry(stage: &mut Stage<'_>) -> Result<(), Error> {
     stage.step("the nightly job expires what is in Old", 1, || {
         store.operate(Deed::Expire { user: ALICE, mailbox: "Old" })
     })?;
+    Ok(())
+}
+
+/// What has been in Spam for a second goes when a session ends, by the server's own policy (R31,
+/// R34).
+///
+/// # Errors
+/// Where the store refuses or doesn't tell.
+pub fn spam(stage: &mut Stage<'_>) -> Result<(), Error> {
+    let imap = filled(stage, "Spam", 3)?;
+    // The age of the messages, to the second.
+    std::thread::sleep(Duration::from_secs(2));
+    stage.step("IMAP logout, at which Spam is cleared", 2, || imap.logout())?;
     Ok(())
 }
 

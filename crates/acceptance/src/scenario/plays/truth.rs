@@ -55,13 +55,17 @@ fn modseq(imap: &mut postbell_testkit::Imap, uid: u32) -> Result<String, Error> 
     digits.map(|(digits, _)| digits.to_owned()).ok_or_else(|| odd("MODSEQ", text.clone()))
 }
 
-fn equal<T: PartialEq + std::fmt::Debug>(what: &str, told: T, said: T) -> Result<(), Error> {
+pub(super) fn equal<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    told: T,
+    said: T,
+) -> Result<(), Error> {
     if told == said {
         return Ok(());
     }
     Err(odd(&format!("{what} {said:?}, as the server says"), format!("{told:?}")))
 }
 
-fn odd(expected: &str, answer: String) -> Error {
+pub(super) fn odd(expected: &str, answer: String) -> Error {
     Error::Answer { expected: expected.to_owned(), answer }
 }
