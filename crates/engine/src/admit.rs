@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use mail_event::json::{self, JsonError, Profile};
+use mail_event::json::{self, Checked, JsonError, Profile};
 use mail_event::limits::{EVENT_OCTETS_MAX, VENDOR_PARAMETERS_MAX};
 use mail_event::{EventId, Repair};
 
@@ -27,7 +27,8 @@ pub struct Admitted {
 /// leniently and written anew.
 ///
 /// The id is the event's own `vnd.postbell.eventId`; else it is made from `identity`, where the
-/// publisher gave one beside the event; else from the strict octets.
+/// publisher gave one beside the event; else from the event's canonical spelling, so that it is one
+/// event however it is spelled. An event that is strict already is kept in its own spelling.
 ///
 /// What another hub stamped on a delivery (`vnd.postbell.seq`, `vnd.postbell.prevSeq`) is
 /// dropped, and so is every private parameter that `policy` keeps out: publishers are under the
@@ -58,14 +59,17 @@ pub fn admit(
     if json.len() > EVENT_OCTETS_MAX - ROOM_OCTETS {
         return Err(JsonError::TooLong { octets: json.len() });
     }
-    let made =
-        |strict: &[u8], unix_millis| event_id(source, identity.unwrap_or(strict), 0, unix_millis);
+    let made = |identity: &[u8], unix_millis| event_id(source, identity, 0, unix_millis);
     let checked = json::check(json);
     if let Ok(checked) = checked
         && !checked.private
         && !checked.stamped
     {
-        let id = checked.event_id.unwrap_or_else(|| made(json, checked.unix_millis));
+        let id = match (checked.event_id, identity) {
+            (Some(own), _) => own,
+            (None, Some(identity)) => made(identity, checked.unix_millis),
+            (None, None) => made(&canonical(&checked, json)?, checked.unix_millis),
+        };
         let keys = Keys::new(&checked, json);
         return Ok(Admitted { id, keys, rewritten: None, repairs: Vec::new() });
     }
@@ -80,7 +84,11 @@ pub fn admit(
         return Err(JsonError::Invalid { parameter: "vnd.*".to_owned(), message });
     }
     let own_id = parsed.event.vendor(EVENT_ID).and_then(|id| id.as_str()?.parse().ok());
-    let id = own_id.unwrap_or_else(|| made(&strict, parsed.event.timestamp().unix_millis()));
+    let unix_millis = parsed.event.timestamp().unix_millis();
+    let id = own_id.unwrap_or_else(|| match identity {
+        Some(identity) => made(identity, unix_millis),
+        None => made(&json::canonical(&parsed.event), unix_millis),
+    });
     let mut repairs = parsed.repairs;
     let content = parsed.event.message_content().map(|content| content.as_bytes().len() as u64);
     let cut = cuts(policy, &strict, content, own_id.is_some());
@@ -92,6 +100,14 @@ pub fn admit(
         Cow::Owned(octets) => Some(octets),
     };
     Ok(Admitted { id, keys, rewritten, repairs })
+}
+
+/// The one spelling of a strict event.
+fn canonical<'a>(checked: &Checked, json: &'a [u8]) -> Result<Cow<'a, [u8]>, JsonError> {
+    match checked.canonical(json) {
+        Some(canonical) => Ok(canonical),
+        None => Ok(Cow::Owned(json::canonical(&json::from_slice(json)?.event))),
+    }
 }
 
 /// Why a parameter can't stay.
@@ -172,6 +188,8 @@ const ROOM_PARAMETERS: usize = 4;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const PLAIN: &str = r#"{"event":"FlagsSet","uri":"imap://a@h/INBOX","timestamp":"2026-08-20T13:34:14+02:00","flagNames":["x"],"uidset":"1"}"#;
@@ -215,6 +233,107 @@ mod tests {
         assert_eq!(by("s", PLAIN, b"1"), by("s", &with(r#""pid":1"#), b"1"));
         assert_ne!(by("s", PLAIN, b"1"), by("s", PLAIN, b"2"));
         assert_ne!(by("s", PLAIN, b"1"), by("t", PLAIN, b"1"));
+    }
+
+    #[test]
+    fn zeros_that_end_a_time_are_kept_and_make_no_other_event() {
+        let padded = PLAIN.replace("34:14+", "34:14.000+");
+        let one = admitted(&padded);
+        assert_eq!((one.rewritten, one.id), (None, admitted(PLAIN).id));
+        let mended = admitted(&padded.replace("FlagsSet", "flagsset"));
+        assert_eq!(mended.rewritten.as_deref(), Some(padded.as_bytes()));
+        assert_eq!(repairs(&mended), ["event was rewritten in its strict form"]);
+        assert_eq!(mended.id, one.id);
+    }
+
+    /// A member's name, a value of it in the canonical form, and other spellings of both.
+    type Spelt = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+    const SPELT: [Spelt; 12] = [
+        ("event", r#""FlagsSet""#, &[("event", r#""flagsset""#), ("event", r#""FlagsSe\u0074""#)]),
+        (
+            "uri",
+            r#""imap://a%40b@h/INBOX;UIDVALIDITY=1""#,
+            &[
+                ("uri", r#""imap://a@b@h/INBOX;UIDVALIDITY=1""#),
+                ("uri", r#""imap:\/\/a%40b@h\/INBOX;UIDVALIDITY=1""#),
+                ("URI", r#""imap://a%40b@h/INBOX;UIDVALIDITY=1""#),
+            ],
+        ),
+        (
+            "timestamp",
+            r#""2026-08-20T13:34:14+00:00""#,
+            &[
+                ("timestamp", r#""2026-08-20T13:34:14.000+00:00""#),
+                ("timestamp", r#""2026-08-20T13:34:14Z""#),
+                ("timestamp", r#""2026-08-20 13:34:14.00+0000""#),
+            ],
+        ),
+        ("user", r#""a@b""#, &[("user", r#""a\u0040b""#), ("User", r#""a@b""#)]),
+        (
+            "clientIP",
+            r#""2001:db8::7""#,
+            &[("clientIP", r#""2001:DB8:0::7""#), ("clientIP", r#""[2001:db8::7]""#)],
+        ),
+        (
+            "flagNames",
+            r#"["\\Seen","x"]"#,
+            &[
+                ("flagNames", r#"["\\seen", "x"]"#),
+                ("flagNames", r#""\\Seen x""#),
+                ("flagnames", r#"["\\Seen","x"]"#),
+            ],
+        ),
+        ("messages", "7", &[("messages", r#""7""#)]),
+        ("pid", "0", &[("pid", r#""0""#)]),
+        ("process", r#""a/b""#, &[("process", r#""a\/b""#)]),
+        ("uidset", r#""3,5:9""#, &[("uidset", r#""5:9,3""#), ("uidset", r#""3,5:7,8,9""#)]),
+        ("vnd.b", r#"{"a":[1,2]}"#, &[("vnd.b", r#"{ "a" : [1, 2] }"#)]),
+        ("vnd.a", r#""x""#, &[]),
+    ];
+
+    fn written<'a>(members: impl IntoIterator<Item = (&'a str, &'a str)>, gap: &str) -> String {
+        let members =
+            members.into_iter().map(|(name, value)| format!("{gap}\"{name}\":{gap}{value}"));
+        format!("{{{}{gap}}}", members.collect::<Vec<_>>().join(&format!("{gap},")))
+    }
+
+    fn values(json: &str) -> serde_json::Map<String, serde_json::Value> {
+        serde_json::from_str(json).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn an_event_in_two_spellings_has_one_id_and_what_was_changed_is_told(
+            order in Just((0..SPELT.len()).collect::<Vec<_>>()).prop_shuffle(),
+            choices in prop::collection::vec(0..4_usize, SPELT.len()),
+            gap in prop::sample::select(vec!["", " ", "\n\t"]),
+        ) {
+            let plain = written(SPELT.iter().map(|(name, value, _)| (*name, *value)), "");
+            let spelled = written(order.iter().map(|at| {
+                let (name, value, others) = SPELT[*at];
+                *others.get(choices[*at]).unwrap_or(&(name, value))
+            }), gap);
+            let (one, other) = (admitted(&plain), admitted(&spelled));
+            prop_assert_eq!(one.id, other.id, "{}", spelled);
+            prop_assert!(one.rewritten.is_none() && one.repairs.is_empty());
+            let Some(rewritten) = other.rewritten else {
+                prop_assert!(other.repairs.is_empty());
+                return Ok(());
+            };
+            let text = String::from_utf8(rewritten).unwrap();
+            prop_assert_eq!(admitted(&text).id, one.id);
+            let (before, after) = (values(&spelled), values(&text));
+            let told = |name: &str| other.repairs.iter().any(|repair| repair.parameter() == name);
+            for (name, value) in &after {
+                let is_kept = before.get(name) == Some(value);
+                let is_told = told(name) || before.keys().any(|old| {
+                    old.eq_ignore_ascii_case(name) && told(old)
+                });
+                prop_assert!(is_kept || is_told, "{} in {}", name, spelled);
+            }
+            prop_assert_eq!(before.len(), after.len());
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! When an event occurred: an instant and the local offset it was told in.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use jiff::tz::Offset;
@@ -10,7 +11,8 @@ use crate::Repair;
 /// An instant in local time with its offset from UTC (RFC 5423, section 5, timestamp).
 ///
 /// Written as RFC 3339 with a numeric offset: UTC is `+00:00`, never `Z` or `-00:00` (A15). The
-/// fraction keeps the digits it needs, at most nine.
+/// fraction has the digits it needs, at most nine, and the zeros behind them that it was read with:
+/// they are told on as they came, and make no other time of it.
 ///
 /// ```
 /// use mail_event::Timestamp;
@@ -19,10 +21,12 @@ use crate::Repair;
 /// assert_eq!(time.to_string(), "2026-08-20T13:34:14.966+05:45");
 /// # Ok::<(), mail_event::InvalidTimestamp>(())
 /// ```
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Timestamp {
     instant: jiff::Timestamp,
     offset: Offset,
+    /// Digits of the fraction as it was read, where zeros end it that it doesn't need; 0 elsewhere.
+    padded: u8,
 }
 
 impl Timestamp {
@@ -35,7 +39,7 @@ impl Timestamp {
         let offset = Offset::from_seconds(minutes * 60).unwrap_or(Offset::UTC);
         let offset = if minutes.abs() < 24 * 60 { offset } else { Offset::UTC };
         let earliest = jiff::Timestamp::from_second(EARLIEST).unwrap_or(instant);
-        Self { instant: instant.max(earliest), offset }
+        Self { instant: instant.max(earliest), offset, padded: 0 }
     }
 
     /// The instant and offset of a time with a zone.
@@ -62,6 +66,16 @@ impl Timestamp {
         self.instant.as_millisecond()
     }
 
+    /// The same without zeros at the end of its fraction.
+    pub(crate) fn canonical(self) -> Self {
+        Self { padded: 0, ..self }
+    }
+
+    /// Whether no needless zero ends its fraction.
+    pub(crate) fn is_canonical(self) -> bool {
+        self.padded == 0
+    }
+
     /// Reads what stores send besides RFC 3339: `Z`, `-00:00`, and offsets without a colon.
     ///
     /// # Errors
@@ -73,6 +87,20 @@ impl Timestamp {
         }
         let time = read(text, Reading::Lenient).ok_or_else(|| InvalidTimestamp::new(text))?;
         Ok((time, Some(Repair::rewritten("timestamp"))))
+    }
+}
+
+impl PartialEq for Timestamp {
+    fn eq(&self, other: &Self) -> bool {
+        (self.instant, self.offset) == (other.instant, other.offset)
+    }
+}
+
+impl Eq for Timestamp {}
+
+impl Hash for Timestamp {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.instant, self.offset).hash(state);
     }
 }
 
@@ -90,7 +118,11 @@ impl fmt::Display for Timestamp {
         let seconds = self.offset.seconds();
         let sign = if seconds < 0 { '-' } else { '+' };
         let minutes = seconds.unsigned_abs() / 60;
-        write!(f, "{local}{sign}{:02}:{:02}", minutes / 60, minutes % 60)
+        match usize::from(self.padded) {
+            0 => write!(f, "{local}")?,
+            digits => write!(f, "{local:.digits$}")?,
+        }
+        write!(f, "{sign}{:02}:{:02}", minutes / 60, minutes % 60)
     }
 }
 
@@ -131,7 +163,7 @@ fn read(text: &str, reading: Reading) -> Option<Timestamp> {
         // A leap second is told as the last moment before it, as the calendar here has none.
         second = 59;
     }
-    let (nanos, rest) = fraction(rest)?;
+    let (nanos, padded, rest) = fraction(rest)?;
     let minutes = offset(rest, reading)?;
     let local = jiff::civil::DateTime::new(
         i16::try_from(field(0, 4)?).ok()?,
@@ -144,19 +176,20 @@ fn read(text: &str, reading: Reading) -> Option<Timestamp> {
     )
     .ok()?;
     let offset = Offset::from_seconds(minutes * 60).ok()?;
-    Some(Timestamp { instant: offset.to_timestamp(local).ok()?, offset })
+    Some(Timestamp { instant: offset.to_timestamp(local).ok()?, offset, padded })
 }
 
-/// The fraction in nanoseconds, and what follows it.
-fn fraction(rest: &[u8]) -> Option<(i32, &[u8])> {
-    let Some(rest) = rest.strip_prefix(b".") else { return Some((0, rest)) };
+/// The fraction in nanoseconds, how many digits it has if zeros end it, and what follows it.
+fn fraction(rest: &[u8]) -> Option<(i32, u8, &[u8])> {
+    let Some(rest) = rest.strip_prefix(b".") else { return Some((0, 0, rest)) };
     let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (fraction, rest) = rest.split_at_checked(count)?;
     if !(1..=9).contains(&count) {
         return None;
     }
     let scale = 10_i32.pow(u32::try_from(9 - count).ok()?);
-    Some((digits(fraction)? * scale, rest))
+    let padded = if fraction.ends_with(b"0") { u8::try_from(count).ok()? } else { 0 };
+    Some((digits(fraction)? * scale, padded, rest))
 }
 
 /// The offset in minutes; it must be all that is left.
@@ -202,6 +235,20 @@ mod tests {
         there_and_back("2026-08-20T13:34:14+05:45");
         there_and_back("2026-08-20T13:34:14.966-09:30");
         there_and_back("2026-08-20T13:34:14.000000001+00:00");
+    }
+
+    #[test]
+    fn zeros_that_end_a_fraction_are_kept_and_make_no_other_time() {
+        let zeros = ["", ".0", ".000", ".000000000"];
+        let times = zeros.map(|zeros| format!("2026-08-20T13:34:14{zeros}+02:00"));
+        times.iter().for_each(|text| there_and_back(text));
+        there_and_back("2026-08-20T13:34:14.9660+02:00");
+        let times = times.map(|text| text.parse::<Timestamp>().unwrap());
+        for time in times {
+            assert_eq!(time, times[0]);
+            assert_eq!(time.canonical().to_string(), "2026-08-20T13:34:14+02:00");
+        }
+        assert!(times[0].is_canonical() && !times[1].is_canonical());
     }
 
     #[test]

@@ -97,6 +97,18 @@ fn r110_r140_r144_a_value_in_the_wrong_form_is_told_with_its_rule() {
 }
 
 #[test]
+fn an_address_that_is_not_written_as_rfc_5952_has_it_is_rewritten_and_told() {
+    let text = |address: &str| with(&format!(r#","clientIP":"{address}""#));
+    assert!(json::check(text("2001:db8::7").as_bytes()).is_ok());
+    for other in ["2001:DB8:0::7", "2001:db8::0007", "[2001:db8::7]"] {
+        assert!(json::check(text(other).as_bytes()).is_err(), "{other}");
+        let (told, repairs) = read(&text(other));
+        assert!(told.contains(r#""clientIP":"2001:db8::7""#), "{told}");
+        assert_eq!(repairs, ["clientIP was rewritten in its strict form"]);
+    }
+}
+
+#[test]
 fn r101_admin_equal_to_user_is_dropped_and_told() {
     let (text, repairs) = read(&with(r#","user":"a","admin":"a""#));
     assert!(!text.contains("admin"));

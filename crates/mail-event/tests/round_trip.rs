@@ -3,7 +3,7 @@
 mod support;
 
 use mail_event::cloudevents::{self, Attributes};
-use mail_event::json::{self, Profile};
+use mail_event::json::{self, Profile, Spelling};
 use mail_event::{Event, EventId, EventName, ImapUrl, MessageContent, OtherName, ParameterName};
 use proptest::prelude::*;
 use support::{any_event, smallest, with};
@@ -27,6 +27,9 @@ proptest! {
             prop_assert_eq!(checked.unix_millis, event.timestamp().unix_millis());
             let private = ParameterName::PRIVATE.iter().any(|one| event.has(one));
             prop_assert_eq!(checked.private, private);
+            if let Some(canonical) = checked.canonical(text.as_bytes()) {
+                prop_assert_eq!(canonical.into_owned(), json::canonical(&event));
+            }
         }
     }
 
@@ -40,6 +43,9 @@ proptest! {
         if json::check(&bytes).is_ok() {
             let parsed = json::from_slice(&bytes).unwrap();
             prop_assert!(parsed.repairs.is_empty(), "{:?}", parsed.repairs);
+            if let Some(canonical) = json::check(&bytes).unwrap().canonical(&bytes) {
+                prop_assert_eq!(canonical.into_owned(), json::canonical(&parsed.event));
+            }
             let again = json::from_slice(json::to_string(&parsed.event).as_bytes()).unwrap();
             prop_assert_eq!(again.event, parsed.event);
         }
@@ -90,8 +96,19 @@ proptest! {
 #[test]
 fn ordinary_events_take_the_quick_way() {
     for name in EventName::REGISTERED {
-        let text = json::to_string(&smallest(&name).user("john@example.org").build().unwrap());
-        assert!(json::check(text.as_bytes()).is_ok(), "{text}");
+        let event = smallest(&name).user("john@example.org").build().unwrap();
+        let text = json::to_string(&event);
+        let checked = json::check(text.as_bytes()).unwrap();
+        assert_eq!(checked.spelling, Spelling::Canonical, "{text}");
+        // As Python's json writes it, in an order of its own.
+        let spaced =
+            text.replace("\":", "\": ").replace(r#"{"event": "#, r#"{"vnd.b": 1, "event": "#);
+        let spaced = spaced.replace("966+02:00", "966000+02:00");
+        let checked = json::check(spaced.as_bytes()).unwrap();
+        assert_eq!(checked.spelling, Spelling::Scattered, "{spaced}");
+        let parsed = json::from_slice(spaced.as_bytes()).unwrap();
+        let canonical = checked.canonical(spaced.as_bytes()).unwrap();
+        assert_eq!(canonical.into_owned(), json::canonical(&parsed.event));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::read::service_alias;
+use super::spelling::{self, Spelling};
 use crate::binding::Facts;
 use crate::limits::{
     DEPTH_MAX, EVENT_OCTETS_MAX, FLAGS_MAX, TAGS_MAX, TEXT_OCTETS_MAX, VENDOR_PARAMETERS_MAX,
@@ -46,6 +47,8 @@ pub struct Checked {
     /// Whether it holds what only a delivery carries, `vnd.postbell.seq` or
     /// `vnd.postbell.prevSeq`, or a `vnd.postbell.eventId` that is none.
     pub stamped: bool,
+    /// How far it is from its canonical spelling.
+    pub spelling: Spelling,
 }
 
 /// The text is not a strict event on one line; [`super::from_slice`] tells why, or mends it.
@@ -68,14 +71,14 @@ pub fn check(json: &[u8]) -> Result<Checked, NotStrict> {
 
 /// A string of the text: its inside, and whether a backslash stands in it.
 #[derive(Clone, Copy)]
-struct Text<'a> {
+pub(super) struct Text<'a> {
     inside: &'a str,
     start: usize,
     escaped: bool,
 }
 
 impl<'a> Text<'a> {
-    fn plain(self) -> Option<&'a str> {
+    pub(super) fn plain(self) -> Option<&'a str> {
         (!self.escaped).then_some(self.inside)
     }
 
@@ -87,9 +90,14 @@ impl<'a> Text<'a> {
     }
 }
 
-struct Scan<'a> {
-    text: &'a str,
-    at: usize,
+pub(super) struct Scan<'a> {
+    pub(super) text: &'a str,
+    pub(super) at: usize,
+    /// Spaces passed over.
+    spaces: usize,
+    spelling: Spelling,
+    /// Where the member before stands in the canonical order.
+    last: Option<(u32, &'a str)>,
     present: u32,
     name: Option<Text<'a>>,
     uri: Option<(Text<'a>, Shape)>,
@@ -107,13 +115,16 @@ struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    fn new(json: &'a [u8]) -> Option<Self> {
+    pub(super) fn new(json: &'a [u8]) -> Option<Self> {
         if json.len() > EVENT_OCTETS_MAX {
             return None;
         }
         Some(Self {
             text: std::str::from_utf8(json).ok()?,
             at: 0,
+            spaces: 0,
+            spelling: Spelling::Canonical,
+            last: None,
             present: 0,
             name: None,
             uri: None,
@@ -137,7 +148,11 @@ impl<'a> Scan<'a> {
             let key = self.string()?.plain()?;
             self.eat(b':')?;
             self.space();
+            let spaces = self.spaces;
             self.member(key)?;
+            if self.spaces != spaces {
+                self.spelling = Spelling::Free;
+            }
             match self.next()? {
                 b',' => {}
                 b'}' => break,
@@ -147,6 +162,9 @@ impl<'a> Scan<'a> {
         self.space();
         if self.at != self.text.len() {
             return None;
+        }
+        if self.spaces != 0 {
+            self.spelled(Spelling::Scattered);
         }
         self.finish()
     }
@@ -189,7 +207,20 @@ impl<'a> Scan<'a> {
             unix_millis: self.unix_millis,
             private: self.present & PRIVATE != 0,
             stamped: self.stamped,
+            spelling: self.spelling,
         })
+    }
+
+    /// Notes that the text is no nearer to its canonical spelling than this.
+    fn spelled(&mut self, spelling: Spelling) {
+        self.spelling = self.spelling.max(spelling);
+    }
+
+    /// Notes where a member stands in the canonical order.
+    fn placed(&mut self, place: (u32, &'a str)) {
+        if self.last.replace(place).is_some_and(|last| last >= place) {
+            self.spelled(Spelling::Scattered);
+        }
     }
 
     fn member(&mut self, key: &'a str) -> Option<()> {
@@ -197,9 +228,11 @@ impl<'a> Scan<'a> {
         if key == "event" {
             let text = self.string()?;
             name::check_name(text.plain()?).ok()?;
+            self.placed(spelling::place(None, key));
             return self.name.replace(text).map_or(Some(()), |_| None);
         }
         let parameter = known(key);
+        self.placed(spelling::place(parameter.as_ref(), key));
         let Some(parameter) = parameter else { return self.vendor(key) };
         let bit = 1 << parameter.index()?;
         if self.present & bit != 0 {
@@ -235,11 +268,14 @@ impl<'a> Scan<'a> {
             P::Timestamp => {
                 let time: Timestamp = self.string()?.plain()?.parse().ok()?;
                 self.unix_millis = time.unix_millis();
+                if !time.is_canonical() {
+                    self.spelled(Spelling::Scattered);
+                }
             }
             P::ClientIp => {
                 let text = self.string()?.plain()?;
                 let address: IpAddr = text.parse().ok()?;
-                (address.to_canonical() == address).then_some(())?;
+                spelling::is_written(text, address.to_canonical()).then_some(())?;
             }
             P::ClientPort | P::ServerPort => self.skip_number(1, u64::from(u16::MAX))?,
             P::Uidnext => self.skip_number(1, u64::from(u32::MAX))?,
@@ -361,7 +397,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Any value, passed over.
-    fn value(&mut self) -> Option<()> {
+    pub(super) fn value(&mut self) -> Option<()> {
         let mut depth = 0_usize;
         let mut closers = 0_u64;
         loop {
@@ -425,7 +461,7 @@ impl<'a> Scan<'a> {
     }
 
     /// A string; leaves the cursor behind its closing quote.
-    fn string(&mut self) -> Option<Text<'a>> {
+    pub(super) fn string(&mut self) -> Option<Text<'a>> {
         self.eat(b'"')?;
         let start = self.at;
         let mut escaped = false;
@@ -449,7 +485,11 @@ impl<'a> Scan<'a> {
     fn escape(&mut self) -> Option<()> {
         let rest = self.text.as_bytes().get(self.at..)?;
         match rest.get(1)? {
-            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => self.at += 2,
+            b'"' | b'\\' | b'n' | b'r' | b't' => self.at += 2,
+            b'/' | b'b' | b'f' => {
+                self.at += 2;
+                self.spelled(Spelling::Free);
+            }
             // Code points written as numbers may be half of a pair; the careful reader knows.
             _ => return None,
         }
@@ -461,13 +501,14 @@ impl<'a> Scan<'a> {
     }
 
     /// Spaces alone: a line end would break streams that send one event a line.
-    fn space(&mut self) {
+    pub(super) fn space(&mut self) {
         while self.peek() == Some(b' ') {
             self.at += 1;
+            self.spaces += 1;
         }
     }
 
-    fn next(&mut self) -> Option<u8> {
+    pub(super) fn next(&mut self) -> Option<u8> {
         self.space();
         let byte = self.peek()?;
         self.at += 1;
@@ -475,7 +516,7 @@ impl<'a> Scan<'a> {
         Some(byte)
     }
 
-    fn eat(&mut self, wanted: u8) -> Option<()> {
+    pub(super) fn eat(&mut self, wanted: u8) -> Option<()> {
         self.space();
         if self.peek()? != wanted {
             return None;
@@ -521,7 +562,7 @@ const PRIVATE: u32 = {
 };
 
 /// The registered parameter spelled exactly so.
-fn known(key: &str) -> Option<ParameterName> {
+pub(super) fn known(key: &str) -> Option<ParameterName> {
     use ParameterName as P;
     Some(match key {
         "admin" => P::Admin,
@@ -644,7 +685,8 @@ mod tests {
         for (stamp, stamped) in [
             (r#""vnd.postbell.seq":1"#, true),
             (r#""vnd.postbell.prevSeq":1"#, true),
-            (r#""vnd.postbell.sequel":1"#, false),
+            (r#""vnd.example.seq":1"#, false),
+            (r#""vnd.postbell.sessionId":"seq""#, false),
             (r#""vnd.postbell.eventId":"mine""#, true),
             (r#""vnd.postbell.inferred":{"vnd.postbell.seq":1}"#, false),
         ] {

@@ -8,13 +8,15 @@
 mod check;
 mod members;
 mod read;
+mod spelling;
 mod write;
 
 pub use check::{Checked, NotStrict, Span, check};
 pub(crate) use members::depth;
 pub use read::from_slice;
+pub use spelling::Spelling;
 pub(crate) use write::string as write_string;
-pub use write::{to_string, to_vec};
+pub use write::{canonical, to_string, to_vec};
 
 use crate::{BindingError, Event, InvalidName, Repair};
 

@@ -269,10 +269,11 @@ impl Reading {
         let bare = bare.split_once('%').map_or(bare, |(address, _)| address);
         let address: IpAddr =
             bare.parse().or_else(|_| invalid("clientIP", "not an IPv4 or IPv6 address"))?;
-        if bare != text || address.to_canonical() != address {
+        let address = address.to_canonical();
+        if address.to_string() != text {
             self.rewritten("clientIP");
         }
-        Ok(address.to_canonical())
+        Ok(address)
     }
 
     /// A whole number; one written as text is read, a negative one means there is none.

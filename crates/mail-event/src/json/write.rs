@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::Profile;
-use crate::{Event, MessageContent, Modseq};
+use crate::{Event, MessageContent, Modseq, Timestamp};
 
 /// Writes an event in its strict form.
 ///
@@ -23,11 +23,42 @@ pub fn to_vec(event: &Event, profile: Profile) -> Vec<u8> {
     write(event, profile).into_bytes()
 }
 
+/// Writes an event in the one spelling that all its spellings have in common: strict, parameters
+/// outside the registry in the order of their names, and no needless zero in `timestamp`.
+///
+/// What an event is recognised by when it is handed in again. The values of parameters outside the
+/// registry are as they came, but for spaces: nobody here knows which of their forms are the same.
+///
+/// ```
+/// use mail_event::json;
+///
+/// let one = br#"{"event":"vnd.x","uri":"imap://h/","timestamp":"2026-08-20T11:34:14.000+00:00"}"#;
+/// let other = br#"{"timestamp":"2026-08-20T11:34:14Z", "URI":"imap://h", "event":"vnd.x"}"#;
+/// let [one, other] = [json::from_slice(one)?, json::from_slice(other)?];
+/// assert_eq!(json::canonical(&one.event), json::canonical(&other.event));
+/// # Ok::<(), json::JsonError>(())
+/// ```
+#[must_use]
+pub fn canonical(event: &Event) -> Vec<u8> {
+    let mut vendors: Vec<_> = event.vendors().collect();
+    vendors.sort_unstable();
+    spelled(event, event.timestamp().canonical(), vendors.into_iter(), Profile::Strict).into_bytes()
+}
+
 fn write(event: &Event, profile: Profile) -> String {
+    spelled(event, event.timestamp(), event.vendors(), profile)
+}
+
+fn spelled<'a>(
+    event: &Event,
+    timestamp: Timestamp,
+    vendors: impl Iterator<Item = (&'a str, &'a str)>,
+    profile: Profile,
+) -> String {
     let mut out = Object::begin();
     out.text("event", event.name().as_str());
     out.display("uri", event.uri());
-    out.display("timestamp", event.timestamp());
+    out.display("timestamp", timestamp);
     out.text_if("user", event.user());
     out.text_if("admin", event.admin());
     out.text_if("bodyStructure", event.body_structure());
@@ -58,7 +89,7 @@ fn write(event: &Event, profile: Profile) -> String {
     }
     out.number_if("uidnext", event.uidnext().map(u64::from));
     out.display_if("uidset", event.uidset());
-    for (name, json) in event.vendors() {
+    for (name, json) in vendors {
         out.raw(name, json);
     }
     out.end()
