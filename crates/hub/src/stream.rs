@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, timeout_at};
 use tracing::error;
 
+use crate::api::Problem;
 use crate::feed::{Gap, Reader, Step};
 use crate::hub::stopped;
 use crate::metrics::Metrics;
@@ -128,13 +129,15 @@ impl Open {
 }
 
 impl Open {
-    /// Says why the stream will be cut, where its form has a place for that; then cuts it.
+    /// Says why the stream will be cut; then cuts it.
     fn fail(&mut self, error: ReadError) -> Bytes {
         // A damaged record was logged by who came upon it first.
         if !matches!(error, ReadError::Corrupt { .. }) {
             error!(%error, "a stream was cut: the journal can't be read");
         }
-        let told = self.follower.form.failure(&chain(&error));
+        let why = chain(&error);
+        let problem = Problem::unreadable(&*why).to_json();
+        let told = self.follower.form.failure(&why, &problem);
         self.failure = Some(error);
         Bytes::from(told)
     }

@@ -251,6 +251,12 @@ fn a_damaged_record_ends_tail_and_is_told_once() {
         assert_eq!(ended.code, 3, "{}", ended.err);
         assert!(ended.err.contains("segment-0000000001.db: record 1: "), "{}", ended.err);
     }
+    let lines = ndjson(&served, "/v1/events?since=0");
+    let problem: serde_json::Value = serde_json::from_str(lines.last().unwrap()).unwrap();
+    assert_eq!(problem["type"], "urn:postbell:problem:unreadable", "{problem}");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("segment-0000000001.db: record 1: "), "{problem}");
+    assert_eq!(problem.get("event"), None, "{problem}");
     let ill = served.run(&["doctor"]);
     assert!(ill.out.contains("✗ records") && ill.code == 1, "{}", ill.out);
     assert!(ill.out.contains("--accept-loss"), "{}", ill.out);
@@ -263,6 +269,22 @@ fn a_damaged_record_ends_tail_and_is_told_once() {
     served.resume();
     let told = served.run(&["tail", "--since", "0", "--no-follow"]);
     assert!(told.code == 0 && told.out.contains("vnd.postbell.Gap"), "{told:?}");
+}
+
+/// The lines of a stream as NDJSON, up to its end.
+fn ndjson(served: &Served, path: &str) -> Vec<String> {
+    let address = served.url().trim_start_matches("http://");
+    let token = std::fs::read_to_string(served.path().join("data/token")).unwrap();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    // Of HTTP/1.0, so that the body comes without chunks.
+    let request = format!(
+        "GET {path} HTTP/1.0\r\nAuthorization: Bearer {}\r\nAccept: application/x-ndjson\r\n\r\n",
+        token.trim()
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let lines = BufReader::new(stream).lines().map(Result::unwrap);
+    lines.skip_while(|line| !line.is_empty()).skip(1).collect()
 }
 
 /// Changes an octet in some pages of a segment that hold what its first blocks go on with.

@@ -29,7 +29,7 @@ use crate::stream::{Follower, PIECE_OCTETS};
         ("Last-Event-ID" = Option<u64>, Header, description = "Records after this number; goes before `since`"),
     ),
     responses(
-        (status = 200, description = "The stream; docs/stream.md says what is in it", content(
+        (status = 200, description = "The stream; docs/stream.md says what is in it. Where the journal can't be read, NDJSON ends with a line that is a `Problem` and no event", content(
             (String = "text/event-stream"), (String = "application/x-ndjson"),
         )),
         (status = 400, description = "A parameter or header is wrong", body = Problem, content_type = "application/problem+json"),

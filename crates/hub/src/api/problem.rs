@@ -164,17 +164,27 @@ impl Problem {
             .because("the hub's log says more")
     }
 
+    /// 500: the journal no longer holds what was written; in a stream, its last line.
+    pub(crate) fn unreadable(detail: impl Into<String>) -> Self {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Self::new(status, "unreadable", "the journal can't be read").because(detail)
+    }
+
     /// 503: not now.
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "not now").because(detail)
+    }
+
+    /// As it is sent, on one line.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        // Plain data serialises; were it ever not to, the status still says it.
+        serde_json::to_vec(self).unwrap_or_default()
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response<Body> {
-        // Plain data serialises; were it ever not to, the status still says it.
-        let body = serde_json::to_vec(&self).unwrap_or_default();
-        let mut response = Response::new(Body::from(body));
+        let mut response = Response::new(Body::from(self.to_json()));
         *response.status_mut() =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();

@@ -65,13 +65,13 @@ impl Form {
         }
     }
 
-    /// Why the stream is about to be cut, for who looks: a comment, which an `EventSource` passes
-    /// over; in NDJSON an empty line.
+    /// Why the stream is about to be cut, for who looks: a comment of `why`, which an `EventSource`
+    /// passes over; in NDJSON a last line, `problem`, which is JSON on one line and no event.
     #[must_use]
-    pub fn failure(self, why: &str) -> Vec<u8> {
+    pub fn failure(self, why: &str, problem: &[u8]) -> Vec<u8> {
         match self {
             Self::Sse => format!(": error {}\n\n", why.replace(char::is_control, " ")).into_bytes(),
-            Self::Ndjson => b"\n".to_vec(),
+            Self::Ndjson => [problem, b"\n"].concat(),
         }
     }
 
@@ -127,6 +127,13 @@ mod tests {
         let mut out = Vec::new();
         Form::Sse.deliver(&mut out, 7, "vnd.x\ndata: forged", |out| out.extend_from_slice(b"{}"));
         assert_eq!(out, b"id: 7\nevent: vnd.xdata:forged\ndata: {}\n\n");
+    }
+
+    #[test]
+    fn why_a_stream_is_cut_is_a_comment_or_a_last_line() {
+        let told = |form: Form| String::from_utf8(form.failure("a\nb", b"{}")).unwrap();
+        assert_eq!(told(Form::Sse), ": error a b\n\n");
+        assert_eq!(told(Form::Ndjson), "{}\n");
     }
 
     #[test]
