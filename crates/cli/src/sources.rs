@@ -30,7 +30,7 @@ pub(crate) struct SourcesArgs {
 enum Command {
     /// List every source with its state.
     List,
-    /// Show one source whole.
+    /// Show one source whole, with the checkpoint it last committed.
     Show {
         /// The source's name in the configuration.
         name: String,

@@ -98,6 +98,7 @@ impl Hub {
             kind: "publish",
             health: health.clone(),
             exporter: None,
+            checkpoint: None,
         });
         let publishers = Arc::new(Publishers::new(
             Arc::clone(&journal) as _,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mail_event::json::{self, Profile};
@@ -28,6 +28,8 @@ pub(crate) struct HubIntake {
     pub(crate) metrics: Arc<SourceMetrics>,
     pub(crate) health: Health,
     pub(crate) stop: Stop,
+    /// Where the last checkpoint is noted.
+    pub(crate) last: LastCheckpoint,
     pub(crate) memory: Mutex<Memory>,
     /// Kinds of refusals logged already.
     pub(crate) logged: Mutex<BTreeSet<String>>,
@@ -41,6 +43,7 @@ impl HubIntake {
         (store, policy): (Store, Policy),
         metrics: Arc<SourceMetrics>,
         (health, stop): (Health, Stop),
+        last: LastCheckpoint,
     ) -> Result<Self, ReadError> {
         let kept = journal.checkpoint(source, MEMORY_PREFIX)?;
         let memory =
@@ -55,6 +58,7 @@ impl HubIntake {
             metrics,
             health,
             stop,
+            last,
             memory: Mutex::new(memory),
             logged: Mutex::default(),
         })
@@ -111,6 +115,9 @@ impl HubIntake {
             let error = match append_and_wait(&*self.journal, batch.clone()) {
                 Ok(appended) => {
                     self.count(&batch.entries, &appended.verdicts);
+                    if batch.checkpoint.is_some() {
+                        self.last.note(self.seq_of(&appended.verdicts));
+                    }
                     if waited {
                         self.health.set_state(State::Running, "");
                     }
@@ -143,6 +150,15 @@ impl HubIntake {
             }
             pause = (pause * 2).min(PAUSE_MAX);
         }
+    }
+
+    /// The record a batch ended with; where it brought none, the newest there is.
+    fn seq_of(&self, verdicts: &[Verdict]) -> u64 {
+        let new = verdicts.iter().rev().find_map(|verdict| match verdict {
+            Verdict::New(seq) => Some(seq.0),
+            Verdict::Repeated(_) => None,
+        });
+        new.unwrap_or_else(|| self.journal.bounds().last.0)
     }
 
     fn count(&self, entries: &[Entry], verdicts: &[Verdict]) {
@@ -180,6 +196,22 @@ impl Intake for HubIntake {
             .map_err(|error| Stopped::new(error.to_string()))?;
         kept.retain(|(key, _)| !key.starts_with(MEMORY_PREFIX));
         Ok(kept)
+    }
+}
+
+/// The last checkpoint of a source since the start; cheap to clone, and the clones are one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LastCheckpoint(Arc<Mutex<Option<(u64, Instant)>>>);
+
+impl LastCheckpoint {
+    fn note(&self, seq: u64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((seq, Instant::now()));
+    }
+
+    /// The record it was committed with, and how long ago; nothing where there was none yet.
+    pub(crate) fn get(&self) -> Option<(u64, Duration)> {
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.map(|(seq, at)| (seq, at.elapsed()))
     }
 }
 
@@ -233,6 +265,7 @@ mod tests {
             (store, Policy::default()),
             Arc::new(Metrics::new().source("mail")),
             (Health::new(), Stop::new().unwrap()),
+            LastCheckpoint::default(),
         )
         .unwrap()
     }
@@ -371,8 +404,15 @@ mod tests {
         let intake = intake(&journal);
         intake.take(Batch { observations: vec![created("A")], changes }).unwrap();
         assert_eq!(intake.checkpoint(b"IN").unwrap(), [(b"INBOX".to_vec(), b"17".to_vec())]);
+        assert_eq!(intake.last.get().map(|(seq, _)| seq), Some(1));
         intake.take(batch(vec![created("A")])).unwrap();
         assert_eq!(journal.bodies().len(), 1);
+        // Without a change there is no checkpoint; without an event it goes with the newest record.
+        intake.take(batch(vec![created("B")])).unwrap();
+        assert_eq!(intake.last.get().map(|(seq, _)| seq), Some(1));
+        let changes = vec![(b"INBOX".to_vec(), Some(b"18".to_vec()))];
+        intake.take(Batch { observations: Vec::new(), changes }).unwrap();
+        assert_eq!(intake.last.get().map(|(seq, _)| seq), Some(2));
     }
 
     #[test]

@@ -121,6 +121,10 @@ impl Journal for PretendJournal {
         Ok(pairs.map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 
+    fn checkpoint_keys(&self, _source: &str) -> Result<u64, ReadError> {
+        Ok(self.lock().checkpoint.len() as u64)
+    }
+
     fn cursor(&self, _name: &str) -> Result<Option<Seq>, ReadError> {
         Ok(None)
     }

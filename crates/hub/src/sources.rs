@@ -18,7 +18,7 @@ use postbell_sources::{Health, State, Stop, maildir};
 use tracing::warn;
 
 use crate::config::{SourceConfig, SourceKind};
-use crate::intake::HubIntake;
+use crate::intake::{HubIntake, LastCheckpoint};
 use crate::metrics::{Metrics, SourceMetrics};
 
 /// What a source is wired to.
@@ -40,6 +40,8 @@ pub(crate) struct Source {
     pub(crate) health: Health,
     /// Where what a Dovecot exports is left.
     pub(crate) exporter: Option<Exporter>,
+    /// The last checkpoint; nothing where the source keeps none.
+    pub(crate) checkpoint: Option<LastCheckpoint>,
 }
 
 /// All sources.
@@ -63,6 +65,7 @@ impl Sources {
                 kind: config.kind.as_str(),
                 health: Health::new(),
                 exporter: (config.kind == SourceKind::Dovecot).then(Exporter::new),
+                checkpoint: Some(LastCheckpoint::default()),
             };
             sources.list.push(source.clone());
             let running = Running {
@@ -150,6 +153,7 @@ impl Running {
             (store.clone(), policy.clone()),
             Arc::clone(&self.metrics),
             (health.clone(), self.stop.clone()),
+            self.source.checkpoint.clone().unwrap_or_default(),
         )?;
         match self.config.kind {
             SourceKind::Maildir => {

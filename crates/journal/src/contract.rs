@@ -33,6 +33,7 @@ pub fn run<J: Journal>(open: impl Fn() -> J) {
     assert_eq!(read_all(&journal), before, "reopening changes no record");
     let kept = journal.checkpoint("suite", b"k").unwrap_or_default();
     assert_eq!(kept, [(b"k2".to_vec(), b"two".to_vec())], "reopening keeps the checkpoint");
+    assert_eq!(journal.checkpoint_keys("suite").ok(), Some(2), "reopening keeps their number");
     let cursor = journal.cursor("kept");
     assert!(matches!(cursor, Ok(Some(Seq(9)))), "closing and reopening keeps a cursor");
     let again = append(&journal, vec![entry(1)], None);
@@ -158,6 +159,9 @@ fn a_checkpoint_is_stored_with_its_batch(journal: &dyn Journal) {
     }
     let kept = journal.checkpoint("suite", b"k").unwrap_or_default();
     assert_eq!(kept, [(b"k2".to_vec(), b"two".to_vec())], "a checkpoint holds the last values");
+    let keys = |source| journal.checkpoint_keys(source).ok();
+    assert_eq!(keys("suite"), Some(2), "keys that are there are counted, and no other");
+    assert_eq!(keys("elsewhere"), Some(0), "a source without a checkpoint has no keys");
     assert!(
         journal.checkpoint("elsewhere", b"").is_ok_and(|kept| kept.is_empty()),
         "sources are apart"

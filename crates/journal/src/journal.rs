@@ -204,6 +204,10 @@ impl Journal for SqliteJournal {
         self.shared.checkpoint(source, prefix)
     }
 
+    fn checkpoint_keys(&self, source: &str) -> Result<u64, ReadError> {
+        self.shared.checkpoint_keys(source)
+    }
+
     fn cursor(&self, name: &str) -> Result<Option<Seq>, ReadError> {
         self.shared.cursor(name)
     }

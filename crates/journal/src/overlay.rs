@@ -62,6 +62,12 @@ impl Overlay {
             };
         }
     }
+
+    /// Lays over `changed` which keys of `source` are there, and which are gone.
+    pub(crate) fn lay_presence_over(&self, source: &str, changed: &mut BTreeMap<Vec<u8>, bool>) {
+        let Some(keys) = self.sources.get(source) else { return };
+        changed.extend(keys.iter().map(|(key, value)| (key.clone(), value.is_some())));
+    }
 }
 
 /// Writes changes for a row.

@@ -79,6 +79,26 @@ impl Shared {
         Ok(found.into_iter().collect())
     }
 
+    /// How many keys a source's checkpoint has: those of the state, and what the layers change.
+    pub(crate) fn checkpoint_keys(&self, source: &str) -> Result<u64, ReadError> {
+        // Held to the end: a layer merged meanwhile would be counted twice.
+        let state = locked(&self.state);
+        let layers = self.layers.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut changed = BTreeMap::new();
+        for layer in &layers {
+            locked(&layer.overlay).lay_presence_over(source, &mut changed);
+        }
+        let mut count = state.count_keys(source)?;
+        for (key, is_there) in changed {
+            match (state.has_key(source, &key)?, is_there) {
+                (false, true) => count += 1,
+                (true, false) => count = count.saturating_sub(1),
+                (true, true) | (false, false) => {}
+            }
+        }
+        Ok(count)
+    }
+
     /// Where a cursor is.
     pub(crate) fn cursor(&self, name: &str) -> Result<Option<Seq>, ReadError> {
         if let Some(done) = locked(&self.cursors).get(name) {

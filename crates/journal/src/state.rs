@@ -247,6 +247,22 @@ impl State {
         Ok(found)
     }
 
+    /// How many keys `source` has, as far as they were merged.
+    pub(crate) fn count_keys(&self, source: &str) -> Result<u64, ReadError> {
+        self.connection
+            .prepare_cached("SELECT COUNT(*) FROM checkpoints WHERE source = ?1")
+            .and_then(|mut statement| statement.query_row([source], |row| row.get(0)))
+            .map_err(|error| read_error(&self.path, 0, error))
+    }
+
+    /// Whether `source` has this key, as far as it was merged.
+    pub(crate) fn has_key(&self, source: &str, key: &[u8]) -> Result<bool, ReadError> {
+        self.connection
+            .prepare_cached("SELECT 1 FROM checkpoints WHERE source = ?1 AND key = ?2")
+            .and_then(|mut statement| statement.exists(params![source, key]))
+            .map_err(|error| read_error(&self.path, 0, error))
+    }
+
     /// Where the cursor `name` was when it was last written.
     pub(crate) fn cursor(&self, name: &str) -> Result<Option<Seq>, ReadError> {
         let row = self

@@ -1,6 +1,6 @@
 //! The journal passes its contract, and what is special to this provider.
 
-use postbell_journal::contract::{append, entry, read_all, run};
+use postbell_journal::contract::{append, checkpoint_at, entry, read_all, run};
 use postbell_journal::{Journal as _, Options, Retention, Seq, SqliteJournal};
 
 #[expect(clippy::unwrap_used, reason = "the test fails with it")]
@@ -19,6 +19,22 @@ fn the_contract_holds_across_many_small_segments() {
     let folder = tempfile::tempdir().unwrap();
     let options = Options { segment_octets: 8 * 1024, ..Options::default() };
     run(|| SqliteJournal::open(folder.path(), options.clone()).unwrap());
+}
+
+#[test]
+fn as_many_keys_are_counted_as_there_are_while_segments_are_sealed() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { segment_octets: 8 * 1024, ..Options::default() };
+    let journal = SqliteJournal::open(folder.path(), options).unwrap();
+    for end in 1..=200 {
+        let entries = (end * 30..end * 30 + 30).map(|number| entry(u128::from(number)));
+        append(&journal, entries.collect(), Some(checkpoint_at(end))).unwrap();
+        let kept = journal.checkpoint("writer", b"").unwrap();
+        assert_eq!(journal.checkpoint_keys("writer").unwrap(), kept.len() as u64, "{end}");
+    }
+    let files = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name());
+    let segments = files.filter(|name| name.to_string_lossy().starts_with("segment-")).count();
+    assert!(segments > 5, "{segments}");
 }
 
 #[test]

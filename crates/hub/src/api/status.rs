@@ -5,13 +5,14 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use postbell_engine::in_words;
-use postbell_journal::{Bounds, Journal as _, State as JournalState};
+use postbell_journal::{Bounds, Journal, State as JournalState};
 use postbell_sources::dovecot::Exporter;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::query::{Name, NoQuery, clipped};
 use super::{App, Problem};
+use crate::intake::LastCheckpoint;
 use crate::sources::Source;
 
 /// The hub at a glance.
@@ -131,6 +132,40 @@ pub(super) struct ShownSource {
     /// What a Dovecot's exporter posted.
     #[serde(skip_serializing_if = "Option::is_none")]
     exporter: Option<ShownExporter>,
+    /// What the source remembers of how far it has got; absent for `publish`, which needs none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checkpoint: Option<ShownCheckpoint>,
+}
+
+/// A source's memory of how far it has got, durable together with the events it led to.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ShownCheckpoint {
+    /// What is remembered: about one for each message in a Maildir, and for each mailbox elsewhere.
+    /// Absent where it can't be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys: Option<u64>,
+    /// The record it was last committed with; absent where nothing was to be remembered since the
+    /// start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+    /// Seconds since that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_seconds: Option<u64>,
+}
+
+impl ShownCheckpoint {
+    fn of(source: &str, last: &LastCheckpoint, journal: &dyn Journal) -> Self {
+        let keys = journal.checkpoint_keys(source).inspect_err(|error| {
+            tracing::error!(%error, %source, "the keys of a checkpoint can't be counted");
+        });
+        let last = last.get();
+        Self {
+            keys: keys.ok(),
+            seq: last.map(|(seq, _)| seq),
+            age_seconds: last.map(|(_, age)| age.as_secs()),
+        }
+    }
 }
 
 /// What a Dovecot's exporter posted since the start.
@@ -163,9 +198,11 @@ impl From<&Exporter> for ShownExporter {
     }
 }
 
-impl From<&Source> for ShownSource {
-    fn from(source: &Source) -> Self {
+impl ShownSource {
+    /// May take a while where a source remembers much.
+    fn of(source: &Source, journal: &dyn Journal) -> Self {
         let now = source.health.snapshot();
+        let checkpoint = source.checkpoint.as_ref();
         Self {
             name: source.name.clone(),
             kind: source.kind,
@@ -181,16 +218,36 @@ impl From<&Source> for ShownSource {
             gaps: now.gaps,
             unread: now.unread,
             exporter: source.exporter.as_ref().map(ShownExporter::from),
+            checkpoint: checkpoint.map(|last| ShownCheckpoint::of(&source.name, last, journal)),
         }
     }
+}
+
+/// Some sources as they are shown, on a thread that may wait for the disk.
+async fn shown(
+    app: &Arc<App>,
+    is_wanted: impl Fn(&Source) -> bool + Send + 'static,
+) -> Result<Vec<ShownSource>, Problem> {
+    let app = Arc::clone(app);
+    let show = move || {
+        let wanted = app.sources.iter().filter(|source| is_wanted(source));
+        wanted.map(|source| ShownSource::of(source, &*app.journal)).collect()
+    };
+    tokio::task::spawn_blocking(show).await.map_err(|error| {
+        tracing::error!(%error, "showing a source panicked");
+        Problem::internal()
+    })
 }
 
 /// All sources and how they are.
 #[utoipa::path(get, path = "/v1/sources", tag = "hub", responses(
     (status = 200, description = "All sources and how they are", body = SourceList),
 ))]
-pub(super) async fn sources(State(app): State<Arc<App>>, _: NoQuery) -> Json<SourceList> {
-    Json(SourceList { sources: app.sources.iter().map(ShownSource::from).collect() })
+pub(super) async fn sources(
+    State(app): State<Arc<App>>,
+    _: NoQuery,
+) -> Result<Json<SourceList>, Problem> {
+    Ok(Json(SourceList { sources: shown(&app, |_| true).await? }))
 }
 
 /// One source and how it is.
@@ -206,8 +263,9 @@ pub(super) async fn source(
     _: NoQuery,
     Name(name): Name,
 ) -> Result<Json<ShownSource>, Problem> {
-    let found = app.sources.iter().find(|source| source.name == name);
-    let found =
-        found.ok_or_else(|| Problem::not_found(format!("{:?}: no such source", clipped(&name))))?;
-    Ok(Json(found.into()))
+    let wanted = name.clone();
+    let found = shown(&app, move |source| source.name == wanted).await?.pop();
+    found
+        .map(Json)
+        .ok_or_else(|| Problem::not_found(format!("{:?}: no such source", clipped(&name))))
 }

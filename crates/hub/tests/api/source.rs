@@ -56,6 +56,14 @@ async fn what_is_put_into_a_maildir_comes_out_of_the_stream() {
     let uri = told["uri"].as_str().unwrap();
     assert!(uri.starts_with("imap://john%40example.org@mail.example.org/INBOX;"), "{uri}");
     assert_eq!(told["vnd.postbell.eventId"].as_str().unwrap().len(), 26);
+    let checkpoint = state(&world, "running").await["checkpoint"].take();
+    // The source's own record, the mailbox and its message.
+    assert_eq!(checkpoint["keys"], 3, "{checkpoint}");
+    assert_eq!(checkpoint["seq"], told["vnd.postbell.seq"], "{checkpoint}");
+    assert!(checkpoint["ageSeconds"].as_u64().is_some_and(|age| age < 60), "{checkpoint}");
+    let all = world.get("/v1/sources").json();
+    assert_eq!(all["sources"][0]["checkpoint"]["keys"], 3, "{all}");
+    assert_eq!(world.get("/v1/sources/publish").json().get("checkpoint"), None);
     drop(stream);
     world.stop().await;
 }
