@@ -135,6 +135,8 @@ impl Look<'_> {
     /// that are gone, for what may have been moved out of them.
     fn folders(&mut self) -> Result<Vec<(String, Mailbox)>, MaildirError> {
         let Some(present) = self.present()? else { return Ok(Vec::new()) };
+        let replaced = self.twins(&present);
+        self.deletions(replaced)?;
         let past = self.known.mailboxes.iter().map(|(name, mailbox)| {
             let Mailbox { print, uid_validity, keeper, .. } = *mailbox;
             (name.as_str(), Past { print, uid_validity, is_dovecots: keeper == Keeper::Dovecot })
@@ -175,6 +177,8 @@ impl Look<'_> {
             if let Some(now) = present.get(new) {
                 mailbox.folder.clone_from(&now.folder);
             }
+            // What was noticed meanwhile was noted under the old name.
+            mailbox.seen.was_read = false;
             self.teller.note(new, &mailbox);
             self.known.mailboxes.insert(new.clone(), mailbox);
         }
@@ -248,20 +252,20 @@ impl Look<'_> {
             self.fail("", &error);
             return Ok(None);
         }
-        // One name may stand for two folders; which one counts must not depend on their order.
-        folders.sort();
+        self.by_preference(&mut folders);
         let is_there = |name: &str| self.top.facts_of(name).is_ok();
         let is_dovecots = is_there("dovecot-uidvalidity") || is_there("dovecot-uidlist");
         let mut present: BTreeMap<String, Present> = BTreeMap::new();
         for (name, folder) in folders {
+            if let Some(twin) = present.get(&name) {
+                let why = format!(
+                    "its mailbox is called {name:?} as that of {:?} is, which is followed in its place",
+                    twin.folder
+                );
+                self.complaints.add(self.path, &folder, &why);
+                continue;
+            }
             match self.present_one(&folder, is_dovecots) {
-                Ok(Some(_)) if present.contains_key(&name) => {
-                    self.complaints.add(
-                        self.path,
-                        &folder,
-                        "another folder has its mailbox's name",
-                    );
-                }
                 Ok(Some(now)) => drop(present.insert(name, now)),
                 Ok(None) => {}
                 Err(error) => {
@@ -281,6 +285,40 @@ impl Look<'_> {
         };
         self.known.waiting = present.iter().filter(is_waiting).count();
         Ok(Some(present))
+    }
+
+    /// Folders by the mailbox they stand for. Two may stand for one, as in UTF-8 and in modified
+    /// UTF-7, and no two mailboxes have one name: the one followed before comes first, else the one
+    /// whose name is as IMAP servers write it.
+    fn by_preference(&self, folders: &mut [(String, String)]) {
+        let is_followed = |name: &str, folder: &str| {
+            self.known.mailboxes.get(name).is_some_and(|mailbox| mailbox.folder == folder)
+        };
+        folders.sort_by_cached_key(|(name, folder)| {
+            (name.clone(), !is_followed(name, folder), !folder.is_ascii(), folder.clone())
+        });
+    }
+
+    /// Mailboxes whose folder is another one now: the same under another name for the same mailbox,
+    /// or a twin that was passed over while the first was there.
+    fn twins(&mut self, present: &BTreeMap<String, Present>) -> Vec<(String, Mailbox)> {
+        let mut replaced = Vec::new();
+        for (name, now) in present {
+            let Some(mailbox) = self.known.mailboxes.get_mut(name) else { continue };
+            if mailbox.folder == now.folder {
+                continue;
+            }
+            if mailbox.print == now.print {
+                mailbox.folder.clone_from(&now.folder);
+                // What was noticed meanwhile was noted under the other name.
+                mailbox.seen.was_read = false;
+                self.teller.note(name, mailbox);
+                self.teller.touch();
+            } else {
+                replaced.extend(self.known.mailboxes.remove_entry(name));
+            }
+        }
+        replaced
     }
 
     fn present_one(&mut self, name: &str, is_dovecots: bool) -> io::Result<Option<Present>> {

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
+use postbell_engine::What;
 use postbell_sources::State;
 use postbell_sources::maildir::Options;
 
@@ -57,6 +58,52 @@ fn hostile_things_are_passed_over_and_nothing_else_is_lost() {
     fs::write(root.join("new/8.good.h"), "fine").unwrap();
     assert_eq!(rig.hear(before, 1), ["new INBOX 3 () messages=3 uidnext=4"]);
     assert_eq!(rig.health.snapshot().skipped, skipped, "each is counted once");
+}
+
+#[test]
+fn two_folders_with_one_mailboxs_name_are_one_mailbox() {
+    let temporary = tempfile::tempdir().unwrap();
+    let root = maildir(&temporary.path().join("alice"));
+    let mut rig = Rig::start(options(&root));
+    let (utf7, utf8) = (root.join(".Entw&APw-rfe"), root.join(".Entwürfe"));
+    let deliver = |folder: &std::path::Path, name: &str| {
+        fs::write(folder.join("tmp").join(name), "x").unwrap();
+        fs::rename(folder.join("tmp").join(name), folder.join("new").join(name)).unwrap();
+    };
+    // The first that comes stays, also over a restart, whatever comes beside it.
+    maildir(&utf8);
+    assert_eq!(rig.hear(0, 1), ["create Entwürfe"]);
+    maildir(&utf7);
+    deliver(&utf7, "1.a.h");
+    deliver(&utf8, "2.a.h");
+    assert_eq!(rig.hear(1, 1), ["new Entwürfe 1 () messages=1 uidnext=2"]);
+    let skipped = || rig.health.snapshot().skipped;
+    assert_eq!(skipped(), 1);
+    rig.stop();
+    deliver(&utf8, "3.a.h");
+    rig.resume();
+    assert_eq!(rig.hear_out(2), ["new Entwürfe 2 () messages=2 uidnext=3"]);
+    assert_eq!((rig.health.snapshot().skipped, rig.health.snapshot().mailboxes), (1, 2));
+    // The other has its name when the first is gone, and is another mailbox.
+    fs::rename(&utf8, temporary.path().join("away")).unwrap();
+    let told = rig.hear(3, 3);
+    assert_eq!(told[..2], ["delete Entwürfe", "create Entwürfe"], "{told:?}");
+    assert_eq!(told[2..], ["new Entwürfe 1 () messages=1 uidnext=2"], "{told:?}");
+    let validities: Vec<_> =
+        rig.kept.told().iter().filter_map(|told| validity(&told.what)).collect();
+    assert!(validities.len() == 2 && validities[0] != validities[1], "{validities:?}");
+    // A folder that only gets the other spelling of its name stays the mailbox it is.
+    fs::rename(&utf7, &utf8).unwrap();
+    deliver(&utf8, "4.a.h");
+    assert_eq!(rig.hear(6, 1), ["new Entwürfe 2 () messages=2 uidnext=3"]);
+}
+
+/// The UIDVALIDITY of a mailbox that was created.
+fn validity(what: &What) -> Option<u32> {
+    match what {
+        What::MailboxCreated(mailbox) => mailbox.uid_validity,
+        _ => None,
+    }
 }
 
 #[test]
@@ -181,12 +228,11 @@ fn files_that_vanish_while_they_are_read_are_no_error() {
     assert_eq!(rig.health.snapshot().last_error, None);
     let (there, told) = (rig.health.snapshot().messages, rig.kept.told());
     assert_eq!(there, 1_333);
-    let came =
-        told.iter().filter(|told| matches!(told.what, postbell_engine::What::Delivered { .. }));
+    let came = told.iter().filter(|told| matches!(told.what, What::Delivered { .. }));
     let gone: u64 = told
         .iter()
         .filter_map(|told| match &told.what {
-            postbell_engine::What::Expunged { uids, .. } => Some(uids.len()),
+            What::Expunged { uids, .. } => Some(uids.len()),
             _ => None,
         })
         .sum();
