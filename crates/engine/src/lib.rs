@@ -26,5 +26,7 @@ pub use observation::{
 };
 pub use policy::{FlagForm, Groups, InvalidFlagForm, Policy};
 pub use store::{InvalidStore, Store};
-pub use subscribe::{Filter, InvalidSelection, Projection, Selection, Stamp};
+pub use subscribe::{
+    Filter, InvalidPattern, InvalidSelection, Pattern, Projection, Selection, Stamp,
+};
 pub use words::in_words;

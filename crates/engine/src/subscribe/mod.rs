@@ -7,6 +7,7 @@ mod projection;
 mod selection;
 
 pub use filter::Filter;
+pub use pattern::{InvalidPattern, Pattern};
 pub(crate) use projection::EVENT_ID;
 pub use projection::{Projection, Stamp};
 pub use selection::{InvalidSelection, Selection};

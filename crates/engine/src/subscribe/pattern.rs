@@ -1,13 +1,18 @@
 //! IMAP's LIST wildcards (RFC 9051, section 6.3.9).
 
+use std::str::FromStr;
+
 use memchr::memchr;
 
 /// A mailbox name, or many.
 ///
 /// `*` stands for any octets, `%` for any without the hierarchy's `/`; all else stands for
 /// itself. INBOX is recognised in any case, other names are not.
+///
+/// Whatever the pattern, looking whether a name fits takes no longer than the product of both
+/// lengths.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Pattern {
+pub struct Pattern {
     /// Up to the first wildcard.
     prefix: Box<[u8]>,
     rest: Rest,
@@ -25,29 +30,36 @@ enum Rest {
     Parts(Box<[u8]>),
 }
 
-impl Pattern {
-    /// Reads a pattern; `None` where it is empty or over [`PATTERN_OCTETS_MAX`].
-    pub(super) fn new(text: &str) -> Option<Self> {
+impl FromStr for Pattern {
+    type Err = InvalidPattern;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.is_empty() || text.len() > PATTERN_OCTETS_MAX {
-            return None;
+            return Err(InvalidPattern);
         }
         let wild = |octet: &u8| matches!(octet, b'*' | b'%');
         let octets = text.as_bytes();
-        let (prefix, rest) = match octets.iter().position(wild) {
-            Some(at) => octets.split_at_checked(at)?,
-            None => (octets, &[][..]),
-        };
+        let at = octets.iter().position(wild).unwrap_or(octets.len());
+        let (prefix, rest) = octets.split_at_checked(at).unwrap_or((octets, &[]));
         let rest = match rest {
             [] => Rest::Nothing,
             b"*" => Rest::Anything,
             b"%" => Rest::Level,
             parts => Rest::Parts(parts.into()),
         };
-        Some(Self { prefix: prefix.into(), rest })
+        Ok(Self { prefix: prefix.into(), rest })
     }
+}
 
+/// Why a text is no pattern.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a mailbox pattern has 1 to {PATTERN_OCTETS_MAX} octets")]
+pub struct InvalidPattern;
+
+impl Pattern {
     /// Whether a mailbox is one of those meant.
-    pub(super) fn matches(&self, mailbox: &str) -> bool {
+    #[must_use]
+    pub fn matches(&self, mailbox: &str) -> bool {
         let case = if mailbox.eq_ignore_ascii_case("INBOX") { Case::Ignored } else { Case::Kept };
         let name = mailbox.as_bytes();
         let Some((start, rest)) = name.split_at_checked(self.prefix.len()) else { return false };
@@ -114,7 +126,7 @@ fn walk(parts: &[u8], name: &[u8], case: Case) -> bool {
 }
 
 /// The octets of a pattern at most. Mail systems stop at 255 for a whole name.
-pub(super) const PATTERN_OCTETS_MAX: usize = 255;
+const PATTERN_OCTETS_MAX: usize = 255;
 
 /// What parts the levels of a mailbox's name in an IMAP URL (RFC 5092, section 2).
 const SEPARATOR: u8 = b'/';
@@ -125,7 +137,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn matches(pattern: &str, name: &str) -> bool {
-        Pattern::new(pattern).unwrap().matches(name)
+        pattern.parse::<Pattern>().unwrap().matches(name)
     }
 
     #[test]
@@ -170,8 +182,9 @@ mod tests {
 
     #[test]
     fn an_empty_or_too_long_pattern_is_none() {
-        assert_eq!(Pattern::new(""), None);
-        assert_eq!(Pattern::new(&"x".repeat(256)), None);
+        assert_eq!("".parse::<Pattern>(), Err(InvalidPattern));
+        assert_eq!("x".repeat(256).parse::<Pattern>(), Err(InvalidPattern));
+        assert!("x".repeat(255).parse::<Pattern>().is_ok());
     }
 
     /// The same, as one would write it down without a thought for its cost.

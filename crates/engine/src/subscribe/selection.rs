@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::filter::Events;
 use super::nearest::nearest;
-use super::pattern::{PATTERN_OCTETS_MAX, Pattern};
+use super::pattern::Pattern;
 use super::{Filter, Projection};
 use crate::Policy;
 
@@ -163,12 +163,9 @@ fn users(list: &[String]) -> Result<Box<[Box<str>]>, InvalidSelection> {
 fn mailboxes(list: &[String]) -> Result<Box<[Pattern]>, InvalidSelection> {
     let mut patterns = Vec::with_capacity(list.len());
     for (at, text) in list.iter().enumerate() {
-        match Pattern::new(text) {
-            Some(pattern) => patterns.push(pattern),
-            None => {
-                let message = format!("a mailbox pattern has 1 to {PATTERN_OCTETS_MAX} octets");
-                return invalid("mailboxes", at, message);
-            }
+        match text.parse::<Pattern>() {
+            Ok(pattern) => patterns.push(pattern),
+            Err(error) => return invalid("mailboxes", at, error.to_string()),
         }
     }
     Ok(patterns.into())
