@@ -38,7 +38,7 @@ local RANKS = { new = 1, append = 1, clear = 2, set = 3, expunge = 4 }
 -- What every line of this run says; made when first needed.
 local run, pid, middle, path, spool_max, is_session, has_ports
 local described_user, described_session
-local seq, size_then, complained_at = 0, nil, nil
+local seq, is_torn, complained_at = 0, false, nil
 -- UIDVALIDITY of mailboxes seen in this run: Dovecot doesn't tell it of a mailbox that is gone.
 local known_vals, known_count = {}, 0
 
@@ -104,7 +104,7 @@ end
 -- Puts one line at the end of the spool file, with one write. The file is opened anew each time, because its reader may
 -- have moved it away.
 local function put(line)
-  local file, why = open(path, "a+")
+  local file, why = open(path, "a")
   if not file then return complain("can't open the spool: " .. tostring(why)) end
   -- Unbuffered, so that a line is one write however long it is.
   file:setvbuf("no")
@@ -113,16 +113,12 @@ local function put(line)
     file:close()
     return complain(format("the spool is full: %s has %d octets, and nobody fetches them", path, size or 0))
   end
-  if size ~= 0 and size ~= size_then then
-    -- Others write here, too, and a full disk may have cut the line before: it must not spoil this one.
-    file:seek("set", size - 1)
-    if file:read(1) ~= "\n" then line = "\n" .. line end
-    file:seek("end")
-  end
+  -- A full disk may have cut the line before. Whose it wasn't needn't look: the reader tells the two apart.
+  if is_torn then line = "\n" .. line end
   local written
   written, why = file:write(line)
   file:close()
-  size_then = written and size + #line
+  is_torn = not written
   if not written then complain("can't write to the spool: " .. path .. ": " .. tostring(why)) end
 end
 
