@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use postbell_engine::{Policy, Quota, Store, in_words};
+use postbell_engine::{InvalidPattern, Policy, Quota, Store, in_words};
 use postbell_journal::Journal;
 use postbell_sources::dovecot::{self, Exporter};
 use postbell_sources::{Health, State, Stop, maildir};
 use tracing::warn;
 
-use crate::config::{SourceConfig, SourceKind};
+use crate::config::{ExpireConfig, SourceConfig, SourceKind};
 use crate::intake::{HubIntake, LastCheckpoint};
 use crate::metrics::{Metrics, SourceMetrics};
 
@@ -199,14 +199,8 @@ fn dovecot_options(
     config: &SourceConfig,
     wiring: &Wiring,
     exporter: Exporter,
-) -> Result<dovecot::Options, MasterError> {
-    let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
-    let expire = config.expire.iter().map(|rule| dovecot::ExpireRule {
-        reason: rule.reason.clone(),
-        user: text(&rule.user),
-        mailbox: text(&rule.mailbox),
-        policy: rule.policy.clone(),
-    });
+) -> Result<dovecot::Options, Box<dyn Error + Send + Sync>> {
+    let expire = config.expire.iter().map(expire_rule).collect::<Result<_, _>>()?;
     let master = match config.master_user.as_str() {
         "" => None,
         user => Some(dovecot::Master {
@@ -220,13 +214,24 @@ fn dovecot_options(
         spool: config.spool.clone(),
         separator: config.separator,
         shared: config.shared.clone(),
-        expire: expire.collect(),
+        expire,
         annotation_window: config.annotation_window,
         server_fqdn: wiring.server_fqdn.clone(),
         master,
+        hole_window: dovecot::HOLE_WINDOW,
         body_structure: wiring.policy.body_structure,
         content_max_octets: wiring.policy.content_max_octets,
         exporter,
+    })
+}
+
+fn expire_rule(rule: &ExpireConfig) -> Result<dovecot::ExpireRule, InvalidPattern> {
+    let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    Ok(dovecot::ExpireRule {
+        reason: rule.reason.clone(),
+        user: text(&rule.user),
+        mailbox: text(&rule.mailbox).as_deref().map(str::parse).transpose()?,
+        policy: rule.policy.clone(),
     })
 }
 

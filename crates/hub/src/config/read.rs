@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use postbell_engine::Pattern;
 use toml::{Table, Value};
 
 use super::{Config, ConfigError, SourceConfig, SourceKind, keys, limits};
@@ -351,6 +352,11 @@ fn check_dovecot(name: &str, source: &SourceConfig, lines: &mut Vec<String>) {
     for rule in &source.expire {
         if rule.reason.is_empty() || rule.policy.is_empty() {
             bad("expire", "each rule needs reason and policy (try { reason = \"doveadm:cmd_expunge\", policy = \"trash-30d\" })".to_owned());
+        }
+        let mailbox = Some(&rule.mailbox).filter(|mailbox| !mailbox.is_empty());
+        if let Some(Err(error)) = mailbox.map(|mailbox| mailbox.parse::<Pattern>()) {
+            let text = show(&Value::String(rule.mailbox.clone()));
+            bad("expire", format!("mailbox {text}: {error} (try \"Trash/%\")"));
         }
     }
     if source.annotation_window > ANNOTATION_WINDOW_MAX {

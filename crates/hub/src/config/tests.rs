@@ -136,6 +136,18 @@ spool = "/spool"
 }
 
 #[test]
+fn the_mailbox_of_an_expiry_that_is_no_pattern_is_told_with_its_text() {
+    let rule = |mailbox: &str| {
+        format!(
+            "[sources.a]\nkind = \"dovecot\"\n\
+             expire = [{{ reason = \"x\", policy = \"p\", mailbox = \"{mailbox}\" }}]\n"
+        )
+    };
+    insta::assert_snapshot!(errors(&rule(&"Trash/%".repeat(40))));
+    assert!(Config::parse("postbell.toml", &rule("Trash/%")).is_ok());
+}
+
+#[test]
 fn a_dovecot_is_printed_with_its_own_keys() {
     let text = "[sources.mail]\nkind = \"dovecot\"\nseparator = \".\"\n\
                 expire = [{ reason = \"doveadm:cmd_expunge\", policy = \"cron\" }]\n";

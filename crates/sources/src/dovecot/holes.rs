@@ -47,40 +47,70 @@ pub(super) enum Turn {
     Early,
 }
 
-/// Lines of a run that nobody can read.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// Something that happened, or may have, and that no line tells of.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct Hole {
-    /// The run.
-    pub(super) run: String,
-    /// The first and the last number missing; none where a process died, and it isn't known
-    /// whether anything is.
-    pub(super) seqs: Option<(u64, u64)>,
-    /// Whose mail it may concern: none where the run served many.
+    /// What is missing.
+    pub(super) what: Lost,
+    /// Whose mail it may concern: none where it may be anybody's.
     pub(super) users: Vec<String>,
-    /// The process.
-    pub(super) pid: u32,
+}
+
+/// What a hole is of.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) enum Lost {
+    /// Numbers of a run that were passed over.
+    Lines {
+        /// The run.
+        run: String,
+        /// Its process.
+        pid: u32,
+        /// The first that is missing.
+        first: u64,
+        /// The last.
+        last: u64,
+    },
+    /// A process died, and it isn't known whether anything is missing.
+    LastLine {
+        /// The run.
+        run: String,
+        /// Its process.
+        pid: u32,
+    },
+    /// Nobody could write to the spool, and it isn't known whether anybody wanted to.
+    Anything {
+        /// Since when, in seconds since 1970.
+        since: i64,
+        /// Why, for a person.
+        why: String,
+    },
 }
 
 impl Hole {
     /// What makes it this one and no other.
     pub(super) fn identity(&self) -> String {
-        match self.seqs {
-            Some((first, last)) => format!("hole {} {first} {last}", self.run),
-            None => format!("died {}", self.run),
+        match &self.what {
+            Lost::Lines { run, first, last, .. } => format!("hole {run} {first} {last}"),
+            Lost::LastLine { run, .. } => format!("died {run}"),
+            Lost::Anything { since, .. } => format!("unwritable {since}"),
         }
     }
 
     /// What is missing, for a person.
     pub(super) fn reason(&self) -> String {
-        let pid = self.pid;
-        match self.seqs {
-            Some((first, last)) if first == last => {
+        match &self.what {
+            Lost::Lines { pid, first, last, .. } if first == last => {
                 format!("transaction {first} of Dovecot's process {pid} was not written down")
             }
-            Some((first, last)) => format!(
+            Lost::Lines { pid, first, last, .. } => format!(
                 "transactions {first} to {last} of Dovecot's process {pid} were not written down"
             ),
-            None => format!("Dovecot's process {pid} died; its last transaction may be missing"),
+            Lost::LastLine { pid, .. } => {
+                format!("Dovecot's process {pid} died; its last transaction may be missing")
+            }
+            Lost::Anything { why, .. } => {
+                format!("Dovecot's processes may not have written down what they did: {why}")
+            }
         }
     }
 }
@@ -128,11 +158,14 @@ impl Runs {
             users.push(line.user.clone());
         }
         let hole = (turn == Turn::Early).then(|| Hole {
-            run: line.run.clone(),
-            seqs: Some((before + 1, line.seq - 1)),
+            what: Lost::Lines {
+                run: line.run.clone(),
+                pid: line.pid,
+                first: before + 1,
+                last: line.seq - 1,
+            },
             // A process that serves many may have missed a line of anybody's.
             users: if was_shared || users.len() > 1 { Vec::new() } else { users },
-            pid: line.pid,
         });
         if line.is_bye() {
             self.runs.remove(&line.run);
@@ -190,12 +223,13 @@ impl Runs {
         any
     }
 
-    /// Takes out a run whose process was gone before all it wrote was read: it died within.
-    pub(super) fn take_dead(&mut self) -> Option<Hole> {
+    /// Takes out a run whose process was gone before all it wrote was read: it died within. Gives
+    /// the run's name, too.
+    pub(super) fn take_dead(&mut self) -> Option<(String, Hole)> {
         let run = self.runs.iter().find(|(_, run)| run.is_gone).map(|(name, _)| name.clone())?;
         let Run { user, is_shared, pid, .. } = self.runs.remove(&run)?;
         let users = if is_shared || user.is_empty() { Vec::new() } else { vec![user] };
-        Some(Hole { run, seqs: None, users, pid })
+        Some((run.clone(), Hole { what: Lost::LastLine { run, pid }, users }))
     }
 
     /// Runs that haven't ended.
@@ -204,7 +238,7 @@ impl Runs {
     }
 
     /// Takes out one run too many, as if it had died.
-    pub(super) fn take_excess(&mut self) -> Option<Hole> {
+    pub(super) fn take_excess(&mut self) -> Option<(String, Hole)> {
         if self.runs.len() <= RUNS_MAX {
             return None;
         }
@@ -285,7 +319,8 @@ mod tests {
         assert_eq!(runs.take(&line('a', 1, "u", "login"), alive), None);
         assert_eq!(runs.turn(&line('a', 5, "u", "login")), Turn::Early);
         let hole = runs.take(&line('a', 5, "u", "login"), alive).unwrap();
-        assert_eq!((hole.seqs, hole.users.as_slice()), (Some((2, 4)), &["u".to_owned()][..]));
+        assert!(matches!(hole.what, Lost::Lines { first: 2, last: 4, .. }));
+        assert_eq!(hole.users, ["u"]);
         assert_eq!(
             hole.reason(),
             "transactions 2 to 4 of Dovecot's process 7 were not written down"
@@ -301,7 +336,7 @@ mod tests {
     #[test]
     fn a_run_that_begins_in_the_middle_is_a_hole_too() {
         let hole = Runs::default().take(&line('a', 3, "u", "login"), alive).unwrap();
-        assert_eq!(hole.seqs, Some((1, 2)));
+        assert!(matches!(hole.what, Lost::Lines { first: 1, last: 2, .. }));
     }
 
     #[test]
@@ -331,8 +366,8 @@ mod tests {
         assert!(!runs.look(alive) && runs.take_dead().is_none());
         // Another process with the same number is not the same.
         assert!(runs.look(|_, _| Some(6)));
-        let hole = runs.take_dead().unwrap();
-        assert_eq!((hole.seqs, hole.users.as_slice()), (None, &["u".to_owned()][..]));
+        let (run, hole) = runs.take_dead().unwrap();
+        assert_eq!((run, hole.users), ("a".repeat(32), vec!["u".to_owned()]));
         assert_eq!(runs.len(), 0);
     }
 

@@ -8,6 +8,8 @@
 mod ask;
 mod exporter;
 mod holes;
+mod names;
+mod open_holes;
 mod reconcile;
 mod record;
 mod secret;
@@ -19,6 +21,8 @@ mod words;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use postbell_engine::Pattern;
 
 use crate::spool::Said;
 use crate::{Health, Intake, State, Stop, Stopped};
@@ -44,6 +48,9 @@ pub struct Options {
     pub server_fqdn: Option<String>,
     /// How to ask the server, if at all.
     pub master: Option<Master>,
+    /// How long the server has to say what a hole held before the hole is told as a gap; only where
+    /// there is a master user. [`HOLE_WINDOW`] is enough for a server that is restarted.
+    pub hole_window: Duration,
     /// Whether `bodyStructure` is made, for which each message is asked for.
     pub body_structure: bool,
     /// Up to which size a message's content is asked for and handed on; `None` means never.
@@ -59,8 +66,8 @@ pub struct ExpireRule {
     pub reason: String,
     /// Only in this user's mailboxes.
     pub user: Option<String>,
-    /// Only in mailboxes that this pattern fits, with the wildcards of IMAP's LIST.
-    pub mailbox: Option<String>,
+    /// Only in mailboxes that this pattern fits.
+    pub mailbox: Option<Pattern>,
     /// What the policy is called (`vnd.postbell.expirePolicy`).
     pub policy: String,
 }
@@ -77,6 +84,9 @@ pub struct Master {
     /// What stands between the user and the master user in a login: `alice*postbell`.
     pub separator: char,
 }
+
+/// How long a server may be away before what it would have said is told as missed.
+pub const HOLE_WINDOW: Duration = Duration::from_secs(10 * 60);
 
 /// Why a Dovecot source ended before it was told to.
 #[derive(Debug, thiserror::Error)]

@@ -2,6 +2,7 @@
 //! tells it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::tz::Offset;
@@ -10,8 +11,12 @@ use postbell_engine::{Identity, Observation, What};
 use tracing::warn;
 
 use super::ask::{Asked, Asker, Want};
-use super::exporter::{Access, Annotation, Annotations, Beside as ExportedBeside, Ending, beside};
-use super::holes::{self, Hole, Runs, Turn, process_began};
+use super::exporter::{
+    Access, Annotation, Annotations, Beside as ExportedBeside, Ending, Login, beside,
+};
+use super::holes::{self, Hole, Lost, Runs, Turn, process_began};
+use super::names::Names;
+use super::open_holes::{self, OpenHoles};
 use super::reconcile::{Looked, Naming, Reconcile};
 use super::record::{Act, Transaction};
 use super::sessions::{self, Sessions};
@@ -26,10 +31,12 @@ pub(super) struct Source<'a> {
     options: &'a Options,
     intake: &'a dyn Intake,
     health: &'a Health,
+    names: Arc<Names>,
     teller: Teller<'a>,
     bell: Bell,
     spool: Spool<Transaction>,
     runs: Runs,
+    open_holes: OpenHoles,
     sessions: Sessions,
     annotations: Annotations,
     access: Access,
@@ -49,6 +56,10 @@ pub(super) struct Source<'a> {
     /// UIDVALIDITY as it was seen last, by owner and name, for a DELETE that doesn't say it.
     validities: BTreeMap<(String, String), u32>,
     has_warned_of_ports: bool,
+    /// The spool couldn't be written to when it was looked at last.
+    is_unwritable: bool,
+    /// When everything is looked at next, since a process may have died before its first line.
+    everything_at: Instant,
 }
 
 /// Looks that are settled together.
@@ -69,6 +80,7 @@ type Marks = Vec<(Ident, u64)>;
 struct Found {
     annotation: Option<Annotation>,
     ending: Option<Ending>,
+    login: Option<Login>,
     /// Lines before it are missing for good.
     is_forced: bool,
 }
@@ -107,14 +119,17 @@ impl<'a> Source<'a> {
             // While nobody listened anything may have happened.
             reconcile.want_everything();
         }
+        let names = Arc::new(Names::new(options.separator, &options.shared));
         Ok(Self {
             options,
             intake,
             health,
-            teller: Teller::new(options),
+            teller: Teller::new(options, Arc::clone(&names)),
+            names,
             bell: Bell::new(&options.spool),
             spool: Spool::new(&options.spool, saved, health),
             runs: Runs::restore(&intake.checkpoint(holes::KEY)?),
+            open_holes: OpenHoles::restore(&intake.checkpoint(open_holes::KEY)?),
             sessions: Sessions::restore(&intake.checkpoint(sessions::KEY)?),
             annotations: Annotations::default(),
             access: Access::restore(intake.checkpoint(Access::PREFIX)?),
@@ -128,6 +143,8 @@ impl<'a> Source<'a> {
             wake: None,
             validities: BTreeMap::new(),
             has_warned_of_ports: false,
+            is_unwritable: false,
+            everything_at: Instant::now() + EVERYTHING_INTERVAL,
         })
     }
 
@@ -169,7 +186,9 @@ impl<'a> Source<'a> {
     /// Looks which files there are, and reads on in all of them.
     fn scan(&mut self) {
         self.bell.watch();
-        match self.spool.scan() {
+        let scanned = self.spool.scan();
+        self.note_writable(scanned.as_ref().err());
+        match scanned {
             Ok(found) => {
                 self.note_scan(found);
                 let detail = self.detail();
@@ -195,16 +214,50 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Where the spool can't be written to any more, what is missing can't be known: that is told,
+    /// and everything looked at when it can be again.
+    fn note_writable(&mut self, error: Option<&std::io::Error>) {
+        let why = match error {
+            Some(error) if self.spool.was_there() => {
+                Some(format!("{}: {error}", self.options.spool.display()))
+            }
+            Some(_) => None,
+            None => self.spool.unwritable(),
+        };
+        let was = std::mem::replace(&mut self.is_unwritable, why.is_some());
+        match (was, why) {
+            (false, Some(why)) => {
+                self.health.set_error(&why);
+                let what = Lost::Anything { since: now_seconds(), why };
+                self.hole(Hole { what, users: Vec::new() }, now());
+            }
+            (true, None) if self.asker.is_some() => self.look_at_everything(),
+            _ => {}
+        }
+    }
+
+    /// Has everything that is known looked at, where that isn't too much.
+    fn look_at_everything(&mut self) {
+        if self.reconcile.mailboxes() <= MAILBOXES_LOOKED_AT_MAX {
+            self.reconcile.want_everything();
+        }
+    }
+
     /// How the source is, for a person.
     fn detail(&self) -> String {
         let exporter = match self.options.exporter.silent_for() {
             None => "its exporter was not heard yet".to_owned(),
             Some(since) => format!("its exporter was heard {} s ago", since.as_secs()),
         };
-        let waiting = match self.reconcile.progress() {
+        let mut waiting = match self.reconcile.progress() {
             (0, _) => String::new(),
             (many, _) => format!("; {many} looks for what was missed wait"),
         };
+        match self.open_holes.len() {
+            0 => {}
+            1 => waiting += "; a hole is open",
+            many => waiting += &format!("; {many} holes are open"),
+        }
         format!(
             "{}; {} processes and {} sessions of Dovecot's; {exporter}{waiting}",
             self.options.spool.display(),
@@ -233,8 +286,7 @@ impl<'a> Source<'a> {
         for exported in waiting {
             self.annotations.add(&exported, Instant::now());
             let mut with = ExportedBeside {
-                shared: &self.options.shared,
-                separator: self.options.separator,
+                names: &self.names,
                 server_fqdn: self.options.server_fqdn.as_deref(),
                 access: &mut self.access,
                 asker: self.asker.as_mut(),
@@ -333,20 +385,25 @@ impl<'a> Source<'a> {
         let is_old = u64::try_from(age).unwrap_or(0) > self.options.annotation_window.as_secs() + 2;
         let may_wait = now < deadline && !is_old && !self.spool.is_full();
         let wants_annotation = tell::wants_annotation(line);
+        let wants_login = tell::wants_login(line);
         let ends = line.acts.iter().any(|act| matches!(act, Act::LoggedOut { .. }))
             && self.sessions.has(&Sessions::id(line));
         let lacks = |found: &Found| {
-            (wants_annotation && found.annotation.is_none()) || (ends && found.ending.is_none())
+            (wants_annotation && found.annotation.is_none())
+                || (ends && found.ending.is_none())
+                || (wants_login && found.login.is_none())
         };
         if lacks(found) {
             if found.annotation.is_none() {
                 found.annotation = self.annotations.take(&line.run, line.seq);
             }
-            if ends && found.ending.is_none() {
-                found.ending = line
-                    .session
-                    .as_deref()
-                    .and_then(|session| self.annotations.take_ending(session));
+            if let Some(session) = line.session.as_deref() {
+                if ends && found.ending.is_none() {
+                    found.ending = self.annotations.take_ending(session);
+                }
+                if wants_login && found.login.is_none() {
+                    found.login = self.annotations.take_login(session);
+                }
             }
             if lacks(found) && self.annotations.is_alive(now) {
                 if may_wait {
@@ -378,7 +435,7 @@ impl<'a> Source<'a> {
         let place = Place { offset: line.end, part: None };
         match line.said {
             Ok(mut said) => {
-                tell::complete(&mut said, found.annotation.as_ref());
+                tell::complete(&mut said, found.annotation.as_ref(), found.login.as_ref());
                 self.transaction(ident, line.start, &said, &found)?;
                 self.pending.runs.insert(said.run);
             }
@@ -409,10 +466,10 @@ impl<'a> Source<'a> {
         }
         let half = self.halves.remove(&line.run);
         if let Some(hole) = self.runs.take(line, process_began) {
-            self.hole(&hole, line.at);
+            self.hole(hole, line.at);
         }
-        while let Some(hole) = self.runs.take_excess() {
-            self.died(&hole);
+        while let Some((run, hole)) = self.runs.take_excess() {
+            self.died(run, hole);
         }
         let annotation = found.annotation.as_ref();
         let is_move = tell::is_move(annotation);
@@ -486,7 +543,7 @@ impl<'a> Source<'a> {
             }
             What::MailboxDeleted(mailbox) if mailbox.uid_validity.is_none() => {
                 let name = line.acts.get(index(act)).and_then(Act::mailbox).unwrap_or_default();
-                let place = self.teller.place_raw(&line.user, name);
+                let place = self.names.place(&line.user, name);
                 mailbox.uid_validity = self.validities.get(&place).copied();
                 true
             }
@@ -523,35 +580,63 @@ impl<'a> Source<'a> {
         self.push(seen);
     }
 
-    /// Lines that nobody can read.
-    fn hole(&mut self, hole: &Hole, at: Timestamp) {
-        warn!(pid = hole.pid, what = hole.reason(), "a hole in the spool");
+    /// Something that no line tells of: the server will say what it was, if it said how things
+    /// stood before; else the hole is told.
+    fn hole(&mut self, hole: Hole, at: Timestamp) {
+        warn!(what = hole.reason(), "a hole in the spool");
         if self.asker.is_some() {
-            let is_known = hole.users.iter().all(|user| self.reconcile.knows(user));
-            match hole.users.as_slice() {
-                [] if self.reconcile.mailboxes() <= MAILBOXES_LOOKED_AT_MAX => {
-                    self.reconcile.want_everything();
+            let is_findable = match hole.users.as_slice() {
+                [] => {
+                    self.look_at_everything();
+                    let many = self.reconcile.mailboxes();
+                    // Those who were never seen may have done something, too.
+                    let is_of_known = !matches!(hole.what, Lost::Anything { .. });
+                    is_of_known && (1..=MAILBOXES_LOOKED_AT_MAX).contains(&many)
                 }
-                [] => {}
-                users => users.iter().for_each(|user| self.reconcile.want_user(user)),
-            }
-            // The server will say what is missing, if it said how things stood before.
-            if is_known && self.reconcile.mailboxes() <= MAILBOXES_LOOKED_AT_MAX {
+                users => {
+                    users.iter().for_each(|user| self.reconcile.want_user(user));
+                    users.iter().all(|user| self.reconcile.knows(user))
+                }
+            };
+            if is_findable {
+                if let Some(oldest) = self.open_holes.add(hole, at) {
+                    self.tell_hole(&oldest, at);
+                }
                 return;
             }
         }
+        self.tell_hole(&hole, at);
+    }
+
+    fn tell_hole(&mut self, hole: &Hole, at: Timestamp) {
         for missed in self.teller.hole(hole, at) {
             self.push(missed);
         }
     }
 
+    /// Tells holes that the server doesn't fill, and lets go of those it has filled.
+    fn tend_holes(&mut self) {
+        let at = now();
+        for owner in self.reconcile.take_refused() {
+            for hole in self.open_holes.refuse(&owner) {
+                self.tell_hole(&hole, at);
+            }
+        }
+        let reconcile = &self.reconcile;
+        self.open_holes.fill(|users| reconcile.has_looked_at(users));
+        let window = i64::try_from(self.options.hole_window.as_millis()).unwrap_or(i64::MAX);
+        while let Some(hole) = self.open_holes.take_due(at, window) {
+            self.tell_hole(&hole, at);
+        }
+    }
+
     /// Whose process died is logged out, and may have done something nobody wrote down.
-    fn died(&mut self, hole: &Hole) {
-        self.pending.runs.insert(hole.run.clone());
-        self.halves.remove(&hole.run);
-        for id in self.sessions.of_run(&hole.run) {
+    fn died(&mut self, run: String, hole: Hole) {
+        self.halves.remove(&run);
+        for id in self.sessions.of_run(&run) {
             self.logged_out(&id, End::Died { at: now() });
         }
+        self.pending.runs.insert(run);
         self.hole(hole, now());
     }
 
@@ -562,8 +647,8 @@ impl<'a> Source<'a> {
             self.wake.take_if(|marks| marks.iter().all(|mark| self.spool.has_passed(*mark)))
         {
             drop(marks);
-            while let Some(hole) = self.runs.take_dead() {
-                self.died(&hole);
+            while let Some((run, hole)) = self.runs.take_dead() {
+                self.died(run, hole);
                 if self.pending.is_full() {
                     self.flush()?;
                 }
@@ -574,7 +659,12 @@ impl<'a> Source<'a> {
         }
         if let Some(asker) = &mut self.asker {
             asker.tidy(Instant::now());
+            if Instant::now() >= self.everything_at {
+                self.everything_at = Instant::now() + EVERYTHING_INTERVAL;
+                self.look_at_everything();
+            }
         }
+        self.tend_holes();
         Ok(())
     }
 
@@ -585,7 +675,7 @@ impl<'a> Source<'a> {
         let begun = Instant::now();
         let size: usize = self.round.looked.iter().map(Looked::size).sum();
         if self.round.settle_at.is_none() && size < ROUND_MAX {
-            let looked = self.reconcile.look(asker, &self.options.shared);
+            let looked = self.reconcile.look(asker, &self.names);
             let has_more = self.reconcile.progress().0 > 0 && !asker.is_resting();
             if let Some(error) = asker.last_error() {
                 self.health.set_error(&error);
@@ -611,12 +701,15 @@ impl<'a> Source<'a> {
             return None;
         }
         let server_fqdn = self.options.server_fqdn.as_deref();
-        let naming = Naming { separator: self.options.separator, server_fqdn };
+        let names = Arc::clone(&self.names);
+        let naming = Naming { names: &names, server_fqdn };
         for looked in std::mem::take(&mut self.round).looked {
-            for seen in self.reconcile.settle(looked, now(), &naming) {
+            let is_holed = self.open_holes.concern(looked.owner());
+            for seen in self.reconcile.settle(looked, is_holed, now(), &naming) {
                 self.push(seen);
             }
         }
+        self.tend_holes();
         Some(Instant::now())
     }
 
@@ -627,7 +720,7 @@ impl<'a> Source<'a> {
         for (act, told) in line.acts.iter().zip(&mut told) {
             let (Some(name), val) = (act.mailbox(), act.val()) else { continue };
             let status = line.stands(name);
-            let place = self.teller.place_raw(&line.user, name);
+            let place = self.names.place(&line.user, name);
             if let Some(val) = val.or(status.val) {
                 if self.validities.len() >= VALIDITIES_MAX {
                     self.validities.clear();
@@ -651,9 +744,9 @@ impl<'a> Source<'a> {
                 Act::Created { .. } => self.reconcile.created(owner, name, val.or(status.val)),
                 Act::Deleted { .. } => self.reconcile.deleted(owner, name),
                 Act::Renamed { old, .. } => {
-                    let (from_owner, from) = self.teller.place_raw(&line.user, old);
+                    let (from_owner, from) = self.names.place(&line.user, old);
                     if from_owner == owner {
-                        self.reconcile.renamed(owner, &from, name, self.options.separator);
+                        self.reconcile.renamed(owner, &from, name, self.names.separator());
                     }
                 }
                 Act::Subscribed { .. }
@@ -689,7 +782,7 @@ impl<'a> Source<'a> {
             };
             let many = if want.content_max_octets.is_some() { ASKED_WITH_CONTENT } else { ASKED };
             let wanted = UidSet::from_uids(uids.iter().skip_while(|one| *one < uid).take(many));
-            let (owner, name) = self.teller.place_raw(&line.user, mailbox);
+            let (owner, name) = self.names.place(&line.user, mailbox);
             let val = message.mailbox.uid_validity;
             answers.messages =
                 asker.messages(&owner, &name, val, &wanted, want).unwrap_or_default();
@@ -710,7 +803,7 @@ impl<'a> Source<'a> {
         }
         for act in &line.acts {
             if let Act::Added { mailbox, .. } | Act::Expunged { mailbox, .. } = act {
-                let (owner, name) = self.teller.place_raw(&line.user, mailbox);
+                let (owner, name) = self.names.place(&line.user, mailbox);
                 self.quotas_due.insert(owner, (name, line.head(), taken_up));
             }
         }
@@ -727,6 +820,18 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// What is missed of mailboxes of which too much was told to remember it.
+    fn tell_blinded(&mut self) {
+        let names = Arc::clone(&self.names);
+        let server_fqdn = self.options.server_fqdn.as_deref();
+        let naming = Naming { names: &names, server_fqdn };
+        let open_holes = &self.open_holes;
+        let is_holed = |owner: &str| open_holes.concern(owner);
+        for seen in self.reconcile.take_blinded(is_holed, now(), &naming) {
+            self.push(seen);
+        }
+    }
+
     fn push(&mut self, seen: Observation) {
         if matches!(seen.what, What::Missed { .. }) {
             self.health.add(Count::Gaps, 1);
@@ -737,6 +842,7 @@ impl<'a> Source<'a> {
     /// Hands over what is told, and returns when it is durable.
     fn flush(&mut self) -> Result<(), Stopped> {
         self.look_at_quotas();
+        self.tell_blinded();
         let Pending { observations, files, runs, sessions, mut changes, .. } =
             std::mem::take(&mut self.pending);
         changes
@@ -744,6 +850,7 @@ impl<'a> Source<'a> {
         changes.extend(runs.iter().map(|run| self.runs.change(run)));
         changes.extend(sessions.iter().map(|id| self.sessions.change(id)));
         changes.extend(self.reconcile.drain_changes());
+        changes.extend(self.open_holes.drain_changes());
         changes.extend(self.access.drain_changes());
         let batch = Batch { observations, changes };
         if batch.is_empty() {
@@ -820,6 +927,10 @@ const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often it is looked which of Dovecot's processes are there.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How often everything is looked at: a run none of whose lines could be written leaves no number
+/// that is missing.
+const EVERYTHING_INTERVAL: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// Observations in one batch: enough that a commit to disk costs little for each.
 const OBSERVATIONS_MAX: usize = 1_000;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use mail_event::{Flags, OtherName, Timestamp, UidSet, Value};
@@ -14,8 +15,9 @@ use postbell_engine::{
     What,
 };
 
-use super::exporter::{Annotation, Ending};
+use super::exporter::{Annotation, Ending, Login};
 use super::holes::{Hole, Runs};
+use super::names::Names;
 use super::record::{Act, Transaction};
 use super::sessions::Session;
 use super::{ExpireRule, Options};
@@ -25,6 +27,7 @@ use crate::spool::Mishap;
 #[derive(Clone, Debug)]
 pub(super) struct Teller<'a> {
     options: &'a Options,
+    names: Arc<Names>,
     zone: TimeZone,
 }
 
@@ -43,8 +46,8 @@ pub(super) struct Beside<'a> {
 pub(super) type Told = ((u32, u32), Observation);
 
 impl<'a> Teller<'a> {
-    pub(super) fn new(options: &'a Options) -> Self {
-        Self { options, zone: TimeZone::system() }
+    pub(super) fn new(options: &'a Options, names: Arc<Names>) -> Self {
+        Self { options, names, zone: TimeZone::system() }
     }
 
     /// Whether a line is nobody's business: postbell's own sessions, and the copying of what
@@ -147,7 +150,7 @@ impl<'a> Teller<'a> {
             }
             Act::Created { mailbox, val } => one(mailbox, &|_, name| {
                 let is_told = !is_lazy(line, beside, &name)
-                    && !is_parent(line, mailbox, self.options.separator);
+                    && !is_parent(line, mailbox, self.names.separator());
                 let uid_validity = self.val(line, mailbox, *val);
                 is_told.then_some(What::MailboxCreated(Mailbox { name, uid_validity }))
             }),
@@ -183,8 +186,9 @@ impl<'a> Teller<'a> {
         let mut seen = self.observation(line, (place, 0), String::new(), What::LoggedIn);
         seen.owner = None;
         add(&mut seen, "vnd.postbell.authMechanism", line.mech.clone());
-        // Dovecot's "secured" says that it trusts the network, not that anything protects it.
-        let layer = line.secured.clone().filter(|layer| layer != "secured");
+        // The others say that Dovecot trusts the network, or doesn't, and nothing protects it.
+        let protects = |layer: &String| !["secured", "trusted", "insecure"].contains(&&**layer);
+        let layer = line.secured.clone().filter(protects);
         add(&mut seen, "vnd.postbell.securityLayer", layer);
         Some(seen)
     }
@@ -280,19 +284,11 @@ impl<'a> Teller<'a> {
         self.missed(mishap.identity.clone(), at, None, mishap.what.clone())
     }
 
-    /// Whose mailbox a name means, and what its owner calls it, with `/` between the levels.
-    pub(super) fn place(&self, user: &str, name: &str) -> (String, String) {
-        let (owner, name) = self.place_raw(user, name);
-        let name = self.levels(&name);
+    /// Whose mailbox a name means, and what it is told as.
+    fn place(&self, user: &str, name: &str) -> (String, String) {
+        let (owner, name) = self.names.place(user, name);
+        let name = self.names.told(&name);
         (owner, name)
-    }
-
-    /// The same, with Dovecot's separator.
-    pub(super) fn place_raw(&self, user: &str, name: &str) -> (String, String) {
-        let separator = self.options.separator;
-        let found = self.options.shared.iter().find_map(|one| shared(one, name, separator));
-        let (owner, name) = found.unwrap_or((user, name));
-        (owner.to_owned(), name.to_owned())
     }
 
     /// A look at a quota, after a line.
@@ -313,28 +309,6 @@ impl<'a> Teller<'a> {
         seen
     }
 
-    /// A name as it is told.
-    fn levels(&self, name: &str) -> String {
-        let separator = self.options.separator;
-        let swapped: String = match separator {
-            '/' => name.to_owned(),
-            // A slash within a level must not look like one between two.
-            _ => name
-                .chars()
-                .map(|letter| match letter {
-                    '/' => separator,
-                    letter if letter == separator => '/',
-                    letter => letter,
-                })
-                .collect(),
-        };
-        match swapped.split_once('/') {
-            None if swapped.eq_ignore_ascii_case("INBOX") => "INBOX".to_owned(),
-            Some((first, rest)) if first.eq_ignore_ascii_case("INBOX") => format!("INBOX/{rest}"),
-            _ => swapped,
-        }
-    }
-
     /// A mailbox's UIDVALIDITY: with the act, or with the counts.
     fn val(&self, line: &Transaction, mailbox: &str, val: Option<u32>) -> Option<u32> {
         val.or_else(|| line.stands(mailbox).val)
@@ -345,7 +319,7 @@ impl<'a> Teller<'a> {
         let rule = self.options.expire.iter().find(|rule| {
             reasons(beside).any(|reason| fits(&rule.reason, reason))
                 && rule.user.as_ref().is_none_or(|user| user == owner)
-                && rule.mailbox.as_ref().is_none_or(|pattern| list_fits(pattern, mailbox))
+                && rule.mailbox.as_ref().is_none_or(|pattern| pattern.matches(mailbox))
         });
         let builtin = || {
             let known = |reason: &str| {
@@ -516,15 +490,31 @@ pub(super) fn wants_annotation(line: &Transaction) -> bool {
     })
 }
 
-/// Adds the addresses that the exporter knows and the script doesn't.
-pub(super) fn complete(line: &mut Transaction, annotation: Option<&Annotation>) {
-    let Some(annotation) = annotation else { return };
-    if line.client.is_none_or(|client| client.port() == 0) {
-        line.client = annotation.client.or(line.client);
+/// Whether authentication's word is waited for: a login whose line says neither how nor where.
+pub(super) fn wants_login(line: &Transaction) -> bool {
+    line.acts.contains(&Act::LoggedIn) && line.server_port.is_none() && line.mech.is_none()
+}
+
+/// Adds what the exporter knows and the script doesn't: the addresses, and how a session began.
+pub(super) fn complete(
+    line: &mut Transaction,
+    annotation: Option<&Annotation>,
+    login: Option<&Login>,
+) {
+    let ends =
+        [annotation.map(|one| (one.client, one.server)), login.map(|one| (one.client, one.server))];
+    for (client, server) in ends.into_iter().flatten() {
+        if line.client.is_none_or(|client| client.port() == 0) {
+            line.client = client.or(line.client);
+        }
+        if let Some(server) = server.filter(|_| line.server_port.is_none()) {
+            line.server_ip = Some(server.ip());
+            line.server_port = Some(server.port()).filter(|port| *port != 0);
+        }
     }
-    if let Some(server) = annotation.server.filter(|_| line.server_port.is_none()) {
-        line.server_ip = Some(server.ip());
-        line.server_port = Some(server.port()).filter(|port| *port != 0);
+    if let Some(login) = login {
+        line.mech = line.mech.take().or_else(|| login.mechanism.clone());
+        line.secured = line.secured.take().or_else(|| login.transport.clone());
     }
 }
 
@@ -572,21 +562,6 @@ fn status(line: &Transaction, mailbox: &str) -> Status {
     Status { messages: status.messages, uidnext: status.uidnext }
 }
 
-/// The owner and the rest of a name below another user's prefix.
-fn shared<'n>(pattern: &str, name: &'n str, separator: char) -> Option<(&'n str, &'n str)> {
-    let (before, after) = pattern.split_once("%u")?;
-    let rest = name.strip_prefix(before)?;
-    if after.is_empty() {
-        return None;
-    }
-    match rest.split_once(after) {
-        Some((owner, rest)) if !owner.is_empty() && !rest.is_empty() => Some((owner, rest)),
-        // The prefix alone is the other's INBOX.
-        None if !rest.is_empty() && after.chars().eq([separator]) => Some((rest, "INBOX")),
-        _ => None,
-    }
-}
-
 /// A reason code against a pattern in which `*` stands for anything.
 fn fits(pattern: &str, text: &str) -> bool {
     let Some((before, after)) = pattern.split_once('*') else { return pattern == text };
@@ -595,26 +570,6 @@ fn fits(pattern: &str, text: &str) -> bool {
         .map(|(at, _)| at)
         .chain([rest.len()])
         .any(|at| rest.get(at..).is_some_and(|rest| fits(after, rest)))
-}
-
-/// A mailbox against a pattern with the wildcards of IMAP's LIST.
-fn list_fits(pattern: &str, name: &str) -> bool {
-    let Some(at) = pattern.find(['*', '%']) else { return pattern == name };
-    let (before, rest) = pattern.split_at(at);
-    let Some(name) = name.strip_prefix(before) else { return false };
-    let is_level = rest.starts_with('%');
-    let Some(after) = rest.get(1..) else { return false };
-    for (at, letter) in
-        name.char_indices().map(|(at, letter)| (at, Some(letter))).chain([(name.len(), None)])
-    {
-        if name.get(at..).is_some_and(|rest| list_fits(after, rest)) {
-            return true;
-        }
-        if is_level && letter == Some('/') {
-            return false;
-        }
-    }
-    false
 }
 
 fn add(seen: &mut Observation, name: &str, value: Option<impl Into<Value>>) {
@@ -649,7 +604,7 @@ mod tests {
         let rule = |reason: &str, mailbox: &str, policy: &str| ExpireRule {
             reason: reason.to_owned(),
             user: None,
-            mailbox: Some(mailbox.to_owned()),
+            mailbox: mailbox.parse().ok(),
             policy: policy.to_owned(),
         };
         Options {
@@ -660,10 +615,15 @@ mod tests {
             annotation_window: Duration::from_millis(250),
             server_fqdn: Some("mail.example.org".to_owned()),
             master: None,
+            hole_window: Duration::from_secs(600),
             body_structure: false,
             content_max_octets: None,
             exporter: Exporter::new(),
         }
+    }
+
+    fn teller(options: &Options) -> Teller<'_> {
+        Teller::new(options, Arc::new(Names::new(options.separator, &options.shared)))
     }
 
     fn line(seq: u64, service: &str, events: &str, status: &str) -> Transaction {
@@ -681,7 +641,7 @@ mod tests {
     }
 
     fn told(options: &Options, line: &Transaction, beside: Beside<'_>) -> Vec<Observation> {
-        let teller = Teller::new(options);
+        let teller = teller(options);
         let told: Vec<_> = teller.tell(line, beside).collect();
         assert!(told.is_sorted_by_key(|(place, _)| *place));
         told.into_iter().map(|(_, seen)| seen).collect()
@@ -773,15 +733,6 @@ mod tests {
         let What::FlagsChanged { mailbox, .. } = &seen.what else { panic!("flags") };
         assert_eq!((seen.owner.as_deref(), mailbox.name.as_str()), (Some("bob"), "Work/ä"));
         assert_eq!(seen.actor.user.as_deref(), Some("alice"));
-        let options = options();
-        let place = |name| Teller::new(&options).place("alice", name);
-        assert_eq!(place("shared/bob"), ("bob".to_owned(), "INBOX".to_owned()));
-        assert_eq!(place("shared/"), ("alice".to_owned(), "shared/".to_owned()));
-        assert_eq!(place("inbox/a"), ("alice".to_owned(), "INBOX/a".to_owned()));
-        let dotted = Options { separator: '.', shared: vec!["user.%u.".to_owned()], ..options };
-        let place = |name| Teller::new(&dotted).place("alice", name);
-        assert_eq!(place("INBOX.a/b"), ("alice".to_owned(), "INBOX/a.b".to_owned()));
-        assert_eq!(place("user.bob.c.d"), ("bob".to_owned(), "c/d".to_owned()));
     }
 
     #[test]
@@ -824,7 +775,7 @@ mod tests {
     #[test]
     fn what_dsync_brings_happened_elsewhere() {
         let options = options();
-        let teller = Teller::new(&options);
+        let teller = teller(&options);
         let line = line(2, "doveadm", r#"{"e":"append","box":"A","val":5,"uids":"1"}"#, "");
         let annotation = because(&["doveadm:cmd_sync"]);
         let beside = Beside { annotation: Some(&annotation), ..Beside::default() };
@@ -864,7 +815,7 @@ mod tests {
     #[test]
     fn r77_r78_a_logout_says_how_and_how_long() {
         let options = options();
-        let teller = Teller::new(&options);
+        let teller = teller(&options);
         let login = line(1, "imap", r#"{"e":"login"}"#, "");
         let mut sessions = super::super::sessions::Sessions::default();
         sessions.begin(&login);
@@ -894,17 +845,34 @@ mod tests {
     }
 
     #[test]
-    fn patterns_fit_as_in_imap() {
-        for (pattern, name, wanted) in [
-            ("*", "a/b", true),
-            ("%", "a/b", false),
-            ("Trash/%", "Trash/ä", true),
-            ("Trash/%", "Trash", false),
-            ("T*h", "Tr/ash", true),
-            ("", "", true),
-        ] {
-            assert_eq!(list_fits(pattern, name), wanted, "{pattern} {name}");
+    fn r131_a_login_says_what_authentication_said_where_its_line_does_not() {
+        let mut bare = line(1, "imap", r#"{"e":"login"}"#, "");
+        let options = options();
+        let extras = |line: &Transaction| -> Vec<String> {
+            let seen = teller(&options).logged_in(line).unwrap();
+            seen.extras.iter().map(|(_, value)| value.to_string()).collect()
+        };
+        assert!(!wants_login(&bare));
+        (bare.mech, bare.secured, bare.server_port) = (None, None, None);
+        assert!(wants_login(&bare) && teller(&options).logged_in(&bare).is_none());
+        let login = |transport: &str| Login {
+            mechanism: Some("SCRAM-SHA-256".to_owned()),
+            transport: Some(transport.to_owned()),
+            client: Some("192.0.2.1:5".parse().unwrap()),
+            server: Some("192.0.2.9:993".parse().unwrap()),
+        };
+        for (transport, wanted) in
+            [("TLS", &["SCRAM-SHA-256", "TLS"][..]), ("trusted", &["SCRAM-SHA-256"])]
+        {
+            let mut line = bare.clone();
+            complete(&mut line, None, Some(&login(transport)));
+            let wanted: Vec<_> = wanted.iter().map(|text| format!("{text:?}")).collect();
+            assert_eq!((line.server_port, extras(&line)), (Some(993), wanted));
         }
+    }
+
+    #[test]
+    fn a_star_in_a_reason_stands_for_anything() {
         assert!(fits("a:*", "a:b") && fits("*", "") && fits("a*c", "abbc") && !fits("a*c", "ab"));
     }
 }

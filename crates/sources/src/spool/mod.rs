@@ -49,6 +49,10 @@ pub(crate) struct Spool<T> {
     saved: BTreeMap<Ident, Place>,
     /// Octets of lines read and not handled.
     waiting_octets: usize,
+    /// Who could ever write to the folder; nothing where it was never there.
+    write_bits: Option<u32>,
+    /// A file that its owner took the right to write from.
+    closed: Option<Name>,
     complaints: Complaints,
 }
 
@@ -138,6 +142,8 @@ impl<T: Said> Spool<T> {
             order: BTreeMap::new(),
             saved: saved.collect(),
             waiting_octets: 0,
+            write_bits: None,
+            closed: None,
             complaints: Complaints::new(health),
         }
     }
@@ -149,11 +155,17 @@ impl<T: Said> Spool<T> {
     /// Where the folder can't be read.
     pub(crate) fn scan(&mut self) -> io::Result<Scanned> {
         let mut found = BTreeMap::new();
+        self.closed = None;
         for entry in std::fs::read_dir(&self.folder)? {
             let Ok(entry) = entry else { continue };
             let Some(name) = Name::parse(&entry.file_name()) else { continue };
             match self.open(name) {
-                Ok((_, meta)) => drop(found.insert(Ident::of(&meta), name)),
+                Ok((_, meta)) => {
+                    if name.turn == TURN_NOW && meta.mode() & WRITE_BITS == 0 {
+                        self.closed = Some(name);
+                    }
+                    found.insert(Ident::of(&meta), name);
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     self.complaints.add(&self.path(name), &error.to_string());
@@ -197,6 +209,28 @@ impl<T: Said> Spool<T> {
             self.order.insert(name, ident);
         }
         Ok(Scanned { mishaps, changes })
+    }
+
+    /// Whether the folder was ever read.
+    pub(crate) fn was_there(&self) -> bool {
+        self.write_bits.is_some()
+    }
+
+    /// Why not all who could write to the spool can write to it now, as far as its reader can see.
+    pub(crate) fn unwritable(&mut self) -> Option<String> {
+        let path = self.folder.display();
+        let bits = std::fs::metadata(&self.folder).ok()?.mode() & WRITE_BITS;
+        let before = self.write_bits.unwrap_or_default();
+        self.write_bits = Some(before | bits);
+        if before & !bits != 0 {
+            return Some(format!("{path}: not all may write there who might before"));
+        }
+        if let Ok(room) = rustix::fs::statvfs(&self.folder)
+            && (room.f_bavail == 0 || (room.f_files != 0 && room.f_favail == 0))
+        {
+            return Some(format!("{path}: the disk is full"));
+        }
+        self.closed.map(|name| format!("{}: may not be written to", self.path(name).display()))
     }
 
     /// The files in order.
@@ -465,22 +499,43 @@ impl<T: Said> Followed<T> {
             match T::read(line) {
                 Ok(said) => push(start, end, line.len(), Ok(said)),
                 Err(why) => {
-                    // Whoever died within a line left its beginning before the next one's.
-                    let whole = memchr::memmem::rfind(line, T::BEGINS)
-                        .filter(|at| *at > 0)
-                        .and_then(|at| Some((at, T::read(line.get(at..)?).ok()?)));
-                    match whole {
-                        None => push(start, end, 0, Err(why)),
-                        Some((at, said)) => {
-                            let torn = Err("nothing but the beginning of one".to_owned());
-                            push(start, start + at as u64, 0, torn);
-                            push(start + at as u64, end, line.len(), Ok(said));
-                        }
+                    let mut from = start;
+                    for part in glued::<T>(line) {
+                        let to = from + part.len() as u64;
+                        let said = T::read(part).map_err(|_| match part.len() == line.len() {
+                            true => why.clone(),
+                            false => "nothing but a part of one".to_owned(),
+                        });
+                        let octets = if said.is_ok() { part.len() } else { 0 };
+                        push(from, to, octets, said);
+                        from = to;
                     }
                 }
             }
         }
     }
+}
+
+/// What is glued together in one line. A disk that was full, or a death, left the beginning of a
+/// line there, or all of it but its end; and whoever wrote next didn't look.
+///
+/// A line begins with what can't stand within one: quotes within a text are escaped.
+fn glued<T: Said>(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = line;
+    std::iter::from_fn(move || {
+        let after_first = rest.get(1..)?;
+        let mut end = memchr::memmem::find(after_first, T::BEGINS).map_or(rest.len(), |at| at + 1);
+        // A beginning too short to be known as one may follow what is whole but for its end.
+        let part = rest.get(..end)?;
+        let brace = part.iter().rposition(|octet| *octet == b'}').map_or(0, |at| at + 1);
+        let (whole, more) = part.split_at_checked(brace)?;
+        if !more.trim_ascii().is_empty() && T::read(whole).is_ok() {
+            end = brace;
+        }
+        let (part, others) = rest.split_at_checked(end)?;
+        rest = others;
+        Some(part)
+    })
 }
 
 fn read_at(handle: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -590,6 +645,9 @@ impl Complaints {
 /// Where a file's place is in the checkpoint.
 pub(crate) const KEY: &[u8] = b"spool/";
 
+/// Who may write, in a mode.
+const WRITE_BITS: u32 = 0o222;
+
 /// The turn of the file that is written now.
 const TURN_NOW: u64 = u64::MAX;
 
@@ -612,3 +670,67 @@ const WAITING_OCTETS_MAX: usize = 64 << 20;
 
 /// Complaints remembered; a hostile user could give reason for endless ones.
 const COMPLAINTS_MAX: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(serde::Deserialize)]
+    struct Text {
+        seq: u64,
+    }
+
+    impl Said for Text {
+        const LINE_OCTETS_MAX: usize = 1_000;
+        const BEGINS: &'static [u8] = br#"{"v":1,"run":""#;
+
+        fn read(line: &[u8]) -> Result<Self, String> {
+            serde_json::from_slice(line).map_err(|error| error.to_string())
+        }
+    }
+
+    fn line(seq: u64, name: &str) -> String {
+        let name = serde_json::to_string(name).unwrap();
+        format!(r#"{{"v":1,"run":"aaaa","seq":{seq},"events":[{{"e":"sub","box":{name}}}]}}"#)
+    }
+
+    /// The numbers of the lines that are told, and how many parts can't be.
+    fn read(text: &str) -> (Vec<u64>, usize) {
+        let mut file = Followed::<Text>::new(Name { uid: 0, turn: TURN_NOW }, Place::default());
+        file.take(text.as_bytes());
+        let mut at = 0;
+        for line in &file.lines {
+            assert_eq!((line.start, line.end > at), (at, true));
+            at = line.end;
+        }
+        let said = file.lines.iter().filter_map(|line| line.said.as_ref().ok());
+        let seqs: Vec<_> = said.map(|line| line.seq).collect();
+        let torn = file.lines.len() - seqs.len();
+        (seqs, torn)
+    }
+
+    proptest! {
+        #[test]
+        fn a_line_cut_anywhere_costs_no_other(
+            cuts in proptest::collection::vec(0_usize..100, 1..6), name in "[\"\\\\{v:1,run}ä]{0,20}",
+        ) {
+            let (mut text, mut whole, mut torn) = (String::new(), Vec::new(), 0);
+            for (seq, cut) in (1_u64..).zip(cuts) {
+                let line = line(seq, &name);
+                // Whole but for its end, it is told as well.
+                let cut = (cut..=line.len()).find(|at| line.is_char_boundary(*at)).unwrap_or(line.len());
+                text += line.get(..cut).unwrap();
+                if cut == line.len() { whole.push(seq) } else { torn += usize::from(cut > 0) }
+            }
+            text += &line(99, &name);
+            text.push('\n');
+            whole.push(99);
+            let (told, parts) = read(&text);
+            prop_assert_eq!(told, whole);
+            // Two beginnings too short to be known for such count as one.
+            prop_assert!(parts <= torn && (parts > 0) == (torn > 0));
+        }
+    }
+}

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod follow;
 #[cfg(test)]
+mod holes;
+#[cfg(test)]
 mod law;
 #[cfg(test)]
 mod real;

@@ -31,6 +31,14 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn start(with: With) -> Result<Option<Self>, Error> {
+        Self::start_as(with, |_| {})
+    }
+
+    /// One whose source is told something else than usual.
+    pub(crate) fn start_as(
+        with: With,
+        change: impl FnOnce(&mut postbell_sources::dovecot::Options),
+    ) -> Result<Option<Self>, Error> {
         let mut rig = Rig::new();
         std::fs::remove_dir(&rig.options.spool).unwrap();
         let receiver = Receiver::start()?;
@@ -51,6 +59,7 @@ impl Bench {
                 separator: '*',
             });
         }
+        change(&mut rig.options);
         let feeding = Arc::new(AtomicBool::new(true));
         let (go_on, exporter) = (Arc::clone(&feeding), rig.options.exporter.clone());
         let feeder = std::thread::spawn(move || {
@@ -68,7 +77,7 @@ impl Bench {
     }
 
     /// What is told beyond the first `from`, in a few words, once `last` is.
-    fn told(&self, from: usize, last: &str) -> Vec<String> {
+    pub(crate) fn told(&self, from: usize, last: &str) -> Vec<String> {
         let begun = Instant::now();
         loop {
             let told = self.rig.hear_out();

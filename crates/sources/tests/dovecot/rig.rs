@@ -37,6 +37,7 @@ impl Rig {
             annotation_window: Duration::from_millis(100),
             server_fqdn: None,
             master: None,
+            hole_window: Duration::from_secs(600),
             body_structure: false,
             content_max_octets: None,
             exporter: Exporter::new(),

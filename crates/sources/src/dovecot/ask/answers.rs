@@ -14,6 +14,7 @@ use mail_event::limits::RANGES_MAX;
 use mail_event::{Flag, MessageContent, Modseq, UidSet, mutf7};
 use postbell_engine::Quota;
 
+use super::super::names::Names;
 use super::super::words::{Word, word, words};
 use super::session::{LINE_OCTETS_MAX, Reply, Session, quoted_mailbox};
 use super::{AskError, Asked, BoxLook, Changes, PATIENCE, Want};
@@ -144,37 +145,13 @@ pub(super) fn rights(session: &mut Session, mailbox: &str) -> Result<String, Ask
     found.ok_or(AskError::Lacking("MYRIGHTS"))
 }
 
-/// The pairs of ACL.
-pub(super) fn acl(session: &mut Session, mailbox: &str) -> Result<Vec<(String, String)>, AskError> {
-    let mut found = None;
-    let command = format!("GETACL {}", quoted_mailbox(mailbox));
-    session.command(&command, LINE_OCTETS_MAX, PATIENCE, &mut |reply| {
-        let Reply::Other(octets) = reply else { return };
-        let mut words = untagged(octets, "ACL");
-        if words.next().is_none() {
-            return;
-        }
-        let mut texts = words.filter_map(|word| word.text().map(std::borrow::Cow::into_owned));
-        let mut pairs = Vec::new();
-        while let (Some(who), Some(rights)) = (texts.next(), texts.next()) {
-            pairs.push((who, rights));
-        }
-        found = Some(pairs);
-    })?;
-    found.ok_or(AskError::Lacking("ACL"))
-}
-
 /// All mailboxes of a user's own that can be opened, and how they stand (RFC 5819).
 pub(super) fn mailboxes(
     session: &mut Session,
-    shared: &[String],
+    names: &Names,
 ) -> Result<BTreeMap<String, Option<BoxLook>>, AskError> {
-    let others = |name: &str| {
-        let before = |prefix: &String| prefix.split('%').next().unwrap_or_default().to_owned();
-        shared.iter().map(before).any(|before| !before.is_empty() && name.starts_with(&before))
-    };
     let mut found = list(session, "\"*\"")?;
-    found.retain(|name, _| !others(name));
+    found.retain(|name, _| !names.is_of_others(name));
     Ok(found)
 }
 
@@ -414,6 +391,18 @@ fn look(items: &[StatusDataItem]) -> Option<BoxLook> {
     (look.uid_validity != 0 && look.uidnext != 0).then_some(look)
 }
 
+/// The mailbox that one response to LIST names.
+#[cfg(test)]
+pub(in super::super) fn listed(response: &[u8]) -> Option<String> {
+    use imap_codec::decode::Decoder as _;
+    use imap_codec::imap_types::response::Response;
+
+    match imap_codec::ResponseCodec::default().decode(response) {
+        Ok((_, Response::Data(Data::List { mailbox, .. }))) => name(&mailbox),
+        other => panic!("{other:?}"),
+    }
+}
+
 fn name(mailbox: &Mailbox<'_>) -> Option<String> {
     match mailbox {
         Mailbox::Inbox => Some("INBOX".to_owned()),
@@ -483,13 +472,11 @@ mod tests {
     }
 
     #[test]
-    fn r84_rights_and_who_has_them_are_read() {
+    fn r84_rights_are_read() {
         let texts = |response: &[u8], name| -> Vec<String> {
             untagged(response, name).filter_map(|word| Some(word.text()?.into_owned())).collect()
         };
-        let acl = b"* ACL \"Entw&APw-rfe\" bob lrs \"carol d\" l\r\n";
-        assert_eq!(texts(acl, "ACL"), ["Entw&APw-rfe", "bob", "lrs", "carol d", "l"]);
-        assert!(texts(acl, "MYRIGHTS").is_empty());
+        assert!(texts(b"* ACL \"Entw&APw-rfe\" bob lrs\r\n", "MYRIGHTS").is_empty());
         assert_eq!(texts(b"* myrights INBOX lrsk\r\n", "MYRIGHTS"), ["INBOX", "lrsk"]);
     }
 
@@ -520,10 +507,10 @@ mod tests {
     proptest! {
         #[test]
         fn r157_no_answer_is_too_odd_to_be_passed_over(
-            response in "\\* ([0-9]{1,12} )?(FETCH|VANISHED|ACL|STATUS) [ ()\"{}a-zA-Z0-9:,*\\\\]{0,60}\r\n",
+            response in "\\* ([0-9]{1,12} )?(FETCH|VANISHED|MYRIGHTS|STATUS) [ ()\"{}a-zA-Z0-9:,*\\\\]{0,60}\r\n",
         ) {
             structure(response.as_bytes());
-            untagged(response.as_bytes(), "ACL").count();
+            untagged(response.as_bytes(), "MYRIGHTS").count();
             drop(imap_codec::ResponseCodec::default().decode(response.as_bytes()));
         }
     }

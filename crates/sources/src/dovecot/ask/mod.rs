@@ -23,6 +23,9 @@ use mail_event::{Flags, MessageContent, Modseq, UidSet};
 use postbell_engine::Quota;
 
 use super::Master;
+use super::names::Names;
+#[cfg(test)]
+pub(super) use answers::listed;
 pub(super) use answers::union;
 use session::Session;
 
@@ -128,19 +131,6 @@ impl Asker {
         self.ask(user, |session| answers::messages(session, mailbox, uid_validity, uids, want))
     }
 
-    /// The same of one message.
-    pub(super) fn message(
-        &mut self,
-        user: &str,
-        mailbox: &str,
-        uid_validity: Option<u32>,
-        uid: u32,
-        want: Want,
-    ) -> Option<Asked> {
-        let uids = UidSet::single(uid);
-        self.messages(user, mailbox, uid_validity, &uids, want)?.remove(&uid)
-    }
-
     /// The quotas that a mailbox of `user`'s counts against, limits and usage, after what had
     /// happened by `since`.
     ///
@@ -163,14 +153,11 @@ impl Asker {
         self.ask(user, |session| answers::status(session, mailbox))
     }
 
-    /// Which rights `user` has on a mailbox (RFC 4314).
+    /// Which rights `user` has on a mailbox (RFC 4314), over a fresh connection: Dovecot's older
+    /// ones remember for half a minute what rights there were.
     pub(super) fn rights(&mut self, user: &str, mailbox: &str) -> Option<String> {
+        self.close(user);
         self.ask(user, |session| answers::rights(session, mailbox))
-    }
-
-    /// Who has which rights on a mailbox of `user`'s: identifiers and their letters.
-    pub(super) fn acl(&mut self, user: &str, mailbox: &str) -> Option<Vec<(String, String)>> {
-        self.ask(user, |session| answers::acl(session, mailbox))
     }
 
     /// `user`'s own mailboxes that can be opened, and how each stands; without those that others
@@ -178,9 +165,9 @@ impl Asker {
     pub(super) fn mailboxes(
         &mut self,
         user: &str,
-        shared: &[String],
+        names: &Names,
     ) -> Option<BTreeMap<String, Option<BoxLook>>> {
-        self.ask(user, |session| answers::mailboxes(session, shared))
+        self.ask(user, |session| answers::mailboxes(session, names))
     }
 
     /// What changed in a mailbox since it stood as `since`; `Some(None)` where there is none such

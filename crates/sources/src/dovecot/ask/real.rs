@@ -11,6 +11,7 @@ use postbell_testkit::{
 };
 
 use super::super::Secret;
+use super::super::names::Names;
 use super::super::reconcile::{Naming, Reconcile};
 use super::{AskError, Asker, Master, Want};
 
@@ -29,6 +30,10 @@ fn whole() -> Result<Option<(Dovecot, Asker)>, Error> {
     let Some(dovecot) = Dovecot::start_with(options)? else { return Ok(None) };
     let asker = Asker::new(&master(&dovecot)).unwrap();
     Ok(Some((dovecot, asker)))
+}
+
+fn names() -> Names {
+    Names::new('/', &["shared/%u/".to_owned()])
 }
 
 const EVERYTHING: Want = Want { body_structure: true, content_max_octets: Some(1_000_000) };
@@ -69,9 +74,9 @@ fn r102_r121_r125_what_is_asked_of_a_message_is_what_fetch_answers() -> Result<(
 
     // A message that came meanwhile is seen over the same connection, and it isn't marked read.
     imap.append("Entw&APw-rfe", "", &messages[0])?;
-    let one = asker.message(ALICE, "Entwürfe", Some(val), 5, EVERYTHING).unwrap();
-    assert!(one.flags.is_empty() && one.content.is_some());
-    assert!(asker.message(ALICE, "Entwürfe", Some(val), 6, EVERYTHING).is_none());
+    let uids: UidSet = "5:6".parse().unwrap();
+    let news = asker.messages(ALICE, "Entwürfe", Some(val), &uids, EVERYTHING).unwrap();
+    assert!(news[&5].flags.is_empty() && news[&5].content.is_some() && news.len() == 1);
     let flags = imap.fetch("5")?.remove(0).flags;
     assert!(!flags.contains("Seen"), "{flags}");
     Ok(())
@@ -85,7 +90,8 @@ fn r119_content_over_the_limit_is_not_fetched() -> Result<(), Error> {
     let size = message.len() as u64;
     for (max, is_there) in [(size - 1, false), (size, true)] {
         let want = Want { content_max_octets: Some(max), ..Want::default() };
-        let asked = asker.message(ALICE, "INBOX", None, 1, want).unwrap();
+        let asked = asker.messages(ALICE, "INBOX", None, &UidSet::single(1), want).unwrap();
+        let asked = &asked[&1];
         assert_eq!((asked.size_octets, asked.content.is_some()), (Some(size), is_there));
         assert_eq!(asked.body_structure, None);
     }
@@ -138,24 +144,27 @@ fn how_mailboxes_stand_and_who_may_see_them() -> Result<(), Error> {
     assert!(status.modseq > 0);
     assert_eq!(asker.status(ALICE, "none"), None);
     // Of a mailbox that is open, too, it says how it stands now.
-    assert!(asker.message(ALICE, "INBOX", None, 1, Want::default()).is_some());
+    let one = UidSet::single(1);
+    assert!(asker.messages(ALICE, "INBOX", None, &one, Want::default()).is_some());
     imap.append("INBOX", "", &mail::plain("two"))?;
     assert_eq!(asker.status(ALICE, "INBOX").unwrap().messages, 2);
-    let look = asker.mailboxes(ALICE, &[]).unwrap()["INBOX"].unwrap();
+    let look = asker.mailboxes(ALICE, &names()).unwrap()["INBOX"].unwrap();
     assert_eq!((look.messages, look.uidnext), (2, 3));
 
     assert_eq!(asker.rights(BOB, &format!("shared/{ALICE}")).as_deref(), Some("lrs"));
     assert!(asker.rights(ALICE, "INBOX").unwrap().contains('a'));
-    let acl = asker.acl(ALICE, "INBOX").unwrap();
-    assert!(acl.contains(&(BOB.to_owned(), "lrs".to_owned())), "{acl:?}");
+    // Taken away while a connection stands on which they were seen.
+    asker.mailboxes(BOB, &names()).unwrap();
+    imap.delete_acl("INBOX", BOB)?;
+    assert_eq!(asker.rights(BOB, &format!("shared/{ALICE}")), None);
 
-    let shared = ["shared/%u/".to_owned()];
-    let names = |asker: &mut Asker, user| -> Vec<String> {
+    let shared = names();
+    let own = |asker: &mut Asker, user| -> Vec<String> {
         asker.mailboxes(user, &shared).unwrap().into_keys().collect()
     };
     // Trash is made by itself at login.
-    assert_eq!(names(&mut asker, ALICE), ["INBOX", "Trash", "a/ä"]);
-    assert_eq!(names(&mut asker, BOB), ["INBOX", "Trash"]);
+    assert_eq!(own(&mut asker, ALICE), ["INBOX", "Trash", "a/ä"]);
+    assert_eq!(own(&mut asker, BOB), ["INBOX", "Trash"]);
     Ok(())
 }
 
@@ -195,13 +204,13 @@ fn one_who_may_not_see_a_mailbox_does_not_say_that_it_is_gone() -> Result<(), Er
     let password = Secret::new(password(ADMIN).into_bytes());
     let mut other =
         Asker::new(&Master { user: ADMIN.to_owned(), password, ..master(&dovecot) }).unwrap();
-    assert_eq!(other.mailboxes(ALICE, &[]), None);
+    assert_eq!(other.mailboxes(ALICE, &names()), None);
     let error = other.last_error().unwrap().to_owned();
     assert!(error.contains("acl_user"), "{error}");
     memory.want_everything();
-    assert!(memory.look(&mut other, &[]).is_none());
+    assert!(memory.look(&mut other, &names()).is_none());
     memory.want(ALICE, "INBOX");
-    assert!(memory.look(&mut other, &[]).is_none());
+    assert!(memory.look(&mut other, &names()).is_none());
     memory.want_everything();
     assert!(pass(&mut memory, &mut asker).is_empty(), "nothing was forgotten");
     Ok(())
@@ -291,13 +300,14 @@ fn told(seen: Vec<Observation>) -> Vec<String> {
 
 /// Looks at everything that waits, and settles it at once.
 fn pass(memory: &mut Reconcile, asker: &mut Asker) -> Vec<String> {
-    let naming = Naming { separator: '/', server_fqdn: None };
+    let names = names();
+    let naming = Naming { names: &names, server_fqdn: None };
     let now: Timestamp = "2026-11-25T12:00:00+01:00".parse().unwrap();
     let mut seen = Vec::new();
     while memory.progress().0 > 0 {
-        let looked = memory.look(asker, &["shared/%u/".to_owned()]);
+        let looked = memory.look(asker, &names);
         let looked = looked.unwrap_or_else(|| panic!("{:?}", asker.last_error()));
-        seen.extend(memory.settle(looked, now, &naming));
+        seen.extend(memory.settle(looked, false, now, &naming));
     }
     told(seen)
 }

@@ -5,15 +5,16 @@ use std::time::{Duration, Instant};
 
 use mail_event::Timestamp;
 
-use super::{Annotation, Exported};
+use super::{Annotation, Exported, Login};
 
-/// Annotations that wait for their lines, and how sessions ended.
+/// Annotations that wait for their lines, and how sessions began and ended.
 ///
 /// Bounded: what nobody asks for falls out at the other end.
 #[derive(Debug, Default)]
 pub(in super::super) struct Annotations {
     lines: Kept<(String, u64), Annotation>,
     endings: Kept<String, Ending>,
+    logins: Kept<String, Login>,
     heard: Option<Instant>,
     missed_in_a_row: u32,
 }
@@ -31,7 +32,7 @@ pub(in super::super) struct Ending {
 }
 
 impl Annotations {
-    /// Keeps what `exported` says of a line or of the end of a session.
+    /// Keeps what `exported` says of a line, or of a session's beginning or end.
     pub(in super::super) fn add(&mut self, exported: &Exported, now: Instant) {
         self.heard = Some(now);
         self.missed_in_a_row = 0;
@@ -50,16 +51,23 @@ impl Annotations {
                     (ending.at, ending.duration) = (whence.at, Some(*duration));
                 }
             }
-            Exported::Command { .. }
-            | Exported::Delivery { .. }
-            | Exported::Auth { .. }
-            | Exported::Expunged { .. } => {}
+            Exported::Auth { whence, login } => {
+                if let Some(session) = &whence.session {
+                    self.logins.insert(session.clone(), login.clone());
+                }
+            }
+            Exported::Command { .. } | Exported::Delivery { .. } => {}
         }
     }
 
     /// What was said of a line, once.
     pub(in super::super) fn take(&mut self, run: &str, seq: u64) -> Option<Annotation> {
         self.lines.remove(&(run.to_owned(), seq))
+    }
+
+    /// How a session was begun, once.
+    pub(in super::super) fn take_login(&mut self, session: &str) -> Option<Login> {
+        self.logins.remove(&session.to_owned())
     }
 
     /// How a session ended, once, and only when its end was exported (`at` is known): LOGOUT
@@ -172,6 +180,16 @@ mod tests {
         assert_eq!(kept.take("q", 1), None);
         assert_eq!(kept.take("r", 1).unwrap().command.as_deref(), Some("COMMAND 1"));
         assert_eq!(kept.take("r", 1), None);
+    }
+
+    #[test]
+    fn a_login_joins_its_session_once() {
+        let mut kept = Annotations::default();
+        let login = Login { mechanism: Some("PLAIN".to_owned()), ..Login::default() };
+        kept.add(&Exported::Auth { whence: whence(), login: login.clone() }, Instant::now());
+        assert_eq!(kept.take_login("t"), None);
+        assert_eq!(kept.take_login("s"), Some(login));
+        assert_eq!(kept.take_login("s"), None);
     }
 
     #[test]

@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use jiff::tz::TimeZone;
-use mail_event::{OtherName, Timestamp, mutf7};
+use mail_event::{OtherName, Timestamp};
 use postbell_engine::{Actor, Certainty, Identity, Mailbox, Observation, Origin, What};
 
 use super::super::ask::Asker;
+use super::super::names::{Names, of_client};
 use super::super::words::words;
 use super::access::{self, Access, Change};
 use super::decode::is_over_quota;
@@ -16,10 +17,8 @@ use super::{Exported, Whence};
 /// What is needed to tell it.
 #[derive(Debug)]
 pub(in super::super) struct Beside<'a> {
-    /// Prefixes of other users' mailboxes, `%u` standing for the owner: `shared/%u/`.
-    pub(in super::super) shared: &'a [String],
-    /// What stands between the levels of a mailbox's name.
-    pub(in super::super) separator: char,
+    /// How Dovecot's users name mailboxes.
+    pub(in super::super) names: &'a Names,
     /// The name of this server.
     pub(in super::super) server_fqdn: Option<&'a str>,
     /// Who may see what, as far as known.
@@ -69,8 +68,7 @@ pub(in super::super) fn beside(exported: &Exported, with: &mut Beside<'_>) -> Ve
         Exported::Delivery { .. }
         | Exported::Transaction { .. }
         | Exported::Session { .. }
-        | Exported::Auth { .. }
-        | Exported::Expunged { .. } => Vec::new(),
+        | Exported::Auth { .. } => Vec::new(),
     }
 }
 
@@ -96,12 +94,9 @@ impl Beside<'_> {
         mailbox: Option<&str>,
         refusal: Refusal,
     ) -> Vec<Observation> {
-        let name = mailbox.map(decoded);
-        let (owner, mailbox) = match &name {
-            Some(name) => {
-                let (owner, rest) = self.place(told.user, name);
-                (owner, Some(rest))
-            }
+        let place = mailbox.map(|name| self.names.place(told.user, &of_client(name)));
+        let (owner, mailbox) = match place {
+            Some((owner, mailbox)) => (owner, Some(mailbox)),
             None => (told.user.to_owned(), None),
         };
         let asked = mailbox.clone().unwrap_or_else(|| "INBOX".to_owned());
@@ -162,11 +157,15 @@ impl Beside<'_> {
         change: Option<(String, Change)>,
     ) -> Vec<Observation> {
         let Some((affected, change)) = change else { return Vec::new() };
-        let (owner, rest) = self.place(told.user, &decoded(mailbox));
+        let (owner, rest) = self.names.place(told.user, &of_client(mailbox));
         if affected == owner {
             return Vec::new();
         }
-        let Some(name) = self.seen_by_others(&owner, &rest) else { return Vec::new() };
+        let Some(name) = self.names.of_others(&owner, &rest) else { return Vec::new() };
+        // Others may still give what this one lost; nobody else's word is asked for what it got.
+        if change == Change::Taken && self.still_sees(&affected, &name) {
+            return Vec::new();
+        }
         if !self.access.note(&owner, &rest, &affected, change) {
             return Vec::new();
         }
@@ -181,6 +180,12 @@ impl Beside<'_> {
             seen.extras.push((name, affected.into()));
         }
         vec![seen]
+    }
+
+    /// Whether `user` may look `name` up, as far as the server says.
+    fn still_sees(&mut self, user: &str, name: &str) -> bool {
+        let rights = self.asker.as_deref_mut().and_then(|asker| asker.rights(user, name));
+        rights.is_some_and(|rights| rights.contains('l'))
     }
 
     fn observation(&self, told: &Told<'_>, kind: &str, owner: String, what: What) -> Observation {
@@ -213,32 +218,9 @@ impl Beside<'_> {
         }
     }
 
-    /// Whose mailbox it is that `user` calls `name`, and what its owner calls it.
-    fn place(&self, user: &str, name: &str) -> (String, String) {
-        let others = self.shared.iter().find_map(|prefix| {
-            let (before, after) = prefix.split_once("%u")?;
-            let (owner, rest) = name.strip_prefix(before)?.split_once(after)?;
-            (!owner.is_empty() && !rest.is_empty()).then_some((owner, rest))
-        });
-        let (owner, rest) = others.unwrap_or((user, name));
-        (owner.to_owned(), rest.to_owned())
-    }
-
-    /// What others call a mailbox of `owner`'s, if they can name it at all.
-    fn seen_by_others(&self, owner: &str, mailbox: &str) -> Option<String> {
-        let prefix = self.shared.iter().find(|prefix| prefix.contains("%u"))?;
-        Some(format!("{}{mailbox}", prefix.replacen("%u", owner, 1)))
-    }
-
     fn mailbox(&self, name: &str, uid_validity: Option<u32>) -> Mailbox {
-        Mailbox { name: name.replace(self.separator, "/"), uid_validity }
+        Mailbox { name: self.names.told(name), uid_validity }
     }
-}
-
-/// Names come as clients send them; one that isn't in modified UTF-7 is taken as it is.
-fn decoded(name: &str) -> String {
-    let name = if name.eq_ignore_ascii_case("INBOX") { "INBOX" } else { name };
-    mutf7::decode(name.as_bytes()).unwrap_or_else(|_| name.to_owned())
 }
 
 fn now() -> Timestamp {
@@ -247,9 +229,43 @@ fn now() -> Timestamp {
     Timestamp::from_zoned(&now.to_zoned_datetime(TimeZone::system()))
 }
 
+/// The owner and the name told where `user`'s APPEND to what `argument` names is refused.
+#[cfg(test)]
+pub(in super::super) fn refused_append(
+    names: &Names,
+    user: &str,
+    argument: &str,
+) -> Option<(String, String)> {
+    let exported = Exported::Command {
+        whence: Whence { user: Some(user.to_owned()), ..Whence::default() },
+        name: "APPEND".to_owned(),
+        tag: String::new(),
+        arguments: argument.to_owned(),
+        reply: "NO [OVERQUOTA] Quota exceeded".to_owned(),
+    };
+    let mut access = Access::default();
+    let mut with = Beside {
+        names,
+        server_fqdn: None,
+        access: &mut access,
+        asker: None,
+        since: Instant::now(),
+    };
+    let seen = beside(&exported, &mut with).pop()?;
+    let What::Missed { mailbox: Some(mailbox), .. } = seen.what else { return None };
+    Some((seen.owner?, mailbox.name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn told_with(names: &Names, access: &mut Access, exported: &Exported) -> Vec<Observation> {
+        beside(
+            exported,
+            &mut Beside { names, server_fqdn: None, access, asker: None, since: Instant::now() },
+        )
+    }
 
     fn whence() -> Whence {
         Whence {
@@ -275,16 +291,7 @@ mod tests {
     }
 
     fn told(access: &mut Access, exported: &Exported) -> Vec<Observation> {
-        let shared = ["shared/%u/".to_owned()];
-        let mut with = Beside {
-            shared: &shared,
-            separator: '/',
-            server_fqdn: None,
-            access,
-            asker: None,
-            since: Instant::now(),
-        };
-        beside(exported, &mut with)
+        told_with(&Names::new('/', &["shared/%u/".to_owned()]), access, exported)
     }
 
     #[test]

@@ -27,6 +27,8 @@ use rustix::event::{EventfdFlags, eventfd};
 
 pub(super) use access::Access;
 pub(super) use annotations::{Annotations, Ending};
+#[cfg(test)]
+pub(super) use beside::refused_append;
 pub(super) use beside::{Beside, beside};
 
 /// Where the hub leaves what Dovecot's stats process posts. Cheap to clone; all clones are one.
@@ -204,21 +206,8 @@ pub(super) enum Exported {
     Auth {
         /// Whose and where from.
         whence: Whence,
-        /// `PLAIN`, `SCRAM-SHA-256`…
-        mechanism: Option<String>,
-        /// `insecure`, `trusted`, `TLS`…
-        transport: Option<String>,
-        /// Whose credentials were shown, where they weren't the user's own.
-        master: Option<String>,
-    },
-    /// `mail_expunged`: one message.
-    Expunged {
-        /// Whose and where from.
-        whence: Whence,
-        /// From which mailbox, by the user's name for it.
-        mailbox: String,
-        /// Which message.
-        uid: u32,
+        /// What it was like.
+        login: Login,
     },
 }
 
@@ -241,6 +230,19 @@ pub(super) struct Whence {
     pub(super) server: Option<SocketAddr>,
     /// Why, in Dovecot's words: `imap:cmd_move`, `storage:autoexpunge`.
     pub(super) reasons: Vec<String>,
+}
+
+/// What Dovecot's authentication says of a login.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Login {
+    /// `PLAIN`, `SCRAM-SHA-256`…
+    pub(super) mechanism: Option<String>,
+    /// `TLS`; or `trusted` or `insecure`, where nothing protects it.
+    pub(super) transport: Option<String>,
+    /// The client.
+    pub(super) client: Option<SocketAddr>,
+    /// The address and port the client came to.
+    pub(super) server: Option<SocketAddr>,
 }
 
 /// What is added to a line of the spool.

@@ -10,6 +10,7 @@ use postbell_testkit::{
 };
 
 use super::super::ask::Asker;
+use super::super::names::Names;
 use super::super::{Master, Secret};
 use super::{Access, Annotations, Beside, Exported, Exporter, beside};
 
@@ -82,20 +83,14 @@ impl Bench {
 
     /// The observations of the next exported event that means something by itself.
     fn tell(&mut self) -> Vec<Observation> {
-        let shared = ["shared/%u/".to_owned()];
+        let names = Names::new('/', &["shared/%u/".to_owned()]);
         let (mut access, mut asker) = (std::mem::take(&mut self.access), self.asker.take());
         let cell = std::cell::RefCell::new((&mut access, &mut asker));
         let seen = self.hear(|exported| {
             let (access, asker) = &mut *cell.borrow_mut();
             let asker = asker.as_mut();
-            let mut with = Beside {
-                shared: &shared,
-                separator: '/',
-                server_fqdn: None,
-                access,
-                asker,
-                since: Instant::now(),
-            };
+            let since = Instant::now();
+            let mut with = Beside { names: &names, server_fqdn: None, access, asker, since };
             Some(beside(exported, &mut with)).filter(|seen| !seen.is_empty())
         });
         (self.access, self.asker) = (access, asker);
@@ -270,16 +265,15 @@ fn r46_r48_r50_what_is_refused_for_quota_is_told_with_limit_and_usage() -> Resul
 }
 
 #[test]
-fn r71_who_logged_in_for_somebody_else_is_told() -> Result<(), Error> {
+fn how_somebody_logged_in_is_told() -> Result<(), Error> {
     let Some(mut bench) = Bench::start(None)? else { return Ok(()) };
-    drop(bench.dovecot.imap_as(ALICE, MASTER)?);
-    let (user, master, mechanism) = bench.hear(|exported| match exported {
-        Exported::Auth { whence, master, mechanism, .. } => {
-            Some((whence.user.clone(), master.clone(), mechanism.clone()))
-        }
+    drop(bench.dovecot.imap(ALICE)?);
+    let (whence, login) = bench.hear(|exported| match exported {
+        Exported::Auth { whence, login } => Some((whence.clone(), login.clone())),
         _ => None,
     });
-    assert_eq!((user.as_deref(), master.as_deref()), (Some(ALICE), Some(MASTER)));
-    assert_eq!(mechanism.as_deref(), Some("PLAIN"));
+    assert!(whence.user.as_deref() == Some(ALICE) && whence.session.is_some());
+    assert_eq!(login.mechanism.as_deref(), Some("PLAIN"));
+    assert_eq!(login.server, Some(bench.dovecot.imap_address()));
     Ok(())
 }

@@ -8,21 +8,16 @@ use postbell_engine::{
 };
 
 use super::super::ask::{Asked, BoxLook, Changes, union};
+use super::super::names::Names;
 use super::kept::{Kept, Sets};
 
-/// How mailboxes are named in what is told.
+/// How mailboxes and the server are named in what is told.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Naming<'a> {
-    /// What stands between the levels of a name in Dovecot.
-    pub(in super::super) separator: char,
+    /// How Dovecot's users name mailboxes.
+    pub(in super::super) names: &'a Names,
     /// The name of this server.
     pub(in super::super) server_fqdn: Option<&'a str>,
-}
-
-impl Naming<'_> {
-    pub(super) fn told(&self, name: &str) -> String {
-        name.replace(self.separator, "/")
-    }
 }
 
 /// What is told of one mailbox.
@@ -133,6 +128,16 @@ impl Telling<'_> {
         self.observation(&kind, What::Appended(message))
     }
 
+    /// What of a mailbox wasn't written down can't be found any more: nothing is known of how it
+    /// stood before.
+    pub(super) fn blind(&self, look: BoxLook) -> Observation {
+        let reason = "what was not written down of this mailbox can't be found any more: more was \
+                      told than is remembered while the server could not be asked"
+            .to_owned();
+        let kind = format!("blind {} {} {}", look.uid_validity, look.modseq, self.at.unix_millis());
+        self.missed(look, kind, reason)
+    }
+
     fn missed(&self, look: BoxLook, kind: String, reason: String) -> Observation {
         let mailbox = Some(self.mailbox(look.uid_validity));
         self.observation(&kind, What::Missed { mailbox, reason })
@@ -140,7 +145,7 @@ impl Telling<'_> {
 
     pub(super) fn mailbox(&self, uid_validity: u32) -> Mailbox {
         let uid_validity = Some(uid_validity).filter(|validity| *validity != 0);
-        Mailbox { name: self.naming.told(self.name), uid_validity }
+        Mailbox { name: self.naming.names.told(self.name), uid_validity }
     }
 
     pub(super) fn observation(&self, kind: &str, what: What) -> Observation {

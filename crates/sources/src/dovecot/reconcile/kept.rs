@@ -15,6 +15,9 @@ pub(super) struct Kept {
     pub(super) since: Option<Sets>,
     /// What the last look inferred: should the spool tell it after all, it was told.
     pub(super) inferred: Sets,
+    /// More was told since than is remembered: until the next look nothing is known of it but
+    /// that it is there, and what nobody wrote down can't be found.
+    pub(super) is_blind: bool,
 }
 
 /// Messages, by what happened to them.
@@ -38,20 +41,34 @@ impl BoxLook {
     }
 }
 impl Sets {
+    /// How much they take to remember: about ten octets each.
     pub(super) fn ranges(&self) -> usize {
         [&self.added, &self.gone, &self.flagged].iter().map(|set| set.ranges().len()).sum()
     }
 }
 
 impl Kept {
+    /// One of which nothing is known any more.
+    pub(super) fn blind() -> Self {
+        Self { is_blind: true, ..Self::default() }
+    }
+
     /// Where what the spool tells is noted.
     pub(super) fn sets(&mut self) -> impl Iterator<Item = &mut Sets> {
-        std::iter::once(&mut self.told).chain(self.since.as_mut())
+        let told = (!self.is_blind).then_some(&mut self.told);
+        told.into_iter().chain(self.since.as_mut())
+    }
+
+    /// How much it takes to remember.
+    pub(super) fn ranges(&self) -> usize {
+        let since = self.since.as_ref().map_or(0, Sets::ranges);
+        self.told.ranges() + since + self.inferred.ranges()
     }
 
     pub(super) fn encode(&self) -> String {
+        let unknown = if self.is_blind { "!" } else { "-" };
         let base = self.base.map_or_else(
-            || "-".to_owned(),
+            || unknown.to_owned(),
             |base| {
                 let BoxLook { uid_validity, uidnext, messages, modseq } = base;
                 format!("{uid_validity} {uidnext} {messages} {modseq}")
@@ -64,8 +81,10 @@ impl Kept {
 
     pub(super) fn decode(text: &str) -> Option<Self> {
         let mut parts = text.split('|');
-        let base = match parts.next()? {
-            "-" => None,
+        let base = parts.next()?;
+        let is_blind = base == "!";
+        let base = match base {
+            "-" | "!" => None,
             base => {
                 let mut numbers = base.split(' ');
                 Some(BoxLook {
@@ -82,6 +101,6 @@ impl Kept {
         };
         let told = Sets { added: set()?, gone: set()?, flagged: set()? };
         let inferred = Sets { added: set()?, gone: set()?, flagged: UidSet::new() };
-        Some(Self { base, told, since: None, inferred })
+        Some(Self { base, told, since: None, inferred, is_blind })
     }
 }

@@ -12,6 +12,11 @@
 //! 3. [`Reconcile::settle`] tells what is still unaccounted for, and takes the look for the new
 //!    base.
 //!
+//! What is remembered is bounded. Where the server can't be asked for long, a mailbox of which more
+//! was told than [`RANGES_MAX`] ranges, and beyond [`ALL_RANGES_MAX`] of all together the largest,
+//! is remembered as *blind*: everything of it may be missing. Where a hole is open that concerns
+//! it, that is told as missed.
+//!
 //! Mailbox names here are the owner's own, as Dovecot writes them.
 
 mod differences;
@@ -25,6 +30,7 @@ use mail_event::{Timestamp, UidSet};
 use postbell_engine::{Mailbox, Observation, What};
 
 use super::ask::{Asker, BoxLook, Changes, union};
+use super::names::Names;
 use super::record::BoxStatus;
 pub(super) use differences::Naming;
 use differences::Telling;
@@ -43,6 +49,14 @@ pub(super) struct Reconcile {
     moved: BTreeSet<String>,
     changed: BTreeSet<Place>,
     changed_lists: BTreeSet<String>,
+    /// Owners whose mail is looked at, by how many looks are not settled.
+    looking: BTreeMap<String, usize>,
+    /// Owners whose mail the server doesn't let us look at.
+    refused: BTreeSet<String>,
+    /// Mailboxes that have become blind, and how they stood when they were looked at last.
+    blinded: Vec<(Place, BoxLook)>,
+    /// At least as many ranges as all mailboxes' sets have.
+    ranges: usize,
     done: u64,
 }
 
@@ -70,6 +84,15 @@ pub(super) enum Looked {
 }
 
 impl Looked {
+    /// Whose mail it is about.
+    pub(super) fn owner(&self) -> &str {
+        match self {
+            Self::User(owner, _) | Self::Mailbox((owner, _), _) | Self::Unknown((owner, _), _) => {
+                owner
+            }
+        }
+    }
+
     /// How much it holds: itself, and each mailbox or message it names.
     pub(super) fn size(&self) -> usize {
         match self {
@@ -92,6 +115,7 @@ impl Reconcile {
             if place.1.is_empty() {
                 restored.listed.insert(place.0);
             } else if let Some(kept) = std::str::from_utf8(&value).ok().and_then(Kept::decode) {
+                restored.ranges += kept.ranges();
                 restored.boxes.insert(place, kept);
             }
         }
@@ -197,6 +221,42 @@ impl Reconcile {
         self.listed.contains(owner)
     }
 
+    /// Whether nothing of these users' is still to be looked at or settled; of anybody's, where
+    /// there are none.
+    pub(super) fn has_looked_at(&self, users: &[String]) -> bool {
+        if users.is_empty() {
+            return self.wanted.is_empty() && self.looking.is_empty();
+        }
+        users.iter().all(|owner| {
+            let first = Task::Mailbox((owner.clone(), String::new()));
+            let of_owner = |task: &Task| matches!(task, Task::Mailbox((of, _)) if of == owner);
+            !self.looking.contains_key(owner)
+                && !self.wanted.contains(&Task::User(owner.clone()))
+                && !self.wanted.range(first..).next().is_some_and(of_owner)
+        })
+    }
+
+    /// Owners whose mail the server didn't let us look at, since this was last asked.
+    pub(super) fn take_refused(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.refused)
+    }
+
+    /// What is missed of mailboxes that have become blind since this was last asked, where a hole
+    /// may be among it: `is_holed` says so of their owners.
+    pub(super) fn take_blinded(
+        &mut self,
+        is_holed: impl Fn(&str) -> bool,
+        at: Timestamp,
+        naming: &Naming<'_>,
+    ) -> Vec<Observation> {
+        let blinded = std::mem::take(&mut self.blinded).into_iter();
+        let holed = blinded.filter(|((owner, _), _)| is_holed(owner));
+        let told = holed.map(|((owner, name), base)| {
+            Telling { owner: &owner, name: &name, at, naming }.blind(base)
+        });
+        told.collect()
+    }
+
     /// How many looks wait, and how many were taken.
     pub(super) fn progress(&self) -> (usize, u64) {
         (self.waiting.len(), self.done)
@@ -209,11 +269,11 @@ impl Reconcile {
 
     /// Takes the next look; nothing where nothing waits, or where there is no answer: then it
     /// waits on, and is to be tried again later.
-    pub(super) fn look(&mut self, asker: &mut Asker, shared: &[String]) -> Option<Looked> {
+    pub(super) fn look(&mut self, asker: &mut Asker, names: &Names) -> Option<Looked> {
         let task = self.waiting.front()?.clone();
         let looked = match &task {
             Task::User(owner) => {
-                asker.mailboxes(owner, shared).map(|found| Looked::User(owner.clone(), found))
+                asker.mailboxes(owner, names).map(|found| Looked::User(owner.clone(), found))
             }
             Task::Mailbox(place) => {
                 let (owner, mailbox) = place;
@@ -239,30 +299,48 @@ impl Reconcile {
         let is_put_off = looked.is_none() && asker.is_resting();
         self.waiting.pop_front();
         self.wanted.remove(&task);
+        match (&looked, &task) {
+            (Some(looked), _) => {
+                *self.looking.entry(looked.owner().to_owned()).or_default() += 1;
+            }
+            (None, Task::User(owner) | Task::Mailbox((owner, _))) if !is_put_off => {
+                self.refused.insert(owner.clone());
+            }
+            (None, _) => {}
+        }
         if is_put_off {
-            // First again, when the server is back.
-            self.wanted.insert(task.clone());
-            self.waiting.push_front(task);
+            // When the server is back, the others first: it may be this one that it can't answer.
+            self.enqueue(task);
         } else {
             self.done += 1;
         }
         looked
     }
 
-    /// What a look found that the spool didn't tell by now. `at` is when.
+    /// What a look found that the spool didn't tell by now. `at` is when, and `is_holed` whether
+    /// anything may be missing of the owner's: where it can't be found, that is told, too.
     pub(super) fn settle(
         &mut self,
         looked: Looked,
+        is_holed: bool,
         at: Timestamp,
         naming: &Naming<'_>,
     ) -> Vec<Observation> {
+        if let Some(looks) = self.looking.get_mut(looked.owner()) {
+            *looks -= 1;
+            if *looks == 0 {
+                self.looking.remove(looked.owner());
+            }
+        }
         let place = match looked {
             // The list is older than what was told since.
             Looked::User(owner, _) if self.moved.contains(&owner) => {
                 self.want_user(&owner);
                 return Vec::new();
             }
-            Looked::User(owner, found) => return self.settle_user(&owner, found, at, naming),
+            Looked::User(owner, found) => {
+                return self.settle_user(&owner, found, is_holed, at, naming);
+            }
             Looked::Mailbox(ref place, _) | Looked::Unknown(ref place, _) => place.clone(),
         };
         // Made anew since it was looked at, or gone, or called something else.
@@ -279,7 +357,7 @@ impl Reconcile {
             }
             Looked::Unknown(_, Some(look)) => {
                 self.rebase(&place, look, since, Sets::default());
-                Vec::new()
+                is_holed.then(|| telling.blind(look)).into_iter().collect()
             }
             Looked::Mailbox(_, None) => {
                 self.forget(&place);
@@ -300,6 +378,7 @@ impl Reconcile {
         &mut self,
         owner: &str,
         found: BTreeMap<String, Option<BoxLook>>,
+        is_holed: bool,
         at: Timestamp,
         naming: &Naming<'_>,
     ) -> Vec<Observation> {
@@ -336,14 +415,23 @@ impl Reconcile {
                 // Nothing can have changed where no MODSEQ did.
                 Some(Some(base)) if *base == look => {}
                 Some(Some(_)) => self.enqueue(Task::Mailbox(place)),
+                // What is told after this look is remembered from its own look on.
+                Some(None) if self.boxes.get(&place).is_some_and(|kept| kept.is_blind) => {
+                    self.enqueue(Task::Mailbox(place));
+                }
                 // What was told before and what after the look, nobody knows.
                 Some(None) => {
                     let told = self.boxes.get(&place).map(|kept| kept.told.clone());
                     self.rebase(&place, look, told.unwrap_or_default(), Sets::default());
+                    seen.extend(is_holed.then(|| telling.blind(look)));
                 }
                 // A new INBOX is made by itself when the old one is renamed (R94).
                 None if is_first || name == "INBOX" => {
                     self.rebase(&place, look, Sets::default(), Sets::default());
+                }
+                // There is no room to remember it, and it may have been there for long.
+                None if self.boxes.len() >= MAILBOXES_MAX => {
+                    seen.extend(is_holed.then(|| telling.blind(look)));
                 }
                 None => {
                     // The same UIDVALIDITY under a name that is gone: it was renamed.
@@ -351,7 +439,7 @@ impl Reconcile {
                     let to = telling.mailbox(look.uid_validity);
                     if let Some(old) = old.map(|(old, _)| old.clone()) {
                         gone.remove(&old);
-                        let from = Mailbox { name: naming.told(&old), ..to.clone() };
+                        let from = Mailbox { name: naming.names.told(&old), ..to.clone() };
                         let kind = format!("renamed {old}\0{}", look.uid_validity);
                         seen.push(telling.observation(
                             &kind,
@@ -394,11 +482,48 @@ impl Reconcile {
         meant: impl Fn(&mut Sets) -> &mut UidSet,
     ) -> UidSet {
         let Some(kept) = self.kept(owner, mailbox, status) else { return UidSet::new() };
+        let before = kept.ranges();
         for sets in kept.sets() {
             let set = meant(sets);
             *set = union(set, uids);
         }
-        common(meant(&mut kept.inferred), uids)
+        let told_by_look = common(meant(&mut kept.inferred), uids);
+        let after = kept.ranges();
+        self.ranges += after.saturating_sub(before);
+        if after > RANGES_MAX {
+            self.blind(&(owner.to_owned(), mailbox.to_owned()));
+        }
+        if self.ranges > ALL_RANGES_MAX {
+            self.blind_largest();
+        }
+        told_by_look
+    }
+
+    /// Lets go of what is remembered of a mailbox, but for that it is there.
+    fn blind(&mut self, place: &Place) {
+        let Some(kept) = self.boxes.get_mut(place) else { return };
+        let was = std::mem::replace(kept, Kept::blind());
+        self.changed.insert(place.clone());
+        // Already blind, it was told then; nothing was ever known of one that never had a base.
+        if !was.is_blind {
+            self.blinded.push((place.clone(), was.base.unwrap_or_default()));
+        }
+        self.enqueue(Task::Mailbox(place.clone()));
+    }
+
+    /// Lets go of the mailboxes that take the most, until half of the room is free again.
+    fn blind_largest(&mut self) {
+        let mut sizes: Vec<_> =
+            self.boxes.iter().map(|(place, kept)| (kept.ranges(), place.clone())).collect();
+        self.ranges = sizes.iter().map(|(ranges, _)| ranges).sum();
+        sizes.sort_unstable_by(|one, other| other.cmp(one));
+        for (ranges, place) in sizes {
+            if self.ranges <= ALL_RANGES_MAX / 2 {
+                break;
+            }
+            self.blind(&place);
+            self.ranges -= ranges;
+        }
     }
 
     /// What is kept of a mailbox, begun where nothing is, if there is room.
@@ -410,10 +535,13 @@ impl Reconcile {
         self.changed.insert(place.clone());
         let kept = self.boxes.entry(place.clone()).or_default();
         let known = kept.base.map(|base| base.uid_validity);
-        if let Some(look) = BoxLook::of(status).filter(|look| known != Some(look.uid_validity)) {
+        let is_news = |look: &BoxLook| known != Some(look.uid_validity);
+        // How a blind one stands says a look, and not a line: it would hide what came before.
+        let look = BoxLook::of(status).filter(|look| is_news(look) && !kept.is_blind);
+        if let Some(look) = look {
             *kept = Kept { base: Some(look), ..Kept::default() };
         }
-        let is_crowded = kept.told.ranges() > RANGES_MAX;
+        let is_crowded = kept.told.ranges() > CROWDED;
         if is_crowded {
             // A look makes room.
             self.enqueue(Task::Mailbox(place.clone()));
@@ -422,7 +550,12 @@ impl Reconcile {
     }
 
     fn rebase(&mut self, place: &Place, look: BoxLook, told: Sets, inferred: Sets) {
-        self.remember(place.clone(), Kept { base: Some(look), told, since: None, inferred });
+        // A late line of one of so many is told twice, rather than all of them remembered.
+        let is_too_much = inferred.ranges() > RANGES_MAX;
+        let inferred = if is_too_much { Sets::default() } else { inferred };
+        let kept = Kept { base: Some(look), told, inferred, ..Kept::default() };
+        self.ranges += kept.ranges();
+        self.remember(place.clone(), kept);
     }
 
     fn remember(&mut self, place: Place, kept: Kept) {
@@ -455,6 +588,12 @@ fn common(one: &UidSet, other: &UidSet) -> UidSet {
 /// Mailboxes remembered, at some hundred octets each.
 const MAILBOXES_MAX: usize = 200_000;
 
-/// Ranges of what the spool told since the last look: the more there are, the more is written to
-/// the checkpoint with each line.
-const RANGES_MAX: usize = 256;
+/// Ranges of what the spool told since the last look, beyond which it is time for another: the
+/// more there are, the more is written to the checkpoint with each line.
+const CROWDED: usize = 256;
+
+/// Ranges remembered of one mailbox while the server can't be asked, some 20 KB of its checkpoint.
+const RANGES_MAX: usize = 2_000;
+
+/// Ranges remembered of all mailboxes, some 10 MB.
+const ALL_RANGES_MAX: usize = 1_000_000;

@@ -8,7 +8,10 @@ use postbell_engine::Certainty;
 use super::super::ask::Asked;
 use super::*;
 
-const NAMING: Naming<'_> = Naming { separator: '.', server_fqdn: None };
+fn settled(memory: &mut Reconcile, looked: Looked) -> Vec<Observation> {
+    let names = Names::new('.', &[]);
+    memory.settle(looked, true, noon(), &Naming { names: &names, server_fqdn: None })
+}
 
 fn noon() -> Timestamp {
     "2026-11-25T12:00:00+01:00".parse().unwrap()
@@ -45,7 +48,7 @@ fn settle(memory: &mut Reconcile, look: BoxLook, vanished: &str, changed: &[u32]
     let changes = Changes { look, vanished: set(vanished), changed };
     let place = ("alice".to_owned(), "INBOX".to_owned());
     begin(memory, &place);
-    told(memory.settle(Looked::Mailbox(place, Some(changes)), noon(), &NAMING))
+    told(settled(memory, Looked::Mailbox(place, Some(changes))))
 }
 
 /// As if the server had been asked.
@@ -125,7 +128,7 @@ fn mailboxes_that_came_went_or_were_renamed_unseen_are_told() {
     };
     let mut user = |names: &[(&str, u32)]| {
         let looked = Looked::User("alice".to_owned(), list(names));
-        let seen = told(memory.settle(looked, noon(), &NAMING));
+        let seen = told(settled(&mut memory, looked));
         (seen, memory.waiting.len())
     };
     // The first look is remembered, not told; INBOX changed since.
@@ -139,7 +142,7 @@ fn mailboxes_that_came_went_or_were_renamed_unseen_are_told() {
     let place = ("alice".to_owned(), "d".to_owned());
     begin(&mut memory, &place);
     let gone = Looked::Mailbox(place, None);
-    assert_eq!(told(memory.settle(gone, noon(), &NAMING)), ["delete d"]);
+    assert_eq!(told(settled(&mut memory, gone)), ["delete d"]);
 }
 
 #[test]
@@ -151,7 +154,7 @@ fn what_is_written_down_between_a_look_and_its_settling_is_not_told_twice() {
     // The look is older than this message.
     memory.added("alice", "INBOX", &set("11"), BoxStatus::default());
     let looked = Looked::Mailbox(place.clone(), Some(changes.clone()));
-    assert!(memory.settle(looked, noon(), &NAMING).is_empty());
+    assert!(settled(&mut memory, looked).is_empty());
     assert!(settle(&mut memory, look(12, 11, 51), "", &[11]).is_empty());
 
     // Or than the whole mailbox.
@@ -159,9 +162,9 @@ fn what_is_written_down_between_a_look_and_its_settling_is_not_told_twice() {
     memory.deleted("alice", "INBOX");
     memory.created("alice", "INBOX", Some(8));
     let looked = Looked::Mailbox(place, Some(changes));
-    assert!(memory.settle(looked, noon(), &NAMING).is_empty());
+    assert!(settled(&mut memory, looked).is_empty());
     let looked = Looked::User("alice".to_owned(), BTreeMap::new());
-    assert!(memory.settle(looked, noon(), &NAMING).is_empty());
+    assert!(settled(&mut memory, looked).is_empty());
     assert_eq!(memory.waiting.len(), 1, "the list is asked for again");
 }
 
@@ -196,6 +199,77 @@ fn looks_begin_where_a_line_first_told_how_the_mailbox_stood() {
     assert_eq!(settle(&mut memory, look(13, 12, 52), "", &[11, 12]), ["append 12"]);
 }
 
+fn blinded(memory: &mut Reconcile, is_holed: bool) -> Vec<String> {
+    let names = Names::new('.', &[]);
+    let naming = Naming { names: &names, server_fqdn: None };
+    told(memory.take_blinded(|_| is_holed, noon(), &naming))
+}
+
+/// Changes flags of every second message, so that each is a range.
+fn crowd(memory: &mut Reconcile, mailbox: &str, count: u32) {
+    for uid in 0..count {
+        memory.flagged("alice", mailbox, &UidSet::single(uid * 2 + 1));
+    }
+}
+
+#[test]
+fn r157_a_mailbox_of_which_too_much_is_told_is_remembered_as_blind() {
+    for is_holed in [true, false] {
+        let mut memory = ten();
+        crowd(&mut memory, "INBOX", 2_000);
+        assert!(blinded(&mut memory, is_holed).is_empty());
+        crowd(&mut memory, "INBOX", 2_001);
+        assert_eq!(blinded(&mut memory, is_holed).len(), usize::from(is_holed));
+        // Once, however much more there is, and whatever a line says of how it stands.
+        crowd(&mut memory, "INBOX", 5_000);
+        memory.added("alice", "INBOX", &set("11"), status(look(12, 11, 60)));
+        assert!(blinded(&mut memory, is_holed).is_empty());
+        let place = ("alice".to_owned(), "INBOX".to_owned());
+        assert_eq!(memory.boxes[&place], Kept::blind());
+
+        let saved =
+            memory.drain_changes().into_iter().filter_map(|(key, value)| Some((key, value?)));
+        let mut again = Reconcile::restore(saved.collect::<Vec<_>>());
+        assert_eq!(again.boxes[&place], Kept::blind());
+
+        // The next look is the beginning, and what was told meanwhile is known.
+        begin(&mut again, &place);
+        again.added("alice", "INBOX", &set("12"), BoxStatus::default());
+        let looked = Looked::Unknown(place, Some(look(12, 11, 60)));
+        let [seen] = &told(settled(&mut again, looked))[..] else { panic!("one") };
+        assert!(seen.contains("can't be found any more"), "{seen}");
+        assert!(settle(&mut again, look(13, 12, 61), "", &[12]).is_empty());
+    }
+}
+
+#[test]
+fn r157_beyond_what_all_mailboxes_may_take_the_largest_are_remembered_as_blind() {
+    let mut memory = Reconcile::default();
+    for mailbox in 0..700 {
+        let name = mailbox.to_string();
+        memory.created("alice", &name, Some(9));
+        let many = if mailbox % 7 == 0 { 5 } else { 1_800 };
+        memory.flagged("alice", &name, &UidSet::from_uids((0..many).map(|uid| uid * 2 + 1)));
+    }
+    let is_blind = |name: u32| memory.boxes[&("alice".to_owned(), name.to_string())].is_blind;
+    let (small, large): (Vec<_>, Vec<_>) = (0..700).partition(|name| name % 7 == 0);
+    assert!(small.into_iter().all(|name| !is_blind(name)));
+    assert!(large.into_iter().filter(|name| is_blind(*name)).count() >= 250);
+    let ranges: usize = memory.boxes.values().map(Kept::ranges).sum();
+    assert!(ranges <= ALL_RANGES_MAX, "{ranges}");
+}
+
+#[test]
+fn a_users_mail_was_looked_at_when_nothing_waits_and_all_is_settled() {
+    let mut memory = ten();
+    let alice = ["alice".to_owned()];
+    assert!(memory.has_looked_at(&alice) && memory.has_looked_at(&[]));
+    memory.want("alice", "z");
+    memory.want_user("bob");
+    assert!(!memory.has_looked_at(&alice) && !memory.has_looked_at(&["bob".to_owned()]));
+    assert!(!memory.has_looked_at(&[]) && memory.has_looked_at(&["carol".to_owned()]));
+}
+
 fn some_set() -> impl Strategy<Value = UidSet> {
     prop::collection::btree_set(1_u32..100, 0..8).prop_map(UidSet::from_uids)
 }
@@ -213,9 +287,10 @@ proptest! {
             told: Sets { added, gone, flagged },
             since: None,
             inferred: Sets { added: came, gone: went, ..Sets::default() },
+            is_blind: false,
         };
         memory.remember(("al ice".to_owned(), "a|b\u{e4}".to_owned()), kept);
-        memory.settle(Looked::User("bob".to_owned(), BTreeMap::new()), noon(), &NAMING);
+        settled(&mut memory, Looked::User("bob".to_owned(), BTreeMap::new()));
         let saved: Vec<_> =
             memory.drain_changes().into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
         let again = Reconcile::restore(saved);

@@ -1,0 +1,186 @@
+//! What the real Dovecot could not write down: found over IMAP, or told as a gap.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use postbell_engine::{Certainty, What};
+use postbell_testkit::{ALICE, Error, Imap, mail};
+
+use crate::real::{Bench, With};
+use crate::rig::wait_until;
+
+/// A way to a server that can be shut.
+struct Gate {
+    address: SocketAddr,
+    is_open: Arc<AtomicBool>,
+    passing: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Gate {
+    fn before(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let is_open = Arc::new(AtomicBool::new(true));
+        let passing = Arc::new(Mutex::new(Vec::new()));
+        let (opened, kept) = (Arc::clone(&is_open), Arc::clone(&passing));
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                if !opened.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let Ok(server) = TcpStream::connect(server) else { continue };
+                let both = [client.try_clone().unwrap(), server.try_clone().unwrap()];
+                kept.lock().unwrap().extend(both);
+                for (mut from, mut to) in
+                    [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)]
+                {
+                    std::thread::spawn(move || {
+                        drop(io::copy(&mut from, &mut to));
+                        drop(to.shutdown(Shutdown::Both));
+                    });
+                }
+            }
+        });
+        Self { address, is_open, passing }
+    }
+
+    fn shut(&self) {
+        self.is_open.store(false, Ordering::SeqCst);
+        for stream in self.passing.lock().unwrap().drain(..) {
+            drop(stream.shutdown(Shutdown::Both));
+        }
+    }
+
+    fn open(&self) {
+        self.is_open.store(true, Ordering::SeqCst);
+    }
+}
+
+/// A Dovecot with a session of alice's, whose mailboxes were looked at once.
+fn bench(hole_window: Duration) -> Result<Option<(Bench, Gate, Imap)>, Error> {
+    let mut gate = None;
+    let bench = Bench::start_as(With::ExporterAndMaster, |options| {
+        let master = options.master.as_mut().unwrap();
+        master.address = gate.insert(Gate::before(master.address)).address;
+        options.hole_window = hole_window;
+    })?;
+    let Some(bench) = bench else { return Ok(None) };
+    let mut imap = bench.dovecot.imap(ALICE)?;
+    imap.append("INBOX", "", &mail::plain("one"))?;
+    bench.told(0, "appended INBOX 1");
+    wait_until(|| bench.rig.kept.keys().contains(&format!("box/{ALICE}\0")));
+    wait_until(|| !bench.rig.health.snapshot().detail.contains("looks"));
+    Ok(Some((bench, gate.unwrap(), imap)))
+}
+
+/// The file that the script writes to.
+fn spool_file(bench: &Bench) -> PathBuf {
+    let folder = std::fs::read_dir(&bench.rig.options.spool).unwrap();
+    let mut files: Vec<_> = folder.map(|file| file.unwrap().path()).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    files.remove(0)
+}
+
+fn set_mode(path: &PathBuf, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Appends message 2, whose line can't be written, and message 3, whose line can.
+fn lose_a_line(bench: &Bench, imap: &mut Imap) -> Result<(), Error> {
+    let file = spool_file(bench);
+    set_mode(&file, 0o400);
+    imap.append("INBOX", "", &mail::plain("two"))?;
+    set_mode(&file, 0o600);
+    imap.append("INBOX", "", &mail::plain("three"))?;
+    assert!(bench.dovecot.log().contains("can't open the spool"), "{}", bench.dovecot.log());
+    Ok(())
+}
+
+/// The messages told as inferred, and the gaps of alice's.
+fn inferred(bench: &Bench) -> (Vec<u32>, Vec<String>) {
+    let told = bench.rig.kept.told();
+    let of_alice = told.iter().filter(|seen| seen.owner.as_deref() == Some(ALICE));
+    let (mut uids, mut gaps) = (Vec::new(), Vec::new());
+    for seen in of_alice.filter(|seen| seen.certainty == Certainty::Inferred) {
+        match &seen.what {
+            What::Appended(message) => uids.push(message.uid),
+            What::Missed { reason, .. } => gaps.push(reason.clone()),
+            other => panic!("{other:?}"),
+        }
+    }
+    (uids, gaps)
+}
+
+#[test]
+fn a_line_that_could_not_be_written_is_found_over_imap() -> Result<(), Error> {
+    let Some((bench, _gate, mut imap)) = bench(Duration::from_secs(600))? else { return Ok(()) };
+    lose_a_line(&bench, &mut imap)?;
+    wait_until(|| inferred(&bench).0 == [2]);
+    bench.told(0, "appended INBOX 3");
+    assert_eq!(inferred(&bench), (vec![2], vec![]));
+    wait_until(|| !bench.rig.kept.keys().iter().any(|key| key.starts_with("hole/")));
+    Ok(())
+}
+
+#[test]
+fn a_hole_waits_for_imap_that_is_away_over_a_restart() -> Result<(), Error> {
+    let Some((mut bench, gate, mut imap)) = bench(Duration::from_secs(600))? else {
+        return Ok(());
+    };
+    gate.shut();
+    lose_a_line(&bench, &mut imap)?;
+    bench.told(0, "appended INBOX 3");
+    wait_until(|| bench.rig.kept.keys().iter().any(|key| key.starts_with("hole/")));
+    assert_eq!(inferred(&bench), (vec![], vec![]));
+    bench.rig.stop();
+    gate.open();
+    bench.rig.start();
+    wait_until(|| inferred(&bench).0 == [2]);
+    assert!(inferred(&bench).1.is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_hole_is_told_where_imap_stays_away_and_found_when_it_is_back() -> Result<(), Error> {
+    let Some((bench, gate, mut imap)) = bench(Duration::from_secs(1))? else { return Ok(()) };
+    gate.shut();
+    lose_a_line(&bench, &mut imap)?;
+    let told = bench.told(0, "was not written down");
+    let wanted = |text: &String| text.starts_with(&format!("{ALICE} missed: transaction "));
+    assert_eq!(told.iter().filter(|text| wanted(text)).count(), 1, "{told:#?}");
+    gate.open();
+    // Nobody is asked for ten seconds after there was no answer.
+    wait_until(|| inferred(&bench).0 == [2]);
+    Ok(())
+}
+
+#[test]
+fn a_spool_that_cannot_be_written_to_is_told_and_everything_looked_at_afterwards()
+-> Result<(), Error> {
+    let Some((bench, _gate, imap)) = bench(Duration::from_secs(600))? else { return Ok(()) };
+    imap.logout()?;
+    bench.told(0, "logout");
+    let folder = bench.rig.options.spool.clone();
+    let mode = folder.metadata().unwrap().permissions().mode() & 0o7777;
+    let file = spool_file(&bench);
+    set_mode(&file, 0o400);
+    set_mode(&folder, 0o555);
+    bench.told(0, "not all may write there who might before");
+    // A whole session of which no line is written, so that no number is missing.
+    let others = bench.dovecot.processes("imap");
+    let mut imap = bench.dovecot.imap(ALICE)?;
+    imap.append("INBOX", "", &mail::plain("two"))?;
+    let is_its = |pid: &u32| !others.contains(pid);
+    let its: Vec<_> = bench.dovecot.processes("imap").into_iter().filter(is_its).collect();
+    imap.logout()?;
+    wait_until(|| !bench.dovecot.processes("imap").iter().any(|pid| its.contains(pid)));
+    set_mode(&file, 0o600);
+    set_mode(&folder, mode);
+    wait_until(|| inferred(&bench).0 == [2]);
+    Ok(())
+}
