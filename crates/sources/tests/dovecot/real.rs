@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use postbell_engine::{Certainty, Memory, Policy, Store, normalise};
+use postbell_engine::{Certainty, Memory, Policy, Store, What, normalise};
 use postbell_sources::dovecot::{Master, Secret};
 use postbell_testkit::{
     ADMIN, ALICE, BOB, Dovecot, Error, Extent, MASTER, Notify, Options, Receiver, mail, password,
@@ -175,7 +175,7 @@ fn r71_deliveries_masters_and_shared_mailboxes_are_told() -> Result<(), Error> {
     bench.told(0, "delivered INBOX 1 with envelope");
     let told = bench.rig.kept.told();
     let delivered = told.iter().find_map(|seen| match &seen.what {
-        postbell_engine::What::Delivered { message, .. } => Some(message),
+        What::Delivered { message, .. } => Some(message),
         _ => None,
     });
     let delivered = delivered.unwrap();
@@ -196,7 +196,7 @@ fn r71_deliveries_masters_and_shared_mailboxes_are_told() -> Result<(), Error> {
         .kept
         .told()
         .iter()
-        .filter(|seen| matches!(seen.what, postbell_engine::What::LoggedIn))
+        .filter(|seen| matches!(seen.what, What::LoggedIn))
         .map(|seen| (seen.actor.user.clone().unwrap(), seen.actor.admin.clone()))
         .collect();
     let wanted = [
@@ -231,9 +231,53 @@ fn a_process_killed_within_a_session_is_looked_after() -> Result<(), Error> {
     let told = bench.told(0, "disconnect=\"abort\"");
     assert_eq!(told.iter().filter(|text| text.starts_with("logout")).count(), 1, "{told:#?}");
     let inferred = bench.rig.kept.told().iter().any(|seen| {
-        seen.certainty == Certainty::Inferred
-            && matches!(seen.what, postbell_engine::What::Appended(_))
+        seen.certainty == Certainty::Inferred && matches!(seen.what, What::Appended(_))
     });
     assert!(inferred, "{told:#?}");
+    Ok(())
+}
+
+#[test]
+fn r102_r119_r121_size_structure_and_content_come_with_a_message_where_policy_asks()
+-> Result<(), Error> {
+    let _one = ONE_AT_A_TIME.lock();
+    let (small, large) = (mail::plain("one"), mail::plain(&"long ".repeat(2_000)));
+    let max = small.len() as u64;
+    for (body_structure, content_max_octets) in [(true, Some(max)), (false, None)] {
+        let bench = Bench::start_as(With::ExporterAndMaster, |options| {
+            (options.body_structure, options.content_max_octets) =
+                (body_structure, content_max_octets);
+        })?;
+        let Some(bench) = bench else { return Ok(()) };
+        let mut lmtp = bench.dovecot.lmtp()?;
+        lmtp.deliver("a@example.net", ALICE, &small)?;
+        lmtp.quit()?;
+        let mut imap = bench.dovecot.imap(ALICE)?;
+        imap.append("INBOX", "", &small)?;
+        imap.append("INBOX", "", &large)?;
+        bench.told(0, "appended INBOX 3");
+        let opened = imap.select("INBOX")?;
+        let fetched = imap.fetch("1:3")?;
+        let told = bench.rig.kept.told();
+        let told = told.into_iter().filter_map(|seen| match seen.what {
+            What::Delivered { message, .. } | What::Appended(message) => Some(message),
+            _ => None,
+        });
+        let told: Vec<_> = told.collect();
+        assert_eq!(told.len(), fetched.len(), "{told:?}");
+        for (told, fetched) in told.iter().zip(&fetched) {
+            assert_eq!(
+                (told.uid, told.mailbox.uid_validity),
+                (fetched.uid, Some(opened.uid_validity))
+            );
+            assert_eq!(told.size_octets, Some(fetched.size_octets));
+            let structure = Some(&fetched.body_structure).filter(|_| body_structure);
+            assert_eq!(told.body_structure.as_ref(), structure);
+            // Larger than policy says, it isn't handed on.
+            let is_wanted = content_max_octets.is_some_and(|max| fetched.size_octets <= max);
+            let content = Some(&fetched.content[..]).filter(|_| is_wanted);
+            assert_eq!(told.content.as_ref().map(|content| content.as_bytes()), content);
+        }
+    }
     Ok(())
 }
