@@ -1,16 +1,13 @@
 //! Who may see which mailbox, as far as SETACL and DELETEACL told.
 
-use std::collections::BTreeMap;
+use crate::standing::Standing;
 
 /// Remembers for each mailbox who was last given or denied the right to look it up (`l`), so that
 /// only a change is told (R79, R85).
 ///
 /// Restored from, and stored with, the source's checkpoint.
-#[derive(Clone, Debug, Default)]
-pub(in super::super) struct Access {
-    known: BTreeMap<Vec<u8>, bool>,
-    changed: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-}
+#[derive(Clone, Debug)]
+pub(in super::super) struct Access(Standing);
 
 /// What a command did to somebody's right to look a mailbox up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,33 +24,24 @@ impl Access {
 
     /// From what [`Access::drain_changes`] once gave.
     pub(in super::super) fn restore(kept: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Self {
-        let known = kept.into_iter().map(|(key, value)| (key, value == b"1")).collect();
-        Self { known, changed: BTreeMap::new() }
+        Self(Standing::restore(Self::PREFIX, KNOWN_MAX, kept))
     }
 
     /// What is to be stored, since this was last asked.
     pub(in super::super) fn drain_changes(&mut self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
-        std::mem::take(&mut self.changed).into_iter().collect()
+        self.0.drain_changes()
     }
 
     /// Notes a change; says whether it is one. Where nothing was known before, it is taken for
     /// one: that may tell once too often, never too seldom.
     pub(super) fn note(&mut self, owner: &str, mailbox: &str, user: &str, change: Change) -> bool {
-        let key =
-            [Self::PREFIX, owner.as_bytes(), b"\0", mailbox.as_bytes(), b"\0", user.as_bytes()];
-        let (key, is_granted) = (key.concat(), change == Change::Granted);
-        if self.known.get(&key) == Some(&is_granted) {
-            return false;
-        }
-        if self.known.len() >= KNOWN_MAX
-            && let Some((oldest, _)) = self.known.pop_first()
-        {
-            self.changed.insert(oldest, None);
-        }
-        let value = if is_granted { b"1" } else { b"0" };
-        self.changed.insert(key.clone(), Some(value.to_vec()));
-        self.known.insert(key, is_granted);
-        true
+        self.0.note(&[owner, mailbox, user], change == Change::Granted)
+    }
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self::restore([])
     }
 }
 

@@ -1,0 +1,60 @@
+//! Cyrus as a source of events, in notifyd's place.
+//!
+//! Cyrus sends each event to a Unix socket where its notifyd would listen. A process of its own
+//! ([`Notifyd`]) takes the notifications and writes them into a spool; the source ([`run`]) follows
+//! the spool, turns what Cyrus says into RFC 5423's terms, and lets go of a line only when what it
+//! says is journalled. What Cyrus doesn't say has to be asked for over IMAP, beside this: nothing
+//! here asks yet.
+
+mod alive;
+mod datagram;
+mod dlist;
+mod entry;
+mod namespace;
+mod notification;
+mod receive;
+mod record;
+mod source;
+mod tell;
+
+use std::path::PathBuf;
+
+use crate::{Health, Intake, State, Stop, Stopped};
+pub use namespace::Namespace;
+pub use receive::{Notifyd, NotifydError, SocketError, Sockets, bind_datagram, bind_stream};
+use source::Source;
+
+/// What a Cyrus source is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The folder the process in notifyd's place writes to.
+    pub spool: PathBuf,
+    /// How Cyrus names mailboxes.
+    pub namespace: Namespace,
+    /// Whether what is like IMAP's ENVELOPE may go out (`vnd.cmu.envelope`,
+    /// `vnd.fastmail.jmapEmail`).
+    pub envelope: bool,
+    /// The name of this server, where Cyrus doesn't say it.
+    pub server_fqdn: Option<String>,
+}
+
+/// Follows the spool until told to stop. Blocks: it wants a thread of its own.
+///
+/// A spool that isn't there yet is waited for.
+///
+/// # Errors
+///
+/// Where the journal has stopped.
+pub fn run(
+    options: &Options,
+    intake: &dyn Intake,
+    health: &Health,
+    stop: &Stop,
+) -> Result<(), Stopped> {
+    let ended = Source::new(options, intake, health).and_then(|mut source| source.run(stop));
+    if let Err(error) = &ended {
+        health.set_error(error);
+        health.set_state(State::Failed, error.to_string());
+    }
+    ended
+}

@@ -1,0 +1,457 @@
+//! The thread of a Cyrus source: reads the spool and tells what is in it, in order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use jiff::tz::Offset;
+use mail_event::Timestamp;
+use postbell_engine::{Identity, Observation, What};
+use tracing::{debug, warn};
+
+use super::Options;
+use super::alive::{Connections, is_process};
+use super::entry::{Content, Entry};
+use super::notification::Notification;
+use super::tell::{Memory, Teller, is_implied};
+use crate::spool::{self, Bell, Change, Ident, Mishap, Place, Spool};
+use crate::{Batch, Count, Health, Intake, State, Stop, Stopped};
+
+/// What a source holds while it runs.
+#[derive(Debug)]
+pub(super) struct Source<'a> {
+    options: &'a Options,
+    intake: &'a dyn Intake,
+    health: &'a Health,
+    teller: Teller<'a>,
+    memory: Memory,
+    bell: Bell,
+    spool: Spool<Entry>,
+    pending: Pending,
+    watched: Watched,
+    /// Kinds of what can't be told, each logged once.
+    complaints: BTreeSet<String>,
+    /// In which hour what says nothing was told last, by kind.
+    garbled: BTreeMap<String, i64>,
+    has_begun: bool,
+}
+
+/// What is told and not yet handed over.
+#[derive(Debug, Default)]
+struct Pending {
+    observations: Vec<Observation>,
+    octets: usize,
+    files: BTreeMap<Ident, Place>,
+    changes: Vec<Change>,
+}
+
+/// What was seen of the sessions that are open.
+#[derive(Debug, Default)]
+struct Watched {
+    /// Whether any process was ever found where Cyrus said it was; in another container none is.
+    sees_processes: bool,
+    /// Sessions whose connection was seen, and since when it isn't any more.
+    connections: BTreeMap<String, Option<Instant>>,
+}
+
+/// What is to be done with the first line of a file.
+enum Verdict {
+    Go,
+    /// It is implied by what follows it.
+    PassOver,
+    WaitUntil(Instant),
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(
+        options: &'a Options,
+        intake: &'a dyn Intake,
+        health: &'a Health,
+    ) -> Result<Self, Stopped> {
+        let [a, b, c, d] = Memory::PREFIXES;
+        let kept = [
+            intake.checkpoint(a)?,
+            intake.checkpoint(b)?,
+            intake.checkpoint(c)?,
+            intake.checkpoint(d)?,
+        ];
+        Ok(Self {
+            options,
+            intake,
+            health,
+            teller: Teller::new(options),
+            memory: Memory::restore(kept),
+            bell: Bell::new(&options.spool),
+            spool: Spool::new(&options.spool, intake.checkpoint(spool::KEY)?, health),
+            pending: Pending::default(),
+            watched: Watched::default(),
+            complaints: BTreeSet::new(),
+            garbled: BTreeMap::new(),
+            has_begun: !intake.checkpoint(BEGAN_KEY)?.is_empty(),
+        })
+    }
+
+    pub(super) fn run(&mut self, stop: &Stop) -> Result<(), Stopped> {
+        self.health.set_state(State::Scanning, "the first look");
+        let (mut scan_at, mut look_at) = (Instant::now(), Instant::now() + LOOK_INTERVAL);
+        while !stop.is_set() {
+            let now = Instant::now();
+            let rung = self.bell.listen();
+            if rung.anything || now >= scan_at {
+                self.scan();
+                scan_at = now + SCAN_INTERVAL;
+            } else {
+                let written = rung.written.iter().filter_map(|name| self.spool.named(name));
+                for ident in written.collect::<Vec<_>>() {
+                    self.read(ident);
+                }
+            }
+            let wait = self.advance(stop)?;
+            if now >= look_at && wait.is_none() {
+                let begun = Instant::now();
+                self.look();
+                // However many sessions there are, looking at them stays a small part of the work.
+                look_at = begun + LOOK_INTERVAL.max(begun.elapsed() * 50);
+            }
+            self.flush()?;
+            let until = wait.map_or(scan_at, |wait| wait.min(scan_at));
+            self.bell.wait(stop, None, until.saturating_duration_since(Instant::now()));
+        }
+        self.flush()?;
+        self.health.set_state(State::Stopped, "");
+        Ok(())
+    }
+
+    /// Looks which files there are, and reads on in all of them.
+    fn scan(&mut self) {
+        self.bell.watch();
+        match self.spool.scan() {
+            Ok(found) => {
+                self.pending.changes.extend(found.changes);
+                self.mishaps(found.mishaps);
+                self.health.set(Count::Unread, self.spool.unread_octets());
+                let sessions = self.memory.sessions.len();
+                let path = self.options.spool.display();
+                self.health.set_state(State::Running, format!("{path}; {sessions} sessions"));
+            }
+            Err(error) => {
+                let path = self.options.spool.display();
+                self.health.set_error(&format!("{path}: {error}"));
+                let detail = format!("{path}: {error} (postbell notifyd writes there)");
+                self.health.set_state(State::Waiting, detail);
+            }
+        }
+        for ident in self.spool.idents() {
+            self.read(ident);
+            self.spool.turn(ident);
+            if let Some((change, mishap)) = self.spool.sweep(ident) {
+                self.pending.changes.push((change, None));
+                self.mishaps(mishap);
+            }
+        }
+    }
+
+    fn read(&mut self, ident: Ident) {
+        let (_, mishap) = self.spool.read(ident);
+        self.mishaps(mishap);
+    }
+
+    fn mishaps(&mut self, mishaps: impl IntoIterator<Item = Mishap>) {
+        for mishap in mishaps {
+            let missed = self.teller.missed(&mishap.identity, now(), mishap.what);
+            self.push(missed);
+        }
+    }
+
+    /// Tells lines in order until none is left or one has to wait; gives until when.
+    fn advance(&mut self, stop: &Stop) -> Result<Option<Instant>, Stopped> {
+        for ident in self.spool.idents() {
+            loop {
+                if self.spool.head(ident).is_none() && !self.spool.is_read_out(ident) {
+                    self.read(ident);
+                }
+                if self.spool.head(ident).is_none() {
+                    break;
+                }
+                if stop.is_set() {
+                    return Ok(None);
+                }
+                match self.judge(ident) {
+                    Verdict::WaitUntil(until) => return Ok(Some(until)),
+                    Verdict::Go => self.handle(ident)?,
+                    Verdict::PassOver => {
+                        if let Some(line) = self.spool.pop(ident) {
+                            let place = Place { offset: line.end, part: None };
+                            self.pending.files.insert(ident, place);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the first line of a file can be told: a mailbox may have been made for another's
+    /// sake, and only what follows says so.
+    fn judge(&self, ident: Ident) -> Verdict {
+        let Some(line) = self.spool.head(ident) else { return Verdict::Go };
+        let Some((received, made)) = created(&line.said) else { return Verdict::Go };
+        let mut after = self.spool.lines(ident).skip(1).take(NEXT_AMONG);
+        let next = after.find_map(|line| match &line.said {
+            Ok(Entry { what: Content::Notification(said), .. })
+                if said.pid == made.pid && said.event != "MailboxModseq" =>
+            {
+                Some(said)
+            }
+            _ => None,
+        });
+        match next {
+            Some(next) if is_implied(made, next, self.options) => Verdict::PassOver,
+            Some(_) => Verdict::Go,
+            None => {
+                let deadline = line.read_at + CREATE_WAIT;
+                let is_old = now().unix_millis() - received.unix_millis() > CREATE_WAIT_MS * 2;
+                let may_wait = Instant::now() < deadline && !is_old && !self.spool.is_full();
+                if may_wait { Verdict::WaitUntil(deadline) } else { Verdict::Go }
+            }
+        }
+    }
+
+    /// Tells the first line of a file.
+    fn handle(&mut self, ident: Ident) -> Result<(), Stopped> {
+        let before = self.spool.place(ident);
+        let Some(line) = self.spool.pop(ident) else { return Ok(()) };
+        match line.said {
+            Ok(Entry { whence, what: Content::Notification(said) }) => {
+                let told = match self.teller.tell(&mut self.memory, &said, whence) {
+                    Ok(told) => told,
+                    Err(why) => {
+                        let why = format!("{}: {why}", said.event);
+                        self.complain(&why, &said.event);
+                        Box::new(std::iter::empty())
+                    }
+                };
+                for repair in &said.repairs {
+                    debug!(event = %said.event, parameter = %repair.parameter, what = repair.what, "a parameter was changed");
+                }
+                // What was told of it before, if it was cut by the end of a run.
+                let done = before.part.filter(|_| before.offset == line.start);
+                let done = done.map_or(0, |(_, count)| count);
+                let from = usize::try_from(done).unwrap_or(usize::MAX);
+                for (count, seen) in (done.saturating_add(1)..).zip(told.skip(from)) {
+                    self.push(seen);
+                    if self.pending.is_full() {
+                        let place = Place { offset: line.start, part: Some((0, count)) };
+                        self.pending.files.insert(ident, place);
+                        self.flush()?;
+                    }
+                }
+            }
+            Ok(Entry { whence, what: Content::Garbled(why) }) => {
+                self.garbled(&why, whence.received);
+            }
+            Ok(Entry { whence, what: Content::Began }) => {
+                // Before the very first start nothing was to be told.
+                if self.has_begun {
+                    let reason = "nobody listened to Cyrus for a while: what it said is lost";
+                    let identity = hexadecimal(&whence.identity);
+                    let missed = self.teller.missed(&identity, whence.received, reason.to_owned());
+                    self.push(missed);
+                }
+                self.has_begun = true;
+                self.pending.changes.push((BEGAN_KEY.to_vec(), Some(b"1".to_vec())));
+            }
+            Ok(Entry { whence, what: Content::Lost { count, since } }) => {
+                let reason = format!(
+                    "{count} notifications of Cyrus's could not be written down, from {since} on"
+                );
+                let identity = hexadecimal(&whence.identity);
+                let missed = self.teller.missed(&identity, whence.received, reason);
+                self.push(missed);
+            }
+            Err(why) => {
+                let name = self.spool.name(ident);
+                warn!(file = %name, offset = line.start, why, "a damaged line of the spool is passed over");
+                self.health.add(Count::Skipped, 1);
+                let identity = format!("damaged {ident} {}", line.start);
+                let reason = format!("a line of {name} was damaged at octet {}: {why}", line.start);
+                let missed = self.teller.missed(&identity, now(), reason);
+                self.push(missed);
+            }
+        }
+        self.pending.files.insert(ident, Place { offset: line.end, part: None });
+        if self.pending.is_full() {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Something was sent that says nothing. It may have been an event: that is told, but of each
+    /// kind once an hour, lest somebody fill the journal with it.
+    fn garbled(&mut self, why: &str, at: Timestamp) {
+        self.complain(why, "garbled");
+        let kind: String = why.chars().take_while(|letter| !letter.is_ascii_digit()).collect();
+        let hour = at.instant().as_second() / 3600;
+        if self.garbled.len() >= KINDS_MAX || self.garbled.insert(kind.clone(), hour) == Some(hour)
+        {
+            return;
+        }
+        let identity = format!("garbled\0{kind}\0{hour}");
+        let reason = format!("a notification could not be read: {kind}");
+        let at = jiff::Timestamp::from_second(hour * 3600);
+        let at = at.map_or_else(|_| now(), |at| Timestamp::new(at, Offset::UTC));
+        let missed = self.teller.missed(&identity, at, reason);
+        self.push(missed);
+    }
+
+    /// Counts what can't be told, and logs the first of its kind.
+    fn complain(&mut self, why: &str, kind: &str) {
+        self.health.add(Count::Skipped, 1);
+        self.health.set_error(&why);
+        if self.complaints.len() < KINDS_MAX && self.complaints.insert(kind.to_owned()) {
+            warn!(
+                why,
+                "a notification of Cyrus's is not told; the next of this kind are only counted"
+            );
+        }
+    }
+
+    /// Looks whose process or connection is gone: whoever was cut off is logged out, though Cyrus
+    /// doesn't say so. What it says takes a moment to come, so nobody is called gone at once.
+    fn look(&mut self) {
+        let connections = Connections::now();
+        let at = now();
+        let mut gone = Vec::new();
+        for (id, session) in self.memory.sessions.open() {
+            let has_process = session.pid.is_some_and(is_process);
+            self.watched.sees_processes |= has_process;
+            let ends = session.server_port.zip(session.client);
+            let is_connected = ends.is_some_and(|(port, client)| connections.has(port, client));
+            let since = self.watched.connections.get(id).copied();
+            let lost_process = session.pid.is_some() && self.watched.sees_processes && !has_process;
+            let lost_connection = since.is_some() && !is_connected;
+            if is_connected {
+                self.watched.connections.insert(id.to_owned(), None);
+            } else if lost_process || lost_connection {
+                let first = since.flatten().unwrap_or_else(Instant::now);
+                self.watched.connections.insert(id.to_owned(), Some(first));
+                if first.elapsed() >= GRACE {
+                    gone.push(id.to_owned());
+                }
+            } else if since.is_none() && at.unix_millis() - session.began > UNSEEN_MAX_MS {
+                gone.push(id.to_owned());
+            }
+        }
+        for id in gone {
+            self.watched.connections.remove(&id);
+            if let Some(session) = self.memory.sessions.end(&id) {
+                let ended = self.teller.ended(&session, at);
+                self.push(ended);
+            }
+        }
+        let is_open: BTreeSet<_> =
+            self.memory.sessions.open().map(|(id, _)| id.to_owned()).collect();
+        self.watched.connections.retain(|id, _| is_open.contains(id));
+        self.memory.sessions.tidy(at.unix_millis());
+    }
+
+    fn push(&mut self, seen: Observation) {
+        if matches!(seen.what, What::Missed { .. }) {
+            self.health.add(Count::Gaps, 1);
+        }
+        self.pending.octets += octets(&seen);
+        self.pending.observations.push(seen);
+    }
+
+    /// Hands over what is told, and returns when it is durable.
+    fn flush(&mut self) -> Result<(), Stopped> {
+        let Pending { observations, files, mut changes, .. } = std::mem::take(&mut self.pending);
+        let done = files.into_iter().filter_map(|(ident, place)| self.spool.done(ident, place));
+        changes.extend(done);
+        changes.extend(self.memory.drain_changes());
+        let batch = Batch { observations, changes };
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let told = batch.observations.len() as u64;
+        self.intake.take(batch)?;
+        self.health.add(Count::Observations, told);
+        Ok(())
+    }
+}
+
+impl Pending {
+    fn is_full(&self) -> bool {
+        self.observations.len() >= OBSERVATIONS_MAX || self.octets >= OCTETS_MAX
+    }
+}
+
+/// A mailbox that was made, if that is what a line says.
+fn created(said: &Result<Entry, String>) -> Option<(Timestamp, &Notification)> {
+    match said {
+        Ok(Entry { whence, what: Content::Notification(said) })
+            if said.event == "MailboxCreate" =>
+        {
+            Some((whence.received, said))
+        }
+        _ => None,
+    }
+}
+
+fn now() -> Timestamp {
+    let millis = jiff::Timestamp::now().as_millisecond();
+    let instant = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    Timestamp::new(instant, Offset::UTC)
+}
+
+fn hexadecimal(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// About how much memory an observation takes.
+fn octets(seen: &Observation) -> usize {
+    let Observation { identity: Identity(identity), what, extras, .. } = seen;
+    let extras: usize = extras.iter().map(|(_, value)| value.to_string().len() + 64).sum();
+    let more = match what {
+        What::Delivered { message, .. } | What::Appended(message) => {
+            let content = message.content.as_ref().map_or(0, |content| content.as_bytes().len());
+            content + message.body_structure.as_ref().map_or(0, String::len)
+        }
+        What::Expunged { uids, .. }
+        | What::Expired { uids, .. }
+        | What::FlagsChanged { uids, .. } => uids.ranges().len() * 8,
+        _ => 0,
+    };
+    identity.len() + extras + more + 512
+}
+
+/// Whether the sockets were ever made: the first time is no gap.
+const BEGAN_KEY: &[u8] = b"began";
+
+/// How often the folder is looked at beside inotify.
+const SCAN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often it is looked who is still there.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long after a session's process or connection is gone its Logout may still come.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// When a session ends of which neither process nor connection was ever seen.
+const UNSEEN_MAX_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// How long a mailbox that was made waits for one below it that it may have been made for.
+const CREATE_WAIT: Duration = Duration::from_millis(CREATE_WAIT_MS.unsigned_abs());
+
+const CREATE_WAIT_MS: i64 = 250;
+
+/// Among how many lines what the same process says next is looked for.
+const NEXT_AMONG: usize = 256;
+
+/// Observations in one batch: enough that a commit to disk costs little for each.
+const OBSERVATIONS_MAX: usize = 1_000;
+
+/// Octets of observations in one batch, plus one observation's.
+const OCTETS_MAX: usize = 1 << 20;
+
+/// Kinds of complaints remembered.
+const KINDS_MAX: usize = 100;

@@ -1,0 +1,213 @@
+//! What senders of our own see, and what becomes of what they send.
+
+use std::collections::BTreeSet;
+use std::os::unix::net::UnixDatagram;
+
+use postbell_engine::What;
+
+use crate::rig::{Rig, ask, datagram, dlist, flagged, send, wait_until};
+
+/// The UIDs that are told, in order.
+fn uids(rig: &Rig) -> Vec<u32> {
+    let uid = |what| match what {
+        What::FlagsChanged { uids, .. } => uids.only(),
+        _ => None,
+    };
+    rig.kept.told().into_iter().filter_map(|seen| uid(seen.what)).collect()
+}
+
+#[test]
+fn a_burst_is_told_whole_and_in_order() {
+    let mut rig = Rig::started();
+    let path = rig.datagrams();
+    for uid in 1..=2_000 {
+        send(&path, &datagram(&flagged(uid)));
+    }
+    wait_until(|| rig.kept.count() >= 2_000);
+    assert_eq!(uids(&rig), (1..=2_000).collect::<Vec<_>>());
+    rig.stop_source();
+    rig.start_source();
+    rig.stop_notifyd();
+    rig.start_notifyd();
+    send(&path, &datagram(&flagged(2_001)));
+    wait_until(|| rig.kept.count() >= 2_001);
+    assert_eq!(uids(&rig).last(), Some(&2_001));
+    assert_eq!(rig.kept.count(), 2_001);
+}
+
+#[test]
+fn two_equal_notifications_are_two_happenings() {
+    let rig = Rig::started();
+    for _ in 0..2 {
+        send(&rig.datagrams(), &datagram(&flagged(1)));
+    }
+    rig.hear(2);
+    let told = rig.kept.told();
+    let identities: BTreeSet<_> = told.iter().map(|seen| seen.identity.0.clone()).collect();
+    assert_eq!((told.len(), identities.len()), (2, 2));
+}
+
+#[test]
+fn what_waited_while_nobody_read_is_told() {
+    let mut rig = Rig::new();
+    for uid in 1..=5 {
+        send(&rig.datagrams(), &datagram(&flagged(uid)));
+    }
+    rig.start_source();
+    rig.start_notifyd();
+    wait_until(|| rig.kept.count() >= 5);
+    assert_eq!(uids(&rig), [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn hostile_datagrams_lose_nothing_else() {
+    let rig = Rig::started();
+    let path = rig.datagrams();
+    let large = vec![b'x'; 100_000];
+    let deep = datagram(&format!("{{\"event\":{}", "[".repeat(10_000)));
+    let hostile: [&[u8]; 9] = [
+        b"",
+        b"\0\0\0\0\0\0\0\0",
+        b"nothing",
+        &large,
+        &deep,
+        b"log\0EVENT\0\0\0\x000\0\xff\xfe{\0",
+        &datagram("{\"event\":\"FlagsSet\"}"),
+        &datagram("{\"event\":17}"),
+        &datagram(&flagged(1))[..60],
+    ];
+    for (uid, octets) in (1_u32..).zip(hostile.iter().cycle().take(90)) {
+        send(&path, octets);
+        send(&path, &datagram(&flagged(uid)));
+    }
+    wait_until(|| uids(&rig).len() >= 90);
+    assert_eq!(uids(&rig), (1..=90).collect::<Vec<_>>());
+    // Told, and each kind once.
+    let missed =
+        rig.kept.told().into_iter().filter(|seen| matches!(seen.what, What::Missed { .. }));
+    let missed = missed.count();
+    assert!((1..=8).contains(&missed), "{missed}");
+    assert!(rig.health.snapshot().skipped >= 80);
+}
+
+#[test]
+fn a_notification_over_the_stream_is_answered_when_it_is_written_down() {
+    let rig = Rig::started();
+    for uid in 1..=20 {
+        assert_eq!(ask(&rig.streams(), &dlist(&flagged(uid))), "OK ()\r\n");
+        assert!(rig.written().contains(&format!(r#"\"uidset\":\"{uid}\""#)), "{uid}");
+    }
+    wait_until(|| rig.kept.count() >= 20);
+    assert_eq!(uids(&rig), (1..=20).collect::<Vec<_>>());
+    assert_eq!(ask(&rig.streams(), b"GET / HTTP/1.1\r\n"), "NO ()\r\n");
+    assert_eq!(ask(&rig.streams(), &[&dlist("{}")[..], b"more\n"].concat()), "NO ()\r\n");
+    // A large one, beyond any datagram.
+    let large = flagged(21)
+        .replace("{\"event\"", &format!("{{\"x\":\"{}\",\"event\"", "y".repeat(1 << 20)));
+    assert_eq!(ask(&rig.streams(), &dlist(&large)), "OK ()\r\n");
+    wait_until(|| uids(&rig).last() == Some(&21));
+}
+
+#[test]
+fn several_streams_at_once_are_all_answered() {
+    let rig = Rig::started();
+    std::thread::scope(|scope| {
+        for client in 0..8_u32 {
+            let path = rig.streams();
+            scope.spawn(move || {
+                for uid in 1..=25 {
+                    let octets = dlist(&flagged(client * 100 + uid));
+                    assert_eq!(ask(&path, &octets), "OK ()\r\n");
+                }
+            });
+        }
+    });
+    wait_until(|| rig.kept.count() >= 200);
+    assert_eq!(uids(&rig).into_iter().collect::<BTreeSet<_>>().len(), 200);
+}
+
+#[test]
+fn a_sender_waits_no_longer_than_the_reader_is_away() {
+    let mut rig = Rig::new();
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.set_nonblocking(true).unwrap();
+    let octets = datagram(&flagged(1));
+    let mut count = 0;
+    while sender.send_to(&octets, rig.datagrams()).is_ok() {
+        count += 1;
+        assert!(count < 10_000);
+    }
+    // The source may be away, stopped, or never there: that holds nobody up.
+    rig.start_notifyd();
+    for _ in 0..100 {
+        send(&rig.datagrams(), &octets);
+    }
+    rig.start_source();
+    wait_until(|| rig.kept.count() >= count + 100);
+}
+
+#[test]
+fn r81_a_mailbox_made_by_the_way_is_not_told() {
+    let rig = Rig::started();
+    let create = |name: &str, ms: u32| {
+        datagram(&format!(
+            r#"{{"event":"MailboxCreate","timestamp":"2026-11-27T07:41:07.{ms:03}Z","service":"imap","uri":"imap://h/user/alice/{name}%40example.org;UIDVALIDITY=5","pid":7,"user":"alice@example.org"}}"#
+        ))
+    };
+    for octets in [
+        create("a", 1),
+        create("a/b", 20),
+        datagram(&flagged(1).replace("\"pid\":7", "\"pid\":8")),
+        create("a/b/c", 90),
+        create("p", 300),
+        create("p/one", 500),
+    ] {
+        send(&rig.datagrams(), &octets);
+    }
+    let told = rig.hear(4);
+    assert_eq!(
+        told,
+        [
+            "alice@example.org flags INBOX 1 +(\\Flagged) -()",
+            "alice@example.org created a/b/c",
+            "alice@example.org created p",
+            "alice@example.org created p/one",
+        ]
+    );
+}
+
+#[test]
+fn r74_a_login_of_the_same_process_ends_the_session_before() {
+    let rig = Rig::started();
+    let access = |event: &str, user: &str, session: &str| {
+        datagram(&format!(
+            r#"{{"event":"{event}","timestamp":"2026-11-27T07:41:07.884Z","service":"imap","serverDomain":"127.0.0.1","serverPort":143,"clientIP":"192.0.2.1","clientPort":9,"uri":"imap://h","pid":7,"user":"{user}","vnd.cmu.sessionId":"{session}"}}"#
+        ))
+    };
+    for octets in [
+        access("Login", "a", "s1"),
+        access("Login", "b", "s2"),
+        access("Logout", "b", "s2"),
+        access("Logout", "a", "s1"),
+        access("Login", "c", "s3"),
+        access("Logout", "c", "s3"),
+    ] {
+        send(&rig.datagrams(), &octets);
+    }
+    let told = rig.hear(6);
+    assert_eq!(told, ["login a", "logout a", "login b", "logout b", "login c", "logout c"]);
+}
+
+#[test]
+fn r103_addresses_are_those_of_the_session() {
+    let rig = Rig::started();
+    let login = r#"{"event":"Login","timestamp":"2026-11-27T07:41:07.884Z","service":"imap","serverDomain":"127.0.0.1","serverPort":143,"clientIP":"192.0.2.1","clientPort":9,"uri":"imap://h","pid":7,"user":"alice@example.org","vnd.cmu.sessionId":"s"}"#;
+    send(&rig.datagrams(), &datagram(login));
+    let flagged = flagged(1).replace("\"pid\":7", "\"pid\":7,\"vnd.cmu.sessionId\":\"s\"");
+    send(&rig.datagrams(), &datagram(&flagged));
+    rig.hear(2);
+    let seen = rig.kept.told().remove(1);
+    assert_eq!(seen.actor.client.unwrap().to_string(), "192.0.2.1:9");
+    assert_eq!(seen.origin.server_port, Some(143));
+    assert_eq!(seen.actor.session.as_deref(), Some("s"));
+}
