@@ -142,6 +142,10 @@ fn authority(url: &str) -> anyhow::Result<String> {
     if authority.as_str().contains('@') {
         return Err(bad("has a user, where a token is wanted").into());
     }
+    let has_port = authority.as_str() != authority.host();
+    if has_port && authority.port_u16().is_none_or(|port| port == 0) {
+        return Err(bad("has a port that is no number from 1 to 65535").into());
+    }
     if !is_here(authority.host()) {
         return Err(Misuse(format!(
             "--url: {url:?} is not this machine, and the token would cross the network in clear (try an SSH tunnel: ssh -L 5423:127.0.0.1:5423 {})",
@@ -149,10 +153,7 @@ fn authority(url: &str) -> anyhow::Result<String> {
         ))
         .into());
     }
-    Ok(match authority.port() {
-        Some(_) => authority.to_string(),
-        None => format!("{authority}:80"),
-    })
+    Ok(if has_port { authority.to_string() } else { format!("{authority}:80") })
 }
 
 /// Whether a host is this machine, as far as its name tells.
@@ -220,6 +221,9 @@ mod tests {
             "http://a b",
             "http://mail.example.org:5423",
             "http://192.0.2.1",
+            "http://127.0.0.1:65536",
+            "http://[::1]:0",
+            "http://localhost:",
         ]
         .into_iter()
         .map(|url| authority(url).unwrap_err().to_string())

@@ -163,6 +163,10 @@ fn users(list: &[String]) -> Result<Box<[Box<str>]>, InvalidSelection> {
 fn mailboxes(list: &[String]) -> Result<Box<[Pattern]>, InvalidSelection> {
     let mut patterns = Vec::with_capacity(list.len());
     for (at, text) in list.iter().enumerate() {
+        if text.contains('\0') {
+            let message = format!("{text:?} holds a NUL, which no mailbox's name has");
+            return invalid("mailboxes", at, message);
+        }
         match text.parse::<Pattern>() {
             Ok(pattern) => patterns.push(pattern),
             Err(error) => return invalid("mailboxes", at, error.to_string()),
@@ -326,6 +330,10 @@ mod tests {
         for (list, selection) in [
             ("/users/0", Selection { users: vec![String::new()], ..Selection::default() }),
             ("/users/0", Selection { users: vec!["a\0b".to_owned()], ..Selection::default() }),
+            (
+                "/mailboxes/0",
+                Selection { mailboxes: vec!["a\0".to_owned()], ..Selection::default() },
+            ),
             (
                 "/mailboxes/0",
                 Selection { mailboxes: vec!["x".repeat(256)], ..Selection::default() },

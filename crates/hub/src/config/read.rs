@@ -289,11 +289,17 @@ pub(crate) fn listen_refused(address: SocketAddr) -> Option<&'static str> {
 
 /// The host goes into every event, so it has to be one.
 fn check_host(key: &str, host: &str, lines: &mut Vec<String>) {
-    let name = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
+    let label = |label: &str| {
+        let is_name = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        (1..=63).contains(&label.len())
+            && is_name
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
     let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let good = match literal {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && host.len() <= HOST_OCTETS_MAX && host.bytes().all(name),
+        None => host.len() <= HOST_OCTETS_MAX && host.split('.').all(label),
     };
     if !good {
         lines.push(format!("{key}: {host:?} is not a host name (try \"mail.example.org\")"));

@@ -7,6 +7,20 @@ fn errors(text: &str) -> String {
 }
 
 #[test]
+fn what_only_looks_like_a_host_name_is_none() {
+    for host in ["..x", "a..b", ".", "-a", "a-.b", "a.", "a_b"] {
+        for key in ["host", "fqdn"] {
+            let line = errors(&format!("[store]\n{key} = {host:?}\n"));
+            assert!(line.contains(&format!("store.{key}: {host:?} is not a host name")), "{line}");
+        }
+    }
+    for host in ["localhost", "a-b.example.org", "192.0.2.1", "[2001:db8::1]"] {
+        let text = format!("[store]\nhost = {host:?}\n");
+        assert!(Config::parse("postbell.toml", &text).is_ok(), "{host}");
+    }
+}
+
+#[test]
 fn every_mistake_gets_one_line_naming_file_and_key() {
     insta::assert_snapshot!(errors(
         r#"
