@@ -29,6 +29,19 @@ pub struct Observation {
     pub extras: Vec<(OtherName, Value)>,
 }
 
+impl Observation {
+    /// Says that it was found at [`Observation::at`] and happened at most so many milliseconds
+    /// before (`vnd.postbell.timeAccuracy`, R138).
+    #[must_use]
+    pub fn within(mut self, millis: u64) -> Self {
+        // Well-formed by a look at it.
+        if let Ok(name) = OtherName::new("vnd.postbell.timeAccuracy") {
+            self.extras.push((name, millis.into()));
+        }
+        self
+    }
+}
+
 /// The source's own name for one happening; any octets.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Identity(pub Vec<u8>);

@@ -675,6 +675,9 @@ impl<'a> Source<'a> {
         let begun = Instant::now();
         let size: usize = self.round.looked.iter().map(Looked::size).sum();
         if self.round.settle_at.is_none() && size < ROUND_MAX {
+            if self.round.looked.is_empty() {
+                self.reconcile.begin(now());
+            }
             let looked = self.reconcile.look(asker, &self.names);
             let has_more = self.reconcile.progress().0 > 0 && !asker.is_resting();
             if let Some(error) = asker.last_error() {

@@ -33,6 +33,8 @@ pub(super) struct Record {
     pub(super) mailboxes: u32,
     /// The first look is over: what differs from now on is told.
     pub(super) is_followed: bool,
+    /// When the last look that missed nothing began, in milliseconds since 1970; 0 for never.
+    pub(super) looked_at: i64,
 }
 
 /// One mailbox.
@@ -222,8 +224,9 @@ fn number(hex: &[u8]) -> Option<u32> {
 
 impl Record {
     pub(super) fn encode(self) -> Vec<u8> {
-        let Self { generation, uid_validity, mailboxes, is_followed } = self;
-        format!("{generation} {uid_validity} {mailboxes} {}", u8::from(is_followed)).into_bytes()
+        let Self { generation, uid_validity, mailboxes, is_followed, looked_at } = self;
+        let is_followed = u8::from(is_followed);
+        format!("{generation} {uid_validity} {mailboxes} {is_followed} {looked_at}").into_bytes()
     }
 
     fn decode(value: &[u8]) -> Option<Self> {
@@ -233,6 +236,7 @@ impl Record {
             uid_validity: words.next()?.parse().ok()?,
             mailboxes: words.next()?.parse().ok()?,
             is_followed: words.next()? == "1",
+            looked_at: words.next().and_then(|at| at.parse().ok()).unwrap_or(0),
         })
     }
 }
@@ -292,7 +296,13 @@ mod tests {
         let mut inbox = Mailbox { id: 3, uid_validity: 5, print: 9, ..Mailbox::default() };
         inbox.insert("1.M2.h with a space".into(), message);
         inbox.folder = ".Has a space".into();
-        let record = Record { generation: 7, uid_validity: 5, mailboxes: 3, is_followed: true };
+        let record = Record {
+            generation: 7,
+            uid_validity: 5,
+            mailboxes: 3,
+            is_followed: true,
+            looked_at: 1_795_600_000_000,
+        };
         let kept = BTreeMap::from([
             (key(prefix, "u"), record.encode()),
             (key(prefix, "sLists/rust"), Vec::new()),

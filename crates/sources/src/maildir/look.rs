@@ -32,6 +32,8 @@ pub(super) struct Look<'a> {
     pub(super) wanted: Wanted,
     pub(super) limit: Option<&'a Quota>,
     pub(super) stop: &'a Stop,
+    /// Something couldn't be read.
+    pub(super) is_partial: bool,
 }
 
 /// How much is looked at.
@@ -79,11 +81,14 @@ impl Look<'_> {
     /// Looks, tells and remembers.
     pub(super) fn run(mut self, scope: Scope) -> Result<(), MaildirError> {
         self.purge()?;
+        let begun = jiff::Timestamp::now().as_millisecond();
         let (mut noticed, is_scan, is_forced) = match scope {
             Scope::Noticed(due) => (due, false, false),
             Scope::Changed => (UserDue::default(), true, false),
             Scope::Everything => (UserDue::default(), true, true),
         };
+        let before = self.known.record.looked_at;
+        self.teller.since = Some(before).filter(|before| is_scan && *before != 0);
         let known = &self.known.mailboxes;
         let is_known = |folder: &str| known.values().any(|mailbox| mailbox.folder == folder);
         let finds_new = noticed.mailboxes.keys().any(|folder| !is_known(folder));
@@ -126,6 +131,9 @@ impl Look<'_> {
         if self.teller.is_baseline {
             self.known.record.is_followed = true;
             self.teller.touch();
+        }
+        if is_scan && !self.is_partial {
+            self.known.record.looked_at = begun;
         }
         self.teller.settle(&mut self.known.record)?;
         self.purge()
@@ -594,6 +602,7 @@ impl Look<'_> {
 
     /// Notes what can't be read, and goes on with the rest.
     pub(super) fn fail(&mut self, name: &str, error: &io::Error) {
+        self.is_partial = true;
         let path = self.path.join(name);
         self.complaints.health.set_error(&format!("{}: {error}", path.display()));
         self.complaints.add(self.path, name, &error.to_string());

@@ -12,12 +12,12 @@ use tracing::{debug, info, warn};
 
 use super::bell::{Bell, Due, Target};
 use super::folder::{Folder, Kind};
-use super::known::Known;
+use super::known::{self, Known};
 use super::look::{Complaints, Look, Scope};
 use super::message::Wanted;
 use super::tell::Teller;
 use super::{MaildirError, Options};
-use crate::{Count, Health, Intake, State, Stop};
+use crate::{Batch, Count, Health, Intake, State, Stop};
 
 /// What a source holds while it runs.
 pub(super) struct Source<'a> {
@@ -67,8 +67,26 @@ impl<'a> Source<'a> {
             }
             self.bell.listen(&mut due);
         }
+        self.keep_times();
         self.health.set_state(State::Stopped, "");
         Ok(())
+    }
+
+    /// Has it remembered when each user was last looked at, so that what is found at the next start
+    /// can be told with how long before it may have happened. Where that can't be, it is told as
+    /// being less accurate.
+    fn keep_times(&self) {
+        let records = self.users.iter().filter(|(_, one)| one.known.record.is_followed);
+        let changes = records
+            .map(|(user, one)| (known::key(&prefix(user), "u"), Some(one.known.record.encode())));
+        let changes: Vec<_> = changes.collect();
+        for part in changes.chunks(RECORDS_AT_ONCE) {
+            let batch = Batch { observations: Vec::new(), changes: part.to_vec() };
+            if let Err(why) = self.intake.take(batch) {
+                debug!(%why, "when users were last looked at is not remembered");
+                return;
+            }
+        }
     }
 
     /// The periodic look at everything that looks changed.
@@ -167,6 +185,7 @@ impl<'a> Source<'a> {
             },
             limit: self.options.quota.as_ref(),
             stop,
+            is_partial: false,
         };
         look.run(scope)
     }
@@ -373,6 +392,9 @@ fn open_below(root: &str, user: &str) -> io::Result<Folder> {
     }
     Ok(folder)
 }
+
+/// Users' records in one batch, of some fifty octets each.
+const RECORDS_AT_ONCE: usize = 10_000;
 
 /// The log names them all.
 const GONE_NAMED_MAX: usize = 3;

@@ -26,6 +26,9 @@ pub(super) struct Teller<'a> {
     user: &'a str,
     /// The first look at a user is remembered, not told.
     pub(super) is_baseline: bool,
+    /// Since when, in milliseconds since 1970, what no notice told of may have happened; nothing
+    /// where a notice did, or nobody knows.
+    pub(super) since: Option<i64>,
     batch: Batch,
     octets: usize,
     /// There is something to remember even without a change.
@@ -53,6 +56,7 @@ impl<'a> Teller<'a> {
             server_fqdn,
             user,
             is_baseline,
+            since: None,
             batch,
             octets,
             is_touched: false,
@@ -132,9 +136,10 @@ impl<'a> Teller<'a> {
         // somebody in the owner's name.
         let is_delivery = matches!(what, What::Delivered { .. } | What::Missed { .. });
         let user = (!is_delivery).then(|| self.user.to_owned());
-        Observation {
+        let at = local(at);
+        let seen = Observation {
             identity,
-            at: local(at),
+            at,
             certainty: Certainty::Inferred,
             owner: Some(self.user.to_owned()),
             // Over which protocol can't be seen on disk.
@@ -147,6 +152,14 @@ impl<'a> Teller<'a> {
             },
             what,
             extras: Vec::new(),
+        };
+        match self.since {
+            // What was there before the last look and is told only now (Dovecot gave it its UID)
+            // happened when the file says.
+            Some(since) => {
+                seen.within(u64::try_from(at.unix_millis().saturating_sub(since)).unwrap_or(0))
+            }
+            None => seen,
         }
     }
 }

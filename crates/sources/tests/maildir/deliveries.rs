@@ -45,6 +45,47 @@ fn a_message_is_told_from_its_coming_to_its_going() {
     assert!(rig.hear_out(4).is_empty());
 }
 
+/// Since when, in milliseconds since 1970, what was told may have happened, where that is told.
+fn since(rig: &Rig, place: usize) -> Option<i64> {
+    let seen = rig.kept.told().swap_remove(place);
+    let accuracy =
+        seen.extras.iter().find(|(name, _)| name.as_str() == "vnd.postbell.timeAccuracy");
+    accuracy.map(|(_, millis)| seen.at.unix_millis() - millis.as_i64().unwrap())
+}
+
+#[test]
+fn r138_what_no_notice_told_of_is_told_with_how_long_before_it_may_have_happened() {
+    let now = || jiff::Timestamp::now().as_millisecond();
+    let temporary = tempfile::tempdir().unwrap();
+    let root = maildir(temporary.path());
+    let began = now();
+    let mut rig = Rig::start(options(&root));
+    let looked = now();
+    deliver(&root, "1.a.h", "x");
+    assert_eq!(rig.hear(0, 1).len(), 1);
+    assert_eq!(since(&rig, 0), None, "noticed as it happened");
+    // What came while it was down came after the last look at everything, which was the first.
+    rig.stop();
+    deliver(&root, "2.a.h", "x");
+    fs::rename(root.join("new/1.a.h"), root.join("cur/1.a.h:2,S")).unwrap();
+    rig.resume();
+    assert_eq!(rig.hear(1, 2).len(), 2);
+    for place in [1, 2] {
+        let since = since(&rig, place).unwrap();
+        assert!((began..=looked).contains(&since), "{began} {since} {looked}");
+    }
+    // Nobody knows when a version that kept no times looked last.
+    rig.stop();
+    rig.kept.change("user\0alice\0u", |record| {
+        let (older, _) = record.rsplit_once(' ').unwrap();
+        older.to_owned()
+    });
+    deliver(&root, "3.a.h", "x");
+    rig.resume();
+    assert_eq!(rig.hear(3, 1).len(), 1);
+    assert_eq!(since(&rig, 3), None);
+}
+
 #[test]
 fn mailboxes_come_go_and_are_renamed() {
     let temporary = tempfile::tempdir().unwrap();

@@ -70,6 +70,13 @@ impl Kept {
         key.starts_with(prefix.as_bytes()).then(|| String::from_utf8_lossy(value).into_owned())
     }
 
+    /// Changes what the checkpoint says under a key, which must be there.
+    pub(crate) fn change(&self, key: &str, change: impl FnOnce(&str) -> String) {
+        let mut inner = self.inner.lock().unwrap();
+        let value = inner.checkpoint.get_mut(key.as_bytes()).unwrap();
+        *value = change(std::str::from_utf8(value).unwrap()).into_bytes();
+    }
+
     /// The most observations and changes in one batch.
     pub(crate) fn largest(&self) -> (usize, usize) {
         self.inner.lock().unwrap().largest

@@ -25,6 +25,8 @@ pub(super) struct Telling<'a> {
     pub(super) owner: &'a str,
     pub(super) name: &'a str,
     pub(super) at: Timestamp,
+    /// When it was looked at before, in milliseconds since 1970; nothing where nobody knows.
+    pub(super) since: Option<i64>,
     pub(super) naming: &'a Naming<'a>,
 }
 
@@ -150,7 +152,7 @@ impl Telling<'_> {
 
     pub(super) fn observation(&self, kind: &str, what: What) -> Observation {
         let identity = ["look", self.owner, self.name, kind].join("\0");
-        Observation {
+        let seen = Observation {
             identity: Identity(identity.into_bytes()),
             at: self.at,
             certainty: Certainty::Inferred,
@@ -165,6 +167,14 @@ impl Telling<'_> {
             },
             what,
             extras: Vec::new(),
+        };
+        match self.since {
+            // A clock that was set back makes nothing happen later than it was seen.
+            Some(since) => {
+                let millis = self.at.unix_millis().saturating_sub(since);
+                seen.within(u64::try_from(millis).unwrap_or(0))
+            }
+            None => seen,
         }
     }
 }

@@ -9,6 +9,8 @@ use super::super::record::BoxStatus;
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Kept {
     pub(super) base: Option<BoxLook>,
+    /// When that look was begun, in milliseconds since 1970; nothing where a line said it.
+    pub(super) looked_at: Option<i64>,
     /// What the spool told since.
     pub(super) told: Sets,
     /// What the spool told since the look that isn't settled yet; none where there is none such.
@@ -76,7 +78,8 @@ impl Kept {
         );
         let Sets { added, gone, flagged } = &self.told;
         let Sets { added: came, gone: went, .. } = &self.inferred;
-        format!("{base}|{added}|{gone}|{flagged}|{came}|{went}")
+        let looked_at = self.looked_at.map(|at| format!("|{at}")).unwrap_or_default();
+        format!("{base}|{added}|{gone}|{flagged}|{came}|{went}{looked_at}")
     }
 
     pub(super) fn decode(text: &str) -> Option<Self> {
@@ -101,6 +104,7 @@ impl Kept {
         };
         let told = Sets { added: set()?, gone: set()?, flagged: set()? };
         let inferred = Sets { added: set()?, gone: set()?, flagged: UidSet::new() };
-        Some(Self { base, told, since: None, inferred, is_blind })
+        let looked_at = parts.next().and_then(|at| at.parse().ok());
+        Some(Self { base, looked_at, told, since: None, inferred, is_blind })
     }
 }

@@ -58,6 +58,8 @@ pub(super) struct Reconcile {
     /// At least as many ranges as all mailboxes' sets have.
     ranges: usize,
     done: u64,
+    /// When the looks that are to be settled next began, in milliseconds since 1970.
+    began: Option<i64>,
 }
 
 /// A mailbox: its owner and its name.
@@ -252,7 +254,7 @@ impl Reconcile {
         let blinded = std::mem::take(&mut self.blinded).into_iter();
         let holed = blinded.filter(|((owner, _), _)| is_holed(owner));
         let told = holed.map(|((owner, name), base)| {
-            Telling { owner: &owner, name: &name, at, naming }.blind(base)
+            Telling { owner: &owner, name: &name, at, since: None, naming }.blind(base)
         });
         told.collect()
     }
@@ -265,6 +267,11 @@ impl Reconcile {
     /// How many mailboxes are remembered.
     pub(super) fn mailboxes(&self) -> usize {
         self.boxes.len()
+    }
+
+    /// Notes when the looks begin that are to be settled next.
+    pub(super) fn begin(&mut self, now: Timestamp) {
+        self.began = Some(now.unix_millis());
     }
 
     /// Takes the next look; nothing where nothing waits, or where there is no answer: then it
@@ -348,7 +355,8 @@ impl Reconcile {
             return Vec::new();
         };
         let kept = self.boxes.get(&place).cloned().unwrap_or_default();
-        let telling = Telling { owner: &place.0, name: &place.1, at, naming };
+        let (owner, name) = (&place.0, &place.1);
+        let telling = Telling { owner, name, at, since: kept.looked_at, naming };
         match looked {
             Looked::User(..) => Vec::new(),
             Looked::Unknown(_, None) => {
@@ -403,7 +411,7 @@ impl Reconcile {
         let mut seen = Vec::new();
         for (name, look) in found {
             let place = (owner.to_owned(), name.clone());
-            let telling = Telling { owner, name: &name, at, naming };
+            let telling = Telling { owner, name: &name, at, since: None, naming };
             let Some(look) = look else {
                 // How it stands may be said when it is opened.
                 if known.contains_key(&name) {
@@ -441,11 +449,10 @@ impl Reconcile {
                         gone.remove(&old);
                         let from = Mailbox { name: naming.names.told(&old), ..to.clone() };
                         let kind = format!("renamed {old}\0{}", look.uid_validity);
-                        seen.push(telling.observation(
-                            &kind,
-                            What::MailboxRenamed { from_owner: None, from, to },
-                        ));
                         let kept = self.boxes.get(&(owner.to_owned(), old.clone())).cloned();
+                        let since = kept.as_ref().and_then(|kept| kept.looked_at);
+                        let what = What::MailboxRenamed { from_owner: None, from, to };
+                        seen.push(Telling { since, ..telling }.observation(&kind, what));
                         self.forget(&(owner.to_owned(), old));
                         self.remember(place.clone(), kept.unwrap_or_default());
                     } else {
@@ -458,8 +465,10 @@ impl Reconcile {
             }
         }
         for (name, uid_validity) in gone {
-            self.forget(&(owner.to_owned(), name.clone()));
-            let telling = Telling { owner, name: &name, at, naming };
+            let place = (owner.to_owned(), name.clone());
+            let since = self.boxes.get(&place).and_then(|kept| kept.looked_at);
+            self.forget(&place);
+            let telling = Telling { owner, name: &name, at, since, naming };
             let what = What::MailboxDeleted(telling.mailbox(uid_validity));
             seen.push(telling.observation(&format!("deleted {uid_validity}"), what));
         }
@@ -553,7 +562,8 @@ impl Reconcile {
         // A late line of one of so many is told twice, rather than all of them remembered.
         let is_too_much = inferred.ranges() > RANGES_MAX;
         let inferred = if is_too_much { Sets::default() } else { inferred };
-        let kept = Kept { base: Some(look), told, inferred, ..Kept::default() };
+        let looked_at = self.began;
+        let kept = Kept { base: Some(look), looked_at, told, inferred, ..Kept::default() };
         self.ranges += kept.ranges();
         self.remember(place.clone(), kept);
     }

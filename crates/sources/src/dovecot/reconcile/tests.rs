@@ -83,6 +83,46 @@ fn what_the_spool_did_not_tell_is_told_as_inferred() {
     assert!(settle(&mut memory, look(13, 9, 60), "", &[]).is_empty());
 }
 
+/// The accuracies told, in milliseconds.
+fn accuracies(seen: &[Observation]) -> Vec<Option<u64>> {
+    let accuracy = |one: &Observation| {
+        let named =
+            one.extras.iter().find(|(name, _)| name.as_str() == "vnd.postbell.timeAccuracy");
+        named.and_then(|(_, value)| value.as_u64())
+    };
+    seen.iter().map(accuracy).collect()
+}
+
+#[test]
+fn r138_what_is_found_is_told_with_how_long_before_it_may_have_happened() {
+    let mut memory = Reconcile::default();
+    let place = ("alice".to_owned(), "INBOX".to_owned());
+    memory.begin("2026-11-25T11:00:00+01:00".parse().unwrap());
+    memory.rebase(&place, look(11, 10, 50), Sets::default(), Sets::default());
+    // It is kept over a restart.
+    let mut memory = Reconcile::restore(
+        memory.drain_changes().into_iter().filter_map(|(key, value)| Some((key, value?))),
+    );
+    memory.begin("2026-11-25T11:59:59+01:00".parse().unwrap());
+    for (uid, millis) in [(11, 3_600_000), (12, 1_000)] {
+        begin(&mut memory, &place);
+        let changed = [(uid, Asked::default())].into();
+        let messages = u64::from(uid);
+        let look = look(uid + 1, messages, 50 + messages);
+        let changes = Changes { look, vanished: UidSet::new(), changed };
+        let seen = settled(&mut memory, Looked::Mailbox(place.clone(), Some(changes)));
+        assert_eq!(accuracies(&seen), [Some(millis)]);
+    }
+    begin(&mut memory, &place);
+    let gone = settled(&mut memory, Looked::Mailbox(place, None));
+    assert_eq!(accuracies(&gone), [Some(1_000)]);
+    // Nobody knows since when.
+    let mut memory = ten();
+    let place = ("alice".to_owned(), "INBOX".to_owned());
+    begin(&mut memory, &place);
+    assert_eq!(accuracies(&settled(&mut memory, Looked::Mailbox(place, None))), [None]);
+}
+
 #[test]
 fn what_was_inferred_is_not_told_again_when_its_line_comes_after_all() {
     let mut memory = ten();
@@ -280,10 +320,12 @@ proptest! {
         (added, gone, flagged) in (some_set(), some_set(), some_set()),
         (came, went) in (some_set(), some_set()),
         base: bool,
+        looked_at: Option<i64>,
     ) {
         let mut memory = ten();
         let kept = Kept {
             base: base.then(|| look(11, 10, u64::MAX)),
+            looked_at,
             told: Sets { added, gone, flagged },
             since: None,
             inferred: Sets { added: came, gone: went, ..Sets::default() },
