@@ -275,7 +275,7 @@ impl<'a> Scan<'a> {
             P::ClientIp => {
                 let text = self.string()?.plain()?;
                 let address: IpAddr = text.parse().ok()?;
-                spelling::is_written(text, address.to_canonical()).then_some(())?;
+                spelling::is_canonical_address(text, address).then_some(())?;
             }
             P::ClientPort | P::ServerPort => self.skip_number(1, u64::from(u16::MAX))?,
             P::Uidnext => self.skip_number(1, u64::from(u32::MAX))?,

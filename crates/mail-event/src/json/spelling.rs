@@ -45,11 +45,13 @@ pub(super) fn place<'a>(parameter: Option<&ParameterName>, key: &'a str) -> (u32
     (place, if place == u32::MAX { key } else { "" })
 }
 
-/// Whether an address is written as `text` (RFC 5952).
-pub(super) fn is_written(text: &str, address: IpAddr) -> bool {
+/// Whether an address that was read from `text` is written as RFC 5952 wants it. There is one way
+/// to write an IPv4 address, so that only IPv6 costs a second look.
+pub(super) fn is_canonical_address(text: &str, address: IpAddr) -> bool {
+    let IpAddr::V6(_) = address else { return true };
     let mut written = [0_u8; ADDRESS_OCTETS];
     let mut rest = &mut written[..];
-    let fits = write!(rest, "{address}").is_ok();
+    let fits = write!(rest, "{}", address.to_canonical()).is_ok();
     let left = rest.len();
     fits && written.get(..ADDRESS_OCTETS - left) == Some(text.as_bytes())
 }
