@@ -32,7 +32,8 @@ pub(super) struct Source<'a> {
     complaints: BTreeSet<String>,
     /// In which hour what says nothing was told last, by kind.
     garbled: BTreeMap<String, i64>,
-    has_begun: bool,
+    /// When the sockets were made last, as far as told.
+    began: Option<Vec<u8>>,
 }
 
 /// What is told and not yet handed over.
@@ -86,7 +87,7 @@ impl<'a> Source<'a> {
             watched: Watched::default(),
             complaints: BTreeSet::new(),
             garbled: BTreeMap::new(),
-            has_begun: !intake.checkpoint(BEGAN_KEY)?.is_empty(),
+            began: intake.checkpoint(BEGAN_KEY)?.into_iter().next().map(|(_, value)| value),
         })
     }
 
@@ -250,15 +251,15 @@ impl<'a> Source<'a> {
                 self.garbled(&why, whence.received);
             }
             Ok(Entry { whence, what: Content::Began }) => {
+                let identity = hexadecimal(&whence.identity);
+                let before = self.began.replace(identity.clone().into_bytes());
                 // Before the very first start nothing was to be told.
-                if self.has_begun {
+                if before.is_some_and(|before| before != identity.as_bytes()) {
                     let reason = "nobody listened to Cyrus for a while: what it said is lost";
-                    let identity = hexadecimal(&whence.identity);
                     let missed = self.teller.missed(&identity, whence.received, reason.to_owned());
                     self.push(missed);
                 }
-                self.has_begun = true;
-                self.pending.changes.push((BEGAN_KEY.to_vec(), Some(b"1".to_vec())));
+                self.pending.changes.push((BEGAN_KEY.to_vec(), Some(identity.into_bytes())));
             }
             Ok(Entry { whence, what: Content::Lost { count, since } }) => {
                 let reason = format!(
@@ -424,7 +425,7 @@ fn octets(seen: &Observation) -> usize {
     identity.len() + extras + more + 512
 }
 
-/// Whether the sockets were ever made: the first time is no gap.
+/// When the sockets were made last: the first time is no gap.
 const BEGAN_KEY: &[u8] = b"began";
 
 /// How often the folder is looked at beside inotify.

@@ -75,7 +75,7 @@ impl Rig {
             stream: Some(self.stream.try_clone().unwrap()),
         };
         let spool = self.options.spool.clone();
-        let notifyd = Notifyd { spool, users: vec![Account::current().uid()], began: false };
+        let notifyd = Notifyd { spool, users: vec![Account::current().uid()], began: None };
         let stop = Stop::new().unwrap();
         let asked = stop.clone();
         let thread = std::thread::spawn(move || notifyd.run(sockets, &asked).unwrap());

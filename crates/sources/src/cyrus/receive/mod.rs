@@ -25,7 +25,7 @@ use tracing::{debug, warn};
 use super::record::{Received, Record};
 use super::{datagram, dlist};
 use crate::Stop;
-use queue::{DATAGRAM_OCTETS_MAX, Queue, Queued, Sender, now_ns};
+use queue::{DATAGRAM_OCTETS_MAX, Queue, Queued, Sender};
 pub use socket::{SocketError, bind_datagram, bind_stream};
 use streams::Streams;
 use writer::{Writer, Written};
@@ -37,8 +37,9 @@ pub struct Notifyd {
     pub spool: PathBuf,
     /// User ids that may send, besides this process's own and root.
     pub users: Vec<u32>,
-    /// The sockets were made just now: what was sent before is lost, and that is told.
-    pub began: bool,
+    /// When the sockets were made, in nanoseconds since 1970, if anybody made them: what was sent
+    /// before is lost, and that is told, once for each such moment.
+    pub began: Option<u64>,
 }
 
 /// The sockets Cyrus sends to; either may be absent.
@@ -94,8 +95,9 @@ impl Notifyd {
             recent: Recent::read(&self.spool),
             complaints: BTreeSet::new(),
         };
-        if self.began {
-            receiver.writer.append(&[Record { ns: now_ns(), pid: 0, what: Received::Began }]);
+        let began = self.began.map(|ns| Record { ns, pid: 0, what: Received::Began });
+        if let Some(began) = began.filter(|began| receiver.recent.add(began)) {
+            receiver.writer.append(&[began]);
         }
         let mut queue =
             sockets.datagram.map(Queue::new).transpose().map_err(NotifydError::Socket)?;
