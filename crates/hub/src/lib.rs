@@ -24,7 +24,7 @@ mod token;
 pub use config::{
     Config, ConfigError, ExpireConfig, Form, HttpConfig, JournalConfig, LogConfig, LogFormat,
     LogLevel, PolicyConfig, PublishConfig, Reach, SourceConfig, SourceKind, StoreConfig,
-    WebhooksConfig, markdown as config_markdown,
+    Virtdomains, WebhooksConfig, markdown as config_markdown,
 };
 pub use examine::examine;
 pub use hub::{Hub, StartError};

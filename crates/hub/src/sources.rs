@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use postbell_engine::{InvalidPattern, Policy, Quota, Store, in_words};
 use postbell_journal::Journal;
 use postbell_sources::dovecot::{self, Exporter};
-use postbell_sources::{Health, State, Stop, maildir};
+use postbell_sources::{Health, State, Stop, cyrus, maildir};
 use tracing::warn;
 
-use crate::config::{ExpireConfig, SourceConfig, SourceKind};
+use crate::config::{ExpireConfig, SourceConfig, SourceKind, Virtdomains};
 use crate::intake::{HubIntake, LastCheckpoint};
 use crate::metrics::{Metrics, SourceMetrics};
 
@@ -165,6 +165,10 @@ impl Running {
                 let options = dovecot_options(&self.config, &self.wiring, exporter)?;
                 dovecot::run(&options, &intake, health, &self.stop)?;
             }
+            SourceKind::Cyrus => {
+                let options = cyrus_options(&self.config, &self.wiring);
+                cyrus::run(&options, &intake, health, &self.stop)?;
+            }
         }
         Ok(())
     }
@@ -233,6 +237,21 @@ fn expire_rule(rule: &ExpireConfig) -> Result<dovecot::ExpireRule, InvalidPatter
         mailbox: text(&rule.mailbox).as_deref().map(str::parse).transpose()?,
         policy: rule.policy.clone(),
     })
+}
+
+fn cyrus_options(config: &SourceConfig, wiring: &Wiring) -> cyrus::Options {
+    cyrus::Options {
+        spool: config.notify_spool.clone(),
+        namespace: cyrus::Namespace {
+            unix_separator: config.unixhierarchysep,
+            alternative: config.altnamespace,
+            domains: config.virtdomains != Virtdomains::Off,
+            user_prefix: config.userprefix.clone(),
+            shared_prefix: config.sharedprefix.clone(),
+        },
+        envelope: wiring.policy.envelope,
+        server_fqdn: wiring.server_fqdn.clone(),
+    }
 }
 
 /// The first line of the file with the master user's password.

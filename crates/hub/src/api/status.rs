@@ -102,7 +102,7 @@ pub(super) struct SourceList {
 pub(super) struct ShownSource {
     /// Its name in the configuration; `publish` for what publishers hand in.
     name: String,
-    /// What kind it is: `maildir`, `dovecot` or `publish`.
+    /// What kind it is: `maildir`, `dovecot`, `cyrus` or `publish`.
     kind: &'static str,
     /// What it is doing: `starting`, `scanning`, `running`, `waiting`, `failed` or `stopped`.
     #[schema(value_type = String)]
@@ -127,7 +127,7 @@ pub(super) struct ShownSource {
     skipped: u64,
     /// Holes told as `vnd.postbell.Gap`.
     gaps: u64,
-    /// Octets of a Dovecot's spool that are not in the journal yet.
+    /// Octets of a spool that are not in the journal yet.
     unread: u64,
     /// What a Dovecot's exporter posted.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -107,7 +107,7 @@ pub(crate) const SECTIONS: &[Section] = &[
         keys: &[key(
             "sources.*.kind",
             "\"maildir\"",
-            "What watches it: \"maildir\" or \"dovecot\".",
+            "What watches it: \"maildir\", \"dovecot\" or \"cyrus\".",
         )],
         kind: None,
     },
@@ -194,6 +194,58 @@ pub(crate) const SECTIONS: &[Section] = &[
             ),
         ],
         kind: Some(SourceKind::Dovecot),
+    },
+    Section {
+        path: "sources.*",
+        about: "A Cyrus: kind = \"cyrus\". `postbell notifyd` runs beside the hub and takes what Cyrus says; both read these keys.",
+        keys: &[
+            key(
+                "sources.*.notify_spool",
+                "\"/var/spool/postbell/cyrus\"",
+                "The folder `postbell notifyd` writes to and the hub reads.",
+            ),
+            key(
+                "sources.*.notify_socket",
+                "\"/run/postbell/cyrus/notify\"",
+                "The socket for datagrams, where systemd hands none over: Cyrus's setting notifysocket. Empty for none.",
+            ),
+            key(
+                "sources.*.notify_stream",
+                "\"/run/postbell/cyrus/stream\"",
+                "The same for notifysocket: dlist:PATH, by which larger events come; empty for none.",
+            ),
+            key(
+                "sources.*.notify_users",
+                "[\"cyrus\"]",
+                "Users that may send besides notifyd's own and root, by name or number.",
+            ),
+            key(
+                "sources.*.unixhierarchysep",
+                "true",
+                "As in imapd.conf: mailbox names have / between their levels, else a dot.",
+            ),
+            key(
+                "sources.*.altnamespace",
+                "true",
+                "As in imapd.conf: a user's mailboxes stand beside INBOX, else below it.",
+            ),
+            key(
+                "sources.*.virtdomains",
+                "\"userid\"",
+                "As in imapd.conf: \"off\", \"userid\" or \"on\"; whether an admin's mailbox names end in a domain.",
+            ),
+            key(
+                "sources.*.userprefix",
+                "\"Other Users\"",
+                "As in imapd.conf: below what users see others' mailboxes, with altnamespace.",
+            ),
+            key(
+                "sources.*.sharedprefix",
+                "\"Shared Folders\"",
+                "As in imapd.conf: below what users see shared mailboxes, with altnamespace.",
+            ),
+        ],
+        kind: Some(SourceKind::Cyrus),
     },
     Section {
         path: "publish",

@@ -50,6 +50,7 @@ fn check_sources(sources: &BTreeMap<String, SourceConfig>, lines: &mut Vec<Strin
         let (key, place) = match source.kind {
             SourceKind::Maildir => ("root", &source.root),
             SourceKind::Dovecot => ("spool", &source.spool),
+            SourceKind::Cyrus => ("notify_spool", &source.notify_spool),
         };
         if place.as_os_str().is_empty() {
             continue;

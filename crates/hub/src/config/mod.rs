@@ -95,6 +95,8 @@ pub enum SourceKind {
     Maildir,
     /// A Dovecot that our script was added to.
     Dovecot,
+    /// A Cyrus that tells our process in notifyd's place.
+    Cyrus,
 }
 
 impl SourceKind {
@@ -104,8 +106,21 @@ impl SourceKind {
         match self {
             Self::Maildir => "maildir",
             Self::Dovecot => "dovecot",
+            Self::Cyrus => "cyrus",
         }
     }
+}
+
+/// Cyrus's `virtdomains`.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Virtdomains {
+    /// Users have no domain of their own.
+    Off,
+    /// A user's domain is in the name.
+    Userid,
+    /// The same, or what the server's address says.
+    On,
 }
 
 /// Expunges that are told as `MessageExpire`.
@@ -159,6 +174,24 @@ pub struct SourceConfig {
     pub master_separator: char,
     /// Where IMAP is spoken.
     pub master_address: SocketAddr,
+    /// The folder `postbell notifyd` writes to.
+    pub notify_spool: PathBuf,
+    /// Where Cyrus sends datagrams; empty for none.
+    pub notify_socket: PathBuf,
+    /// Where Cyrus connects to (`dlist:`); empty for none.
+    pub notify_stream: PathBuf,
+    /// Users that may send.
+    pub notify_users: Vec<String>,
+    /// Cyrus's `unixhierarchysep`.
+    pub unixhierarchysep: bool,
+    /// Cyrus's `altnamespace`.
+    pub altnamespace: bool,
+    /// Cyrus's `virtdomains`.
+    pub virtdomains: Virtdomains,
+    /// Cyrus's `userprefix`.
+    pub userprefix: String,
+    /// Cyrus's `sharedprefix`.
+    pub sharedprefix: String,
 }
 
 /// The Unix stream for publishers.
@@ -376,6 +409,15 @@ impl Default for SourceConfig {
             master_password_file: PathBuf::new(),
             master_separator: '*',
             master_address: SocketAddr::from((Ipv4Addr::LOCALHOST, 143)),
+            notify_spool: PathBuf::from("/var/spool/postbell/cyrus"),
+            notify_socket: PathBuf::from("/run/postbell/cyrus/notify"),
+            notify_stream: PathBuf::new(),
+            notify_users: vec!["cyrus".to_owned()],
+            unixhierarchysep: true,
+            altnamespace: true,
+            virtdomains: Virtdomains::Off,
+            userprefix: "Other Users".to_owned(),
+            sharedprefix: "Shared Folders".to_owned(),
         }
     }
 }

@@ -97,6 +97,7 @@ fn drop_foreign(table: &mut Table, lines: &mut Vec<String>) {
         let kind = match source.get("kind").and_then(Value::as_str) {
             None | Some("maildir") => SourceKind::Maildir,
             Some("dovecot") => SourceKind::Dovecot,
+            Some("cyrus") => SourceKind::Cyrus,
             // Told by itself.
             Some(_) => continue,
         };
@@ -327,6 +328,7 @@ fn check_source(name: &str, source: &SourceConfig, lines: &mut Vec<String>) {
     match source.kind {
         SourceKind::Maildir => check_maildir(name, source, lines),
         SourceKind::Dovecot => check_dovecot(name, source, lines),
+        SourceKind::Cyrus => check_cyrus(name, source, lines),
     }
 }
 
@@ -408,6 +410,39 @@ fn check_dovecot(name: &str, source: &SourceConfig, lines: &mut Vec<String>) {
 
 /// Nobody waits longer for what the exporter says: by then it is lost.
 const ANNOTATION_WINDOW_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+
+fn check_cyrus(name: &str, source: &SourceConfig, lines: &mut Vec<String>) {
+    let mut bad = |key: &str, why: String| lines.push(format!("sources.{name}.{key}: {why}"));
+    let paths = [
+        ("notify_spool", &source.notify_spool, "/var/spool/postbell/cyrus"),
+        ("notify_socket", &source.notify_socket, "/run/postbell/cyrus/notify"),
+        ("notify_stream", &source.notify_stream, "/run/postbell/cyrus/stream"),
+    ];
+    for (key, path, example) in paths {
+        let may_be_empty = key != "notify_spool";
+        let is_none = may_be_empty && path.as_os_str().is_empty();
+        if !is_none && !path.is_absolute() {
+            bad(key, format!("{path:?} is not an absolute path (try {example:?})"));
+        }
+        if may_be_empty && path.as_os_str().len() > SOCKET_PATH_OCTETS_MAX {
+            bad(
+                key,
+                format!(
+                    "more than {SOCKET_PATH_OCTETS_MAX} octets, and no socket has so long a name (try {example:?})"
+                ),
+            );
+        }
+    }
+    let prefixes = [("userprefix", &source.userprefix), ("sharedprefix", &source.sharedprefix)];
+    for (key, prefix) in prefixes {
+        if prefix.is_empty() || prefix.contains(['/', '\0']) {
+            bad(key, format!("{prefix:?} is no prefix of Cyrus's (try \"Other Users\")"));
+        }
+    }
+}
+
+/// The longest path of a Unix socket.
+const SOCKET_PATH_OCTETS_MAX: usize = 107;
 
 fn check_maildir(name: &str, source: &SourceConfig, lines: &mut Vec<String>) {
     let root = source.root.to_string_lossy();

@@ -285,6 +285,8 @@ fn every_example_in_the_table_is_accepted() {
                     text.push_str(&format!("sources.mail.master_{other} = \"/p\"\n"));
                 }
             }
+        } else if super::keys::kind(&path) == Some(super::SourceKind::Cyrus) {
+            text.push_str("sources.mail.kind = \"cyrus\"\n");
         } else if key.path.starts_with("sources") && !key.path.ends_with("root") {
             let root = if key.path.ends_with("user") { "/m" } else { "/m/%u" };
             text.push_str(&format!("sources.mail.root = \"{root}\"\n"));
