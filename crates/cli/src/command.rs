@@ -9,8 +9,8 @@ use clap::{Parser, Subcommand};
 
 use crate::ending::{self, Ending, Misuse};
 use crate::{
-    bench, config, demo, doctor, pages, publish, serve, setup, sources, subscriptions, tail,
-    validate,
+    bench, config, demo, doctor, notifyd, pages, publish, serve, setup, sources, subscriptions,
+    tail, validate,
 };
 
 /// Tells the world what happens in a mail store.
@@ -40,6 +40,7 @@ enum Command {
     /// See everything at once on this machine: a Maildir, the hub, live events.
     Demo(demo::DemoArgs),
     Serve(serve::ServeArgs),
+    Notifyd(notifyd::NotifydArgs),
     Tail(tail::TailArgs),
     Publish(publish::PublishArgs),
     Validate(validate::ValidateArgs),
@@ -70,6 +71,7 @@ pub(crate) fn run() -> ExitCode {
     ending::conclude(match cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Serve(args) => serve::run(args),
+        Command::Notifyd(args) => notifyd::run(args),
         Command::Tail(args) => wait(tail::run(args)),
         Command::Publish(args) => wait(publish::run(args)),
         Command::Validate(args) => validate::run(&args),

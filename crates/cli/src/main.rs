@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod ending;
 mod lines;
+mod notifyd;
 mod out;
 mod pages;
 mod publish;

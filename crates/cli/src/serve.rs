@@ -124,7 +124,7 @@ fn announce(hub: &Hub, token: &Path) -> std::io::Result<()> {
 }
 
 /// Sends the log to standard error, as much as was asked for.
-fn log(config: &LogConfig) -> anyhow::Result<()> {
+pub(crate) fn log(config: &LogConfig) -> anyhow::Result<()> {
     let level = config.level.as_str();
     let filter = match std::env::var("POSTBELL_LOG") {
         Ok(wanted) => EnvFilter::try_new(&wanted)

@@ -1,0 +1,203 @@
+//! `postbell notifyd` and the hub are killed and stopped while notifications come in.
+
+use std::collections::BTreeSet;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postbell_testkit::http;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::hub::{Hub, PATIENCE};
+
+/// `postbell notifyd` for a hub's source; ended when dropped.
+struct Notifyd(Child);
+
+impl Notifyd {
+    fn start(hub: &Hub) -> Self {
+        let log = std::fs::File::create(hub.folder().join("notifyd.log")).unwrap();
+        let process = Command::new(env!("CARGO_BIN_EXE_postbell"))
+            .args(["notifyd", "--config"])
+            .arg(hub.config())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let notifyd = Self(process);
+        wait_for("the socket", || UnixDatagram::unbound().unwrap().connect(socket(hub)).is_ok());
+        notifyd
+    }
+
+    /// The process that reads, if one does at this moment.
+    fn reader(&self) -> Option<Pid> {
+        let pid = self.0.id();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+        Pid::from_raw(children.split_whitespace().next()?.parse().ok()?)
+    }
+}
+
+impl Drop for Notifyd {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn killed_a_hundred_times_notifyd_loses_and_repeats_nothing() {
+    let hub = start();
+    let notifyd = Notifyd::start(&hub);
+    let senders: Vec<_> = (0..CLIENTS).map(|client| sender(socket(&hub), client)).collect();
+    let (mut kills, mut seen) = (0_u64, 0);
+    while kills < KILLS && !senders.iter().all(thread::JoinHandle::is_finished) {
+        // Killed once it got somewhere, and at another point of its work each time.
+        let now = written(&hub);
+        let Some(reader) = notifyd.reader().filter(|_| now != seen) else {
+            thread::sleep(Duration::from_millis(1));
+            continue;
+        };
+        thread::sleep(Duration::from_micros(kills * 7919 % 9000));
+        // It may be gone already, and another one there.
+        kills += u64::from(kill_process(reader, Signal::KILL).is_ok());
+        seen = now;
+    }
+    senders.into_iter().for_each(|sender| sender.join().unwrap());
+    let told = wait_for_all(&hub);
+    assert!(kills >= 20, "{kills} kills");
+    assert_eq!(told.len(), CLIENTS as usize * EACH as usize, "each is told once");
+}
+
+#[test]
+fn a_stopped_hub_and_a_stopped_reader_hold_nobody_up() {
+    let hub = start();
+    let notifyd = Notifyd::start(&hub);
+    let serving = serving();
+    kill_process(serving, Signal::STOP).unwrap();
+    sender(socket(&hub), 0).join().unwrap();
+    let reader = loop {
+        if let Some(reader) = notifyd.reader() {
+            break reader;
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    kill_process(reader, Signal::STOP).unwrap();
+    sender(socket(&hub), 1).join().unwrap();
+    sender(socket(&hub), 2).join().unwrap();
+    kill_process(serving, Signal::CONT).unwrap();
+    assert_eq!(wait_for_all(&hub).len(), CLIENTS as usize * EACH as usize);
+}
+
+/// A hub whose only source is a Cyrus.
+fn start() -> Hub {
+    let mut hub = Hub::start();
+    hub.kill();
+    let folder = hub.folder().display().to_string();
+    let mut config = std::fs::read_to_string(hub.config()).unwrap();
+    config.push_str(&format!(
+        "\n[sources.cyrus]\nkind = \"cyrus\"\nnotify_spool = \"{folder}/spool\"\nnotify_socket = \"{folder}/notify\"\n"
+    ));
+    std::fs::write(hub.config(), config).unwrap();
+    hub.resume();
+    hub
+}
+
+/// The process of the hub that this test started.
+fn serving() -> Pid {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let children =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
+    let children: Vec<_> = children.collect();
+    let mut pids = children.iter().flat_map(|pids| pids.split_whitespace());
+    let is_hub = |pid: &&str| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|octet| *octet == 0).nth(1) == Some(b"serve")
+    };
+    Pid::from_raw(pids.find(is_hub).unwrap().parse().unwrap()).unwrap()
+}
+
+/// Octets in the spool.
+fn written(hub: &Hub) -> u64 {
+    let Ok(spool) = std::fs::read_dir(hub.folder().join("spool")) else { return 0 };
+    spool.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum()
+}
+
+fn socket(hub: &Hub) -> PathBuf {
+    hub.folder().join("notify")
+}
+
+/// Sends as Cyrus does: a socket for each, waiting while there is no room.
+fn sender(path: PathBuf, client: u32) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        for uid in 1..=EACH {
+            // No timestamp and no MODSEQ: nothing in them tells two of one client apart but the
+            // UID, and of each UID there are two.
+            let uid = uid.div_ceil(2);
+            let json = format!(
+                r#"{{"event":"FlagsSet","service":"imap","uri":"imap://h/user/client{client};UIDVALIDITY=5","uidset":"{uid}","flagNames":"x","pid":7,"user":"client{client}"}}"#
+            );
+            let octets = format!("log\0EVENT\0\0\0\0{}\0{json}\0", 0);
+            UnixDatagram::unbound().unwrap().send_to(octets.as_bytes(), &path).unwrap();
+        }
+    })
+}
+
+/// Every event that was told, once all are; by their ids.
+fn wait_for_all(hub: &Hub) -> BTreeSet<String> {
+    let wanted = CLIENTS as usize * EACH as usize;
+    let mut told = BTreeSet::new();
+    wait_for("every notification to be told", || {
+        told = ids(hub);
+        told.len() >= wanted
+    });
+    // What would be told twice is on its way by then: the journal has what the spool has.
+    wait_for("the spool to be read", || {
+        let source = http::get(hub.address(), "/v1/sources/cyrus", Some(&hub.token())).unwrap();
+        serde_json::from_str::<Value>(&source.body).unwrap()["unread"] == 0
+    });
+    let counted = ids(hub);
+    assert_eq!(counted.len(), told.len());
+    counted
+}
+
+fn ids(hub: &Hub) -> BTreeSet<String> {
+    let text = events(hub);
+    let id = |line: &str| {
+        let event: Value = serde_json::from_str(line).ok()?;
+        (event["event"] == "FlagsSet")
+            .then(|| event["vnd.postbell.eventId"].as_str().unwrap().to_owned())
+    };
+    let ids: Vec<_> = text.lines().filter_map(id).collect();
+    let distinct: BTreeSet<_> = ids.iter().cloned().collect();
+    assert_eq!(ids.len(), distinct.len(), "no event is in the journal twice");
+    distinct
+}
+
+fn events(hub: &Hub) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_postbell"))
+        .args(["tail", "--json", "--since", "0", "--no-follow", "--data"])
+        .arg(hub.folder().join("data"))
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Clients that write at once.
+const CLIENTS: u32 = 3;
+
+/// Notifications of each.
+const EACH: u32 = 4_000;
+
+/// How often the reader is killed, unless all is sent before.
+const KILLS: u64 = 100;
