@@ -443,7 +443,7 @@ const UNSEEN_MAX_MS: i64 = 24 * 60 * 60 * 1000;
 /// How long a mailbox that was made waits for one below it that it may have been made for.
 const CREATE_WAIT: Duration = Duration::from_millis(CREATE_WAIT_MS.unsigned_abs());
 
-const CREATE_WAIT_MS: i64 = 250;
+const CREATE_WAIT_MS: i64 = 500;
 
 /// Among how many lines what the same process says next is looked for.
 const NEXT_AMONG: usize = 256;

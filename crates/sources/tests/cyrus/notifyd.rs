@@ -160,7 +160,7 @@ fn r81_a_mailbox_made_by_the_way_is_not_told() {
         datagram(&flagged(1).replace("\"pid\":7", "\"pid\":8")),
         create("a/b/c", 90),
         create("p", 300),
-        create("p/one", 500),
+        create("p/one", 700),
     ] {
         send(&rig.datagrams(), &octets);
     }

@@ -19,24 +19,24 @@ fn play(notify: impl FnOnce(&Rig) -> Notify) {
     let Some(cyrus) = Cyrus::start_with(options).unwrap() else { return };
     rig.start_source();
     let mut imap = cyrus.imap(ALICE).unwrap();
-    imap.create("a/b/c").unwrap();
+    imap.create("Box").unwrap();
     imap.append("INBOX", "\\Seen", &mail::plain("one")).unwrap();
     imap.append("INBOX", "", &mail::plain("two")).unwrap();
     imap.select("INBOX").unwrap();
-    imap.copy("1", "a/b/c").unwrap();
-    imap.move_to("2", "a/b/c").unwrap();
-    imap.rename("a/b/c", "d").unwrap();
+    imap.copy("1", "Box").unwrap();
+    imap.move_to("2", "Box").unwrap();
+    imap.rename("Box", "Case").unwrap();
     imap.logout().unwrap();
     let alice = "alice@example.org";
     let wanted = [
         format!("login {alice}"),
-        format!("{alice} created a/b/c"),
+        format!("{alice} created Box"),
         format!("{alice} appended INBOX 1"),
         format!("{alice} appended INBOX 2"),
-        format!("{alice} appended a/b/c 1 from INBOX 1"),
-        format!("{alice} appended a/b/c 2 from INBOX 2"),
-        format!("{alice} expunged INBOX 2 to a/b/c 2"),
-        format!("{alice} renamed a/b/c d"),
+        format!("{alice} appended Box 1 from INBOX 1"),
+        format!("{alice} appended Box 2 from INBOX 2"),
+        format!("{alice} expunged INBOX 2 to Box 2"),
+        format!("{alice} renamed Box Case"),
         format!("logout {alice}"),
     ];
     wait_until(|| told(&rig).last() == wanted.last());

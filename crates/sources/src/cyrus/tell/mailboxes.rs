@@ -84,5 +84,6 @@ pub(in super::super) fn is_implied(
     parent.owner == child.owner && is_child && !is_inbox && is_soon
 }
 
-/// Between a parent and its child made by one command: Cyrus takes some 10 to 80 ms for each.
-const TOGETHER_MS: i64 = 100;
+/// Between a parent and its child made by one command: Cyrus takes some 10 to 80 ms for each, and
+/// more where the disk is busy.
+const TOGETHER_MS: i64 = 250;
