@@ -7,6 +7,7 @@ mod configuration;
 mod listener;
 mod options;
 mod sieve;
+mod software;
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
