@@ -4,6 +4,7 @@ mod checks;
 mod dovecot;
 mod hub;
 mod loss;
+mod spool;
 
 use clap::Args;
 use postbell_engine::in_words;

@@ -1,44 +1,19 @@
 //! What can be wrong between a Dovecot and its source.
 //!
-//! What is looked at ([`Spool`]) and what the hub says of the source come first; what that means is
+//! What is looked at ([`Spool`]), and what the hub says of the source come first; what that means is
 //! decided without I/O.
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::os::unix::fs::MetadataExt as _;
+use std::time::SystemTime;
 
 use postbell_hub::{Config, SourceKind};
 use serde_json::Value;
 
 use super::Report;
-use crate::lines::plain;
+use super::spool::{FOLLOWED_WITHIN, SKEW_MAX, Spool, is_owned, seconds};
 use crate::validate::counted;
-
-/// What the spool folder of a source is like.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Spool {
-    path: PathBuf,
-    /// Why nothing more is known of it.
-    trouble: Option<(io::ErrorKind, String)>,
-    mode: u32,
-    owner: u32,
-    files: Vec<File>,
-}
-
-/// A file in it.
-#[derive(Clone, Debug)]
-struct File {
-    name: String,
-    owner: u32,
-    octets: u64,
-    written: SystemTime,
-    /// Whether this user may read it.
-    is_readable: bool,
-    /// The time on its last line, in seconds since 1970.
-    last_time: Option<u64>,
-}
 
 /// Looks at the spool of each Dovecot, and says what is wrong with it by itself.
 pub(super) fn spools(config: &Config, report: &mut Report) {
@@ -58,56 +33,6 @@ pub(super) fn followed(source: &Value, config: &Config, report: &mut Report) {
     if let Some(one) = configured.filter(|one| !one.master_user.is_empty()) {
         judge_asking(name, source, &one.master_address.to_string(), report);
     }
-}
-
-impl Spool {
-    fn look(path: &Path) -> Self {
-        let mut spool = Self { path: path.to_owned(), ..Self::default() };
-        if let Err(error) = spool.read() {
-            spool.trouble = Some((error.kind(), plain(&error)));
-        }
-        spool
-    }
-
-    fn read(&mut self) -> io::Result<()> {
-        let meta = fs::metadata(&self.path)?;
-        self.mode = meta.permissions().mode() & 0o7777;
-        self.owner = meta.uid();
-        for entry in fs::read_dir(&self.path)? {
-            let entry = entry?;
-            // One that is turned away meanwhile is none to judge.
-            let Ok(meta) = entry.metadata() else { continue };
-            let last = last_line(&entry.path(), meta.len());
-            self.files.push(File {
-                name: entry.file_name().to_string_lossy().into_owned(),
-                owner: meta.uid(),
-                octets: meta.len(),
-                written: meta.modified()?,
-                is_readable: last.is_ok(),
-                last_time: last.ok().flatten(),
-            });
-        }
-        Ok(())
-    }
-
-    fn newest(&self) -> Option<&File> {
-        self.files.iter().max_by_key(|file| file.written)
-    }
-}
-
-/// The time on the last whole line of a file.
-fn last_line(path: &Path, octets: u64) -> io::Result<Option<u64>> {
-    use std::os::unix::fs::FileExt as _;
-    let file = fs::File::open(path)?;
-    let begin = octets.saturating_sub(TAIL_OCTETS);
-    let mut tail = vec![0; usize::try_from(octets - begin).unwrap_or(0)];
-    file.read_exact_at(&mut tail, begin)?;
-    let mut lines = tail.split(|byte| *byte == b'\n').rev();
-    // What follows the last line end is nothing, or a line being written.
-    let _unfinished = lines.next();
-    let line = lines.next().unwrap_or_default();
-    let line: Option<Value> = serde_json::from_slice(line).ok();
-    Ok(line.and_then(|line| line.get("time")?.as_u64()))
 }
 
 /// What is wrong with the folder and its files.
@@ -243,35 +168,16 @@ fn judge_asking(name: &str, source: &Value, address: &str, report: &mut Report) 
     }
 }
 
-/// Whether a spool file belongs to the account in its name.
-fn is_owned(file: &File) -> bool {
-    match file.name.split_once(".ndjson") {
-        Some((uid, _)) => uid.parse() == Ok(file.owner),
-        // Not the script's, and never read.
-        None => true,
-    }
-}
-
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
-/// A line of usual length is in it.
-const TAIL_OCTETS: u64 = 64 << 10;
-
-/// The script says seconds, and a busy disk takes some.
-const SKEW_MAX: u64 = 30;
-
-/// The source looks every second.
-const FOLLOWED_WITHIN: Duration = Duration::from_secs(10);
-
 /// Dovecot posts within milliseconds of a line.
 const SILENT_SECONDS: u64 = 60;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
+    use super::super::spool::File;
     use super::*;
 
     fn now() -> SystemTime {
@@ -381,19 +287,5 @@ mod tests {
             told(&report, case, &mut text);
         }
         insta::assert_snapshot!(text);
-    }
-
-    #[test]
-    fn a_spool_is_looked_at_as_it_is() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1733)).unwrap();
-        let uid = rustix::process::geteuid().as_raw();
-        let lines = "{\"v\":1,\"time\":5}\n{\"v\":1,\"time\":7}\n{\"v\":1,\"ti";
-        fs::write(folder.path().join(format!("{uid}.ndjson")), lines).unwrap();
-        let spool = Spool::look(folder.path());
-        assert_eq!((spool.mode, spool.owner, spool.files.len()), (0o1733, uid, 1));
-        assert!(spool.files[0].is_readable && is_owned(&spool.files[0]));
-        assert_eq!(spool.files[0].last_time, Some(7));
-        assert!(Spool::look(&folder.path().join("none")).trouble.is_some());
     }
 }

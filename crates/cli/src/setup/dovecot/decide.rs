@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
+use super::super::told::{Refusal, refusal};
 use super::doveconf::{Settings, Version};
 use super::order::{Line, NoPlace, Placement};
 
@@ -56,19 +55,6 @@ impl std::fmt::Debug for Exporter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "http://{}/v1/dovecot/{}/…", self.address, self.source)
     }
-}
-
-/// Why setting up would break something, and what to do about it.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub(super) struct Refusal {
-    /// What is in the way.
-    pub(super) reason: String,
-    /// What to do about it.
-    pub(super) remedy: String,
-}
-
-fn refusal(reason: impl Into<String>, remedy: impl Into<String>) -> Refusal {
-    Refusal { reason: reason.into(), remedy: remedy.into() }
 }
 
 /// Everything that stands in the way; empty where nothing does.

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use postbell_hub::Config;
 
+use super::super::own;
+use super::super::spool::{self, Account};
 use super::DovecotArgs;
 use super::decide::{Exporter, Facts, Places};
 use super::order::{self, Files};
-use super::own;
 use super::programs::Programs;
-use super::spool::{self, HubUser};
+use super::secret;
 use crate::connection;
 use crate::ending::Misuse;
 use crate::lines::plain;
@@ -21,7 +22,7 @@ pub(super) struct Found {
     /// What is decided on.
     pub(super) facts: Facts,
     /// Whom the hub runs as.
-    pub(super) hub: HubUser,
+    pub(super) hub: Account,
     /// Its configuration.
     pub(super) config: Config,
     /// Where that was read from.
@@ -59,13 +60,13 @@ pub(super) fn find(args: &DovecotArgs, programs: &Programs) -> anyhow::Result<Fo
         places,
     };
     let hub = own::hub_user(args.own.hub_user.as_deref(), &config.data)?;
-    Ok(Found { facts, hub, config, config_file, source: args.own.source.clone() })
+    Ok(Found { facts, hub, config, config_file, source: args.source().to_owned() })
 }
 
 /// Beside Dovecot's main file, but for the spool.
 pub(super) fn places(main: &Path, args: &DovecotArgs) -> Places {
     let folder = main.parent().unwrap_or_else(|| Path::new("/"));
-    let default = || Path::new("/var/spool/postbell").join(&args.own.source);
+    let default = || Path::new("/var/spool/postbell").join(args.source());
     let spool = args.own.spool.clone().unwrap_or_else(default);
     Places {
         script: folder.join("postbell.lua"),
@@ -92,8 +93,8 @@ fn exporter(args: &DovecotArgs, config: &Config) -> anyhow::Result<Option<Export
             config.data.display()
         ));
     }
-    let source = args.own.source.clone();
-    let secret = own::secret(&config.exporter_secret_file(&source))?;
+    let source = args.source().to_owned();
+    let secret = secret::read(&config.exporter_secret_file(&source))?;
     Ok(Some(Exporter { address: config.listen, source, secret }))
 }
 

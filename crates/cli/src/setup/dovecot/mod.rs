@@ -4,28 +4,26 @@
 //! configuration beside the real one, with a real login; only then is anything written, tried once
 //! more, and taken back where that fails.
 
-mod apply;
-mod ask;
 mod decide;
-mod diff;
 mod doveconf;
 mod facts;
+mod files;
 mod order;
-mod own;
+mod plan;
 mod programs;
 mod remove;
 mod render;
-mod spool;
-mod told;
+mod secret;
 mod trial;
 
 use std::path::PathBuf;
 
 use clap::Args;
 
+use super::told::{Report, State};
+use super::{HowArgs, OwnArgs, ask, conclude, own};
 use crate::ending::Ending;
 use programs::Programs;
-use told::{Report, State};
 
 /// Have an unmodified Dovecot 2.3 tell postbell what happens in it.
 ///
@@ -43,24 +41,8 @@ Examples:
   postbell setup dovecot --yes --write-config
   postbell setup dovecot --remove")]
 pub(super) struct DovecotArgs {
-    /// Do it without asking.
-    #[arg(long, conflicts_with = "dry_run")]
-    yes: bool,
-    /// Only say what would be done.
-    #[arg(long)]
-    dry_run: bool,
-    /// Take away what was written, and leave nothing.
-    #[arg(long)]
-    remove: bool,
-    /// With --remove: also take a spool away that still holds lines.
-    #[arg(long, requires = "remove")]
-    force: bool,
-    /// Print what was found and done as JSON.
-    #[arg(long)]
-    json: bool,
-    /// Show new files whole.
-    #[arg(long)]
-    full: bool,
+    #[command(flatten)]
+    how: HowArgs,
     /// A user to log in for the test, without password [default: the first that Dovecot lists].
     #[arg(long, value_name = "USER")]
     test_user: Option<String>,
@@ -71,28 +53,6 @@ pub(super) struct DovecotArgs {
     own: OwnArgs,
     #[command(flatten)]
     server: ServerArgs,
-}
-
-/// The hub's side.
-#[derive(Args, Debug)]
-#[command(next_help_heading = "postbell")]
-struct OwnArgs {
-    /// The hub's configuration [default: /etc/postbell/postbell.toml, where it exists].
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Add the source to that file, or with --remove take it out again.
-    #[arg(long)]
-    write_config: bool,
-    /// The source's name there.
-    #[arg(long, value_name = "NAME", default_value = "dovecot", value_parser = own::name)]
-    source: String,
-    /// The account the hub runs as [default: the owner of its data folder].
-    #[arg(long, value_name = "USER")]
-    hub_user: Option<String>,
-    /// The folder through which Dovecot hands its lines over [default:
-    /// /var/spool/postbell/NAME].
-    #[arg(long, value_name = "DIR")]
-    spool: Option<PathBuf>,
 }
 
 /// Dovecot's side.
@@ -114,19 +74,22 @@ struct ServerArgs {
 pub(super) fn run(args: &DovecotArgs) -> anyhow::Result<Ending> {
     let programs =
         Programs { doveconf: args.server.doveconf.clone(), doveadm: args.server.doveadm.clone() };
-    let mut report =
-        if args.remove { remove::run(args, &programs)? } else { set_up(args, &programs)? };
-    report.print(args.json)?;
-    Ok(match report.state {
-        State::Done | State::Planned | State::Removed => Ending::Done,
-        State::Refused | State::Unwanted => Ending::No,
-    })
+    let report =
+        if args.how.remove { remove::run(args, &programs)? } else { set_up(args, &programs)? };
+    conclude(report, &args.how)
+}
+
+impl DovecotArgs {
+    /// The source's name.
+    fn source(&self) -> &str {
+        self.own.source.as_deref().unwrap_or(NAME)
+    }
 }
 
 fn set_up(args: &DovecotArgs, programs: &Programs) -> anyhow::Result<Report> {
     let found = facts::find(args, programs)?;
     let refusals = decide::refusals(&found.facts);
-    let mut report = Report::new(&found, args.full);
+    let mut report = plan::report(&found, args.how.full);
     let Ok(placement) = decide::placement(&found.facts) else {
         return Ok(report.refused(refusals));
     };
@@ -136,21 +99,25 @@ fn set_up(args: &DovecotArgs, programs: &Programs) -> anyhow::Result<Report> {
     let user = facts::test_user(args, programs, &found)?;
     // Before anything else: a server whose logins fail today would be laid to our charge.
     let before = trial::now(programs, &found, &user)?;
-    let changes = apply::changes(&found, &placement)?;
-    report.plan(&found, &user, &changes, &before);
-    if args.dry_run {
+    let changes = files::changes(&found, &placement)?;
+    plan::put(&mut report, &found, &user, &changes, &before);
+    if args.how.dry_run {
         report.state = State::Planned;
         return Ok(report);
     }
-    if !args.yes && !ask::agreed(&mut report, args.json)? {
+    if !args.how.yes && !ask::agreed(&mut report, args.how.json)? {
         report.state = State::Unwanted;
         return Ok(report);
     }
     trial::before(programs, &found, &placement, (&user, &before))?;
-    apply::all(&found, &changes, || trial::after(programs, &found, &placement, (&user, &before)))?;
+    files::all(&found, &changes, || trial::after(programs, &found, &placement, (&user, &before)))?;
     if args.own.write_config {
-        report.written = Some(own::write(&found, &report.source)?);
+        report.written =
+            Some(own::write(NAME, found.config_file.as_deref(), &found.source, &report.source)?);
     }
     report.state = State::Done;
     Ok(report)
 }
+
+/// What it is called here, and its source if nobody says another name.
+const NAME: &str = "dovecot";

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 
+use super::super::told::{Becomes, Report, Shown, State};
+use super::super::{apply, own, spool};
 use super::DovecotArgs;
 use super::programs::Programs;
-use super::told::{Becomes, Report, Shown, State};
-use super::{apply, facts, own, spool};
+use super::{NAME, facts, plan};
 use crate::connection;
 use crate::lines::plain;
 
@@ -17,9 +18,9 @@ use crate::lines::plain;
 pub(super) fn run(args: &DovecotArgs, programs: &Programs) -> anyhow::Result<Report> {
     let main = std::path::absolute(&args.server.dovecot_config)
         .with_context(|| args.server.dovecot_config.display().to_string())?;
-    let mut report = Report::bare(&main);
+    let mut report = plan::bare(&main);
     report.is_removal = true;
-    report.state = if args.dry_run { State::Planned } else { State::Removed };
+    report.state = if args.how.dry_run { State::Planned } else { State::Removed };
     let mut spools = Vec::new();
     let mut files = facts::candidates(&main);
     let places = facts::places(&main, args);
@@ -31,9 +32,9 @@ pub(super) fn run(args: &DovecotArgs, programs: &Programs) -> anyhow::Result<Rep
         gone.push(path);
     }
     let spool = args.own.spool.clone().or_else(|| spools.into_iter().next());
-    let spool = spool.unwrap_or_else(|| Path::new("/var/spool/postbell").join(&args.own.source));
+    let spool = spool.unwrap_or_else(|| Path::new("/var/spool/postbell").join(args.source()));
     for path in &gone {
-        if !args.dry_run {
+        if !args.how.dry_run {
             remove(path)?;
         }
         report.files.push(shown(path, Becomes::Gone));
@@ -42,7 +43,7 @@ pub(super) fn run(args: &DovecotArgs, programs: &Programs) -> anyhow::Result<Rep
         report.next.push("doveadm reload (until then Dovecot goes on as before)".to_owned());
     }
     // A configuration without our snippet is the operator's alone; it is only looked at.
-    if !args.dry_run && !gone.is_empty() {
+    if !args.how.dry_run && !gone.is_empty() {
         programs.settings(&main).context("our files are gone, but")?;
     }
     take_spool(args, &spool, &mut report)?;
@@ -67,7 +68,7 @@ fn take_spool(args: &DovecotArgs, spool: &Path, report: &mut Report) -> anyhow::
     let Some((files, octets)) = spool::contents(spool).with_context(named)? else {
         return Ok(());
     };
-    if octets > 0 && !args.force {
+    if octets > 0 && !args.how.force {
         report.files.push(shown(spool, Becomes::Kept));
         report.notes.push(format!(
             "the spool holds {octets} octets in {}; what the hub has not read yet would be lost",
@@ -80,7 +81,7 @@ fn take_spool(args: &DovecotArgs, spool: &Path, report: &mut Report) -> anyhow::
         return Ok(());
     }
     report.files.push(shown(spool, Becomes::Gone));
-    if args.dry_run {
+    if args.how.dry_run {
         return Ok(());
     }
     for file in &files {
@@ -98,20 +99,20 @@ fn take_spool(args: &DovecotArgs, spool: &Path, report: &mut Report) -> anyhow::
 fn take_secret(args: &DovecotArgs, report: &mut Report) -> anyhow::Result<()> {
     let file = args.own.config.clone().or_else(connection::machine_config);
     let config = connection::load(file.as_deref())?.unwrap_or_default();
-    let secret = config.exporter_secret_file(&args.own.source);
+    let secret = config.exporter_secret_file(args.source());
     if secret.is_file() {
         report.files.push(shown(&secret, Becomes::Gone));
-        if !args.dry_run {
+        if !args.how.dry_run {
             remove(&secret)?;
         }
     }
-    if let Some(file) = file.filter(|_| args.own.write_config && !args.dry_run) {
-        report.written = own::take_out(&file, &args.own.source)?;
+    if let Some(file) = file.filter(|_| args.own.write_config && !args.how.dry_run) {
+        report.written = own::take_out(NAME, &file, args.source())?;
     }
-    if report.written.is_none() && config.sources.contains_key(&args.own.source) {
+    if report.written.is_none() && config.sources.contains_key(args.source()) {
         report.next.push(format!(
             "take sources.{} out of the hub's configuration and restart it",
-            args.own.source
+            args.source()
         ));
     }
     Ok(())

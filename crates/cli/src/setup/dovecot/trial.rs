@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use tempfile::TempDir;
 
+use super::super::spool;
 use super::decide::{self, PROTOCOLS, Places};
 use super::facts::Found;
 use super::order::Placement;
 use super::programs::{Programs, Session};
-use super::{render, spool};
+use super::render;
 
 /// Tries what is there today, so that nothing is laid to our charge that was so before.
 ///

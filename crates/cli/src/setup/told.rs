@@ -6,14 +6,34 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::apply::Change;
-use super::decide::Refusal;
 use super::diff;
-use super::doveconf::Version;
-use super::facts::Found;
-use super::programs::Session;
-use super::render::{self, Source};
 use crate::out::{self, Out};
 use crate::show::clean;
+
+/// Why setting up would break something, and what to do about it.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub(crate) struct Refusal {
+    /// What is in the way.
+    pub(crate) reason: String,
+    /// What to do about it.
+    pub(crate) remedy: String,
+}
+
+/// A refusal of these two.
+pub(super) fn refusal(reason: impl Into<String>, remedy: impl Into<String>) -> Refusal {
+    Refusal { reason: reason.into(), remedy: remedy.into() }
+}
+
+/// What is said of one software and not of another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Words {
+    /// Its name.
+    pub(super) software: &'static str,
+    /// Before the list of files.
+    pub(super) files: &'static str,
+    /// When all is done and tried.
+    pub(super) done: &'static str,
+}
 
 /// All that is told.
 #[derive(Debug, Serialize)]
@@ -21,9 +41,9 @@ use crate::show::clean;
 pub(super) struct Report {
     /// How it ended.
     pub(super) state: State,
-    /// Dovecot's version.
+    /// The software's version.
     #[serde(skip_serializing_if = "String::is_empty")]
-    version: String,
+    pub(super) version: String,
     /// Its configuration.
     main: String,
     /// What stands in the way.
@@ -49,8 +69,11 @@ pub(super) struct Report {
     pub(super) is_removal: bool,
     #[serde(skip)]
     is_plan_shown: bool,
+    /// Whether new files are shown whole.
     #[serde(skip)]
-    lines_most: usize,
+    pub(super) is_full: bool,
+    #[serde(skip)]
+    words: Words,
 }
 
 /// How it ended.
@@ -81,7 +104,7 @@ pub(super) struct Shown {
     pub(super) about: &'static str,
     /// Line by line.
     #[serde(skip)]
-    difference: Vec<String>,
+    pub(super) difference: Vec<String>,
 }
 
 impl Shown {
@@ -108,19 +131,8 @@ pub(super) enum Becomes {
 }
 
 impl Report {
-    /// Of a server that was looked at.
-    pub(super) fn new(found: &Found, full: bool) -> Self {
-        let version = found.facts.settings.version;
-        let version = version.map(|Version(a, b, c)| format!("{a}.{b}.{c}")).unwrap_or_default();
-        Self {
-            version,
-            lines_most: if full { usize::MAX } else { LINES_MOST },
-            ..Self::bare(&found.facts.main)
-        }
-    }
-
     /// Of a server that nothing was asked of.
-    pub(super) fn bare(main: &Path) -> Self {
+    pub(super) fn bare(words: Words, main: &Path) -> Self {
         Self {
             state: State::Planned,
             version: String::new(),
@@ -133,7 +145,8 @@ impl Report {
             next: Vec::new(),
             is_removal: false,
             is_plan_shown: false,
-            lines_most: LINES_MOST,
+            is_full: false,
+            words,
         }
     }
 
@@ -144,89 +157,22 @@ impl Report {
         self
     }
 
-    /// Puts in what will be done.
-    pub(super) fn plan(&mut self, found: &Found, user: &str, changes: &[Change], before: &Session) {
-        let facts = &found.facts;
-        let namespaces = facts.settings.namespaces();
-        let separator = before
-            .separator
-            .or_else(|| namespaces.iter().find_map(|namespace| namespace.separator))
-            .unwrap_or('.');
-        let shared: Vec<String> = namespaces
-            .iter()
-            .filter(|namespace| namespace.kind == "shared")
-            .map(|namespace| namespace.prefix.clone())
-            .collect();
-        self.notes.push(format!(
-            "{user} can be logged in; the levels of a mailbox's name are divided by {separator:?}"
-        ));
-        self.notes.extend(
-            shared.iter().map(|prefix| format!("other users' mailboxes are below {prefix:?}")),
-        );
-        self.notes.push(match &facts.exporter {
-            Some(exporter) => format!("Dovecot's exporter posts what the script can't know to {}", exporter.address),
-            None => "without the exporter there are no reasons, no envelopes, no refusals for want of quota, and no Logins unless your userdb says the port (see docs/dovecot.md)".to_owned(),
-        });
-        if let Some(port) = facts.settings.imap_port().filter(|_| facts.settings.has_masters()) {
-            let master = facts.settings.value("auth_master_user_separator").unwrap_or_default();
-            self.notes.push(match master {
-                "" => "there are master users, but auth_master_user_separator is not set, so that none can log in as somebody".to_owned(),
-                separator => format!("a master user could log in at port {port} as user{separator}master (see docs/dovecot.md)"),
-            });
-        }
-        let spool = &facts.places.spool;
-        self.files.push(Shown {
-            path: spool.display().to_string(),
-            change: if spool.is_dir() { Becomes::Same } else { Becomes::New },
-            about: "the folder through which lines are handed over: mail users put theirs in, only the hub reads",
-            difference: Vec::new(),
-        });
-        let shown: Vec<Shown> = changes.iter().map(|change| self.shown(found, change)).collect();
-        self.files.extend(shown);
-        self.source = render::source(&Source {
-            name: found.source.clone(),
-            spool: spool.display().to_string(),
-            separator,
-            shared,
-        });
-        self.next.push(
-            "doveadm reload (sessions that are open now stay unseen until they end)".to_owned(),
-        );
-        if found.config.sources.contains_key(&found.source) {
-            self.next.push(format!(
-                "restart the hub, whose configuration has the source {} already",
-                found.source
-            ));
-        } else {
-            self.next.push("restart the hub with the source in its configuration".to_owned());
-        }
-        self.next.push("postbell doctor".to_owned());
-    }
-
-    fn shown(&self, found: &Found, change: &Change) -> Shown {
-        let places = &found.facts.places;
-        let about = if change.path == places.script {
-            "the script that each session runs: it writes one line for each change, and never fails a session"
-        } else if change.path == places.exporter {
-            "has Dovecot's exporter post to the hub; its secret is for root only"
-        } else if change.new.is_some() {
-            "loads the script; this is what takes effect at the next reload"
-        } else {
-            "of an earlier run"
-        };
+    /// Puts in a file that is written or goes; `secret` is not shown.
+    pub(super) fn file(&mut self, change: &Change, about: &'static str, secret: Option<&str>) {
         let becomes = match (&change.old, &change.new) {
             (_, None) => Becomes::Gone,
             (None, Some(_)) => Becomes::New,
             (Some(old), Some(new)) if old == new => Becomes::Same,
             (Some(_), Some(_)) => Becomes::Changed,
         };
-        let secret = found.facts.exporter.as_ref().map(|exporter| exporter.secret.as_str());
         let hide =
             |text: &str| secret.map_or_else(|| text.to_owned(), |secret| text.replace(secret, "…"));
         let new = change.new.as_deref().map(hide).unwrap_or_default();
         let old = change.old.as_deref().map(hide);
-        let difference = diff::shown(old.as_deref(), &new, self.lines_most);
-        Shown { path: change.path.display().to_string(), change: becomes, about, difference }
+        let most = if self.is_full { usize::MAX } else { LINES_MOST };
+        let difference = diff::shown(old.as_deref(), &new, most);
+        let path = change.path.display().to_string();
+        self.files.push(Shown { path, change: becomes, about, difference });
     }
 
     /// Prints what will be done, once.
@@ -242,10 +188,11 @@ impl Report {
     }
 
     fn plan_lines(&self) -> Vec<String> {
-        let mut lines = vec![format!("Dovecot {} with {}", self.version, self.main)];
+        let mut lines =
+            vec![format!("{} {} with {}", self.words.software, self.version, self.main)];
         lines.extend(self.notes.iter().map(|note| format!("  {note}")));
         lines.push(String::new());
-        lines.push("Nothing of Dovecot's own files changes. These are postbell's:".to_owned());
+        lines.push(self.words.files.to_owned());
         for file in &self.files {
             lines.push(format!("  {} ({})", file.path, word(file.change)));
             lines.push(format!("    {}", file.about));
@@ -266,10 +213,8 @@ impl Report {
         let mut lines = Vec::new();
         match self.state {
             State::Refused => {
-                let version = Some(&self.version).filter(|version| !version.is_empty());
-                let version = version
-                    .map_or_else(|| "Dovecot".to_owned(), |version| format!("Dovecot {version}"));
-                lines.push(format!("{version} with {}: nothing was done", self.main));
+                let software = format!("{} {}", self.words.software, self.version);
+                lines.push(format!("{} with {}: nothing was done", software.trim(), self.main));
                 for refusal in &self.refusals {
                     lines.push(format!("✗ {}", refusal.reason));
                     lines.push(format!("    → {}", refusal.remedy));
@@ -312,8 +257,7 @@ impl Report {
     }
 
     fn done_lines(&self) -> Vec<String> {
-        let mut lines =
-            vec![String::new(), "✓ Done, and a login went well with it. Now:".to_owned()];
+        let mut lines = vec![String::new(), self.words.done.to_owned()];
         lines.extend(self.next.iter().map(|next| format!("→ {next}")));
         match &self.written {
             Some(written) => lines.push(written.clone()),

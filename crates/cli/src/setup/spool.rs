@@ -1,4 +1,4 @@
-//! The spool folder: any mail user's account may put its file there and nobody but the hub's may
+//! The spool folder: whoever hands lines over puts them there, and nobody but the hub's account may
 //! look around.
 
 use std::fs;
@@ -8,13 +8,22 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{XattrFlags, setxattr};
 
-/// Whoever the hub runs as.
+/// A user and its group.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct HubUser {
+pub(super) struct Account {
     /// User id.
     pub(super) uid: u32,
     /// Group id.
     pub(super) gid: u32,
+}
+
+/// Who puts lines in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Writers {
+    /// Every mail user, each a file of its own.
+    Everybody,
+    /// A process under the hub's account.
+    Hub,
 }
 
 /// Makes the folder, and its missing parents, as they must be; says which it made, topmost first.
@@ -22,7 +31,11 @@ pub(super) struct HubUser {
 /// # Errors
 ///
 /// With the path at fault.
-pub(super) fn make(path: &Path, hub: HubUser) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
+pub(super) fn make(
+    path: &Path,
+    hub: Account,
+    writers: Writers,
+) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
     let mut missing: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
     missing.reverse();
     let made: Vec<PathBuf> = missing.iter().map(|path| (*path).to_owned()).collect();
@@ -33,7 +46,7 @@ pub(super) fn make(path: &Path, hub: HubUser) -> Result<Vec<PathBuf>, (PathBuf, 
                 .and_then(|()| fs::set_permissions(folder, fs::Permissions::from_mode(0o755)))
                 .map_err(|error| (folder.to_owned(), error))
         })
-        .and_then(|()| settle(path, hub).map_err(|error| (path.to_owned(), error)));
+        .and_then(|()| settle(path, hub, writers).map_err(|error| (path.to_owned(), error)));
     match outcome {
         Ok(()) => Ok(made),
         Err(error) => {
@@ -45,13 +58,17 @@ pub(super) fn make(path: &Path, hub: HubUser) -> Result<Vec<PathBuf>, (PathBuf, 
 }
 
 /// Owner, rights and the rights of files to come.
-fn settle(path: &Path, hub: HubUser) -> io::Result<()> {
+fn settle(path: &Path, hub: Account, writers: Writers) -> io::Result<()> {
     let meta = fs::metadata(path)?;
     if (meta.uid(), meta.gid()) != (hub.uid, hub.gid) {
         chown(path, Some(hub.uid), Some(hub.gid))?;
     }
-    fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
-    if hub.uid != 0 {
+    let mode = match writers {
+        Writers::Everybody => MODE,
+        Writers::Hub => OWN_MODE,
+    };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    if hub.uid != 0 && writers == Writers::Everybody {
         // Files will belong to mail users; root may read them anyway.
         setxattr(path, DEFAULT_ACL, &acl(hub.uid), XattrFlags::empty())?;
     }
@@ -60,6 +77,9 @@ fn settle(path: &Path, hub: HubUser) -> io::Result<()> {
 
 /// What a later `ls` shows as `drwx-wx-wt`: put in, and neither list nor take away.
 pub(super) const MODE: u32 = 0o1733;
+
+/// For one account.
+pub(super) const OWN_MODE: u32 = 0o750;
 
 /// The list Linux keeps for files to come in a folder.
 pub(super) const DEFAULT_ACL: &str = "system.posix_acl_default";
@@ -125,8 +145,8 @@ fn is_spool_file(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn me() -> HubUser {
-        HubUser {
+    fn me() -> Account {
+        Account {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
         }
@@ -136,11 +156,11 @@ mod tests {
     fn a_folder_lets_everybody_write_and_only_the_hub_look() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("postbell/dovecot");
-        let made = make(&path, me()).unwrap();
+        let made = make(&path, me(), Writers::Everybody).unwrap();
         assert_eq!(made, [folder.path().join("postbell"), path.clone()]);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, MODE);
         // A second time changes nothing and makes nothing.
-        assert!(make(&path, me()).unwrap().is_empty());
+        assert!(make(&path, me(), Writers::Everybody).unwrap().is_empty());
     }
 
     #[test]
@@ -149,7 +169,7 @@ mod tests {
         let path = folder.path().join("spool");
         let hub = 4711;
         if rustix::process::geteuid().is_root() {
-            make(&path, HubUser { uid: hub, gid: hub }).unwrap();
+            make(&path, Account { uid: hub, gid: hub }, Writers::Everybody).unwrap();
         } else {
             fs::create_dir(&path).unwrap();
             if setxattr(&path, DEFAULT_ACL, &acl(hub), XattrFlags::empty()).is_err() {
@@ -171,7 +191,7 @@ mod tests {
     fn a_folder_that_can_not_be_made_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("file"), "").unwrap();
-        let (path, _) = make(&folder.path().join("file/spool"), me()).unwrap_err();
+        let (path, _) = make(&folder.path().join("file/spool"), me(), Writers::Hub).unwrap_err();
         assert_eq!(path, folder.path().join("file/spool"));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
