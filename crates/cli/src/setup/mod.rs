@@ -4,6 +4,7 @@
 
 mod apply;
 mod ask;
+pub(crate) mod cyrus;
 mod diff;
 mod dovecot;
 mod own;
@@ -26,6 +27,7 @@ pub(crate) struct SetupArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Cyrus(Box<cyrus::CyrusArgs>),
     Dovecot(Box<dovecot::DovecotArgs>),
 }
 
@@ -76,6 +78,7 @@ struct OwnArgs {
 /// Runs the command.
 pub(crate) fn run(args: SetupArgs) -> anyhow::Result<Ending> {
     match args.command {
+        Command::Cyrus(args) => cyrus::run(&args),
         Command::Dovecot(args) => dovecot::run(&args),
     }
 }
