@@ -1,10 +1,13 @@
 //! `postbell doctor`: what is wrong, and what to do about it.
 
 mod checks;
+mod cyrus;
 mod dovecot;
 mod hub;
 mod loss;
 mod spool;
+
+use std::path::PathBuf;
 
 use clap::Args;
 use postbell_engine::in_words;
@@ -37,6 +40,9 @@ pub(crate) struct DoctorArgs {
     /// Do not ask before that.
     #[arg(short, long, requires = "accept_loss")]
     yes: bool,
+    /// The imapd.conf of the Cyrus that is a source, for what is wrong with its settings.
+    #[arg(long, value_name = "FILE", default_value = "/etc/imapd.conf")]
+    imapd_conf: PathBuf,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
@@ -53,6 +59,7 @@ pub(crate) async fn run(args: DoctorArgs) -> anyhow::Result<Ending> {
         checks::clock(&config, &mut report);
         checks::roots(&config, &mut report);
         dovecot::spools(&config, &mut report);
+        cyrus::ways(&config, &args.imapd_conf, &mut report);
         let is_held = checks::holder(&config, &mut report);
         if !is_held {
             checks::subscriptions(&config, &mut report);

@@ -186,7 +186,7 @@ pub(super) fn subscriptions(config: &Config, report: &mut Report) {
 /// Tries to share the lock, and lets go at once: a hub that starts in that very microsecond would
 /// be refused, and starts when asked again. The kernel's own list (`/proc/locks`) disturbs nobody,
 /// but leaves locks out while others come and go.
-fn is_locked(path: &Path) -> bool {
+pub(super) fn is_locked(path: &Path) -> bool {
     let Ok(file) = fs::File::open(path) else { return false };
     flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
 }

@@ -3,7 +3,7 @@
 use postbell_hub::Config;
 use serde_json::Value;
 
-use super::{Report, checks, dovecot};
+use super::{Report, checks, cyrus, dovecot};
 use crate::client::{Call, Client};
 use crate::connection::ConnectionArgs;
 use crate::subscriptions::word;
@@ -149,6 +149,9 @@ fn show_sources(answer: &Value, config: &Config, report: &mut Report) {
         }
         if text("/kind") == "dovecot" {
             dovecot::followed(source, config, report);
+        }
+        if text("/kind") == "cyrus" {
+            cyrus::followed(source, config, report);
         }
     }
     checks::watches(mailboxes, report);

@@ -1,4 +1,6 @@
 //! `postbell setup` against real mail software with a configuration as it is installed.
 
 #[cfg(test)]
+mod cyrus;
+#[cfg(test)]
 mod dovecot;
