@@ -133,6 +133,28 @@ impl Fresh {
         files
     }
 
+    /// The hub and notifyd, and then Cyrus anew.
+    fn run_all(&mut self) -> [Running; 2] {
+        let running = [self.run("serve"), self.run("notifyd")];
+        wait_for("the socket", || match self.within("run/notify").exists() {
+            true => Ok(()),
+            false => Err(fs::read_to_string(self.within("notifyd.log")).unwrap()),
+        });
+        self.server.stop();
+        self.server.start_again().unwrap();
+        running
+    }
+
+    fn wait_for_append(&self) {
+        wait_for("the event", || {
+            let told = ended(self.postbell(&["tail", "--since", "0", "--no-follow", "--json"]));
+            match told.said.contains("MessageAppend") && told.said.contains(ALICE) {
+                true => Ok(()),
+                false => Err(told.said),
+            }
+        });
+    }
+
     fn append(&self) {
         let mut imap = self.server.imap(ALICE).unwrap();
         imap.append("INBOX", "\\Seen", &mail::plain("hello")).unwrap();
@@ -193,22 +215,9 @@ fn a_fresh_cyrus_tells_the_hub_after_setup_and_is_as_before_after_remove() {
     let said = fresh.doctor();
     assert!(said.contains("postbell notifyd is not running"), "{said}");
     {
-        let _hub = fresh.run("serve");
-        let _notifyd = fresh.run("notifyd");
-        wait_for("the socket", || match fresh.within("run/notify").exists() {
-            true => Ok(()),
-            false => Err(fs::read_to_string(fresh.within("notifyd.log")).unwrap()),
-        });
-        fresh.server.stop();
-        fresh.server.start_again().unwrap();
+        let _running = fresh.run_all();
         fresh.append();
-        wait_for("the event", || {
-            let told = ended(fresh.postbell(&["tail", "--since", "0", "--no-follow", "--json"]));
-            match told.said.contains("MessageAppend") && told.said.contains(ALICE) {
-                true => Ok(()),
-                false => Err(told.said),
-            }
-        });
+        fresh.wait_for_append();
         let said = fresh.doctor();
         assert!(!said.contains("✗"), "{said}");
     }
@@ -227,6 +236,20 @@ fn a_fresh_cyrus_tells_the_hub_after_setup_and_is_as_before_after_remove() {
     fresh.server.stop();
     fresh.server.start_again().unwrap();
     fresh.append();
+}
+
+#[test]
+fn over_the_stream_and_with_junk_it_tells_as_well() {
+    let Some(mut fresh) = Fresh::start() else { return };
+    let done = fresh.setup(&["--yes", "--write-config", "--stream", "--with-junk"]);
+    assert_eq!(done.code, Some(0), "{}", done.said);
+    let _running = fresh.run_all();
+    let mut imap = fresh.server.imap(ALICE).unwrap();
+    imap.command("CREATE Spam (USE (\\Junk))").unwrap();
+    imap.append("Spam", "\\Seen", &mail::plain("hello")).unwrap();
+    fresh.wait_for_append();
+    let said = fresh.doctor();
+    assert!(!said.contains('✗'), "{said}");
 }
 
 #[test]
