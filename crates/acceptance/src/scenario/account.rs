@@ -75,6 +75,8 @@ impl Account {
                 format!("S{}", self.sessions.entry(text).or_insert(next))
             }
             name if name.ends_with("MailboxID") || name == "mailboxID" => place(&text),
+            "vnd.cmu.mailboxUniqueId" => "#".to_owned(),
+            "vnd.cmu.mailboxACL" => text.replace('\t', "⇥"),
             "envelope" => text.replace("\r\n", "⏎"),
             _ => text,
         })

@@ -140,6 +140,6 @@ impl<'a> Stage<'a> {
 /// The marker's mailbox.
 const MARK: &str = "mark";
 /// How long a store may take to say what it says late.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(45);
 /// Between two times of listening for what comes late.
 const LATE: Duration = Duration::from_millis(200);

@@ -1,15 +1,18 @@
-//! Cyrus as the scenarios reach it.
-//!
-//! The hub doesn't listen in notifyd's place yet, so the plays are not played here: what Cyrus says
-//! of an operator's deeds is heard by a listener of the test's own.
+//! The scenarios on Cyrus, and what Cyrus itself says of an operator's deeds.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use postbell_acceptance::scenario::{Deed, MARKER, MailStore};
+use postbell_acceptance::Bench;
+use postbell_acceptance::scenario::{Deed, MARKER, MailStore, Stage, plays};
+use postbell_sources::Stop;
+use postbell_sources::cyrus::{Notifyd, Sockets, bind_datagram};
+use postbell_testkit::account::Account;
 use postbell_testkit::cyrus::{Cyrus, Listener, Notify, OTHERS, Options};
 use postbell_testkit::{ADMIN, ALICE, BOB, Error, Imap, Lmtp, Pop3, Quota, mail};
 use tempfile::TempDir;
+
+use crate::expected;
 
 /// A Cyrus that tells.
 #[derive(Debug)]
@@ -170,6 +173,113 @@ fn anothers_mailbox_is_reached_by_its_shared_name() -> Result<(), Error> {
     assert_eq!(told(&store, &listener)?, ["Login", "MailboxCreate", "AclChange"]);
     store.imap_as_admin(ALICE)?.select(&store.shared(BOB, "Team")).map(drop)
 }
+
+/// In notifyd's place, as the process of that name is; ends when dropped.
+#[derive(Debug)]
+struct Taker {
+    stop: Stop,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Taker {
+    fn start(socket: &std::path::Path, spool: &std::path::Path) -> Result<Self, Error> {
+        let datagram = bind_datagram(socket).map_err(|error| odd(&error))?;
+        Account::current().own(socket)?;
+        let sockets = Sockets { datagram: Some(datagram), stream: None };
+        let users = vec![Account::current().uid()];
+        let notifyd = Notifyd { spool: spool.to_owned(), users, began: None };
+        let stop = Stop::new().map_err(Error::io("make a stop"))?;
+        let asked = stop.clone();
+        let thread = std::thread::spawn(move || notifyd.run(sockets, &asked).unwrap());
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Taker {
+    fn drop(&mut self) {
+        self.stop.set();
+        if let Some(thread) = self.thread.take() {
+            // A panic in it has been printed.
+            let _ended = thread.join();
+        }
+    }
+}
+
+fn odd(error: &dyn std::error::Error) -> Error {
+    Error::Answer { expected: "a socket".to_owned(), answer: error.to_string() }
+}
+
+/// Plays one scenario and holds what is told against its file.
+fn play(
+    scenario: &str,
+    acts: impl FnOnce(&mut Stage<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let place = tempfile::tempdir().map_err(Error::io("make a temporary folder"))?;
+    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o711))
+        .map_err(Error::io("open up a temporary folder"))?;
+    let (socket, spool) = (place.path().join("notify"), place.path().join("spool"));
+    std::fs::create_dir(&spool).map_err(Error::io("make a spool"))?;
+    let _taker = Taker::start(&socket, &spool)?;
+    let Some(cyrus) = Cyrus::start_with(Options::telling(Notify::Datagrams(socket)))? else {
+        return Ok(());
+    };
+    let (door, _) = Bench::door()?;
+    let source = SOURCE.replace("@SPOOL@", &spool.display().to_string());
+    let mut bench = Bench::start_behind(door, &source)?;
+    let store = Whole { cyrus, _place: place };
+    let mut stage = Stage::new(&store, &mut bench)?;
+    let outcome = acts(&mut stage);
+    // What was told until it went wrong is what a person wants to see.
+    let told = stage.finish()?;
+    outcome.map_err(|error| Error::Answer { expected: error.to_string(), answer: told.clone() })?;
+    expected::agree(scenario, &told.replace("/shared/bob/", &format!("/shared/{BOB}/")));
+    expected::hold(store.name(), scenario, &without_sizes(&told));
+    Ok(())
+}
+
+/// Cyrus' own header lines are not always of one length; sizes are held against FETCH elsewhere.
+fn without_sizes(told: &str) -> String {
+    let mut parts = told.split("messageSize=");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text.push_str("messageSize=#");
+        text.push_str(part.trim_start_matches(|digit: char| digit.is_ascii_digit()));
+    }
+    text
+}
+
+macro_rules! played {
+    ($($test:ident: $scenario:ident::$act:ident;)*) => {$(
+        #[test]
+        fn $test() -> Result<(), Error> {
+            play(concat!(stringify!($scenario), "_", stringify!($act)), plays::$scenario::$act)
+        }
+    )*};
+}
+
+played! {
+    r38_r39_deliveries_are_told_each: delivery::deliveries;
+    a_message_is_told_where_sieve_put_it: delivery::sorted;
+    r27_r35_appends_copies_and_moves_are_told_each: messages::appends;
+    r54_r59_r62_only_real_changes_of_flags_are_told: flags::stores;
+    r60_r139_one_command_on_many_messages_is_one_event: flags::many;
+    r35_r36_each_way_to_expunge_is_told_once: removal::expunges;
+    r55_r56_pop3_reads_in_silence_and_removes_at_quit: removal::pop3;
+    r31_r34_what_policy_takes_is_expired_by_name: removal::expiry;
+    r81_r91_r92_the_tree_changes_with_parents_and_children_implied: mailboxes::tree;
+    r97_r99_only_real_changes_of_subscriptions_are_told: mailboxes::subscriptions;
+    r79_r85_r150_access_comes_and_goes_and_names_actor_and_owner: sharing::access;
+    r71_r74_r77_r78_each_login_has_one_logout: sessions::sessions;
+    r102_r121_r124_r142_figures_are_the_servers_own: truth::figures;
+}
+
+const SOURCE: &str = r#"
+[sources.mail]
+kind = "cyrus"
+notify_spool = "@SPOOL@"
+virtdomains = "userid"
+userprefix = "shared"
+"#;
 
 /// A loaded machine is no defect.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -12,3 +12,32 @@ pub(crate) fn hold(store: &str, scenario: &str, told: &str) {
     settings.set_snapshot_path(folder);
     settings.bind(|| insta::assert_snapshot!(scenario, told));
 }
+
+/// Holds the events told at each step against `expected/<scenario>.snap`: their names and places, in
+/// any order and without those that are a store's own. What parameters they carry is held by
+/// [`hold`].
+pub(crate) fn agree(scenario: &str, told: &str) {
+    let shared = format!("{}/tests/stores/expected/{scenario}.snap", env!("CARGO_MANIFEST_DIR"));
+    let shared = std::fs::read_to_string(&shared).unwrap();
+    assert_eq!(steps(told), steps(&shared), "what is told of {scenario} at each step");
+}
+
+/// Each step with the events told of it.
+fn steps(text: &str) -> Vec<(&str, Vec<String>)> {
+    let mut steps: Vec<(&str, Vec<String>)> = Vec::new();
+    for line in text.lines() {
+        if let Some(step) = line.strip_prefix("> ") {
+            steps.push((step, Vec::new()));
+        } else if let Some((_, events)) = steps.last_mut()
+            && !line.starts_with("vnd.")
+            && !line.starts_with(' ')
+        {
+            // Not every store knows the UIDVALIDITY of what is gone.
+            events.push(line.replace(";V", ""));
+            events.sort();
+            // A set may be told in parts; how many is in the store's own file.
+            events.dedup();
+        }
+    }
+    steps
+}

@@ -21,6 +21,8 @@ pub fn figures(stage: &mut Stage<'_>) -> Result<(), Error> {
     told.extend(stage.step("APPEND INBOX (\\Seen)", 1, || {
         imap.append("INBOX", "\\Seen", &mail::plain("two")).map(drop)
     })?);
+    // Some stores say more, under names of their own.
+    told.retain(|told| !told.name().starts_with("vnd."));
     let [first, second] = &told[..] else {
         return Err(odd("two events", format!("{told:?}")));
     };
@@ -41,7 +43,8 @@ pub fn figures(stage: &mut Stage<'_>) -> Result<(), Error> {
         imap.expunge()
     })?;
     let status = imap.status("INBOX")?;
-    let last = gone.last().ok_or_else(|| odd("an event", String::new()))?;
+    let last = gone.iter().rfind(|told| !told.name().starts_with("vnd."));
+    let last = last.ok_or_else(|| odd("an event", String::new()))?;
     equal("messages", last.event.messages(), Some(u64::from(status.messages)))?;
     equal("uidnext", last.event.uidnext(), Some(status.uidnext))
 }
