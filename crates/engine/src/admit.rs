@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use mail_event::json::{self, Checked, JsonError, Profile};
+use mail_event::json::{self, JsonError, Profile, Spelled};
 use mail_event::limits::{EVENT_OCTETS_MAX, VENDOR_PARAMETERS_MAX};
 use mail_event::{EventId, Repair};
 
@@ -60,23 +60,26 @@ pub fn admit(
         return Err(JsonError::TooLong { octets: json.len() });
     }
     let made = |identity: &[u8], unix_millis| event_id(source, identity, 0, unix_millis);
-    let checked = json::check(json);
-    if let Ok(checked) = checked
+    let spelled = json::check_spelled(json);
+    let is_strict = spelled.is_ok();
+    if let Ok(spelled) = spelled
+        && let checked = spelled.checked
         && !checked.private
         && !checked.stamped
     {
         let id = match (checked.event_id, identity) {
             (Some(own), _) => own,
             (None, Some(identity)) => made(identity, checked.unix_millis),
-            (None, None) => made(&canonical(&checked, json)?, checked.unix_millis),
+            (None, None) => made(&canonical(spelled, json)?, checked.unix_millis),
         };
         let keys = Keys::new(&checked, json);
         return Ok(Admitted { id, keys, rewritten: None, repairs: Vec::new() });
     }
     let parsed = json::from_slice(json)?;
-    let strict = match checked {
-        Ok(_) => Cow::Borrowed(json),
-        Err(_) => Cow::Owned(json::to_vec(&parsed.event, Profile::Strict)),
+    let strict = if is_strict {
+        Cow::Borrowed(json)
+    } else {
+        Cow::Owned(json::to_vec(&parsed.event, Profile::Strict))
     };
     let count = parsed.event.vendors().count();
     if count > VENDOR_PARAMETERS_MAX - ROOM_PARAMETERS {
@@ -103,8 +106,8 @@ pub fn admit(
 }
 
 /// The one spelling of a strict event.
-fn canonical<'a>(checked: &Checked, json: &'a [u8]) -> Result<Cow<'a, [u8]>, JsonError> {
-    match checked.canonical(json) {
+fn canonical<'a>(spelled: Spelled<'a>, json: &[u8]) -> Result<Cow<'a, [u8]>, JsonError> {
+    match spelled.canonical() {
         Some(canonical) => Ok(canonical),
         None => Ok(Cow::Owned(json::canonical(&json::from_slice(json)?.event))),
     }

@@ -22,12 +22,13 @@ proptest! {
     #[test]
     fn what_is_checked_is_read_without_repair_and_written_the_same(event in any_event()) {
         let text = json::to_string(&event);
-        if let Ok(checked) = json::check(text.as_bytes()) {
+        if let Ok(spelled) = json::check_spelled(text.as_bytes()) {
+            let checked = spelled.checked;
             prop_assert_eq!(checked.name.of(text.as_bytes()), event.name().as_str().as_bytes());
             prop_assert_eq!(checked.unix_millis, event.timestamp().unix_millis());
             let private = ParameterName::PRIVATE.iter().any(|one| event.has(one));
             prop_assert_eq!(checked.private, private);
-            if let Some(canonical) = checked.canonical(text.as_bytes()) {
+            if let Some(canonical) = spelled.canonical() {
                 prop_assert_eq!(canonical.into_owned(), json::canonical(&event));
             }
         }
@@ -40,10 +41,10 @@ proptest! {
         let mut bytes = json::to_string(&event).into_bytes();
         let at = at.index(bytes.len());
         bytes[at] = byte;
-        if json::check(&bytes).is_ok() {
+        if let Ok(spelled) = json::check_spelled(&bytes) {
             let parsed = json::from_slice(&bytes).unwrap();
             prop_assert!(parsed.repairs.is_empty(), "{:?}", parsed.repairs);
-            if let Some(canonical) = json::check(&bytes).unwrap().canonical(&bytes) {
+            if let Some(canonical) = spelled.canonical() {
                 prop_assert_eq!(canonical.into_owned(), json::canonical(&parsed.event));
             }
             let again = json::from_slice(json::to_string(&parsed.event).as_bytes()).unwrap();
@@ -104,10 +105,10 @@ fn ordinary_events_take_the_quick_way() {
         let spaced =
             text.replace("\":", "\": ").replace(r#"{"event": "#, r#"{"vnd.b": 1, "event": "#);
         let spaced = spaced.replace("966+02:00", "966000+02:00");
-        let checked = json::check(spaced.as_bytes()).unwrap();
-        assert_eq!(checked.spelling, Spelling::Scattered, "{spaced}");
+        let spelled = json::check_spelled(spaced.as_bytes()).unwrap();
+        assert_eq!(spelled.checked.spelling, Spelling::Scattered, "{spaced}");
         let parsed = json::from_slice(spaced.as_bytes()).unwrap();
-        let canonical = checked.canonical(spaced.as_bytes()).unwrap();
+        let canonical = spelled.canonical().unwrap();
         assert_eq!(canonical.into_owned(), json::canonical(&parsed.event));
     }
 }

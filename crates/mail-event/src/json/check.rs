@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::read::service_alias;
-use super::spelling::{self, Spelling};
+use super::spelling::{self, Order, Spelled, Spelling};
 use crate::binding::Facts;
 use crate::limits::{
     DEPTH_MAX, EVENT_OCTETS_MAX, FLAGS_MAX, TAGS_MAX, TEXT_OCTETS_MAX, VENDOR_PARAMETERS_MAX,
@@ -66,19 +66,28 @@ pub struct NotStrict;
 /// Where it is not, or holds something so unusual (escapes in a URI, content as base64) that
 /// only [`super::from_slice`] looks closely enough.
 pub fn check(json: &[u8]) -> Result<Checked, NotStrict> {
+    check_spelled(json).map(|spelled| spelled.checked)
+}
+
+/// As [`check`], and the way to the event's canonical spelling.
+///
+/// # Errors
+///
+/// As [`check`].
+pub fn check_spelled(json: &[u8]) -> Result<Spelled<'_>, NotStrict> {
     Scan::new(json).and_then(Scan::run).ok_or(NotStrict)
 }
 
 /// A string of the text: its inside, and whether a backslash stands in it.
 #[derive(Clone, Copy)]
-pub(super) struct Text<'a> {
+struct Text<'a> {
     inside: &'a str,
     start: usize,
     escaped: bool,
 }
 
 impl<'a> Text<'a> {
-    pub(super) fn plain(self) -> Option<&'a str> {
+    fn plain(self) -> Option<&'a str> {
         (!self.escaped).then_some(self.inside)
     }
 
@@ -90,14 +99,13 @@ impl<'a> Text<'a> {
     }
 }
 
-pub(super) struct Scan<'a> {
-    pub(super) text: &'a str,
-    pub(super) at: usize,
+struct Scan<'a> {
+    text: &'a str,
+    at: usize,
     /// Spaces passed over.
     spaces: usize,
     spelling: Spelling,
-    /// Where the member before stands in the canonical order.
-    last: Option<(u32, &'a str)>,
+    order: Order<'a>,
     present: u32,
     name: Option<Text<'a>>,
     uri: Option<(Text<'a>, Shape)>,
@@ -115,7 +123,7 @@ pub(super) struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    pub(super) fn new(json: &'a [u8]) -> Option<Self> {
+    fn new(json: &'a [u8]) -> Option<Self> {
         if json.len() > EVENT_OCTETS_MAX {
             return None;
         }
@@ -124,7 +132,7 @@ impl<'a> Scan<'a> {
             at: 0,
             spaces: 0,
             spelling: Spelling::Canonical,
-            last: None,
+            order: Order::default(),
             present: 0,
             name: None,
             uri: None,
@@ -142,7 +150,7 @@ impl<'a> Scan<'a> {
         })
     }
 
-    fn run(mut self) -> Option<Checked> {
+    fn run(mut self) -> Option<Spelled<'a>> {
         self.eat(b'{')?;
         loop {
             let key = self.string()?.plain()?;
@@ -150,6 +158,7 @@ impl<'a> Scan<'a> {
             self.space();
             let spaces = self.spaces;
             self.member(key)?;
+            self.order.end(self.at);
             if self.spaces != spaces {
                 self.spelling = Spelling::Free;
             }
@@ -169,7 +178,7 @@ impl<'a> Scan<'a> {
         self.finish()
     }
 
-    fn finish(self) -> Option<Checked> {
+    fn finish(self) -> Option<Spelled<'a>> {
         let name = self.name?;
         let (uri, uri_shape) = self.uri?;
         let index = name.inside.parse::<EventName>().ok()?.index();
@@ -199,7 +208,7 @@ impl<'a> Scan<'a> {
             Some(user) => Some(user.span()?),
             None => None,
         };
-        Some(Checked {
+        let checked = Checked {
             name: name.span()?,
             uri: uri.span()?,
             user,
@@ -208,7 +217,8 @@ impl<'a> Scan<'a> {
             private: self.present & PRIVATE != 0,
             stamped: self.stamped,
             spelling: self.spelling,
-        })
+        };
+        Some(Spelled { checked, text: self.text, order: self.order })
     }
 
     /// Notes that the text is no nearer to its canonical spelling than this.
@@ -217,8 +227,8 @@ impl<'a> Scan<'a> {
     }
 
     /// Notes where a member stands in the canonical order.
-    fn placed(&mut self, place: (u32, &'a str)) {
-        if self.last.replace(place).is_some_and(|last| last >= place) {
+    fn placed(&mut self, parameter: Option<&ParameterName>, key: &'a str) {
+        if !self.order.begin(spelling::place(parameter, key), key, self.at) {
             self.spelled(Spelling::Scattered);
         }
     }
@@ -226,13 +236,13 @@ impl<'a> Scan<'a> {
     fn member(&mut self, key: &'a str) -> Option<()> {
         use ParameterName as P;
         if key == "event" {
+            self.placed(None, key);
             let text = self.string()?;
             name::check_name(text.plain()?).ok()?;
-            self.placed(spelling::place(None, key));
             return self.name.replace(text).map_or(Some(()), |_| None);
         }
         let parameter = known(key);
-        self.placed(spelling::place(parameter.as_ref(), key));
+        self.placed(parameter.as_ref(), key);
         let Some(parameter) = parameter else { return self.vendor(key) };
         let bit = 1 << parameter.index()?;
         if self.present & bit != 0 {
@@ -397,7 +407,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Any value, passed over.
-    pub(super) fn value(&mut self) -> Option<()> {
+    fn value(&mut self) -> Option<()> {
         let mut depth = 0_usize;
         let mut closers = 0_u64;
         loop {
@@ -461,7 +471,7 @@ impl<'a> Scan<'a> {
     }
 
     /// A string; leaves the cursor behind its closing quote.
-    pub(super) fn string(&mut self) -> Option<Text<'a>> {
+    fn string(&mut self) -> Option<Text<'a>> {
         self.eat(b'"')?;
         let start = self.at;
         let mut escaped = false;
@@ -501,14 +511,14 @@ impl<'a> Scan<'a> {
     }
 
     /// Spaces alone: a line end would break streams that send one event a line.
-    pub(super) fn space(&mut self) {
+    fn space(&mut self) {
         while self.peek() == Some(b' ') {
             self.at += 1;
             self.spaces += 1;
         }
     }
 
-    pub(super) fn next(&mut self) -> Option<u8> {
+    fn next(&mut self) -> Option<u8> {
         self.space();
         let byte = self.peek()?;
         self.at += 1;
@@ -516,7 +526,7 @@ impl<'a> Scan<'a> {
         Some(byte)
     }
 
-    pub(super) fn eat(&mut self, wanted: u8) -> Option<()> {
+    fn eat(&mut self, wanted: u8) -> Option<()> {
         self.space();
         if self.peek()? != wanted {
             return None;
@@ -562,7 +572,7 @@ const PRIVATE: u32 = {
 };
 
 /// The registered parameter spelled exactly so.
-pub(super) fn known(key: &str) -> Option<ParameterName> {
+fn known(key: &str) -> Option<ParameterName> {
     use ParameterName as P;
     Some(match key {
         "admin" => P::Admin,

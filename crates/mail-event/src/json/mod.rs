@@ -11,10 +11,10 @@ mod read;
 mod spelling;
 mod write;
 
-pub use check::{Checked, NotStrict, Span, check};
+pub use check::{Checked, NotStrict, Span, check, check_spelled};
 pub(crate) use members::depth;
 pub use read::from_slice;
-pub use spelling::Spelling;
+pub use spelling::{Spelled, Spelling};
 pub(crate) use write::string as write_string;
 pub use write::{canonical, to_string, to_vec};
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io::Write as _;
 use std::net::IpAddr;
 
-use super::check::{Checked, Scan, known};
+use super::check::Checked;
 use crate::{ParameterName, Timestamp};
 
 /// How far a strict text is from the canonical spelling of its event ([`super::canonical`]).
@@ -18,31 +18,108 @@ pub enum Spelling {
     Free,
 }
 
-impl Checked {
-    /// The canonical spelling of the event that `json` is, the text this was found in; nothing
-    /// where only [`super::from_slice`] and [`super::canonical`] find it.
+/// A strict event, and the way to its canonical spelling.
+#[derive(Clone, Debug)]
+pub struct Spelled<'a> {
+    /// What was found in it.
+    pub checked: Checked,
+    pub(super) text: &'a str,
+    pub(super) order: Order<'a>,
+}
+
+impl<'a> Spelled<'a> {
+    /// The canonical spelling of the event; nothing where only [`super::from_slice`] and
+    /// [`super::canonical`] find it.
     #[must_use]
-    pub fn canonical<'a>(&self, json: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-        match self.spelling {
-            Spelling::Canonical => Some(Cow::Borrowed(json)),
-            Spelling::Scattered => gathered(json).map(Cow::Owned),
+    pub fn canonical(mut self) -> Option<Cow<'a, [u8]>> {
+        match self.checked.spelling {
+            Spelling::Canonical => Some(Cow::Borrowed(self.text.as_bytes())),
+            Spelling::Scattered => self.order.gathered(self.text).map(Cow::Owned),
             Spelling::Free => None,
         }
     }
 }
 
+/// Where the members of a text stand, in the order they came.
+#[derive(Clone, Debug)]
+pub(super) struct Order<'a> {
+    members: [Member<'a>; MEMBERS_MAX],
+    /// How many came; more than [`MEMBERS_MAX`] are only counted.
+    count: usize,
+    last: Option<(u8, &'a str)>,
+}
+
+/// One of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Member<'a> {
+    place: u8,
+    key: &'a str,
+    /// Where its value begins and ends.
+    value: (usize, usize),
+}
+
+impl Default for Order<'_> {
+    fn default() -> Self {
+        Self { members: [Member::default(); MEMBERS_MAX], count: 0, last: None }
+    }
+}
+
+impl<'a> Order<'a> {
+    /// A member whose value begins at `start`. Whether the canonical order has it there.
+    pub(super) fn begin(&mut self, place: u8, key: &'a str, start: usize) -> bool {
+        if let Some(member) = self.members.get_mut(self.count) {
+            *member = Member { place, key, value: (start, start) };
+        }
+        self.count += 1;
+        // Only what is not registered is told apart by its name.
+        let here = (place, if place == OTHERS { key } else { "" });
+        self.last.replace(here).is_none_or(|last| last < here)
+    }
+
+    /// The value of the last member ends at `end`.
+    pub(super) fn end(&mut self, end: usize) {
+        let last = self.count.checked_sub(1).and_then(|last| self.members.get_mut(last));
+        if let Some(Member { value: (_, to), .. }) = last {
+            *to = end;
+        }
+    }
+
+    /// A text whose values are canonical, its members in order and nothing between them.
+    fn gathered(&mut self, text: &str) -> Option<Vec<u8>> {
+        let members = self.members.get_mut(..self.count)?;
+        members.sort_unstable_by_key(|member| (member.place, member.key));
+        let mut out = Vec::with_capacity(text.len());
+        for Member { place, key, value: (start, end) } in members {
+            out.push(if out.is_empty() { b'{' } else { b',' });
+            out.push(b'"');
+            out.extend_from_slice(key.as_bytes());
+            out.extend_from_slice(b"\":");
+            let value = text.get(*start..*end)?;
+            if *place == TIMESTAMP {
+                let time: Timestamp = value.trim_matches('"').parse().ok()?;
+                write!(out, "\"{}\"", time.canonical()).ok()?;
+            } else {
+                out.extend_from_slice(value.as_bytes());
+            }
+        }
+        out.push(b'}');
+        Some(out)
+    }
+}
+
 /// Where a member stands in the canonical order: `event`, `uri`, `timestamp`, `user`, the registry's
 /// others, then the rest by their names.
-pub(super) fn place<'a>(parameter: Option<&ParameterName>, key: &'a str) -> (u32, &'a str) {
-    let place = match parameter {
+pub(super) fn place(parameter: Option<&ParameterName>, key: &str) -> u8 {
+    match parameter {
         None if key == "event" => 0,
-        None => u32::MAX,
+        None => OTHERS,
         Some(ParameterName::Uri) => 1,
-        Some(ParameterName::Timestamp) => 2,
+        Some(ParameterName::Timestamp) => TIMESTAMP,
         Some(ParameterName::User) => 3,
-        Some(other) => other.index().map_or(u32::MAX, |index| 4 + index),
-    };
-    (place, if place == u32::MAX { key } else { "" })
+        Some(other) => {
+            other.index().and_then(|index| u8::try_from(4 + index).ok()).unwrap_or(OTHERS)
+        }
+    }
 }
 
 /// Whether an address that was read from `text` is written as RFC 5952 wants it. There is one way
@@ -56,46 +133,14 @@ pub(super) fn is_canonical_address(text: &str, address: IpAddr) -> bool {
     fits && written.get(..ADDRESS_OCTETS - left) == Some(text.as_bytes())
 }
 
-/// A strict text whose values are canonical, its members in order and nothing between them.
-fn gathered(json: &[u8]) -> Option<Vec<u8>> {
-    let mut scan = Scan::new(json)?;
-    let mut members = Vec::with_capacity(USUAL_MEMBERS);
-    scan.eat(b'{')?;
-    loop {
-        let key = scan.string()?.plain()?;
-        scan.eat(b':')?;
-        scan.space();
-        let start = scan.at;
-        scan.value()?;
-        let value = scan.text.get(start..scan.at)?;
-        members.push((place(known(key).as_ref(), key), key, value));
-        if scan.next()? != b',' {
-            break;
-        }
-    }
-    members.sort_unstable();
-    let mut out = Vec::with_capacity(json.len());
-    for ((place, _), key, value) in members {
-        out.push(if out.is_empty() { b'{' } else { b',' });
-        out.push(b'"');
-        out.extend_from_slice(key.as_bytes());
-        out.extend_from_slice(b"\":");
-        if place == TIMESTAMP {
-            let time: Timestamp = value.trim_matches('"').parse().ok()?;
-            write!(out, "\"{}\"", time.canonical()).ok()?;
-        } else {
-            out.extend_from_slice(value.as_bytes());
-        }
-    }
-    out.push(b'}');
-    Some(out)
-}
-
 /// Where `timestamp` stands in the canonical order.
-const TIMESTAMP: u32 = 2;
+const TIMESTAMP: u8 = 2;
 
-/// What an event usually has, so that the list grows once.
-const USUAL_MEMBERS: usize = 24;
+/// Where what is not registered stands: at the end.
+const OTHERS: u8 = u8::MAX;
+
+/// The members that are put in order; with more, an event is parsed.
+const MEMBERS_MAX: usize = 32;
 
 /// The longest form of an address, an IPv6 one that ends in an IPv4 one.
 const ADDRESS_OCTETS: usize = 45;
