@@ -79,7 +79,7 @@ pub fn normalise(
                 modseq.into_iter().fold(builder, Builder::modseq)
             };
             // POP has no concept of read messages, though fetching one may set \Seen (R55, R56).
-            let by_pop = observation.actor.service.as_deref().map(service_name) == Some("pop");
+            let by_pop = telling.service() == Some("pop");
             let mut set = set;
             if by_pop {
                 set.remove(&Flag::seen());
@@ -196,6 +196,18 @@ fn flags_changed(
     builders
 }
 
+/// Who did what was seen (R103, R148; section 12 of the binding).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Hand {
+    /// A delivery agent. Whom it delivers to did nothing, and who handed the message over is no
+    /// client of the store's.
+    Agent,
+    /// A client, or an operator with the store's tools.
+    Client,
+    /// The store by itself, in whoever's session.
+    Policy,
+}
+
 /// What every event of one observation has in common.
 struct Telling<'a> {
     store: &'a Store,
@@ -215,25 +227,87 @@ impl Telling<'_> {
         }
     }
 
+    fn service(&self) -> Option<&str> {
+        self.seen.actor.service.as_deref().map(service_name)
+    }
+
+    fn hand(&self) -> Hand {
+        match (&self.seen.what, self.service()) {
+            (What::Expired { .. }, _) => Hand::Policy,
+            (What::Delivered { .. }, _) | (_, Some("lmtp" | "lda")) => Hand::Agent,
+            _ => Hand::Client,
+        }
+    }
+
+    /// The authorization identity of whoever acted, where somebody did.
+    fn actor(&self) -> Option<&str> {
+        self.seen.actor.user.as_deref().filter(|_| self.hand() == Hand::Client)
+    }
+
+    /// Whoever acted, but of a quota the one whose it is: the relevant user (R48).
+    fn user(&self) -> Option<&str> {
+        let is_quota = matches!(
+            self.seen.what,
+            What::QuotaRefused { .. }
+                | What::QuotaSeen(_)
+                | What::QuotaWithin(_)
+                | What::QuotaChanged(_)
+        );
+        self.owner().filter(|_| is_quota).or_else(|| self.actor())
+    }
+
+    /// Who logged in as the user told, where it wasn't the user (R101).
+    fn admin(&self) -> Option<&str> {
+        let (actor, user) = (self.actor(), self.user());
+        let admin = self.seen.actor.admin.as_deref().filter(|_| self.hand() == Hand::Client);
+        admin.filter(|admin| actor == user && Some(*admin) != user)
+    }
+
     fn begin(&self, name: EventName, uri: Uri) -> Builder {
-        let (actor, origin) = (&self.seen.actor, &self.seen.origin);
-        let mut builder = Event::builder(name, uri, self.seen.at);
-        if let Some(user) = &actor.user {
-            builder = builder.user(user.as_str());
-        }
-        if let Some(admin) = actor.admin.as_ref().filter(|admin| actor.user.as_ref() != Some(admin))
-        {
-            builder = builder.admin(admin.as_str());
-        }
-        if let Some(client) = actor.client {
-            builder = builder.client(client.ip(), Some(client.port()).filter(|port| *port != 0));
-        }
-        if let Some(raw) = &actor.service {
-            builder = service(builder, raw);
-        }
-        if let Some(session) = &actor.session {
+        let builder = Event::builder(name, uri, self.seen.at);
+        let mut builder = match self.user() {
+            Some(user) => builder.user(user),
+            None => builder,
+        };
+        builder = self.acted(builder);
+        if let Some(session) = &self.seen.actor.session {
             builder = vendor(builder, "vnd.postbell.sessionId", session.as_str());
         }
+        builder = self.came_from(builder);
+        if self.seen.certainty == Certainty::Inferred {
+            builder = vendor(builder, "vnd.postbell.inferred", true);
+        }
+        for (name, value) in &self.seen.extras {
+            builder = builder.vendor(name.clone(), value.clone());
+        }
+        builder
+    }
+
+    /// How whoever acted came to the store.
+    fn acted(&self, mut builder: Builder) -> Builder {
+        let actor = &self.seen.actor;
+        if let Some(admin) = self.admin() {
+            builder = builder.admin(admin);
+        }
+        if let Some(client) = actor.client.filter(|_| self.hand() == Hand::Client) {
+            let port = Some(client.port()).filter(|port| *port != 0);
+            builder = builder.client(client.ip(), port);
+        }
+        match actor.service.as_deref().filter(|_| !self.is_anothers_session()) {
+            Some(raw) => service(builder, raw),
+            None => builder,
+        }
+    }
+
+    /// Whether the store only took the occasion of a client's session, as some do to expire mail
+    /// when a user logs out: neither the protocol nor how the server was reached belongs to it.
+    fn is_anothers_session(&self) -> bool {
+        let by_client = matches!(self.service(), Some("imap" | "pop" | "http" | "jmap"));
+        self.hand() == Hand::Policy && by_client
+    }
+
+    fn came_from(&self, mut builder: Builder) -> Builder {
+        let origin = &self.seen.origin;
         if let Some(process) = &origin.process {
             builder = builder.process(process.as_str());
         }
@@ -243,17 +317,14 @@ impl Telling<'_> {
         if let Some(name) = &origin.server_fqdn {
             builder = builder.server_fqdn(name.as_str());
         }
+        if self.is_anothers_session() {
+            return builder;
+        }
         if let Some(name) = &origin.server_domain {
             builder = builder.server_domain(name.as_str());
         }
         if let Some(port) = origin.server_port {
             builder = builder.server_port(port);
-        }
-        if self.seen.certainty == Certainty::Inferred {
-            builder = vendor(builder, "vnd.postbell.inferred", true);
-        }
-        for (name, value) in &self.seen.extras {
-            builder = builder.vendor(name.clone(), value.clone());
         }
         builder
     }
@@ -271,7 +342,7 @@ impl Telling<'_> {
     fn subscription(&self, name: EventName, mailbox: &Mailbox) -> Builder {
         let builder = self.at_mailbox(name, mailbox);
         match self.owner() {
-            Some(owner) if self.seen.actor.user.is_none() => builder.user(owner),
+            Some(owner) if self.user().is_none() => builder.user(owner),
             _ => builder,
         }
     }
@@ -343,10 +414,11 @@ impl Telling<'_> {
         rooted(builder, quota)
     }
 
+    /// Names who acted, where it isn't the one whose quota it is.
     fn begin_quota(&self, name: EventName, mailbox: Option<&Mailbox>) -> Builder {
         let builder = self.begin(name, self.uri(mailbox));
-        match self.owner().filter(|_| self.seen.actor.user.is_none()) {
-            Some(owner) => builder.user(owner),
+        match self.actor().filter(|actor| Some(*actor) != self.user()) {
+            Some(actor) => vendor(builder, "vnd.postbell.actingUser", actor),
             None => builder,
         }
     }
@@ -441,6 +513,7 @@ fn service_name(raw: &str) -> &str {
         "pop3" | "pop3s" | "pops" => "pop",
         "https" => "http",
         "lmtpunix" => "lmtp",
+        "doveadm" => "admincli",
         other => other,
     }
 }
@@ -564,6 +637,61 @@ mod tests {
         }
     }
 
+    /// What is told of something that b did, in whose name the help desk had logged in.
+    fn by_helpdesk(what: What, service: &str) -> String {
+        let store = Store::new("imap.example.org", None).unwrap();
+        let mut seen = observation(what);
+        seen.actor = Actor {
+            user: Some("b@example.org".to_owned()),
+            admin: Some("helpdesk".to_owned()),
+            client: Some("192.0.2.1:5".parse().unwrap()),
+            service: Some(service.to_owned()),
+            session: Some("s".to_owned()),
+        };
+        seen.origin = Origin {
+            process: Some("p".to_owned()),
+            server_domain: Some("192.0.2.9".to_owned()),
+            server_port: Some(993),
+            ..Origin::default()
+        };
+        let policy = Policy::default();
+        let told = normalise(&mut Memory::default(), &store, &policy, "test", seen);
+        assert_eq!(told.refused, []);
+        let [one] = &told.events[..] else { panic!("one event") };
+        json::to_string(&one.event)
+    }
+
+    /// The members that say who acted, and how they came.
+    fn acted(what: What, service: &str) -> String {
+        let text = by_helpdesk(what, service);
+        let said = ["user", "admin", "clientIP", "service", "serverPort", "process"];
+        let said = said.into_iter().filter(|name| text.contains(&format!("\"{name}\"")));
+        said.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn r103_r104_r148_a_delivery_agent_has_no_user_and_no_client() {
+        let delivered = What::Delivered { message: message(), envelope: None };
+        assert_eq!(acted(delivered, "lmtp"), "service serverPort process");
+        let made = || What::MailboxCreated(inbox());
+        assert_eq!(acted(made(), "lda"), "service serverPort process");
+        assert_eq!(acted(made(), "imap"), "user admin clientIP service serverPort process");
+    }
+
+    #[test]
+    fn r31_r103_r148_what_the_stores_policy_did_nobody_did() {
+        let expired = || What::Expired {
+            mailbox: inbox(),
+            uids: UidSet::single(3),
+            status: Status::default(),
+            policy: None,
+        };
+        assert_eq!(acted(expired(), "imap"), "process");
+        assert_eq!(acted(expired(), "doveadm"), "service serverPort process");
+        let text = by_helpdesk(expired(), "doveadm");
+        assert!(text.contains(r#""service":"admincli""#), "{text}");
+    }
+
     #[test]
     fn r59_r64_no_change_is_no_event() {
         assert!(names(&Policy::default(), "", "").is_empty());
@@ -651,6 +779,25 @@ mod tests {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(!text.contains("disk"), "{text}");
+    }
+
+    #[test]
+    fn r48_the_user_is_the_one_whose_quota_it_is_whoever_filled_it() {
+        let quota = Quota { disk_limit_kib: Some(8), disk_used_kib: Some(8), ..Quota::default() };
+        let refused = || What::QuotaRefused { quota: quota.clone(), mailbox: Some(inbox()) };
+        let text = by_helpdesk(refused(), "imap");
+        for part in [
+            r#""user":"a@example.org""#,
+            r#""vnd.postbell.actingUser":"b@example.org""#,
+            r#""clientIP":"192.0.2.1""#,
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        // The help desk didn't log in as a.
+        assert!(!text.contains("admin"), "{text}");
+        let text = by_helpdesk(refused(), "lmtp");
+        assert!(text.contains(r#""user":"a@example.org""#) && !text.contains("acting"), "{text}");
+        assert!(!text.contains("client"), "{text}");
     }
 
     #[test]

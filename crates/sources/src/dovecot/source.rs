@@ -492,7 +492,7 @@ impl<'a> Source<'a> {
         let told_before = self.spool.place(ident);
         let told_before = told_before.part.filter(|_| told_before.offset == start);
         let teller = self.teller.clone();
-        let mut asked = Answers::default();
+        let (mut asked, mut by_policy) = (Answers::default(), false);
         for (place, mut seen) in teller.tell(line, beside) {
             if told_before.is_some_and(|before| place <= before) {
                 continue;
@@ -501,6 +501,7 @@ impl<'a> Source<'a> {
                 continue;
             }
             self.ask(line, place, &mut seen, &mut asked);
+            by_policy |= matches!(seen.what, What::Expired { .. });
             self.push(seen);
             if self.pending.is_full() {
                 // The rest of the line follows; should it not, it is told from here.
@@ -517,7 +518,7 @@ impl<'a> Source<'a> {
         if is_move && half.is_none() {
             self.halves.insert(line.run.clone(), line.clone());
         }
-        self.note_quota(line, taken_up);
+        self.note_quota(line, by_policy, taken_up);
         Ok(())
     }
 
@@ -800,14 +801,20 @@ impl<'a> Source<'a> {
     }
 
     /// Has the quota looked at of whoever's mail grew or shrank.
-    fn note_quota(&mut self, line: &Transaction, taken_up: Instant) {
+    fn note_quota(&mut self, line: &Transaction, by_policy: bool, taken_up: Instant) {
         if self.asker.is_none() {
             return;
+        }
+        let mut occasion = line.head();
+        if by_policy && occasion.client.is_some() {
+            // Dovecot took the occasion of a session; whoever's it was did nothing (R103).
+            (occasion.client, occasion.auth) = (None, None);
+            (occasion.service, occasion.server_ip) = (None, None);
         }
         for act in &line.acts {
             if let Act::Added { mailbox, .. } | Act::Expunged { mailbox, .. } = act {
                 let (owner, name) = self.names.place(&line.user, mailbox);
-                self.quotas_due.insert(owner, (name, line.head(), taken_up));
+                self.quotas_due.insert(owner, (name, occasion.clone(), taken_up));
             }
         }
     }

