@@ -71,20 +71,22 @@ pub fn normalise(
             builders.push(builder);
         }
         What::FlagsChanged { mailbox, uids, set, cleared, modseq, status } => {
-            let begin = |name: EventName| {
-                let builder = telling.at_mailbox(name, &mailbox).uidset(uids.clone());
-                let builder = counted(builder, status);
+            let begin = |name: EventName, uids: UidSet| {
                 // A MODSEQ is one message's (R124).
                 let modseq = modseq.filter(|_| uids.len() == 1);
+                let builder = telling.flagged(name, &mailbox, uids, status);
                 modseq.into_iter().fold(builder, Builder::modseq)
             };
-            // POP has no concept of read messages, though fetching one may set \Seen (R55, R56).
-            let by_pop = telling.service() == Some("pop");
-            let mut set = set;
-            if by_pop {
-                set.remove(&Flag::seen());
+            // Clear, then set (A11).
+            if !cleared.is_empty() {
+                let builder = begin(EventName::FlagsClear, uids.clone());
+                builders.push(builder.flag_names(cleared));
             }
-            builders.extend(flags_changed(policy, &set, &cleared, begin));
+            builders.extend(flags_set(policy, telling.really_set(vec![(uids, set)]), begin));
+        }
+        What::FlagsSet { mailbox, groups, status } => {
+            let begin = |name, uids| telling.flagged(name, &mailbox, uids, status);
+            builders.extend(flags_set(policy, telling.really_set(groups), begin));
         }
         What::MailboxCreated(mailbox) => {
             builders.push(telling.about_mailbox(EventName::MailboxCreate, &mailbox));
@@ -172,27 +174,37 @@ fn identify(
     meaning
 }
 
-/// Clear, then the simple forms, then set (A11, A12); never both forms for one change (R62).
-fn flags_changed(
+/// The simple forms, then the others (A12); never both forms for one change (R62). Whatever is told
+/// in the simple form is one event, and so is one list of flags (R60).
+fn flags_set(
     policy: &Policy,
-    set: &Flags,
-    cleared: &Flags,
-    begin: impl Fn(EventName) -> Builder,
+    mut groups: Vec<(UidSet, Flags)>,
+    begin: impl Fn(EventName, UidSet) -> Builder,
 ) -> Vec<Builder> {
     let mut builders = Vec::new();
-    if !cleared.is_empty() {
-        builders.push(begin(EventName::FlagsClear).flag_names(cleared.clone()));
+    for (form, flag, name) in [
+        (policy.seen_form, Flag::seen(), EventName::MessageRead),
+        (policy.deleted_form, Flag::deleted(), EventName::MessageTrash),
+    ] {
+        if form != FlagForm::Simple {
+            continue;
+        }
+        let having = groups.iter_mut().filter_map(|(of, flags)| flags.remove(&flag).then_some(of));
+        let uids = having.fold(UidSet::new(), |uids, of| uids.union(of));
+        if !uids.is_empty() {
+            builders.push(begin(name, uids));
+        }
     }
-    let mut rest = set.clone();
-    if policy.seen_form == FlagForm::Simple && rest.remove(&Flag::seen()) {
-        builders.push(begin(EventName::MessageRead));
+    let mut rest: Vec<(UidSet, Flags)> = Vec::new();
+    for (uids, flags) in groups {
+        match rest.iter_mut().find(|(_, known)| *known == flags) {
+            Some((known, _)) => *known = known.union(&uids),
+            None if flags.is_empty() => {}
+            None => rest.push((uids, flags)),
+        }
     }
-    if policy.deleted_form == FlagForm::Simple && rest.remove(&Flag::deleted()) {
-        builders.push(begin(EventName::MessageTrash));
-    }
-    if !rest.is_empty() {
-        builders.push(begin(EventName::FlagsSet).flag_names(rest));
-    }
+    let told = |(uids, flags)| begin(EventName::FlagsSet, uids).flag_names(flags);
+    builders.extend(rest.into_iter().map(told));
     builders
 }
 
@@ -332,6 +344,20 @@ impl Telling<'_> {
     fn at_mailbox(&self, name: EventName, mailbox: &Mailbox) -> Builder {
         let uri = self.uri(Some(mailbox));
         self.begin(name, uri.clone()).mailbox_id(uri)
+    }
+
+    fn flagged(&self, name: EventName, mailbox: &Mailbox, uids: UidSet, status: Status) -> Builder {
+        counted(self.at_mailbox(name, mailbox).uidset(uids), status)
+    }
+
+    /// POP has no concept of read messages, though fetching one may set `\Seen` (R55, R56).
+    fn really_set(&self, mut groups: Vec<(UidSet, Flags)>) -> Vec<(UidSet, Flags)> {
+        if self.service() == Some("pop") {
+            for (_, set) in &mut groups {
+                set.remove(&Flag::seen());
+            }
+        }
+        groups
     }
 
     fn about_mailbox(&self, name: EventName, mailbox: &Mailbox) -> Builder {
@@ -614,6 +640,40 @@ mod tests {
         assert_eq!(names(&deleted, r"\Seen \Deleted", ""), ["MessageRead", "FlagsSet"]);
         let both = Policy { deleted_form: FlagForm::Flags, ..flags };
         assert_eq!(names(&both, r"\Seen \Deleted", ""), ["FlagsSet"]);
+    }
+
+    #[test]
+    fn r57_r60_what_one_change_set_is_one_event_for_each_form_and_list() {
+        let group = |uids: &str, flags| (uids.parse().unwrap(), Flags::parse(flags).unwrap());
+        let groups = vec![
+            group("1:99,101:400", r"\Seen"),
+            group("100", r"\Seen \Flagged"),
+            group("401", r"\Deleted \Flagged"),
+            group("402", "$Work"),
+        ];
+        let named = |policy: &Policy| -> Vec<String> {
+            let (mailbox, groups) = (inbox(), groups.clone());
+            let what = What::FlagsSet { mailbox, groups, status: Status::default() };
+            let one = |text: &String| {
+                let member = |name: &str| {
+                    let (_, rest) = text.split_once(&format!("\"{name}\":"))?;
+                    rest.split_once(['"', '[']).map(|(_, rest)| rest.split(['"', ']']).next())?
+                };
+                format!("{} {}", member("event").unwrap(), member("uidset").unwrap())
+            };
+            told(policy, what).iter().map(one).collect()
+        };
+        let simple = ["MessageRead 1:400", "MessageTrash 401", "FlagsSet 100,401", "FlagsSet 402"];
+        assert_eq!(named(&Policy::default()), simple);
+        let flags = Policy { seen_form: FlagForm::Flags, ..Policy::default() };
+        let wanted = [
+            "MessageTrash 401",
+            "FlagsSet 1:99,101:400",
+            "FlagsSet 100",
+            "FlagsSet 401",
+            "FlagsSet 402",
+        ];
+        assert_eq!(named(&flags), wanted);
     }
 
     #[test]

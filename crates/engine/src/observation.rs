@@ -201,6 +201,16 @@ pub enum What {
         /// The counts, where known.
         status: Status,
     },
+    /// One change set flags, and different ones on different messages; each group holds only real
+    /// changes (R59).
+    FlagsSet {
+        /// Where.
+        mailbox: Mailbox,
+        /// Which flags on which messages.
+        groups: Vec<(UidSet, Flags)>,
+        /// The counts, where known.
+        status: Status,
+    },
     /// A mailbox came to be, or came into view (R79).
     MailboxCreated(Mailbox),
     /// A mailbox went, or went out of view; children stay (R85, R86).

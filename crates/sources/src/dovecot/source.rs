@@ -924,6 +924,9 @@ fn octets(seen: &Observation) -> usize {
         What::Expunged { uids, .. }
         | What::Expired { uids, .. }
         | What::FlagsChanged { uids, .. } => uids.ranges().len() * 8,
+        What::FlagsSet { groups, .. } => {
+            groups.iter().map(|(uids, _)| 64 + uids.ranges().len() * 8).sum()
+        }
         _ => 0,
     };
     identity.len() + more + 512

@@ -132,6 +132,17 @@ impl<'a> Teller<'a> {
                     }
                 })
             }),
+            Act::Set { mailbox, val, .. } if has_groups(line) => one(mailbox, &|_, name| {
+                let groups = groups(line, mailbox);
+                // Told with the first of them.
+                let is_first = groups.first().is_some_and(|(first, _)| std::ptr::eq(*first, act));
+                let groups = groups.into_iter().map(|(_, group)| group).collect();
+                is_first.then(|| What::FlagsSet {
+                    mailbox: Mailbox { name, uid_validity: self.val(line, mailbox, *val) },
+                    groups,
+                    status: status(line, mailbox),
+                })
+            }),
             Act::Set { mailbox, val, uids, flags } | Act::Cleared { mailbox, val, uids, flags } => {
                 one(mailbox, &|_, name| {
                     let (set, cleared) = match act {
@@ -421,6 +432,28 @@ pub(super) fn is_move(annotation: Option<&Annotation>) -> bool {
     })
 }
 
+/// Whether a transaction set different flags on different messages, and not on so many that they
+/// don't go into one event.
+fn has_groups(line: &Transaction) -> bool {
+    let sets = || line.acts.iter().filter(|act| matches!(act, Act::Set { .. }));
+    let ranges = |act: &Act| match act {
+        Act::Set { uids, .. } => uids.ranges().len(),
+        _ => 0,
+    };
+    (2..=GROUPS_MAX).contains(&sets().count()) && sets().map(ranges).sum::<usize>() <= RANGES_MAX
+}
+
+/// The flags that a transaction set in a mailbox, with the act that says so.
+fn groups<'l>(line: &'l Transaction, mailbox: &str) -> Vec<(&'l Act, (UidSet, Flags))> {
+    let group = |act: &'l Act| match act {
+        Act::Set { mailbox: name, uids, flags, .. } if name == mailbox => {
+            Some((act, (uids.clone(), flags.clone())))
+        }
+        _ => None,
+    };
+    line.acts.iter().filter_map(group).collect()
+}
+
 /// Which of our UIDs is which of the other half's.
 type Pairs = BTreeMap<u32, u32>;
 
@@ -576,6 +609,13 @@ fn add(seen: &mut Observation, name: &str, value: Option<impl Into<Value>>) {
 /// Reason codes of a server that takes over what happened in another.
 const DSYNC: &[&str] = &["doveadm:cmd_backup", "doveadm:cmd_sync", "doveadm:cmd_dsync_server"];
 
+/// Lists of flags that one command sets: as many as a handful of flags can make. Each is looked at
+/// for each.
+const GROUPS_MAX: usize = 64;
+
+/// Ranges of one event's UID set, as the script has it.
+const RANGES_MAX: usize = 4096;
+
 /// Reason codes of a mailbox's end.
 const DELETIONS: &[&str] = &["mailbox:delete", "imap:cmd_delete", "doveadm:cmd_mailbox_delete"];
 
@@ -714,6 +754,31 @@ mod tests {
                 other => panic!("{reason}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn r60_different_flags_set_at_once_are_seen_at_once() {
+        let set = |uids: &str, flags: &str| {
+            format!(r#"{{"e":"set","box":"INBOX","val":5,"uids":"{uids}","flags":[{flags}]}}"#)
+        };
+        let acts = [
+            r#"{"e":"clear","box":"INBOX","val":5,"uids":"7","flags":["x"]}"#.to_owned(),
+            set("1:99", r#""\\Seen""#),
+            set("100", r#""\\Seen","\\Flagged""#),
+        ];
+        let seen = alone(&line(2, "imap", &acts.join(","), ""));
+        let [cleared, set_at_once] = &seen[..] else { panic!("{seen:?}") };
+        assert!(matches!(cleared.what, What::FlagsChanged { .. }));
+        let What::FlagsSet { groups, .. } = &set_at_once.what else { panic!("groups") };
+        let uids: Vec<_> = groups.iter().map(|(uids, _)| uids.to_string()).collect();
+        assert_eq!(uids, ["1:99", "100"]);
+
+        let scattered = |from: u32| {
+            let uids: Vec<_> = (0..3_000).map(|at| (from + at * 4).to_string()).collect();
+            uids.join(",")
+        };
+        let acts = [set(&scattered(1), r#""a""#), set(&scattered(3), r#""b""#)].join(",");
+        assert_eq!(alone(&line(2, "imap", &acts, "")).len(), 2, "no event is that long");
     }
 
     #[test]
