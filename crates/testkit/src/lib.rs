@@ -38,7 +38,8 @@ mod wire;
 
 pub use delivery::Agent;
 pub use dovecot::{
-    ADMIN, ALICE, BOB, CAROL, Dovecot, Extent, Format, MASTER, Notify, Options, Quota, password,
+    ADMIN, ALICE, BOB, CAROL, Dovecot, Extent, Format, MASTER, Notify, Options, Overquota, Quota,
+    password,
 };
 pub use error::Error;
 pub use imap::{Answer, Fetched, Imap, Mailbox, Resource, Status};

@@ -6,7 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use postbell_acceptance::Bench;
 use postbell_acceptance::scenario::{Deed, MailStore, Stage, plays};
 use postbell_testkit::{
-    ADMIN, Dovecot, Error, Format, Imap, Lmtp, MASTER, Notify, Options, Pop3, Quota, password,
+    ADMIN, Dovecot, Error, Format, Imap, Lmtp, MASTER, Notify, Options, Overquota, Pop3, Quota,
+    password,
 };
 use tempfile::TempDir;
 
@@ -79,9 +80,10 @@ impl MailStore for Whole {
     }
 }
 
-/// Plays one scenario and holds what is told against its file.
+/// Plays one scenario, with mail kept and refused as `wanted` says, and holds what is told against
+/// its file.
 fn play(
-    format: Format,
+    wanted: Options,
     scenario: &str,
     acts: impl FnOnce(&mut Stage<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
@@ -93,7 +95,8 @@ fn play(
         ..Notify::into_spool(&folder)
     };
     let quota = Some(Quota { storage_kib: 100_000, messages: 100_000 });
-    let options = Options { quota, format, ..Options::whole(notify) };
+    let Options { format, overquota, .. } = wanted;
+    let options = Options { quota, format, overquota, ..Options::whole(notify) };
     let Some(dovecot) = Dovecot::start_with(options)? else { return Ok(()) };
     let key = spool.path().join("master");
     std::fs::OpenOptions::new()
@@ -123,7 +126,7 @@ macro_rules! played {
     ($($test:ident: $scenario:ident::$act:ident;)*) => {$(
         #[test]
         fn $test() -> Result<(), Error> {
-            play(Format::Maildir, concat!(stringify!($scenario), "_", stringify!($act)), plays::$scenario::$act)
+            play(Options::default(), concat!(stringify!($scenario), "_", stringify!($act)), plays::$scenario::$act)
         }
     )*};
 }
@@ -152,7 +155,14 @@ played! {
 /// Dovecot doesn't let INBOX be renamed in a Maildir.
 #[test]
 fn r90_r93_r94_renaming_inbox_leaves_an_inbox() -> Result<(), Error> {
-    play(Format::Sdbox, "mailboxes_rename_inbox", plays::mailboxes::rename_inbox)
+    let wanted = Options { format: Format::Sdbox, ..Options::default() };
+    play(wanted, "mailboxes_rename_inbox", plays::mailboxes::rename_inbox)
+}
+
+#[test]
+fn r46_a_full_mailbox_is_told_where_it_is_noticed_before_there_is_a_message() -> Result<(), Error> {
+    let wanted = Options { overquota: Overquota::AtRecipient, ..Options::default() };
+    play(wanted, "quota_recipient", plays::quota::recipient)
 }
 
 const SOURCE: &str = r#"

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Extent, Format, MODULES, Notify, Options, Ports, Quota};
+use super::{Extent, Format, MODULES, Notify, Options, Overquota, Ports, Quota};
 use crate::account::Account;
 use crate::{Error, Tree};
 
@@ -29,6 +29,9 @@ pub(super) fn text(
             Extent::Plain => PLAIN_QUOTA.replace("@RULE@", &rule(quota)),
             Extent::Whole => WHOLE_QUOTA.replace("@RULE@", &rule(quota)),
         });
+    }
+    if options.overquota == Overquota::AtRecipient {
+        text.push_str("lmtp_rcpt_check_quota = yes\n");
     }
     if options.extent == Extent::Whole {
         text.push_str(WHOLE);

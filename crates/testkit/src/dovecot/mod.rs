@@ -18,7 +18,7 @@ use crate::account::Account;
 use crate::ports;
 use crate::process::{self, Daemon};
 use crate::{Error, Imap, Lmtp, Pop3, Server, Tree};
-pub use options::{Extent, Format, Notify, Options, Quota};
+pub use options::{Extent, Format, Notify, Options, Overquota, Quota};
 
 /// A user of every [`Dovecot`].
 pub const ALICE: &str = "alice@example.org";

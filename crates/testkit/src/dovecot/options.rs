@@ -11,6 +11,8 @@ pub struct Options {
     pub extent: Extent,
     /// How mail is stored.
     pub format: Format,
+    /// At which command of LMTP a full mailbox is noticed.
+    pub overquota: Overquota,
     /// postbell's script, if Dovecot loads it.
     pub notify: Option<Notify>,
 }
@@ -32,6 +34,16 @@ pub enum Extent {
     /// Beside them Sieve, ACL with `shared/<user>/`, master users, a Trash that is made at login
     /// and a Spam that expunges itself after a second. A quota is counted by Dovecot.
     Whole,
+}
+
+/// At which command of LMTP a full mailbox is noticed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Overquota {
+    /// When the message is there (DATA).
+    #[default]
+    AtData,
+    /// Before (RCPT): `lmtp_rcpt_check_quota`.
+    AtRecipient,
 }
 
 /// How mail is stored.

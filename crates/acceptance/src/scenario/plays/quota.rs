@@ -41,6 +41,36 @@ pub fn messages(stage: &mut Stage<'_>) -> Result<(), Error> {
     Ok(())
 }
 
+/// A store that asks at RCPT TO whether there is room refuses before there is a message, and
+/// tells it all the same, once (R46).
+///
+/// # Errors
+/// As [`messages`].
+pub fn recipient(stage: &mut Stage<'_>) -> Result<(), Error> {
+    let store = stage.store();
+    limit(stage, ALICE, 20, 1)?;
+    limit(stage, BOB, 20, 1000)?;
+    let mut imap = store.imap(ALICE)?;
+    imap.append("INBOX", "", &mail::plain("one"))?;
+    // A session that was refused has a transaction open.
+    let deliver = |to: &str, message: &[u8]| {
+        let mut lmtp = store.lmtp()?;
+        lmtp.deliver("sender@example.net", to, message)
+    };
+    deliver(BOB, &large())?;
+    stage.aside(|| Ok(()))?;
+    let told = stage.step("LMTP: there is no room for one more, whatever it is", 1, || {
+        refused(deliver(ALICE, &mail::plain("two")))
+    })?;
+    as_answered(&mut imap, &told)?;
+    stage
+        .step("LMTP: there is room, but not for so much", 1, || refused(deliver(BOB, &large())))?;
+    stage.step("LMTP: there is no such user", 0, || {
+        refused(deliver("nobody@example.org", &mail::plain("three")))
+    })?;
+    Ok(())
+}
+
 /// A storage limit, met by deliveries (R47, R106, R108).
 ///
 /// # Errors

@@ -56,7 +56,7 @@ impl Annotations {
                     self.logins.insert(session.clone(), login.clone());
                 }
             }
-            Exported::Command { .. } | Exported::Delivery { .. } => {}
+            Exported::Command { .. } | Exported::Delivery { .. } | Exported::Recipient { .. } => {}
         }
     }
 
@@ -98,7 +98,7 @@ impl Annotations {
 
 /// A map that forgets the oldest.
 #[derive(Debug)]
-struct Kept<K, V> {
+pub(super) struct Kept<K, V> {
     found: HashMap<K, (u64, V)>,
     order: VecDeque<(u64, K)>,
     next: u64,
@@ -111,7 +111,7 @@ impl<K, V> Default for Kept<K, V> {
 }
 
 impl<K: Clone + Eq + std::hash::Hash, V> Kept<K, V> {
-    fn insert(&mut self, key: K, value: V) {
+    pub(super) fn insert(&mut self, key: K, value: V) {
         self.next += 1;
         self.order.push_back((self.next, key.clone()));
         self.found.insert(key, (self.next, value));
@@ -134,7 +134,7 @@ impl<K: Clone + Eq + std::hash::Hash, V> Kept<K, V> {
         &mut self.found.entry(key).or_default().1
     }
 
-    fn get<Q>(&self, key: &Q) -> Option<&V>
+    pub(super) fn get<Q>(&self, key: &Q) -> Option<&V>
     where
         K: std::borrow::Borrow<Q>,
         Q: Eq + std::hash::Hash + ?Sized,
@@ -142,7 +142,7 @@ impl<K: Clone + Eq + std::hash::Hash, V> Kept<K, V> {
         self.found.get(key).map(|(_, value)| value)
     }
 
-    fn remove(&mut self, key: &K) -> Option<V> {
+    pub(super) fn remove(&mut self, key: &K) -> Option<V> {
         self.found.remove(key).map(|(_, value)| value)
     }
 }

@@ -65,6 +65,11 @@ pub(in super::super) fn beside(exported: &Exported, with: &mut Beside<'_>) -> Ve
             let refusal = Refusal::of_delivery(*size_octets);
             with.refused(&Told { whence, user, part: "" }, None, refusal)
         }
+        Exported::Recipient { whence, size_octets } => {
+            let Some(user) = whence.user.as_deref() else { return Vec::new() };
+            let refusal = Refusal::of_delivery(*size_octets);
+            with.refused(&Told { whence, user, part: "rcpt" }, None, refusal)
+        }
         Exported::Delivery { .. }
         | Exported::Transaction { .. }
         | Exported::Session { .. }

@@ -9,10 +9,20 @@ use mail_event::{Timestamp, Value};
 use serde::Deserialize;
 
 use super::envelope::envelope;
+use super::recipient::{Half, half};
 use super::{Annotation, BODY_OCTETS_MAX, ExportError, Exported, Login, Whence};
 
+/// What an event says.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Said {
+    /// All there is.
+    Whole(Exported),
+    /// One of two that belong together.
+    Half(Half),
+}
+
 /// Reads one exported event; nothing for one that nobody here wants.
-pub(super) fn decode(body: &[u8]) -> Result<Option<Exported>, ExportError> {
+pub(super) fn decode(body: &[u8]) -> Result<Option<Said>, ExportError> {
     if body.len() > BODY_OCTETS_MAX {
         return Err(ExportError::TooLarge { octets: body.len() });
     }
@@ -35,8 +45,12 @@ pub(super) fn decode(body: &[u8]) -> Result<Option<Exported>, ExportError> {
             size_octets: fields.number("message_size"),
         }),
         "auth_request_finished" => auth(&event, &fields),
+        name @ ("smtp_server_command_finished" | "smtp_server_transaction_rcpt_finished") => {
+            return Ok(half(name, whence(&event, &fields), &fields).map(Said::Half));
+        }
         _ => None,
-    })
+    }
+    .map(Said::Whole))
 }
 
 fn transaction(fields: &Fields<'_>) -> Result<Exported, ExportError> {
@@ -179,6 +193,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn decode(body: &[u8]) -> Result<Option<Exported>, ExportError> {
+        Ok(super::decode(body)?.map(|said| match said {
+            Said::Whole(exported) => exported,
+            Said::Half(half) => panic!("{half:?}"),
+        }))
+    }
 
     /// What Dovecot 2.3.19.1 posted, with our names for our own event.
     const SAMPLES: &str = include_str!("../../../../../fuzz/seeds/dovecot_exported/samples");

@@ -15,6 +15,7 @@ mod decode;
 mod envelope;
 #[cfg(test)]
 mod real;
+mod recipient;
 mod refusal;
 
 use std::net::SocketAddr;
@@ -22,7 +23,9 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use decode::Said;
 use mail_event::{Envelope, Timestamp};
+use recipient::Recipients;
 use rustix::event::{EventfdFlags, eventfd};
 
 pub(super) use access::Access;
@@ -59,6 +62,7 @@ struct Queue {
     /// Octets of their bodies.
     octets: usize,
     heard: Option<Instant>,
+    recipients: Recipients,
     counts: ExporterCounts,
 }
 
@@ -91,17 +95,27 @@ impl Exporter {
     pub fn take(&self, body: &[u8]) -> Result<(), ExportError> {
         let decoded = decode::decode(body);
         let mut queue = self.queue();
-        let exported = match decoded {
+        let said = match decoded {
             Err(error) => {
                 queue.counts.malformed += 1;
                 return Err(error);
             }
-            Ok(exported) => exported,
+            Ok(said) => said,
         };
         queue.heard = Some(Instant::now());
-        let Some(exported) = exported else {
-            queue.counts.ignored += 1;
-            return Ok(());
+        let exported = match said {
+            None => {
+                queue.counts.ignored += 1;
+                return Ok(());
+            }
+            Some(Said::Whole(exported)) => exported,
+            Some(Said::Half(half)) => match queue.recipients.join(half) {
+                Some(exported) => exported,
+                None => {
+                    queue.counts.taken += 1;
+                    return Ok(());
+                }
+            },
         };
         if queue.waiting.len() >= WAITING_MAX || queue.octets + body.len() > WAITING_OCTETS_MAX {
             queue.counts.refused += 1;
@@ -200,6 +214,13 @@ pub(super) enum Exported {
         /// Why it failed, if it did.
         error: Option<String>,
         /// How large the message was.
+        size_octets: Option<u64>,
+    },
+    /// A recipient was refused before there was a message, because the mailbox is full.
+    Recipient {
+        /// Whose and where from.
+        whence: Whence,
+        /// How large the message was said to be.
         size_octets: Option<u64>,
     },
     /// `auth_request_finished` of a login that succeeded.
