@@ -23,6 +23,7 @@ mod delivery;
 mod dovecot;
 mod error;
 pub mod http;
+mod hub;
 mod imap;
 mod items;
 mod lmtp;
@@ -42,6 +43,7 @@ pub use dovecot::{
     password,
 };
 pub use error::Error;
+pub use hub::Hub;
 pub use imap::{Answer, Fetched, Imap, Mailbox, Resource, Status};
 pub use lmtp::Lmtp;
 pub use mbsync::Mbsync;

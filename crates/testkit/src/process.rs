@@ -124,6 +124,11 @@ impl Daemon {
         }
     }
 
+    /// Kills it and its whole group at once, without waiting until they are gone.
+    pub(crate) fn strike(&self) {
+        self.signal(Signal::KILL);
+    }
+
     /// Those of its group that run `program`; oldest first.
     pub(crate) fn members(&self, program: &str) -> Vec<u32> {
         let group = self.group();

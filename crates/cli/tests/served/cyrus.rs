@@ -7,11 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postbell_testkit::http;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::hub::{Hub, PATIENCE};
+use crate::hub::{self, Hub, PATIENCE};
 
 /// `postbell notifyd` for a hub's source; ended when dropped.
 struct Notifyd(Child);
@@ -93,7 +92,7 @@ fn a_stopped_hub_and_a_stopped_reader_hold_nobody_up() {
 
 /// A hub whose only source is a Cyrus.
 fn start() -> Hub {
-    let mut hub = Hub::start();
+    let mut hub = hub::start();
     hub.kill();
     let folder = hub.folder().display().to_string();
     let mut config = std::fs::read_to_string(hub.config()).unwrap();
@@ -101,7 +100,7 @@ fn start() -> Hub {
         "\n[sources.cyrus]\nkind = \"cyrus\"\nnotify_spool = \"{folder}/spool\"\nnotify_socket = \"{folder}/notify\"\n"
     ));
     std::fs::write(hub.config(), config).unwrap();
-    hub.resume();
+    hub.resume().unwrap();
     hub
 }
 
@@ -155,7 +154,7 @@ fn wait_for_all(hub: &Hub) -> BTreeSet<String> {
     });
     // What would be told twice is on its way by then: the journal has what the spool has.
     wait_for("the spool to be read", || {
-        let source = http::get(hub.address(), "/v1/sources/cyrus", Some(&hub.token())).unwrap();
+        let source = hub.get("/v1/sources/cyrus").unwrap();
         serde_json::from_str::<Value>(&source.body).unwrap()["unread"] == 0
     });
     let counted = ids(hub);

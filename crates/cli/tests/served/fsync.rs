@@ -5,13 +5,13 @@ use std::process::Command;
 use postbell_testkit::http;
 use serde_json::Value;
 
-use crate::hub::Hub;
+use crate::hub;
 
 /// What was acknowledged before the fsync that failed is there afterwards, nothing is acknowledged
 /// after it, and everybody is told why.
 #[test]
 fn a_failed_fsync_is_told_to_everybody_and_ends_the_hub_without_a_loss() {
-    let mut hub = Hub::start();
+    let mut hub = hub::start();
     hub.kill();
     let library = hub.folder().join("faults.so").display().to_string();
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../journal/tests/survival/faults.c");
@@ -27,8 +27,9 @@ fn a_failed_fsync_is_told_to_everybody_and_ends_the_hub_without_a_loss() {
         ("FAULT", "eio"),
         ("FAULT_CALLS", "sync"),
         ("FAULT_AT", "60"),
-    ]);
-    let (address, token) = (hub.address(), hub.token());
+    ])
+    .unwrap();
+    let (address, token) = (hub.address().unwrap(), hub.token().unwrap());
     let publish_at = |address, number: u32| {
         let event = format!(
             r#"{{"event":"MailboxSubscribe","uri":"imap://a@h/{number}","mailboxID":"imap://a@h/{number}","timestamp":"2026-08-20T11:34:15Z","user":"a"}}"#
@@ -57,8 +58,8 @@ fn a_failed_fsync_is_told_to_everybody_and_ends_the_hub_without_a_loss() {
     let log = hub.log();
     assert_eq!(log.matches("until the hub is started again").count(), 1, "{log}");
 
-    hub.resume();
-    let address = hub.address();
+    hub.resume().unwrap();
+    let address = hub.address().unwrap();
     let told = http::get(address, "/v1/status", Some(&token)).unwrap();
     let status: Value = serde_json::from_str(&told.body).unwrap();
     let last = status["journal"]["last"].as_u64().unwrap();

@@ -18,7 +18,7 @@ use crate::hub::{self, Hub, PATIENCE};
 fn killed_at_random_nothing_is_lost_and_order_holds() {
     let receiver = Receiver::start().unwrap();
     receiver.refuse_one_after(100);
-    let mut hub = Hub::start();
+    let mut hub = hub::start();
     let maildir = make_maildir(hub.folder());
     wait_for("the Maildir to be followed", || {
         ask(&hub, "/v1/sources/mail").is_some_and(|source| source["users"] == 1)
@@ -33,7 +33,7 @@ fn killed_at_random_nothing_is_lost_and_order_holds() {
         thread::sleep(Duration::from_millis(20 + dice.throw(400)));
         hub.kill();
         thread::sleep(Duration::from_millis(dice.throw(60)));
-        hub.resume();
+        hub.resume().unwrap();
     }
     stop.store(true, Ordering::SeqCst);
     let published = publisher.join().unwrap();
@@ -55,13 +55,13 @@ fn killed_at_random_nothing_is_lost_and_order_holds() {
 
 /// Published events by mailbox, in order, each tried again until it is acknowledged.
 fn spawn_publisher(hub: &Hub, stop: &Arc<AtomicBool>) -> thread::JoinHandle<usize> {
-    let (folder, token, stop) = (hub.folder().to_owned(), hub.token(), Arc::clone(stop));
+    let (folder, token, stop) = (hub.folder().to_owned(), hub.token().unwrap(), Arc::clone(stop));
     thread::spawn(move || {
         let mut count = 0;
         while !stop.load(Ordering::SeqCst) {
             let event = published_event(count).to_string();
             loop {
-                let answer = hub::address(&folder).and_then(|address| {
+                let answer = Hub::address_in(&folder).and_then(|address| {
                     http::post(address, "/v1/events", Some(&token), &event).ok()
                 });
                 if answer.is_some_and(|answer| answer.status == 200) {
@@ -121,9 +121,9 @@ fn subscribe(hub: &Hub, receiver: &Receiver) {
         "sink": {"kind": "webhook", "url": receiver.url()},
     });
     let answer = http::post(
-        hub.address(),
+        hub.address().unwrap(),
         "/v1/subscriptions",
-        Some(&hub.token()),
+        Some(&hub.token().unwrap()),
         &subscription.to_string(),
     )
     .unwrap();
@@ -131,7 +131,7 @@ fn subscribe(hub: &Hub, receiver: &Receiver) {
 }
 
 fn ask(hub: &Hub, path: &str) -> Option<Value> {
-    let answer = http::get(hub.address(), path, Some(&hub.token())).ok()?;
+    let answer = hub.get(path).ok()?;
     serde_json::from_str(&answer.body).ok()
 }
 
@@ -168,8 +168,7 @@ fn distinct(taken: &[Taken]) -> BTreeMap<u64, &Taken> {
 }
 
 fn assert_each_once_in_the_journal(hub: &Hub, wanted: usize) {
-    let answer =
-        http::get(hub.address(), "/v1/events?since=0&follow=false", Some(&hub.token())).unwrap();
+    let answer = hub.get("/v1/events?since=0&follow=false").unwrap();
     let events: Vec<Value> = answer
         .body
         .lines()

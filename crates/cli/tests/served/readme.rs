@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::hub::Hub;
+use crate::hub;
 
 /// The shell blocks of the README's part `heading`.
 fn blocks(heading: &str) -> Vec<String> {
@@ -22,10 +22,10 @@ fn run(script: &str) -> String {
 
 #[test]
 fn curl_alone_can_publish_stream_and_subscribe() {
-    let hub = Hub::start();
+    let hub = hub::start();
     let ours = |block: &String| {
         block
-            .replace("127.0.0.1:5423", &hub.address().to_string())
+            .replace("127.0.0.1:5423", &hub.address().unwrap().to_string())
             .replace("/var/lib/postbell", &hub.folder().join("data").display().to_string())
     };
     let blocks: Vec<String> = blocks("With curl alone").iter().map(ours).collect();

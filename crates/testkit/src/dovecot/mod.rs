@@ -134,6 +134,13 @@ impl Dovecot {
         self.daemon = None;
     }
 
+    /// The same while others still use it; [`Dovecot::start_again`] or [`Dovecot::kill`] is to follow.
+    pub fn strike(&self) {
+        if let Some(daemon) = &self.daemon {
+            daemon.strike();
+        }
+    }
+
     /// Kills one of its processes (SIGKILL).
     ///
     /// # Errors
