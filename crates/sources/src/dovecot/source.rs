@@ -371,6 +371,12 @@ impl<'a> Source<'a> {
     /// Whether the first line of a file can be told, finding what belongs to it.
     fn judge(&mut self, ident: Ident) -> Verdict {
         let now = Instant::now();
+        // The line that says what this one means may be there, and not read yet.
+        while self.spool.lines(ident).nth(NEXT_AMONG).is_none()
+            && !self.spool.is_read_out(ident)
+            && !self.spool.is_full()
+            && self.read(ident)
+        {}
         let Some(Line { read_at, said: Ok(line), .. }) = self.spool.head(ident) else {
             return Verdict::Go;
         };

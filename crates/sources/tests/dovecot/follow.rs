@@ -8,6 +8,8 @@ use crate::rig::{Rig, annotation, append, line, line_of, subscribe, wait_until};
 
 const LOGIN: &str = r#"{"e":"login"}"#;
 const LOGOUT: &str = r#"{"e":"logout","secs":3}"#;
+/// The source's `CHUNK_OCTETS`.
+const READ_AT_ONCE: usize = 256 << 10;
 const BYE: &str = r#"{"e":"bye"}"#;
 
 #[test]
@@ -220,6 +222,27 @@ fn a_deletion_without_the_exporter_tells_no_expunges() {
     std::thread::sleep(Duration::from_millis(20));
     rig.write(&line('a', 2, r#"{"e":"delete","box":"A"}"#));
     assert_eq!(rig.hear(1), ["alice deleted A Some(5)"]);
+}
+
+/// The deletion is there, but beyond what is read of the file at once.
+#[test]
+fn r86_a_deletion_in_a_backlog_tells_no_expunges() {
+    let mut rig = Rig::new();
+    let expunge = line('a', 1, r#"{"e":"expunge","box":"A","val":5,"uids":"1:3"}"#);
+    let (mut text, mut seq) = (String::new(), 1);
+    while text.len() + expunge.len() < READ_AT_ONCE {
+        let bare = line('b', seq, &subscribe("")).len();
+        let left = READ_AT_ONCE - text.len() - expunge.len() - bare;
+        // None is left over that would be too short for a line.
+        let name = if left > 2_000 { 500 } else { left };
+        text.push_str(&line('b', seq, &subscribe(&"x".repeat(name))));
+        seq += 1;
+    }
+    rig.write(&(text + &expunge + &line('a', 2, r#"{"e":"delete","box":"A"}"#)));
+    rig.start();
+    let told = rig.hear(usize::try_from(seq).unwrap());
+    let others: Vec<_> = told.iter().filter(|text| !text.contains("Subscribed")).collect();
+    assert_eq!(others, ["alice deleted A Some(5)"]);
 }
 
 #[test]
