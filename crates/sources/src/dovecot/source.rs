@@ -506,6 +506,7 @@ impl<'a> Source<'a> {
             if !self.amend(line, told_by_look.get(index(place.0)), place, &mut seen) {
                 continue;
             }
+            self.give_validity(line, place.0, &mut seen);
             self.ask(line, place, &mut seen, &mut asked);
             by_policy |= matches!(seen.what, What::Expired { .. });
             self.push(seen);
@@ -555,6 +556,26 @@ impl<'a> Source<'a> {
                 true
             }
             _ => true,
+        }
+    }
+
+    /// Gives a mailbox that was made its UIDVALIDITY, without which it can't be told (R82), where
+    /// the script couldn't look: others may have been at it in that instant. Where the server doesn't
+    /// say it either, that something is missing is told.
+    fn give_validity(&mut self, line: &Transaction, act: u32, seen: &mut Observation) {
+        let What::MailboxCreated(made) = &mut seen.what else { return };
+        if made.uid_validity.is_some() {
+            return;
+        }
+        let name = line.acts.get(index(act)).and_then(Act::mailbox).unwrap_or_default();
+        let (owner, name) = self.names.place(&line.user, name);
+        let look = self.asker.as_mut().and_then(|asker| asker.stands(&owner, &name)).flatten();
+        made.uid_validity = look.map(|look| look.uid_validity);
+        if made.uid_validity.is_some() {
+            self.reconcile.created(&owner, &name, made.uid_validity);
+        } else {
+            let reason = "it was made, and nobody says with which UIDVALIDITY".to_owned();
+            seen.what = What::Missed { mailbox: Some(made.clone()), reason };
         }
     }
 

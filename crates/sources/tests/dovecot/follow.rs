@@ -246,6 +246,14 @@ fn r86_a_deletion_in_a_backlog_tells_no_expunges() {
 }
 
 #[test]
+fn r82_a_mailbox_made_without_a_uidvalidity_is_not_lost_in_silence() {
+    let rig = Rig::started();
+    rig.write(&line('a', 1, r#"{"e":"create","box":"A"}"#));
+    let wanted = "alice missed: it was made, and nobody says with which UIDVALIDITY";
+    assert_eq!(rig.hear(1), [wanted]);
+}
+
+#[test]
 fn a_line_of_many_messages_goes_in_several_batches() {
     let rig = Rig::started();
     let many = r#"{"e":"append","box":"INBOX","val":5,"uids":"1:2500","flags":[]}"#;
