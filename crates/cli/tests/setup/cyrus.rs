@@ -1,8 +1,7 @@
 //! `postbell setup cyrus`: a real Cyrus that tells nobody, and ours.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,16 +11,12 @@ use postbell_testkit::cyrus::{Cyrus, Notify, Options};
 use postbell_testkit::{ALICE, mail};
 use tempfile::TempDir;
 
+use crate::command::{self, Ended, Files, ended};
+
 /// A server as it is before, and where the hub is to be.
 struct Fresh {
     server: Cyrus,
     room: TempDir,
-}
-
-/// How a command ended and what it said.
-struct Ended {
-    code: Option<i32>,
-    said: String,
 }
 
 /// One of our processes; ended when dropped.
@@ -69,13 +64,8 @@ impl Fresh {
     }
 
     fn postbell(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_postbell"));
-        command
-            .args(arguments)
-            .arg("--config")
-            .arg(self.within("postbell.toml"))
-            .env_remove("CLICOLOR_FORCE")
-            .stdin(Stdio::null());
+        let mut command = command::postbell(arguments);
+        command.arg("--config").arg(self.within("postbell.toml"));
         command
     }
 
@@ -97,7 +87,7 @@ impl Fresh {
             .arg(self.within("run"))
             .args(arguments)
             .env("LD_LIBRARY_PATH", self.server.library_path().unwrap());
-        ended(command)
+        ended(&mut command)
     }
 
     /// One of our processes, under the account it would have.
@@ -111,7 +101,7 @@ impl Fresh {
     fn doctor(&self) -> String {
         let mut command = self.postbell(&["doctor"]);
         command.arg("--imapd-conf").arg(self.server.configuration());
-        ended(command).said
+        ended(&mut command).said
     }
 
     /// A snapshot's text.
@@ -124,13 +114,9 @@ impl Fresh {
             .replace(&format!("User={account}"), "User=ACCOUNT")
     }
 
-    /// Every file of the server's configuration and of ours: its text, mode and owner.
-    fn files(&self) -> BTreeMap<PathBuf, (String, u32, u32)> {
-        let mut files = BTreeMap::new();
-        for folder in [self.server.configuration().parent().unwrap(), self.room.path()] {
-            gather(folder, &mut files);
-        }
-        files
+    /// Every file of the server's configuration and of ours.
+    fn files(&self) -> Files {
+        command::files([self.server.configuration().parent().unwrap(), self.room.path()])
     }
 
     /// The hub and notifyd, and then Cyrus anew.
@@ -147,7 +133,8 @@ impl Fresh {
 
     fn wait_for_append(&self) {
         wait_for("the event", || {
-            let told = ended(self.postbell(&["tail", "--since", "0", "--no-follow", "--json"]));
+            let told =
+                ended(&mut self.postbell(&["tail", "--since", "0", "--no-follow", "--json"]));
             match told.said.contains("MessageAppend") && told.said.contains(ALICE) {
                 true => Ok(()),
                 false => Err(told.said),
@@ -158,25 +145,6 @@ impl Fresh {
     fn append(&self) {
         let mut imap = self.server.imap(ALICE).unwrap();
         imap.append("INBOX", "\\Seen", &mail::plain("hello")).unwrap();
-    }
-}
-
-fn ended(mut command: Command) -> Ended {
-    let output = command.output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    Ended { code: output.status.code(), said: String::from_utf8(said).unwrap() }
-}
-
-fn gather(folder: &Path, files: &mut BTreeMap<PathBuf, (String, u32, u32)>) {
-    for entry in fs::read_dir(folder).into_iter().flatten() {
-        let entry = entry.unwrap();
-        let meta = entry.metadata().unwrap();
-        if meta.is_dir() {
-            gather(&entry.path(), files);
-        } else if meta.is_file() {
-            let text = String::from_utf8_lossy(&fs::read(entry.path()).unwrap()).into_owned();
-            files.insert(entry.path(), (text, meta.mode(), meta.uid()));
-        }
     }
 }
 

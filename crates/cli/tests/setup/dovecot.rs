@@ -1,25 +1,19 @@
 //! `postbell setup dovecot`: Debian's own configuration, the operator's `local.conf`, and ours.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use postbell_testkit::{ALICE, Dovecot, mail};
 use tempfile::TempDir;
 
+use crate::command::{self, Ended, Files, ended};
+
 /// A server as it comes from its packages, but for its `local.conf`.
 struct Fresh {
     server: Dovecot,
     room: TempDir,
-}
-
-/// How a command ended and what it said.
-struct Ended {
-    code: Option<i32>,
-    said: String,
 }
 
 impl Fresh {
@@ -65,10 +59,10 @@ impl Fresh {
 
     /// `postbell setup dovecot` with where everything is here.
     fn setup(&self, arguments: &[&str]) -> Ended {
-        let output = Command::new(env!("CARGO_BIN_EXE_postbell"))
-            .args(["setup", "dovecot", "--test-user", ALICE])
-            .arg("--config")
-            .arg(self.room.path().join("postbell.toml"))
+        let mut command = command::postbell(&["setup", "dovecot"]);
+        command.arg("--config").arg(self.room.path().join("postbell.toml"));
+        command
+            .args(["--test-user", ALICE])
             .arg("-c")
             .arg(self.main())
             .arg("--doveconf")
@@ -78,13 +72,8 @@ impl Fresh {
             .arg("--spool")
             .arg(self.spool())
             .args(arguments)
-            .env("LD_LIBRARY_PATH", self.server.library_path().unwrap())
-            .env_remove("CLICOLOR_FORCE")
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        Ended { code: output.status.code(), said: String::from_utf8(said).unwrap() }
+            .env("LD_LIBRARY_PATH", self.server.library_path().unwrap());
+        ended(&mut command)
     }
 
     /// A snapshot's text.
@@ -96,22 +85,17 @@ impl Fresh {
             .replace(&modules, "/MODULES")
     }
 
-    /// Every file of the server's configuration and of the hub's with what is in it.
-    fn files(&self) -> BTreeMap<PathBuf, String> {
-        let mut files = BTreeMap::new();
-        for folder in [self.main().parent().unwrap(), self.room.path()] {
-            gather(folder, &mut files);
-        }
-        files
+    /// Every file of the server's configuration and of the hub's.
+    fn files(&self) -> Files {
+        command::files([self.main().parent().unwrap(), self.room.path()])
     }
 
     /// What the spool holds, when something is in it.
     fn spooled(&self) -> String {
         let begun = Instant::now();
         loop {
-            let mut files = BTreeMap::new();
-            gather(&self.spool(), &mut files);
-            let text: String = files.into_values().collect();
+            let files = command::files([&*self.spool()]);
+            let text: String = files.into_values().map(|(text, ..)| text).collect();
             if text.contains("\"append\"") || begun.elapsed() > PATIENCE {
                 return text;
             }
@@ -122,17 +106,6 @@ impl Fresh {
     fn append(&self) {
         let mut imap = self.server.imap(ALICE).unwrap();
         imap.append("INBOX", "\\Seen", &mail::plain("hello")).unwrap();
-    }
-}
-
-fn gather(folder: &Path, files: &mut BTreeMap<PathBuf, String>) {
-    for entry in fs::read_dir(folder).into_iter().flatten() {
-        let entry = entry.unwrap();
-        if entry.file_type().unwrap().is_dir() {
-            gather(&entry.path(), files);
-        } else if !entry.file_type().unwrap().is_symlink() {
-            files.insert(entry.path(), fs::read_to_string(entry.path()).unwrap());
-        }
     }
 }
 
@@ -151,8 +124,8 @@ fn a_fresh_server_tells_after_setup_and_is_as_before_after_remove() {
     let done = fresh.setup(&["--yes", "--write-config"]);
     assert_eq!(done.code, Some(0), "{}", done.said);
     let after = fresh.files();
-    let kept = |(path, text): (&PathBuf, &String)| {
-        after.get(path) == Some(text) || path.ends_with("postbell.toml")
+    let kept = |(path, file): (&PathBuf, _)| {
+        after.get(path) == Some(file) || path.ends_with("postbell.toml")
     };
     assert!(before.iter().all(kept), "a file of the operator's has changed");
     let new = |path: &&PathBuf| !before.contains_key(*path);
