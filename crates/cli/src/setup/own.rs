@@ -7,9 +7,31 @@ use std::path::Path;
 use anyhow::anyhow;
 use postbell_hub::Config;
 
+use super::OwnArgs;
 use super::spool::Account;
 use crate::ending::Misuse;
 use crate::lines::plain;
+
+impl OwnArgs {
+    /// The file that the source's table goes into, where that is wanted; `found` is the one that
+    /// was read.
+    ///
+    /// # Errors
+    ///
+    /// Where it is wanted and there is none.
+    pub(super) fn table_file<'f>(
+        &self,
+        found: Option<&'f Path>,
+    ) -> anyhow::Result<Option<&'f Path>> {
+        match (self.write_config, found) {
+            (true, None) => {
+                Err(Misuse("--write-config: there is no configuration (give --config)".to_owned())
+                    .into())
+            }
+            (is_wanted, found) => Ok(found.filter(|_| is_wanted)),
+        }
+    }
+}
 
 /// A source's name: it stands in a URL, in a file's name and in TOML.
 pub(super) fn name(text: &str) -> Result<String, String> {
@@ -64,15 +86,10 @@ fn account(passwd: &str, named: &str) -> Option<Account> {
 /// Adds the source's table to the hub's configuration; says what became of that.
 pub(super) fn write(
     software: &str,
-    file: Option<&Path>,
+    file: &Path,
     source: &str,
     table: &str,
 ) -> anyhow::Result<String> {
-    let Some(file) = file else {
-        return Err(
-            Misuse("--write-config: there is no configuration (give --config)".to_owned()).into()
-        );
-    };
     let shown = file.display();
     let text = fs::read_to_string(file).map_err(|error| anyhow!("{shown}: {}", plain(&error)))?;
     if Config::parse(&shown.to_string(), &text)?.sources.contains_key(source) {

@@ -48,3 +48,6 @@ fn gather(folder: &Path, files: &mut Files) {
         }
     }
 }
+
+/// What is read where no other is named.
+pub(crate) const MACHINE_CONFIG: &str = "/etc/postbell/postbell.toml";

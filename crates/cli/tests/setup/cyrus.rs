@@ -11,7 +11,7 @@ use postbell_testkit::cyrus::{Cyrus, Notify, Options};
 use postbell_testkit::{ALICE, mail};
 use tempfile::TempDir;
 
-use crate::command::{self, Ended, Files, ended};
+use crate::command::{self, Ended, Files, MACHINE_CONFIG, ended};
 
 /// A server as it is before, and where the hub is to be.
 struct Fresh {
@@ -71,7 +71,15 @@ impl Fresh {
 
     /// `postbell setup cyrus` with where everything is here.
     fn setup(&self, arguments: &[&str]) -> Ended {
-        let mut command = self.postbell(&["setup", "cyrus"]);
+        self.finish(self.postbell(&["setup", "cyrus"]), arguments)
+    }
+
+    /// The same without a configuration of ours.
+    fn setup_alone(&self, arguments: &[&str]) -> Ended {
+        self.finish(command::postbell(&["setup", "cyrus"]), arguments)
+    }
+
+    fn finish(&self, mut command: Command, arguments: &[&str]) -> Ended {
         command
             .arg("-C")
             .arg(self.server.configuration())
@@ -269,6 +277,20 @@ fn what_cyrus_does_not_read_changes_nothing() {
     assert_eq!(failed.code, Some(3), "{}", failed.said);
     assert!(failed.said.contains("specified twice"), "{}", failed.said);
     assert!(fresh.files() == before && !fresh.spool().exists(), "{}", failed.said);
+}
+
+#[test]
+fn with_no_configuration_to_write_to_nothing_is_written() {
+    let Some(fresh) = Fresh::start() else { return };
+    // A machine's own is none of a test's.
+    if Path::new(MACHINE_CONFIG).exists() {
+        return;
+    }
+    let before = fresh.files();
+    let refused = fresh.setup_alone(&["--yes", "--write-config", "--hub-user", "0"]);
+    assert_eq!(refused.code, Some(2), "{}", refused.said);
+    assert!(refused.said.contains("there is no configuration"), "{}", refused.said);
+    assert!(fresh.files() == before && !fresh.spool().exists(), "{}", refused.said);
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);

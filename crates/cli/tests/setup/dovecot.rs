@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use postbell_testkit::{ALICE, Dovecot, mail};
 use tempfile::TempDir;
 
-use crate::command::{self, Ended, Files, ended};
+use crate::command::{self, Ended, Files, MACHINE_CONFIG, ended};
 
 /// A server as it comes from its packages, but for its `local.conf`.
 struct Fresh {
@@ -61,6 +62,15 @@ impl Fresh {
     fn setup(&self, arguments: &[&str]) -> Ended {
         let mut command = command::postbell(&["setup", "dovecot"]);
         command.arg("--config").arg(self.room.path().join("postbell.toml"));
+        self.finish(command, arguments)
+    }
+
+    /// The same without a configuration of ours.
+    fn setup_alone(&self, arguments: &[&str]) -> Ended {
+        self.finish(command::postbell(&["setup", "dovecot"]), arguments)
+    }
+
+    fn finish(&self, mut command: Command, arguments: &[&str]) -> Ended {
         command
             .args(["--test-user", ALICE])
             .arg("-c")
@@ -215,6 +225,21 @@ fn what_fails_only_in_the_end_is_taken_back() {
     assert!(failed.said.contains("over imap"), "{}", failed.said);
     assert!(fresh.files() == before && !fresh.spool().exists(), "{}", failed.said);
     fresh.append();
+}
+
+#[test]
+fn with_no_configuration_to_write_to_nothing_is_written() {
+    let Some(fresh) = Fresh::start() else { return };
+    // A machine's own is none of a test's.
+    if Path::new(MACHINE_CONFIG).exists() {
+        return;
+    }
+    let before = fresh.files();
+    let arguments = ["--yes", "--write-config", "--hub-user", "0", "--no-exporter"];
+    let refused = fresh.setup_alone(&arguments);
+    assert_eq!(refused.code, Some(2), "{}", refused.said);
+    assert!(refused.said.contains("there is no configuration"), "{}", refused.said);
+    assert!(fresh.files() == before && !fresh.spool().exists(), "{}", refused.said);
 }
 
 impl Fresh {

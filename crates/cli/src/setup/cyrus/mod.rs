@@ -104,6 +104,7 @@ fn set_up(args: &CyrusArgs) -> anyhow::Result<Report> {
     if !refusals.is_empty() {
         return Ok(report.refused(refusals));
     }
+    let table_file = args.own.table_file(found.config_file.as_deref())?;
     let changes = render::changes(&found)?;
     plan::put(&mut report, &found, &changes);
     if args.how.dry_run {
@@ -125,8 +126,7 @@ fn set_up(args: &CyrusArgs) -> anyhow::Result<Report> {
         &changes,
         || trial::after(&found),
     )?;
-    if args.own.write_config {
-        let file = found.config_file.as_deref();
+    if let Some(file) = table_file {
         report.written = Some(own::write(NAME, file, args.source(), &report.source)?);
     }
     report.state = State::Done;

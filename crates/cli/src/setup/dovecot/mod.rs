@@ -96,6 +96,7 @@ fn set_up(args: &DovecotArgs, programs: &Programs) -> anyhow::Result<Report> {
     if !refusals.is_empty() {
         return Ok(report.refused(refusals));
     }
+    let table_file = args.own.table_file(found.config_file.as_deref())?;
     let user = facts::test_user(args, programs, &found)?;
     // Before anything else: a server whose logins fail today would be laid to our charge.
     let before = trial::now(programs, &found, &user)?;
@@ -111,9 +112,8 @@ fn set_up(args: &DovecotArgs, programs: &Programs) -> anyhow::Result<Report> {
     }
     trial::before(programs, &found, &placement, (&user, &before))?;
     files::all(&found, &changes, || trial::after(programs, &found, &placement, (&user, &before)))?;
-    if args.own.write_config {
-        report.written =
-            Some(own::write(NAME, found.config_file.as_deref(), &found.source, &report.source)?);
+    if let Some(file) = table_file {
+        report.written = Some(own::write(NAME, file, args.source(), &report.source)?);
     }
     report.state = State::Done;
     Ok(report)
