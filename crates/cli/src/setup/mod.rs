@@ -8,11 +8,13 @@ pub(crate) mod cyrus;
 mod diff;
 mod dovecot;
 mod own;
+mod remove;
 mod spool;
 mod told;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use crate::ending::Ending;
@@ -90,4 +92,9 @@ fn conclude(mut report: Report, how: &HowArgs) -> anyhow::Result<Ending> {
         State::Done | State::Planned | State::Removed => Ending::Done,
         State::Refused | State::Unwanted => Ending::No,
     })
+}
+
+/// A path from the root on.
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).with_context(|| path.display().to_string())
 }

@@ -2,17 +2,31 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use postbell_hub::Config;
 
 use super::OwnArgs;
 use super::spool::Account;
+use crate::connection;
 use crate::ending::Misuse;
 use crate::lines::plain;
 
 impl OwnArgs {
+    /// The hub's configuration, and the file it was read from.
+    pub(super) fn configuration(&self) -> anyhow::Result<(Config, Option<PathBuf>)> {
+        let file = self.config.clone().or_else(connection::machine_config);
+        let config = connection::load(file.as_deref())?.unwrap_or_default();
+        Ok((config, file))
+    }
+
+    /// The spool that was named, or where that of `source` is otherwise.
+    pub(super) fn spool(&self, source: &str) -> PathBuf {
+        let usual = || Path::new("/var/spool/postbell").join(source);
+        self.spool.clone().unwrap_or_else(usual)
+    }
+
     /// The file that the source's table goes into, where that is wanted; `found` is the one that
     /// was read.
     ///

@@ -4,16 +4,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use postbell_hub::Config;
 
-use super::super::own;
 use super::super::spool::Account;
+use super::super::{absolute, own};
 use super::imapd::Conf;
 use super::programs::{self, Programs};
 use super::services::{self, Service};
 use super::{CyrusArgs, decide, render};
-use crate::connection;
 use crate::lines::plain;
 
 /// What is known of the server and of where our files would go.
@@ -99,9 +98,8 @@ pub(super) fn find(args: &CyrusArgs) -> anyhow::Result<Found> {
     let goes_on = |line: &usize| text.lines().nth(line - 1).is_some_and(|one| one.ends_with('\\'));
     let aside = aside.filter(|line| !goes_on(line));
     conf.settings.retain(|setting| setting.file != main || Some(setting.line) != aside);
-    let config_file = args.own.config.clone().or_else(connection::machine_config);
+    let (config, config_file) = args.own.configuration()?;
     let config_file = config_file.map(|file| absolute(&file)).transpose()?;
-    let config = connection::load(config_file.as_deref())?.unwrap_or_default();
     let hub = own::hub_user(args.own.hub_user.as_deref(), &config.data)?;
     let facts = Facts {
         version,
@@ -142,8 +140,6 @@ pub(super) fn places(main: &Path, args: &CyrusArgs) -> anyhow::Result<Places> {
     let socket = args.socket.clone();
     let socket =
         socket.unwrap_or_else(|| Path::new("/run/postbell").join(args.source()).join("notify"));
-    let spool = args.own.spool.clone();
-    let spool = spool.unwrap_or_else(|| Path::new("/var/spool/postbell").join(args.source()));
     let units = match &args.units {
         Some(units) => Some(absolute(units)?),
         None if args.no_units || !Path::new("/run/systemd/system").is_dir() => None,
@@ -152,11 +148,7 @@ pub(super) fn places(main: &Path, args: &CyrusArgs) -> anyhow::Result<Places> {
     Ok(Places {
         own: folder.join("imapd-postbell.conf"),
         socket: absolute(&socket)?,
-        spool: absolute(&spool)?,
+        spool: absolute(&args.own.spool(args.source()))?,
         units,
     })
-}
-
-pub(super) fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
-    std::path::absolute(path).with_context(|| path.display().to_string())
 }

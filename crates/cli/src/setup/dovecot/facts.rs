@@ -2,17 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use postbell_hub::Config;
 
-use super::super::own;
 use super::super::spool::{self, Account};
+use super::super::{absolute, own};
 use super::DovecotArgs;
 use super::decide::{Exporter, Facts, Places};
 use super::order::{self, Files};
 use super::programs::Programs;
 use super::secret;
-use crate::connection;
 use crate::ending::Misuse;
 use crate::lines::plain;
 
@@ -33,14 +32,12 @@ pub(super) struct Found {
 
 /// Looks at everything.
 pub(super) fn find(args: &DovecotArgs, programs: &Programs) -> anyhow::Result<Found> {
-    let main = std::path::absolute(&args.server.dovecot_config)
-        .with_context(|| args.server.dovecot_config.display().to_string())?;
+    let main = absolute(&args.server.dovecot_config)?;
     std::fs::read_to_string(&main).map_err(|error| {
         anyhow!("{}: {} (point to Dovecot's configuration with -c)", main.display(), plain(&error))
     })?;
     let settings = programs.settings(&main)?;
-    let config_file = args.own.config.clone().or_else(connection::machine_config);
-    let config = connection::load(config_file.as_deref())?.unwrap_or_default();
+    let (config, config_file) = args.own.configuration()?;
     let places = places(&main, args);
     let candidates = candidates(&main);
     // Of another version nothing more can be asked; it is refused by its number.
@@ -66,8 +63,7 @@ pub(super) fn find(args: &DovecotArgs, programs: &Programs) -> anyhow::Result<Fo
 /// Beside Dovecot's main file, but for the spool.
 pub(super) fn places(main: &Path, args: &DovecotArgs) -> Places {
     let folder = main.parent().unwrap_or_else(|| Path::new("/"));
-    let default = || Path::new("/var/spool/postbell").join(args.source());
-    let spool = args.own.spool.clone().unwrap_or_else(default);
+    let spool = args.own.spool(args.source());
     Places {
         script: folder.join("postbell.lua"),
         exporter: folder.join("postbell-exporter.conf.ext"),
