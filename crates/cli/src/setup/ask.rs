@@ -1,12 +1,26 @@
-//! Whether the operator agrees.
+//! Whether it is to be done now.
 
 use std::io::{IsTerminal as _, Write as _};
 
-use super::told::Report;
+use super::HowArgs;
+use super::told::{Report, State};
 use crate::ending::note;
 
+/// Whether it is: neither where it is only to be said, nor where the operator doesn't agree, which
+/// the report then says.
+pub(super) fn is_wanted(how: &HowArgs, report: &mut Report) -> anyhow::Result<bool> {
+    if how.dry_run {
+        return Ok(false);
+    }
+    let is_wanted = how.yes || agreed(report, how.json)?;
+    if !is_wanted {
+        report.state = State::Unwanted;
+    }
+    Ok(is_wanted)
+}
+
 /// Shows the plan and asks. Nobody there to be asked has not agreed.
-pub(super) fn agreed(report: &mut Report, json: bool) -> anyhow::Result<bool> {
+fn agreed(report: &mut Report, json: bool) -> anyhow::Result<bool> {
     let stdin = std::io::stdin();
     if json || !stdin.is_terminal() || !std::io::stderr().is_terminal() {
         return Ok(false);

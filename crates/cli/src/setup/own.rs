@@ -97,6 +97,14 @@ fn account(passwd: &str, named: &str) -> Option<Account> {
     }
 }
 
+/// What is left to do with the hub.
+pub(super) fn restart(config: &Config, source: &str) -> String {
+    match config.sources.contains_key(source) {
+        true => format!("restart the hub, whose configuration has the source {source} already"),
+        false => "restart the hub with the source in its configuration".to_owned(),
+    }
+}
+
 /// Adds the source's table to the hub's configuration; says what became of that.
 pub(super) fn write(
     software: &str,

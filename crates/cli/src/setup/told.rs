@@ -157,6 +157,12 @@ impl Report {
         self
     }
 
+    /// Puts in a folder, which is made where it is not there.
+    pub(super) fn folder(&mut self, path: &Path, about: &'static str) {
+        let becomes = if path.is_dir() { Becomes::Same } else { Becomes::New };
+        self.files.push(Shown { about, ..Shown::bare(path.display().to_string(), becomes) });
+    }
+
     /// Puts in a file that is written or goes; `secret` is not shown.
     pub(super) fn file(&mut self, change: &Change, about: &'static str, secret: Option<&str>) {
         let becomes = match (&change.old, &change.new) {

@@ -107,12 +107,7 @@ fn set_up(args: &CyrusArgs) -> anyhow::Result<Report> {
     let table_file = args.own.table_file(found.config_file.as_deref())?;
     let changes = render::changes(&found)?;
     plan::put(&mut report, &found, &changes);
-    if args.how.dry_run {
-        report.state = State::Planned;
-        return Ok(report);
-    }
-    if !args.how.yes && !ask::agreed(&mut report, args.how.json)? {
-        report.state = State::Unwanted;
+    if !ask::is_wanted(&args.how, &mut report)? {
         return Ok(report);
     }
     trial::before(&found)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::super::apply::Change;
 use super::super::own;
-use super::super::told::{Becomes, Report, Shown, Words};
+use super::super::told::{Report, Words};
 use super::facts::Found;
 use super::{decide, render};
 
@@ -26,24 +26,15 @@ pub(super) fn put(report: &mut Report, found: &Found, changes: &[Change]) {
     let facts = &found.facts;
     let places = &facts.places;
     report.notes.extend(decide::notes(facts));
-    let is_there = if places.spool.is_dir() { Becomes::Same } else { Becomes::New };
-    report.files.push(Shown {
-        about: "the folder through which postbell notifyd hands over what Cyrus says",
-        ..Shown::bare(places.spool.display().to_string(), is_there)
-    });
+    report.folder(
+        &places.spool,
+        "the folder through which postbell notifyd hands over what Cyrus says",
+    );
     changes.iter().for_each(|change| report.file(change, about(found, change), None));
     report.source = render::source(facts, &found.source, &found.server);
     let (socket, service) =
         (render::unit(&found.source, "socket"), render::unit(&found.source, "service"));
-    match found.config.sources.contains_key(&found.source) {
-        true => report.next.push(format!(
-            "restart the hub, whose configuration has the source {} already",
-            found.source
-        )),
-        false => {
-            report.next.push("restart the hub with the source in its configuration".to_owned());
-        }
-    }
+    report.next.push(own::restart(&found.config, &found.source));
     // Whoever reads the socket has to be there before Cyrus sends to it.
     if places.units.is_some() {
         report

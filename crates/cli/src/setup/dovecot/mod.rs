@@ -102,12 +102,7 @@ fn set_up(args: &DovecotArgs, programs: &Programs) -> anyhow::Result<Report> {
     let before = trial::now(programs, &found, &user)?;
     let changes = files::changes(&found, &placement)?;
     plan::put(&mut report, &found, &user, &changes, &before);
-    if args.how.dry_run {
-        report.state = State::Planned;
-        return Ok(report);
-    }
-    if !args.how.yes && !ask::agreed(&mut report, args.how.json)? {
-        report.state = State::Unwanted;
+    if !ask::is_wanted(&args.how, &mut report)? {
         return Ok(report);
     }
     trial::before(programs, &found, &placement, (&user, &before))?;

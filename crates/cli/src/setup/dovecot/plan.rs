@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::super::apply::Change;
-use super::super::told::{Becomes, Report, Shown, Words};
+use super::super::own;
+use super::super::told::{Report, Words};
 use super::doveconf::Version;
 use super::facts::Found;
 use super::programs::Session;
@@ -60,13 +61,10 @@ pub(super) fn put(
         });
     }
     let spool = &facts.places.spool;
-    report.files.push(Shown {
-        about: "the folder through which lines are handed over: mail users put theirs in, only the hub reads",
-        ..Shown::bare(
-            spool.display().to_string(),
-            if spool.is_dir() { Becomes::Same } else { Becomes::New },
-        )
-    });
+    report.folder(
+        spool,
+        "the folder through which lines are handed over: mail users put theirs in, only the hub reads",
+    );
     let secret = facts.exporter.as_ref().map(|exporter| exporter.secret.as_str());
     changes.iter().for_each(|change| report.file(change, about(found, change), secret));
     report.source = render::source(&Source {
@@ -78,14 +76,7 @@ pub(super) fn put(
     report
         .next
         .push("doveadm reload (sessions that are open now stay unseen until they end)".to_owned());
-    if found.config.sources.contains_key(&found.source) {
-        report.next.push(format!(
-            "restart the hub, whose configuration has the source {} already",
-            found.source
-        ));
-    } else {
-        report.next.push("restart the hub with the source in its configuration".to_owned());
-    }
+    report.next.push(own::restart(&found.config, &found.source));
     report.next.push("postbell doctor".to_owned());
 }
 
