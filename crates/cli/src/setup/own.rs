@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
+use nix::unistd::{Uid, User};
 use postbell_hub::Config;
 
 use super::OwnArgs;
@@ -58,15 +59,14 @@ pub(super) fn name(text: &str) -> Result<String, String> {
 
 /// Whom the hub runs as: who was named, or whose its data folder is.
 pub(super) fn hub_user(named: Option<&str>, data: &Path) -> anyhow::Result<Account> {
-    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     if let Some(named) = named {
-        return account(&passwd, named)
+        return machine_account(named)
             .ok_or_else(|| Misuse(format!("--hub-user: {named}: no such account")).into());
     }
     if let Ok(meta) = fs::metadata(data) {
         return Ok(Account { uid: meta.uid(), gid: meta.gid() });
     }
-    account(&passwd, "postbell").ok_or_else(|| {
+    machine_account("postbell").ok_or_else(|| {
         anyhow!("{}: not there, so that nobody knows which account the hub runs as (start it once, or give --hub-user)", data.display())
     })
 }
@@ -78,11 +78,8 @@ pub(super) fn machine_account(named: &str) -> Option<Account> {
 
 /// What an account is called, or its number.
 pub(super) fn account_name(uid: u32) -> String {
-    let uid = uid.to_string();
-    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let mut rows = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    let row = rows.find(|row| row.get(2) == Some(&uid.as_str()));
-    row.and_then(|row| row.first().map(|name| (*name).to_owned())).unwrap_or(uid)
+    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+    user.map_or_else(|| uid.to_string(), |user| user.name)
 }
 
 /// By name or number, from a text like `/etc/passwd`.
