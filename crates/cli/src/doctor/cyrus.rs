@@ -11,14 +11,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use nix::unistd::{Gid, Group, User};
-use postbell_hub::{Config, SourceConfig, SourceKind, Virtdomains};
+use postbell_hub::{Config, SourceConfig, SourceKind};
 use serde_json::Value;
 
 use super::spool::{FOLLOWED_WITHIN, SKEW_MAX, Spool, seconds};
 use super::{Report, checks};
-use crate::lines::plain;
 use crate::setup::cyrus::hazards::{self, GROUPS, PARAMS};
-use crate::setup::cyrus::imapd::Conf;
+use crate::setup::cyrus::imapd::{self, Conf};
 use crate::setup::cyrus::render::unit;
 
 /// The way from Cyrus to the spool.
@@ -63,9 +62,7 @@ pub(super) fn ways(config: &Config, imapd_conf: &Path, report: &mut Report) {
         let way = Way::look(source);
         judge_spool(name, &way.spool, hub, SystemTime::now(), report);
         judge_receiver(name, &way, report);
-        let conf = Conf::read(imapd_conf, &|path| fs::read_to_string(path))
-            .map_err(|(path, error)| format!("{}: {}", path.display(), plain(&error)));
-        judge_settings(name, conf.as_ref(), source, report);
+        judge_settings(name, Conf::load(imapd_conf), source, report);
     }
 }
 
@@ -239,21 +236,23 @@ fn judge_receiver(name: &str, way: &Way, report: &mut Report) {
 /// Whether Cyrus tells, tells us, and doesn't abort.
 fn judge_settings(
     name: &str,
-    conf: Result<&Conf, &String>,
+    conf: anyhow::Result<Conf>,
     source: &SourceConfig,
     report: &mut Report,
 ) {
     let check = format!("settings of {name}");
     let conf = match conf {
         Ok(conf) => conf,
-        Err(why) => return report.notice(&check, why, "point to Cyrus's with --imapd-conf"),
+        Err(why) => {
+            return report.notice(&check, why.to_string(), "point to Cyrus's with --imapd-conf");
+        }
     };
     let mut is_right = true;
     let mut wrong = |detail: String, remedy: &str| {
         is_right = false;
         report.wrong(&check, detail, remedy);
     };
-    for one in hazards::crashing(conf) {
+    for one in hazards::crashing(&conf) {
         wrong(one.reason, &one.remedy);
     }
     let value = |key: &str| conf.get(key).map(|setting| setting.value.as_str());
@@ -262,9 +261,9 @@ fn judge_settings(
         wrong(detail, "postbell setup cyrus sets it");
     }
     let socket = value("notifysocket").unwrap_or("its own notifyd's socket");
-    let is_ours = match socket.strip_prefix("dlist:") {
-        Some(path) => Path::new(path) == source.notify_stream,
-        None => Path::new(socket) == source.notify_socket,
+    let is_ours = match imapd::notified(socket) {
+        (path, true) => path == source.notify_stream,
+        (path, false) => path == source.notify_socket,
     };
     if !is_ours {
         wrong(
@@ -272,7 +271,7 @@ fn judge_settings(
             "let notify_socket, or notify_stream after a dlist:, be the same",
         );
     }
-    for (key, theirs, ours) in namespaces(conf, source) {
+    for (key, theirs, ours) in namespaces(&conf, source) {
         wrong(
             format!(
                 "{key} is {theirs} for Cyrus, and {ours} in sources.{name}: mailboxes are named wrongly"
@@ -280,7 +279,7 @@ fn judge_settings(
             "set it to what Cyrus has, and restart the hub",
         );
     }
-    let mut lacking = hazards::lacking(conf);
+    let mut lacking = hazards::lacking(&conf);
     if value("event_groups").is_none() {
         lacking.push(format!(
             "event_groups isn't set: told is of message and mailbox, not all of {GROUPS}"
@@ -301,20 +300,10 @@ fn judge_settings(
 
 /// Settings of mailbox names that are another here than there: key, theirs, ours.
 fn namespaces(conf: &Conf, source: &SourceConfig) -> Vec<(&'static str, String, String)> {
-    let text = |key: &str| conf.get(key).map(|setting| setting.value.to_ascii_lowercase());
+    let value = |key: &str| conf.get(key).map(|setting| setting.value.as_str());
     // As Cyrus 3 has it, where nothing is set.
-    let is_on =
-        |key: &str| text(key).is_none_or(|one| matches!(&*one, "yes" | "on" | "t" | "true" | "1"));
-    let domains = match text("virtdomains").as_deref() {
-        None | Some("off" | "no" | "f" | "false" | "0") => Virtdomains::Off,
-        Some("userid") => Virtdomains::Userid,
-        Some(_) => Virtdomains::On,
-    };
-    let shown = |one: Virtdomains| match one {
-        Virtdomains::Off => "off",
-        Virtdomains::Userid => "userid",
-        Virtdomains::On => "on",
-    };
+    let is_on = |key: &str| value(key).is_none_or(imapd::is_on);
+    let domains = imapd::virtdomains(value("virtdomains").unwrap_or_default());
     let mut pairs = vec![
         (
             "unixhierarchysep",
@@ -322,15 +311,14 @@ fn namespaces(conf: &Conf, source: &SourceConfig) -> Vec<(&'static str, String, 
             source.unixhierarchysep.to_string(),
         ),
         ("altnamespace", is_on("altnamespace").to_string(), source.altnamespace.to_string()),
-        ("virtdomains", shown(domains).to_owned(), shown(source.virtdomains).to_owned()),
+        ("virtdomains", domains.as_str().to_owned(), source.virtdomains.as_str().to_owned()),
     ];
     if source.altnamespace {
         for (key, default, ours) in [
             ("userprefix", "Other Users", &source.userprefix),
             ("sharedprefix", "Shared Folders", &source.sharedprefix),
         ] {
-            let theirs = conf.get(key).map_or(default, |setting| &setting.value);
-            pairs.push((key, theirs.to_owned(), ours.clone()));
+            pairs.push((key, value(key).unwrap_or(default).to_owned(), ours.clone()));
         }
     }
     pairs.retain(|(_, theirs, ours)| theirs != ours);
@@ -487,10 +475,10 @@ mod tests {
             ("less", safe.replace(" flagNames", "")),
         ] {
             let conf = Conf::read(Path::new("/etc/imapd.conf"), &|_| Ok(conf.clone())).unwrap();
-            told(|report| judge_settings("cyrus", Ok(&conf), &source(), report), case, &mut text);
+            told(|report| judge_settings("cyrus", Ok(conf), &source(), report), case, &mut text);
         }
-        let why = "/etc/imapd.conf: may not be read".to_owned();
-        told(|report| judge_settings("cyrus", Err(&why), &source(), report), "none", &mut text);
+        let why = anyhow::anyhow!("/etc/imapd.conf: may not be read");
+        told(|report| judge_settings("cyrus", Err(why), &source(), report), "none", &mut text);
         insta::assert_snapshot!(text);
     }
 

@@ -123,6 +123,18 @@ pub enum Virtdomains {
     On,
 }
 
+impl Virtdomains {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Userid => "userid",
+            Self::On => "on",
+        }
+    }
+}
+
 /// Expunges that are told as `MessageExpire`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]

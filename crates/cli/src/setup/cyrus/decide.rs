@@ -6,7 +6,7 @@ use std::path::Path;
 use super::super::told::{Refusal, refusal};
 use super::facts::Facts;
 use super::hazards::{self, GROUPS, PARAMS};
-use super::imapd::{Conf, Setting};
+use super::imapd::{self, Conf, Setting};
 use super::services::Service;
 
 /// The settings that are ours to make: those of the safe ones that are not made already.
@@ -102,9 +102,7 @@ fn version(version: &str) -> Option<Refusal> {
 
 /// Cyrus sends to one socket only.
 fn socket(facts: &Facts, setting: &Setting) -> Option<Refusal> {
-    let path = setting.value.strip_prefix("dlist:");
-    let is_ours = path.is_some() == facts.is_stream
-        && Path::new(path.unwrap_or(&setting.value)) == facts.places.socket;
+    let is_ours = imapd::notified(&setting.value) == (&*facts.places.socket, facts.is_stream);
     (!is_ours).then(|| {
         refusal(
             format!(

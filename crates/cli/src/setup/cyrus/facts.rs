@@ -81,13 +81,8 @@ pub(super) fn find(args: &CyrusArgs) -> anyhow::Result<Found> {
     let source = args.source().to_owned();
     let places = places(&main, args)?;
     let text = render::without_line(&text, &places.own);
-    let mut conf = Conf::read(&main, &|path| match path == main {
-        true => Ok(text.clone()),
-        false => fs::read_to_string(path),
-    })
-    .map_err(|(path, error)| anyhow!("{}: {}", path.display(), plain(&error)))?
-    .without(&places.own);
-    let server = conf.get("cyrus_user").map_or("cyrus", |setting| &setting.value).to_owned();
+    let mut conf = Conf::load_with(&main, &text)?.without(&places.own);
+    let server = conf.user().to_owned();
     let programs = programs(args, &server)?;
     let version = programs.version(&main)?;
     let effective = programs.settings(&main)?;
@@ -114,12 +109,6 @@ pub(super) fn find(args: &CyrusArgs) -> anyhow::Result<Found> {
         main,
     };
     Ok(Found { facts, programs, server, hub, config, config_file, source })
-}
-
-/// The settings of `imapd.conf` and of what it includes.
-pub(super) fn conf(main: &Path) -> anyhow::Result<Conf> {
-    Conf::read(main, &|path| fs::read_to_string(path))
-        .map_err(|(path, error)| anyhow!("{}: {}", path.display(), plain(&error)))
 }
 
 /// Cyrus's tool, under the server's account where this is root.

@@ -1,7 +1,13 @@
-//! `imapd.conf`, read as Cyrus does: which setting stands where.
+//! `imapd.conf`, read as Cyrus does: which setting stands where, and what its value means.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use postbell_hub::Virtdomains;
+
+use crate::lines::plain;
 
 /// Every setting of a file and of those it includes, in order.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -24,6 +30,21 @@ pub(crate) struct Setting {
 }
 
 impl Conf {
+    /// Reads a file and what it includes.
+    pub(crate) fn load(main: &Path) -> anyhow::Result<Self> {
+        let text = fs::read_to_string(main).map_err(|error| unread((main.to_owned(), error)))?;
+        Self::load_with(main, &text)
+    }
+
+    /// The same of a file that holds `text`, whatever is on the disk.
+    pub(crate) fn load_with(main: &Path, text: &str) -> anyhow::Result<Self> {
+        Self::read(main, &|path| match path == main {
+            true => Ok(text.to_owned()),
+            false => fs::read_to_string(path),
+        })
+        .map_err(unread)
+    }
+
     /// Reads a file with `text`, which knows every file.
     ///
     /// # Errors
@@ -70,6 +91,11 @@ impl Conf {
         })
     }
 
+    /// The account Cyrus runs under.
+    pub(crate) fn user(&self) -> &str {
+        self.get("cyrus_user").map_or("cyrus", |setting| &setting.value)
+    }
+
     /// Without what one file says.
     pub(crate) fn without(mut self, file: &Path) -> Self {
         self.settings.retain(|setting| setting.file != file);
@@ -87,6 +113,32 @@ impl Setting {
     pub(crate) fn has(&self, word: &str) -> bool {
         self.value.split_whitespace().any(|one| one.eq_ignore_ascii_case(word))
     }
+}
+
+/// Whether a switch of that value is on.
+pub(crate) fn is_on(value: &str) -> bool {
+    matches!(&*value.to_ascii_lowercase(), "yes" | "on" | "t" | "true" | "1")
+}
+
+/// What that value of `virtdomains` is.
+pub(crate) fn virtdomains(value: &str) -> Virtdomains {
+    match &*value.to_ascii_lowercase() {
+        "" | "off" | "no" | "f" | "false" | "0" => Virtdomains::Off,
+        "userid" => Virtdomains::Userid,
+        _ => Virtdomains::On,
+    }
+}
+
+/// The socket that a `notifysocket` names, and whether Cyrus connects to it for each event.
+pub(crate) fn notified(value: &str) -> (&Path, bool) {
+    match value.strip_prefix("dlist:") {
+        Some(path) => (Path::new(path), true),
+        None => (Path::new(value), false),
+    }
+}
+
+fn unread((path, error): (PathBuf, io::Error)) -> anyhow::Error {
+    anyhow!("{}: {}", path.display(), plain(&error))
 }
 
 /// Number, key and value of each line that sets something.
@@ -154,5 +206,16 @@ mod tests {
         };
         assert_eq!(Conf::read(Path::new("/a"), &files).unwrap_err().0, Path::new("/b"));
         assert_eq!(Conf::read(Path::new("/c"), &files).unwrap_err().0, Path::new("/c"));
+    }
+
+    #[test]
+    fn a_value_means_what_it_means_to_cyrus() {
+        assert!(["yes", "On", "t", "TRUE", "1"].into_iter().all(is_on));
+        assert!(!["", "no", "off", "f", "false", "0"].into_iter().any(is_on));
+        for (value, means) in [("", "off"), ("No", "off"), ("userid", "userid"), ("yes", "on")] {
+            assert_eq!(virtdomains(value).as_str(), means, "{value:?}");
+        }
+        assert_eq!(notified("/run/notify"), (Path::new("/run/notify"), false));
+        assert_eq!(notified("dlist:/run/notify"), (Path::new("/run/notify"), true));
     }
 }

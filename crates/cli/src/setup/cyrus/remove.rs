@@ -12,7 +12,8 @@ use super::super::absolute;
 use super::super::apply::{self, Change, at};
 use super::super::remove::Removal;
 use super::super::told::{Becomes, Report};
-use super::{CyrusArgs, NAME, facts, imapd, plan, render};
+use super::imapd::{self, Conf};
+use super::{CyrusArgs, NAME, facts, plan, render};
 
 /// Takes everything away: the line in `imapd.conf` first, since Cyrus doesn't start where what it
 /// includes is missing.
@@ -52,8 +53,8 @@ fn take_line(main: &Path, own: &Path, removal: &mut Removal<'_>) -> anyhow::Resu
         Err(error) => return Err(at(main, &error)),
     };
     let new = render::without_line(&old, own);
-    let includes =
-        facts::conf(main).is_ok_and(|conf| conf.settings.iter().any(|one| one.file == own));
+    let includes = Conf::load_with(main, &old)
+        .is_ok_and(|conf| conf.settings.iter().any(|one| one.file == own));
     if new == old && includes {
         return Err(anyhow!(
             "{}: includes {} by a line that isn't as it was written; take it out yourself, and run this again",
@@ -99,17 +100,14 @@ fn take_units(
 
 /// A configuration without our line is the operator's alone; it is only looked at.
 fn check(args: &CyrusArgs, main: &Path) -> anyhow::Result<()> {
-    let conf = facts::conf(main)?;
-    let server = conf.get("cyrus_user").map_or("cyrus", |setting| &setting.value);
-    facts::programs(args, server)?.settings(main)?;
+    facts::programs(args, Conf::load(main)?.user())?.settings(main)?;
     Ok(())
 }
 
 /// The socket that our settings name.
 fn socket_in(own: &Path, text: &str) -> Option<PathBuf> {
-    let conf = imapd::Conf::read(own, &|_| Ok(text.to_owned())).ok()?;
-    let value = &conf.get("notifysocket")?.value;
-    Some(PathBuf::from(value.strip_prefix("dlist:").unwrap_or(value)))
+    let conf = Conf::load_with(own, text).ok()?;
+    Some(imapd::notified(&conf.get("notifysocket")?.value).0.to_owned())
 }
 
 /// Takes a socket away that nobody holds any more, and its folder.

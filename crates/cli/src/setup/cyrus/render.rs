@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::super::apply::{Change, at};
 use super::super::own;
-use super::decide;
 use super::facts::{Facts, Found};
+use super::{decide, imapd};
 
 /// What is to be written, in this order: a running Cyrus reads `imapd.conf` whenever one of its
 /// processes begins, and doesn't go on where a file that is included is missing.
@@ -140,7 +140,7 @@ pub(super) fn source(facts: &Facts, name: &str, server: &str) -> String {
     let (datagram, stream) =
         if facts.is_stream { (&nothing, &socket) } else { (&socket, &nothing) };
     let value = |key: &str| facts.effective.get(key).map_or("", String::as_str);
-    let is_on = |key: &str| matches!(value(key), "yes" | "on" | "t" | "true" | "1");
+    let is_on = |key: &str| imapd::is_on(value(key));
     let mut text = format!(
         "[sources.{name}]\n\
          kind = \"cyrus\"\n\
@@ -154,11 +154,7 @@ pub(super) fn source(facts: &Facts, name: &str, server: &str) -> String {
         places.spool.display().to_string(),
         is_on("unixhierarchysep"),
         is_on("altnamespace"),
-        match value("virtdomains") {
-            "userid" => "userid",
-            "" | "off" | "no" | "f" | "false" | "0" => "off",
-            _ => "on",
-        },
+        imapd::virtdomains(value("virtdomains")).as_str(),
     );
     if is_on("altnamespace") {
         for key in ["userprefix", "sharedprefix"] {
