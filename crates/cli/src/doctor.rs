@@ -145,3 +145,20 @@ impl Report {
         out.flush()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `judge` says of a case, added to a snapshot's text.
+    pub(crate) fn told(judge: impl FnOnce(&mut Report), case: &str, text: &mut String) {
+        let mut report = Report::default();
+        judge(&mut report);
+        for check in &report.checks {
+            text.push_str(&format!("{case}: {:?} {}: {}\n", check.state, check.name, check.detail));
+            if let Some(remedy) = &check.remedy {
+                text.push_str(&format!("    → {remedy}\n"));
+            }
+        }
+    }
+}

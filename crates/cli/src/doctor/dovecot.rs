@@ -4,7 +4,6 @@
 //! decided without I/O.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::SystemTime;
 
@@ -12,7 +11,7 @@ use postbell_hub::{Config, SourceKind};
 use serde_json::Value;
 
 use super::Report;
-use super::spool::{FOLLOWED_WITHIN, SKEW_MAX, Spool, is_owned, seconds};
+use super::spool::{self, FOLLOWED_WITHIN, Spool, is_owned};
 use crate::validate::counted;
 
 /// Looks at the spool of each Dovecot, and says what is wrong with it by itself.
@@ -39,12 +38,8 @@ pub(super) fn followed(source: &Value, config: &Config, report: &mut Report) {
 fn judge_spool(name: &str, spool: &Spool, hub: Option<u32>, now: SystemTime, report: &mut Report) {
     let check = format!("spool of {name}");
     let shown = spool.path.display();
-    if let Some((kind, trouble)) = &spool.trouble {
-        let remedy = match kind {
-            io::ErrorKind::NotFound => "make it: postbell setup dovecot",
-            _ => "run this as the hub's user or as root",
-        };
-        return report.wrong(&check, format!("{shown}: {trouble}"), remedy);
+    if let Some((detail, remedy)) = spool.out_of_reach("dovecot") {
+        return report.wrong(&check, detail, &remedy);
     }
     if spool.mode & 0o003 != 0o003 || spool.mode & 0o300 != 0o300 {
         let detail = format!("{shown}: mode {:o}: mail users can't put their lines in", spool.mode);
@@ -66,24 +61,13 @@ fn judge_spool(name: &str, spool: &Spool, hub: Option<u32>, now: SystemTime, rep
         let remedy = "no line of it is taken: see who put it there, and take it away";
         return report.wrong(&check, detail, remedy);
     }
-    if let Some(file) = spool.files.iter().find(|file| !file.is_readable) {
-        let detail = format!("{shown}/{}: may not be read by this user", file.name);
+    if let Some(detail) = spool.unreadable() {
         let remedy = "run this as the hub's user; if that is one, postbell setup dovecot sets the folder's access list anew";
         return report.wrong(&check, detail, remedy);
     }
-    let newest = spool.newest().and_then(|file| Some((file, file.last_time?)));
-    if let Some((file, time)) = newest {
-        let written = seconds(file.written);
-        let (skew, ahead) = (written.abs_diff(time), seconds(now).saturating_add(SKEW_MAX) < time);
-        if skew > SKEW_MAX || ahead {
-            let detail = format!(
-                "{shown}/{}: its last line says another time than its file ({skew} s apart)",
-                file.name
-            );
-            let remedy =
-                "set the clocks of Dovecot's machine and of the spool's, and keep them set";
-            return report.wrong(&check, detail, remedy);
-        }
+    if let Some(detail) = spool.skewed(now) {
+        let remedy = "set the clocks of Dovecot's machine and of the spool's, and keep them set";
+        return report.wrong(&check, detail, remedy);
     }
     let files = counted(u64::try_from(spool.files.len()).unwrap_or(u64::MAX), "file");
     report.right(&check, format!("{shown}: mode {:o}, {files}", spool.mode));
@@ -110,13 +94,7 @@ fn judge_source(
             report.notice(&check, "Dovecot has never written one since the hub's start", remedy);
         }
         Some(age) if unread > 0 && age > FOLLOWED_WITHIN => {
-            let detail = format!(
-                "{unread} octets are not in the journal, the last of {} s ago",
-                age.as_secs()
-            );
-            let remedy =
-                "the hub's log says what holds the source; what is written down is not lost";
-            report.wrong(&check, detail, remedy);
+            spool::not_followed(&check, unread, age, report);
         }
         Some(age) => {
             let octets: u64 =
@@ -173,47 +151,16 @@ const SILENT_SECONDS: u64 = 60;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::io;
 
     use serde_json::json;
 
-    use super::super::spool::File;
+    use super::super::spool::tests::{self as spools, now, with};
+    use super::super::tests::told;
     use super::*;
 
-    fn now() -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_573_600)
-    }
-
     fn spool() -> Spool {
-        Spool {
-            path: "/spool".into(),
-            trouble: None,
-            mode: 0o1733,
-            owner: 990,
-            files: vec![File {
-                name: "21000.ndjson".to_owned(),
-                owner: 21_000,
-                octets: 400,
-                written: now() - Duration::from_secs(100),
-                is_readable: true,
-                last_time: Some(1_795_573_500),
-            }],
-        }
-    }
-
-    fn with(change: impl FnOnce(&mut Spool)) -> Spool {
-        let mut spool = spool();
-        change(&mut spool);
-        spool
-    }
-
-    fn told(report: &Report, case: &str, text: &mut String) {
-        for check in &report.checks {
-            text.push_str(&format!("{case}: {:?} {}: {}\n", check.state, check.name, check.detail));
-            if let Some(remedy) = &check.remedy {
-                text.push_str(&format!("    → {remedy}\n"));
-            }
-        }
+        spools::spool(0o1733, 21_000)
     }
 
     #[test]
@@ -223,22 +170,20 @@ mod tests {
             ("right", spool()),
             (
                 "none",
-                with(|spool| {
+                with(spool(), |spool| {
                     spool.trouble = Some((io::ErrorKind::NotFound, "there is no such file".into()));
                 }),
             ),
-            ("closed", with(|spool| spool.mode = 0o700)),
-            ("open", with(|spool| spool.mode = 0o777)),
-            ("owner", with(|spool| spool.owner = 21_000)),
-            ("foreign", with(|spool| spool.files[0].owner = 1)),
-            ("unreadable", with(|spool| spool.files[0].is_readable = false)),
-            ("skew", with(|spool| spool.files[0].last_time = Some(1_795_570_000))),
-            ("other file", with(|spool| spool.files[0].name = "notes".into())),
-            ("empty", with(|spool| spool.files.clear())),
+            ("closed", with(spool(), |spool| spool.mode = 0o700)),
+            ("open", with(spool(), |spool| spool.mode = 0o777)),
+            ("owner", with(spool(), |spool| spool.owner = 21_000)),
+            ("foreign", with(spool(), |spool| spool.files[0].owner = 1)),
+            ("unreadable", with(spool(), |spool| spool.files[0].is_readable = false)),
+            ("skew", with(spool(), |spool| spool.files[0].last_time = Some(1_795_570_000))),
+            ("other file", with(spool(), |spool| spool.files[0].name = "notes".into())),
+            ("empty", with(spool(), |spool| spool.files.clear())),
         ] {
-            let mut report = Report::default();
-            judge_spool("mail", &spool, Some(990), now(), &mut report);
-            told(&report, case, &mut text);
+            told(|report| judge_spool("mail", &spool, Some(990), now(), report), case, &mut text);
         }
         insta::assert_snapshot!(text);
     }
@@ -253,12 +198,12 @@ mod tests {
             (
                 "never",
                 json!({"observations": 0, "unread": 0, "exporter": {"taken": 0}}),
-                with(|spool| spool.files.clear()),
+                with(spool(), |spool| spool.files.clear()),
             ),
             (
                 "done with",
                 json!({"observations": 9, "unread": 0}),
-                with(|spool| spool.files.clear()),
+                with(spool(), |spool| spool.files.clear()),
             ),
             ("silent", json!({"observations": 5, "exporter": {"silentSeconds": 900}}), spool()),
             (
@@ -267,9 +212,11 @@ mod tests {
                 spool(),
             ),
         ] {
-            let mut report = Report::default();
-            judge_source("mail", &source, Some(&spool), now(), &mut report);
-            told(&report, case, &mut text);
+            told(
+                |report| judge_source("mail", &source, Some(&spool), now(), report),
+                case,
+                &mut text,
+            );
         }
         insta::assert_snapshot!(text);
     }
@@ -282,9 +229,7 @@ mod tests {
             ("something else", json!({"lastError": "/spool: no room"})),
             ("right", json!({})),
         ] {
-            let mut report = Report::default();
-            judge_asking("mail", &source, "127.0.0.1:143", &mut report);
-            told(&report, case, &mut text);
+            told(|report| judge_asking("mail", &source, "127.0.0.1:143", report), case, &mut text);
         }
         insta::assert_snapshot!(text);
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
+use super::Report;
 use crate::lines::plain;
 
 /// What the spool folder of a source is like.
@@ -69,6 +70,37 @@ impl Spool {
         Ok(())
     }
 
+    /// Why nothing is known of the folder, and what to do; `software` is whom it is made for.
+    pub(super) fn out_of_reach(&self, software: &str) -> Option<(String, String)> {
+        let (kind, trouble) = self.trouble.as_ref()?;
+        let remedy = match kind {
+            io::ErrorKind::NotFound => format!("make it: postbell setup {software}"),
+            _ => "run this as the hub's user or as root".to_owned(),
+        };
+        Some((format!("{}: {trouble}", self.path.display()), remedy))
+    }
+
+    /// Which file can't be read.
+    pub(super) fn unreadable(&self) -> Option<String> {
+        let file = self.files.iter().find(|file| !file.is_readable)?;
+        Some(format!("{}/{}: may not be read by this user", self.path.display(), file.name))
+    }
+
+    /// Which file's last line says another time than the file, or than the clock.
+    pub(super) fn skewed(&self, now: SystemTime) -> Option<String> {
+        let file = self.newest()?;
+        let time = file.last_time?;
+        let skew = seconds(file.written).abs_diff(time);
+        let is_ahead = seconds(now).saturating_add(SKEW_MAX) < time;
+        (skew > SKEW_MAX || is_ahead).then(|| {
+            format!(
+                "{}/{}: its last line says another time than its file ({skew} s apart)",
+                self.path.display(),
+                file.name
+            )
+        })
+    }
+
     /// The file that was written last.
     pub(super) fn newest(&self) -> Option<&File> {
         self.files.iter().max_by_key(|file| file.written)
@@ -92,6 +124,14 @@ fn last_line(path: &Path, octets: u64) -> io::Result<Option<u64>> {
     Ok(number("time").or_else(|| Some(number("ns")? / 1_000_000_000)))
 }
 
+/// Says that what is in a spool for longer than [`FOLLOWED_WITHIN`] is not in the journal.
+pub(super) fn not_followed(check: &str, unread: u64, age: Duration, report: &mut Report) {
+    let age = age.as_secs();
+    let detail = format!("{unread} octets are not in the journal, the last of {age} s ago");
+    let remedy = "the hub's log says what holds the source; what is written down is not lost";
+    report.wrong(check, detail, remedy);
+}
+
 /// Whether a spool file belongs to the account in its name.
 pub(super) fn is_owned(file: &File) -> bool {
     match file.name.split_once(".ndjson") {
@@ -102,7 +142,7 @@ pub(super) fn is_owned(file: &File) -> bool {
 }
 
 /// Seconds since 1970.
-pub(super) fn seconds(time: SystemTime) -> u64 {
+fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
@@ -110,14 +150,42 @@ pub(super) fn seconds(time: SystemTime) -> u64 {
 const TAIL_OCTETS: u64 = 64 << 10;
 
 /// The script says seconds, and a busy disk takes some.
-pub(super) const SKEW_MAX: u64 = 30;
+const SKEW_MAX: u64 = 30;
 
 /// A source looks every second.
 pub(super) const FOLLOWED_WITHIN: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    pub(crate) fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_573_600)
+    }
+
+    /// One with which nothing is wrong; its file is that of `uid`.
+    pub(crate) fn spool(mode: u32, uid: u32) -> Spool {
+        Spool {
+            path: "/spool".into(),
+            trouble: None,
+            mode,
+            owner: 990,
+            files: vec![File {
+                name: format!("{uid}.ndjson"),
+                owner: uid,
+                octets: 400,
+                written: now() - Duration::from_secs(100),
+                is_readable: true,
+                last_time: Some(1_795_573_500),
+            }],
+        }
+    }
+
+    /// The same with something changed.
+    pub(crate) fn with(mut spool: Spool, change: impl FnOnce(&mut Spool)) -> Spool {
+        change(&mut spool);
+        spool
+    }
 
     #[test]
     fn a_spool_is_looked_at_as_it_is() {
