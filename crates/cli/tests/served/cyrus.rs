@@ -5,12 +5,12 @@ use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::hub::{self, Hub, PATIENCE};
+use crate::hub::{self, Hub, wait_for};
 
 /// `postbell notifyd` for a hub's source; ended when dropped.
 struct Notifyd(Child);
@@ -48,7 +48,7 @@ impl Drop for Notifyd {
 
 #[test]
 fn killed_a_hundred_times_notifyd_loses_and_repeats_nothing() {
-    let hub = start();
+    let hub = hub::start_with(SOURCE);
     let notifyd = Notifyd::start(&hub);
     let senders: Vec<_> = (0..CLIENTS).map(|client| sender(socket(&hub), client)).collect();
     let (mut kills, mut seen) = (0_u64, 0);
@@ -72,50 +72,17 @@ fn killed_a_hundred_times_notifyd_loses_and_repeats_nothing() {
 
 #[test]
 fn a_stopped_hub_and_a_stopped_reader_hold_nobody_up() {
-    let hub = start();
+    let hub = hub::start_with(SOURCE);
     let notifyd = Notifyd::start(&hub);
-    let serving = serving();
-    kill_process(serving, Signal::STOP).unwrap();
+    hub.hold().unwrap();
     sender(socket(&hub), 0).join().unwrap();
-    let reader = loop {
-        if let Some(reader) = notifyd.reader() {
-            break reader;
-        }
-        thread::sleep(Duration::from_millis(5));
-    };
-    kill_process(reader, Signal::STOP).unwrap();
+    wait_for("a reader to be stopped", || {
+        notifyd.reader().is_some_and(|reader| kill_process(reader, Signal::STOP).is_ok())
+    });
     sender(socket(&hub), 1).join().unwrap();
     sender(socket(&hub), 2).join().unwrap();
-    kill_process(serving, Signal::CONT).unwrap();
+    hub.release().unwrap();
     assert_eq!(wait_for_all(&hub).len(), CLIENTS as usize * EACH as usize);
-}
-
-/// A hub whose only source is a Cyrus.
-fn start() -> Hub {
-    let mut hub = hub::start();
-    hub.kill();
-    let folder = hub.folder().display().to_string();
-    let mut config = std::fs::read_to_string(hub.config()).unwrap();
-    config.push_str(&format!(
-        "\n[sources.cyrus]\nkind = \"cyrus\"\nnotify_spool = \"{folder}/spool\"\nnotify_socket = \"{folder}/notify\"\n"
-    ));
-    std::fs::write(hub.config(), config).unwrap();
-    hub.resume().unwrap();
-    hub
-}
-
-/// The process of the hub that this test started.
-fn serving() -> Pid {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let children =
-        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
-    let children: Vec<_> = children.collect();
-    let mut pids = children.iter().flat_map(|pids| pids.split_whitespace());
-    let is_hub = |pid: &&str| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.split(|octet| *octet == 0).nth(1) == Some(b"serve")
-    };
-    Pid::from_raw(pids.find(is_hub).unwrap().parse().unwrap()).unwrap()
 }
 
 /// Octets in the spool.
@@ -184,14 +151,6 @@ fn events(hub: &Hub) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
-        thread::sleep(Duration::from_millis(50));
-    }
-}
-
 /// Clients that write at once.
 const CLIENTS: u32 = 3;
 
@@ -200,3 +159,10 @@ const EACH: u32 = 4_000;
 
 /// How often the reader is killed, unless all is sent before.
 const KILLS: u64 = 100;
+
+const SOURCE: &str = r#"
+[sources.cyrus]
+kind = "cyrus"
+notify_spool = "@FOLDER@/spool"
+notify_socket = "@FOLDER@/notify"
+"#;

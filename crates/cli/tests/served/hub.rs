@@ -1,20 +1,34 @@
 //! A hub that watches Maildirs.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) use postbell_testkit::Hub;
 
 /// A hub that watches `mail/%u/Maildir` in its folder.
 pub(crate) fn start() -> Hub {
+    start_with("")
+}
+
+/// The same with more in its configuration.
+pub(crate) fn start_with(more: &str) -> Hub {
     let mut hub = Hub::new(env!("CARGO_BIN_EXE_postbell")).unwrap();
     std::fs::create_dir_all(hub.folder().join("mail")).unwrap();
-    hub.configure(CONFIG).unwrap();
+    hub.configure(&format!("{CONFIG}{more}")).unwrap();
     hub.resume().unwrap();
     hub
 }
 
+/// Asks again until it is so.
+pub(crate) fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// Generous, because a loaded machine is no defect.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const CONFIG: &str = r#"
 data = "@FOLDER@/data"

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use postbell_testkit::{Receiver, http};
 use serde_json::{Value, json};
 
-use crate::hub::{self, Hub, PATIENCE};
+use crate::hub::{self, Hub, wait_for};
 
 /// Whatever was acknowledged is in the journal once and reaches the webhook, in order per
 /// mailbox; whatever the store took is told; and the receiver can prove both.
@@ -200,14 +200,6 @@ fn assert_chain(told: &BTreeMap<u64, &Taken>) {
     for (seq, one) in told {
         assert_eq!(one.previous, before, "record {seq}");
         before = Some(*seq);
-    }
-}
-
-fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !there() {
-        assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
-        thread::sleep(Duration::from_millis(50));
     }
 }
 
