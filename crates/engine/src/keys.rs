@@ -4,7 +4,7 @@ mod url;
 mod view;
 
 use mail_event::EventName;
-use mail_event::json::{self, Checked, Span, Spelling};
+use mail_event::json::{self, Checked, Span};
 
 use crate::members::Members;
 
@@ -88,16 +88,8 @@ impl Keys {
             }
         }
         let (name, uri) = (name?, uri?);
-        let checked = Checked {
-            name,
-            uri,
-            user,
-            private,
-            event_id: None,
-            unix_millis: 0,
-            stamped: false,
-            spelling: Spelling::Free,
-        };
+        let checked =
+            Checked { name, uri, user, private, event_id: None, unix_millis: 0, stamped: false };
         Some(Self::new(&checked, json))
     }
 

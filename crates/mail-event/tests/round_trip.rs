@@ -99,14 +99,14 @@ fn ordinary_events_take_the_quick_way() {
     for name in EventName::REGISTERED {
         let event = smallest(&name).user("john@example.org").build().unwrap();
         let text = json::to_string(&event);
-        let checked = json::check(text.as_bytes()).unwrap();
-        assert_eq!(checked.spelling, Spelling::Canonical, "{text}");
+        let spelled = json::check_spelled(text.as_bytes()).unwrap();
+        assert_eq!(spelled.spelling, Spelling::Canonical, "{text}");
         // As Python's json writes it, in an order of its own.
         let spaced =
             text.replace("\":", "\": ").replace(r#"{"event": "#, r#"{"vnd.b": 1, "event": "#);
         let spaced = spaced.replace("966+02:00", "966000+02:00");
         let spelled = json::check_spelled(spaced.as_bytes()).unwrap();
-        assert_eq!(spelled.checked.spelling, Spelling::Scattered, "{spaced}");
+        assert_eq!(spelled.spelling, Spelling::Scattered, "{spaced}");
         let parsed = json::from_slice(spaced.as_bytes()).unwrap();
         let canonical = spelled.canonical().unwrap();
         assert_eq!(canonical.into_owned(), json::canonical(&parsed.event));

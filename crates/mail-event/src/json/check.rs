@@ -47,8 +47,6 @@ pub struct Checked {
     /// Whether it holds what only a delivery carries, `vnd.postbell.seq` or
     /// `vnd.postbell.prevSeq`, or a `vnd.postbell.eventId` that is none.
     pub stamped: bool,
-    /// How far it is from its canonical spelling.
-    pub spelling: Spelling,
 }
 
 /// The text is not a strict event on one line; [`super::from_slice`] tells why, or mends it.
@@ -216,9 +214,8 @@ impl<'a> Scan<'a> {
             unix_millis: self.unix_millis,
             private: self.present & PRIVATE != 0,
             stamped: self.stamped,
-            spelling: self.spelling,
         };
-        Some(Spelled { checked, text: self.text, order: self.order })
+        Some(Spelled { checked, spelling: self.spelling, text: self.text, order: self.order })
     }
 
     /// Notes that the text is no nearer to its canonical spelling than this.

@@ -23,6 +23,8 @@ pub enum Spelling {
 pub struct Spelled<'a> {
     /// What was found in it.
     pub checked: Checked,
+    /// How far it is from its canonical spelling.
+    pub spelling: Spelling,
     pub(super) text: &'a str,
     pub(super) order: Order<'a>,
 }
@@ -32,7 +34,7 @@ impl<'a> Spelled<'a> {
     /// [`super::canonical`] find it.
     #[must_use]
     pub fn canonical(mut self) -> Option<Cow<'a, [u8]>> {
-        match self.checked.spelling {
+        match self.spelling {
             Spelling::Canonical => Some(Cow::Borrowed(self.text.as_bytes())),
             Spelling::Scattered => self.order.gathered(self.text).map(Cow::Owned),
             Spelling::Free => None,
