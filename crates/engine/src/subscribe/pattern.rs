@@ -35,7 +35,10 @@ impl FromStr for Pattern {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.is_empty() || text.len() > PATTERN_OCTETS_MAX {
-            return Err(InvalidPattern);
+            return Err(InvalidPattern::Length);
+        }
+        if text.contains('\0') {
+            return Err(InvalidPattern::Nul(text.to_owned()));
         }
         let wild = |octet: &u8| matches!(octet, b'*' | b'%');
         let octets = text.as_bytes();
@@ -52,9 +55,15 @@ impl FromStr for Pattern {
 }
 
 /// Why a text is no pattern.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("a mailbox pattern has 1 to {PATTERN_OCTETS_MAX} octets")]
-pub struct InvalidPattern;
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidPattern {
+    /// Nothing, or too much.
+    #[error("a mailbox pattern has 1 to {PATTERN_OCTETS_MAX} octets")]
+    Length,
+    /// It can fit nothing.
+    #[error("{0:?} holds a NUL, which no mailbox's name has")]
+    Nul(String),
+}
 
 impl Pattern {
     /// Whether a mailbox is one of those meant.
@@ -181,10 +190,11 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_or_too_long_pattern_is_none() {
-        assert_eq!("".parse::<Pattern>(), Err(InvalidPattern));
-        assert_eq!("x".repeat(256).parse::<Pattern>(), Err(InvalidPattern));
+    fn an_empty_or_too_long_pattern_and_one_with_a_nul_is_none() {
+        assert_eq!("".parse::<Pattern>(), Err(InvalidPattern::Length));
+        assert_eq!("x".repeat(256).parse::<Pattern>(), Err(InvalidPattern::Length));
         assert!("x".repeat(255).parse::<Pattern>().is_ok());
+        assert_eq!("a\0".parse::<Pattern>(), Err(InvalidPattern::Nul("a\0".to_owned())));
     }
 
     /// The same, as one would write it down without a thought for its cost.

@@ -163,10 +163,6 @@ fn users(list: &[String]) -> Result<Box<[Box<str>]>, InvalidSelection> {
 fn mailboxes(list: &[String]) -> Result<Box<[Pattern]>, InvalidSelection> {
     let mut patterns = Vec::with_capacity(list.len());
     for (at, text) in list.iter().enumerate() {
-        if text.contains('\0') {
-            let message = format!("{text:?} holds a NUL, which no mailbox's name has");
-            return invalid("mailboxes", at, message);
-        }
         match text.parse::<Pattern>() {
             Ok(pattern) => patterns.push(pattern),
             Err(error) => return invalid("mailboxes", at, error.to_string()),
