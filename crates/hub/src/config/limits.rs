@@ -89,12 +89,20 @@ fn check_pattern(name: &str, root: &Path, lines: &mut Vec<String>) {
 
 fn check_socket(config: &Config, lines: &mut Vec<String>) {
     let Some(path) = config.publish_socket() else { return };
-    let octets = path.as_os_str().len();
-    if octets > SOCKET_PATH_OCTETS_MAX {
-        lines.push(format!(
-            "publish.socket: {path:?} has {octets} octets, and the path of a socket at most {SOCKET_PATH_OCTETS_MAX} (try \"/run/postbell/publish.sock\")"
-        ));
+    if let Some(why) = too_long_for_a_socket(&path, "/run/postbell/publish.sock") {
+        lines.push(format!("publish.socket: {why}"));
     }
+}
+
+/// Why no socket can have this path, if it is for that.
+pub(super) fn too_long_for_a_socket(path: &Path, example: &str) -> Option<String> {
+    let octets = path.as_os_str().len();
+    let why = || {
+        format!(
+            "{path:?} has {octets} octets, and the path of a socket at most {SOCKET_PATH_OCTETS_MAX} (try {example:?})"
+        )
+    };
+    (octets > SOCKET_PATH_OCTETS_MAX).then(why)
 }
 
 /// Linux' `sun_path` without the zero at its end.

@@ -100,6 +100,9 @@ pub enum SourceKind {
 }
 
 impl SourceKind {
+    /// All there are.
+    pub(crate) const ALL: [Self; 3] = [Self::Maildir, Self::Dovecot, Self::Cyrus];
+
     /// The word for it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

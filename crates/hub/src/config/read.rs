@@ -94,13 +94,10 @@ fn drop_foreign(table: &mut Table, lines: &mut Vec<String>) {
     let Some(Value::Table(sources)) = table.get_mut("sources") else { return };
     for (name, source) in sources {
         let Value::Table(source) = source else { continue };
-        let kind = match source.get("kind").and_then(Value::as_str) {
-            None | Some("maildir") => SourceKind::Maildir,
-            Some("dovecot") => SourceKind::Dovecot,
-            Some("cyrus") => SourceKind::Cyrus,
-            // Told by itself.
-            Some(_) => continue,
-        };
+        let text = source.get("kind").and_then(Value::as_str);
+        let named = |text| SourceKind::ALL.into_iter().find(|kind| kind.as_str() == text);
+        // Another is told by itself.
+        let Some(kind) = text.map_or(Some(SourceKind::Maildir), named) else { continue };
         source.retain(|key, _| {
             let path = format!("sources.{name}.{key}");
             let other = keys::kind(&path).filter(|other| *other != kind);
@@ -334,15 +331,8 @@ fn check_source(name: &str, source: &SourceConfig, lines: &mut Vec<String>) {
 
 fn check_dovecot(name: &str, source: &SourceConfig, lines: &mut Vec<String>) {
     let mut bad = |key: &str, why: String| lines.push(format!("sources.{name}.{key}: {why}"));
-    let absolute = |path: &Path| path.is_absolute();
-    if !absolute(&source.spool) {
-        bad(
-            "spool",
-            format!(
-                "{:?} is not an absolute path (try \"/var/spool/postbell/dovecot\")",
-                source.spool
-            ),
-        );
+    if let Some(why) = not_absolute(&source.spool, "/var/spool/postbell/dovecot") {
+        bad("spool", why);
     }
     if source.separator.is_control() {
         bad("separator", format!("{:?} is no separator (try \"/\")", source.separator));
@@ -388,14 +378,8 @@ fn check_dovecot(name: &str, source: &SourceConfig, lines: &mut Vec<String>) {
             "master_password_file",
             "missing, as there is a master_user (try \"/etc/postbell/master\")".to_owned(),
         );
-    } else if !absolute(&source.master_password_file) {
-        bad(
-            "master_password_file",
-            format!(
-                "{:?} is not an absolute path (try \"/etc/postbell/master\")",
-                source.master_password_file
-            ),
-        );
+    } else if let Some(why) = not_absolute(&source.master_password_file, "/etc/postbell/master") {
+        bad("master_password_file", why);
     }
     if !source.master_address.ip().is_loopback() {
         bad(
@@ -419,18 +403,15 @@ fn check_cyrus(name: &str, source: &SourceConfig, lines: &mut Vec<String>) {
         ("notify_stream", &source.notify_stream, "/run/postbell/cyrus/stream"),
     ];
     for (key, path, example) in paths {
-        let may_be_empty = key != "notify_spool";
-        let is_none = may_be_empty && path.as_os_str().is_empty();
-        if !is_none && !path.is_absolute() {
-            bad(key, format!("{path:?} is not an absolute path (try {example:?})"));
+        let is_socket = key != "notify_spool";
+        if is_socket && path.as_os_str().is_empty() {
+            continue;
         }
-        if may_be_empty && path.as_os_str().len() > SOCKET_PATH_OCTETS_MAX {
-            bad(
-                key,
-                format!(
-                    "more than {SOCKET_PATH_OCTETS_MAX} octets, and no socket has so long a name (try {example:?})"
-                ),
-            );
+        if let Some(why) = not_absolute(path, example) {
+            bad(key, why);
+        }
+        if let Some(why) = limits::too_long_for_a_socket(path, example).filter(|_| is_socket) {
+            bad(key, why);
         }
     }
     let prefixes = [("userprefix", &source.userprefix), ("sharedprefix", &source.sharedprefix)];
@@ -441,17 +422,18 @@ fn check_cyrus(name: &str, source: &SourceConfig, lines: &mut Vec<String>) {
     }
 }
 
-/// The longest path of a Unix socket.
-const SOCKET_PATH_OCTETS_MAX: usize = 107;
+/// Why a path is wrong where it depends on the folder the hub is started in.
+fn not_absolute(path: &Path, example: &str) -> Option<String> {
+    let why = || format!("{path:?} is not an absolute path (try {example:?})");
+    (!path.is_absolute()).then(why)
+}
 
 fn check_maildir(name: &str, source: &SourceConfig, lines: &mut Vec<String>) {
     let root = source.root.to_string_lossy();
     if root.is_empty() {
         lines.push(format!("sources.{name}.root: missing (try \"/var/mail/%u/Maildir\")"));
-    } else if !source.root.is_absolute() {
-        lines.push(format!(
-            "sources.{name}.root: {root:?} is not an absolute path (try \"/var/mail/%u/Maildir\")"
-        ));
+    } else if let Some(why) = not_absolute(&source.root, "/var/mail/%u/Maildir") {
+        lines.push(format!("sources.{name}.root: {why}"));
     }
     if root.contains("%u") && !source.user.is_empty() {
         lines.push(format!(
