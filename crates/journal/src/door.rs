@@ -57,8 +57,7 @@ pub trait Journal: Send + Sync + fmt::Debug {
     /// Where the disk can't be read.
     fn checkpoint(&self, source: &str, prefix: &[u8]) -> Result<Vec<Pair>, ReadError>;
 
-    /// How many keys `source` has stored. Reads no value, but may look at each key: a million take
-    /// about a tenth of a second.
+    /// How many keys `source` has stored. Reads no value, but may look at each key.
     ///
     /// # Errors
     ///
