@@ -11,6 +11,7 @@ mod observation;
 mod policy;
 mod store;
 mod subscribe;
+mod telling;
 mod words;
 
 pub use admit::{Admitted, admit};

@@ -51,18 +51,14 @@ impl Memory {
     /// limit, then the edge that usage crossed (R46, R52, R53). The first look at a quota is an
     /// edge only if it is exceeded.
     pub(crate) fn quota_edges(&mut self, owner: &str, quota: &Quota) -> Vec<(EventName, Resource)> {
-        [
-            (Resource::Storage, quota.disk_limit_kib, quota.disk_used_kib),
-            (Resource::Message, quota.messages_limit, quota.messages_used),
-        ]
-        .into_iter()
-        .flat_map(|(resource, limit, used)| {
+        let edges = Resource::ALL.into_iter().flat_map(|resource| {
+            let (limit, used) = quota.of(resource);
             let key = key(resource, owner, quota);
             let now = self.standing(&key, limit, used);
             let events = self.edges(key, now);
             events.into_iter().map(move |event| (event, resource))
-        })
-        .collect()
+        });
+        edges.collect()
     }
 
     /// The events a refusal for want of this resource means: where the limit is another than was
@@ -74,10 +70,7 @@ impl Memory {
         quota: &Quota,
         resource: Resource,
     ) -> Vec<EventName> {
-        let (limit, used) = match resource {
-            Resource::Storage => (quota.disk_limit_kib, quota.disk_used_kib),
-            Resource::Message => (quota.messages_limit, quota.messages_used),
-        };
+        let (limit, used) = quota.of(resource);
         let key = key(resource, owner, quota);
         let now = Standing { limit, exceeded: true, refused_at: used };
         let before = self.quotas.insert(key.clone(), now);
@@ -141,6 +134,9 @@ fn key(resource: Resource, owner: &str, quota: &Quota) -> Vec<u8> {
 }
 
 impl Resource {
+    /// In the order they are told.
+    pub(crate) const ALL: [Self; 2] = [Self::Storage, Self::Message];
+
     /// As IMAP spells it.
     pub(crate) fn as_str(self) -> &'static str {
         match self {

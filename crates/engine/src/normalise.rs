@@ -1,15 +1,10 @@
 //! What an observation means: RFC 5423's events under the operator's policy.
 
-use mail_event::limits::EVENT_OCTETS_MAX;
-use mail_event::{
-    BindingError, Builder, Event, EventId, EventName, Flag, Flags, OtherName, UidSet, Uri, Value,
-};
+use mail_event::{BindingError, Builder, Event, EventId, EventName, Flag, Flags, UidSet};
 
 use crate::memory::{Memory, Resource};
-use crate::{
-    Certainty, FlagForm, Mailbox, Message, Observation, Origination, Policy, Quota, Status, Store,
-    What, event_id,
-};
+use crate::telling::{Telling, vendor};
+use crate::{FlagForm, Observation, Policy, Quota, Store, What, event_id};
 
 /// An event and what identifies it.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +40,8 @@ pub fn normalise(
     observation: Observation,
 ) -> Meaning {
     let what = observation.what.clone();
-    let telling = Telling { store, policy, seen: &observation };
+    let telling = Telling::new(store, policy, &observation);
+    let owner = telling.owner().unwrap_or_default();
     let mut builders = Vec::new();
     match what {
         What::Delivered { message, envelope } => {
@@ -89,15 +85,14 @@ pub fn normalise(
             builders.extend(flags_set(policy, telling.really_set(groups), begin));
         }
         What::MailboxCreated(mailbox) => {
-            builders.push(telling.about_mailbox(EventName::MailboxCreate, &mailbox));
+            builders.push(telling.at_mailbox(EventName::MailboxCreate, &mailbox));
         }
         What::MailboxDeleted(mailbox) => {
-            builders.push(telling.about_mailbox(EventName::MailboxDelete, &mailbox));
+            builders.push(telling.at_mailbox(EventName::MailboxDelete, &mailbox));
         }
         What::MailboxRenamed { from_owner, from, to } => {
-            let owner = from_owner.as_deref().or(observation.owner.as_deref());
-            let old = store.mailbox(owner, &from);
-            let builder = telling.about_mailbox(EventName::MailboxRename, &to);
+            let old = telling.mailbox(from_owner.as_deref(), &from);
+            let builder = telling.at_mailbox(EventName::MailboxRename, &to);
             builders.push(builder.old_mailbox_id(old));
         }
         What::Subscribed(mailbox) => {
@@ -107,7 +102,6 @@ pub fn normalise(
             builders.push(telling.subscription(EventName::MailboxUnSubscribe, &mailbox));
         }
         What::QuotaRefused { quota, mailbox } => {
-            let owner = observation.owner.as_deref().unwrap_or_default();
             for resource in refused(&quota) {
                 for name in memory.quota_refused(owner, &quota, resource) {
                     // A limit is the root's; what was refused was meant for a mailbox (R49).
@@ -117,18 +111,15 @@ pub fn normalise(
             }
         }
         What::QuotaSeen(quota) => {
-            let owner = observation.owner.as_deref().unwrap_or_default();
             for (name, resource) in memory.quota_edges(owner, &quota) {
                 builders.push(telling.quota(name, resource, &quota, None));
             }
         }
         What::QuotaWithin(quota) => {
-            let owner = observation.owner.as_deref().unwrap_or_default();
             memory.quota_told(owner, &quota);
             builders.push(telling.quota_told(EventName::QuotaWithin, &quota));
         }
         What::QuotaChanged(quota) => {
-            let owner = observation.owner.as_deref().unwrap_or_default();
             memory.quota_told(owner, &quota);
             builders.push(telling.quota_told(EventName::QuotaChange, &quota));
         }
@@ -208,302 +199,11 @@ fn flags_set(
     builders
 }
 
-/// Who did what was seen (R103, R148; section 12 of the binding).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Hand {
-    /// A delivery agent. Whom it delivers to did nothing, and who handed the message over is no
-    /// client of the store's.
-    Agent,
-    /// A client, or an operator with the store's tools.
-    Client,
-    /// The store by itself, in whoever's session.
-    Policy,
-}
-
-/// What every event of one observation has in common.
-struct Telling<'a> {
-    store: &'a Store,
-    policy: &'a Policy,
-    seen: &'a Observation,
-}
-
-impl Telling<'_> {
-    fn owner(&self) -> Option<&str> {
-        self.seen.owner.as_deref()
-    }
-
-    fn uri(&self, mailbox: Option<&Mailbox>) -> Uri {
-        match mailbox {
-            Some(mailbox) => self.store.mailbox(self.owner(), mailbox),
-            None => self.store.server(self.owner()),
-        }
-    }
-
-    fn service(&self) -> Option<&str> {
-        self.seen.actor.service.as_deref().map(service_name)
-    }
-
-    fn hand(&self) -> Hand {
-        match (&self.seen.what, self.service()) {
-            (What::Expired { .. }, _) => Hand::Policy,
-            (What::Delivered { .. }, _) | (_, Some("lmtp" | "lda")) => Hand::Agent,
-            _ => Hand::Client,
-        }
-    }
-
-    /// The authorization identity of whoever acted, where somebody did.
-    fn actor(&self) -> Option<&str> {
-        self.seen.actor.user.as_deref().filter(|_| self.hand() == Hand::Client)
-    }
-
-    /// Whoever acted, but of a quota the one whose it is: the relevant user (R48).
-    fn user(&self) -> Option<&str> {
-        let is_quota = matches!(
-            self.seen.what,
-            What::QuotaRefused { .. }
-                | What::QuotaSeen(_)
-                | What::QuotaWithin(_)
-                | What::QuotaChanged(_)
-        );
-        self.owner().filter(|_| is_quota).or_else(|| self.actor())
-    }
-
-    /// Who logged in as the user told, where it wasn't the user (R101).
-    fn admin(&self) -> Option<&str> {
-        let (actor, user) = (self.actor(), self.user());
-        let admin = self.seen.actor.admin.as_deref().filter(|_| self.hand() == Hand::Client);
-        admin.filter(|admin| actor == user && Some(*admin) != user)
-    }
-
-    fn begin(&self, name: EventName, uri: Uri) -> Builder {
-        let builder = Event::builder(name, uri, self.seen.at);
-        let mut builder = match self.user() {
-            Some(user) => builder.user(user),
-            None => builder,
-        };
-        builder = self.acted(builder);
-        if let Some(session) = &self.seen.actor.session {
-            builder = vendor(builder, "vnd.postbell.sessionId", session.as_str());
-        }
-        builder = self.came_from(builder);
-        if self.seen.certainty == Certainty::Inferred {
-            builder = vendor(builder, "vnd.postbell.inferred", true);
-        }
-        for (name, value) in &self.seen.extras {
-            builder = builder.vendor(name.clone(), value.clone());
-        }
-        builder
-    }
-
-    /// How whoever acted came to the store.
-    fn acted(&self, mut builder: Builder) -> Builder {
-        let actor = &self.seen.actor;
-        if let Some(admin) = self.admin() {
-            builder = builder.admin(admin);
-        }
-        if let Some(client) = actor.client.filter(|_| self.hand() == Hand::Client) {
-            let port = Some(client.port()).filter(|port| *port != 0);
-            builder = builder.client(client.ip(), port);
-        }
-        match actor.service.as_deref().filter(|_| !self.is_anothers_session()) {
-            Some(raw) => service(builder, raw),
-            None => builder,
-        }
-    }
-
-    /// Whether the store only took the occasion of a client's session, as some do to expire mail
-    /// when a user logs out: neither the protocol nor how the server was reached belongs to it.
-    fn is_anothers_session(&self) -> bool {
-        let by_client = matches!(self.service(), Some("imap" | "pop" | "http" | "jmap"));
-        self.hand() == Hand::Policy && by_client
-    }
-
-    fn came_from(&self, mut builder: Builder) -> Builder {
-        let origin = &self.seen.origin;
-        if let Some(process) = &origin.process {
-            builder = builder.process(process.as_str());
-        }
-        if let Some(pid) = origin.pid {
-            builder = builder.pid(u64::from(pid));
-        }
-        if let Some(name) = &origin.server_fqdn {
-            builder = builder.server_fqdn(name.as_str());
-        }
-        if self.is_anothers_session() {
-            return builder;
-        }
-        if let Some(name) = &origin.server_domain {
-            builder = builder.server_domain(name.as_str());
-        }
-        if let Some(port) = origin.server_port {
-            builder = builder.server_port(port);
-        }
-        builder
-    }
-
-    fn at_mailbox(&self, name: EventName, mailbox: &Mailbox) -> Builder {
-        let uri = self.uri(Some(mailbox));
-        self.begin(name, uri.clone()).mailbox_id(uri)
-    }
-
-    fn flagged(&self, name: EventName, mailbox: &Mailbox, uids: UidSet, status: Status) -> Builder {
-        counted(self.at_mailbox(name, mailbox).uidset(uids), status)
-    }
-
-    /// POP has no concept of read messages, though fetching one may set `\Seen` (R55, R56).
-    fn really_set(&self, mut groups: Vec<(UidSet, Flags)>) -> Vec<(UidSet, Flags)> {
-        if self.service() == Some("pop") {
-            for (_, set) in &mut groups {
-                set.remove(&Flag::seen());
-            }
-        }
-        groups
-    }
-
-    fn about_mailbox(&self, name: EventName, mailbox: &Mailbox) -> Builder {
-        self.at_mailbox(name, mailbox)
-    }
-
-    /// The user affected is the one whose list it is (R98, A7).
-    fn subscription(&self, name: EventName, mailbox: &Mailbox) -> Builder {
-        let builder = self.at_mailbox(name, mailbox);
-        match self.owner() {
-            Some(owner) if self.user().is_none() => builder.user(owner),
-            _ => builder,
-        }
-    }
-
-    fn added(&self, name: EventName, message: Message) -> Builder {
-        let uri = self.store.message(self.owner(), &message.mailbox, message.uid);
-        let builder = self.begin(name, uri).mailbox_id(self.uri(Some(&message.mailbox)));
-        let mut builder = counted(builder, message.status).flag_names(message.flags);
-        if let Some(octets) = message.size_octets {
-            builder = builder.message_size(octets);
-        }
-        if let Some(modseq) = message.modseq {
-            builder = builder.modseq(modseq);
-        }
-        if let Some(structure) = message.body_structure.filter(|_| self.policy.body_structure) {
-            builder = builder.body_structure(structure);
-        }
-        if let Some(max) = self.policy.content_max_octets {
-            // A source needn't read what it may not hand on; the size alone says so.
-            let over = message.size_octets.is_some_and(|octets| octets > max);
-            match message.content {
-                Some(content)
-                    if content.as_bytes().len() as u64 <= max
-                        && content.json_octets() <= CONTENT_JSON_OCTETS_MAX =>
-                {
-                    builder = builder.message_content(content);
-                }
-                None if !over => {}
-                // Whole or absent, and why is told (R119, R120).
-                _ => builder = vendor(builder, "vnd.postbell.contentSuppressed", "size"),
-            }
-        }
-        match &message.copied_from {
-            Some(from) => self.linked(builder, "copyFrom", from),
-            None => builder,
-        }
-    }
-
-    fn removed(&self, name: EventName, mailbox: &Mailbox, uids: UidSet, status: Status) -> Builder {
-        counted(self.at_mailbox(name, mailbox).uidset(uids), status)
-    }
-
-    /// Names the other end of a copy or a move (A13).
-    fn linked(&self, builder: Builder, how: &str, end: &Origination) -> Builder {
-        let owner = end.owner.as_deref().or_else(|| self.owner());
-        let uri = self.store.mailbox(owner, &end.mailbox).to_string();
-        let builder = vendor(builder, &format!("vnd.postbell.{how}MailboxID"), uri);
-        vendor(builder, &format!("vnd.postbell.{how}Uidset"), end.uids.to_string())
-    }
-
-    fn access(&self, name: EventName) -> Builder {
-        self.begin(name, self.store.server(None))
-    }
-
-    /// What the store said of a quota: both resources, where it said both.
-    fn quota_told(&self, name: EventName, quota: &Quota) -> Builder {
-        let limited = [
-            (Resource::Storage, quota.disk_limit_kib, quota.disk_used_kib),
-            (Resource::Message, quota.messages_limit, quota.messages_used),
-        ];
-        let said = limited.iter().filter(|(_, limit, used)| limit.is_some() || used.is_some());
-        if let [(resource, ..)] = said.collect::<Vec<_>>()[..] {
-            return self.quota(name, *resource, quota, None);
-        }
-        let mut builder = self.begin_quota(name, None);
-        for (resource, limit, used) in limited {
-            builder = limited_to(builder, resource, limit, used);
-        }
-        rooted(builder, quota)
-    }
-
-    /// Names who acted, where it isn't the one whose quota it is.
-    fn begin_quota(&self, name: EventName, mailbox: Option<&Mailbox>) -> Builder {
-        let builder = self.begin(name, self.uri(mailbox));
-        match self.actor().filter(|actor| Some(*actor) != self.user()) {
-            Some(actor) => vendor(builder, "vnd.postbell.actingUser", actor),
-            None => builder,
-        }
-    }
-
-    /// What is said of one resource of a quota (R47); a limit that is gone is absent (R106).
-    fn quota(
-        &self,
-        name: EventName,
-        resource: Resource,
-        quota: &Quota,
-        mailbox: Option<&Mailbox>,
-    ) -> Builder {
-        let (limit, used) = match resource {
-            Resource::Storage => (quota.disk_limit_kib, quota.disk_used_kib),
-            Resource::Message => (quota.messages_limit, quota.messages_used),
-        };
-        let builder = limited_to(self.begin_quota(name, mailbox), resource, limit, used);
-        rooted(vendor(builder, "vnd.postbell.quotaResource", resource.as_str()), quota)
-    }
-}
-
-/// A limit and what is used of it, as far as known.
-fn limited_to(
-    mut builder: Builder,
-    resource: Resource,
-    limit: Option<u64>,
-    used: Option<u64>,
-) -> Builder {
-    if let Some(limit) = limit {
-        builder = match resource {
-            Resource::Storage => builder.disk_quota(limit),
-            Resource::Message => builder.max_messages(limit),
-        };
-    }
-    if let Some(used) = used {
-        builder = match resource {
-            Resource::Storage => builder.disk_used(used),
-            Resource::Message => builder.messages(used),
-        };
-    }
-    builder
-}
-
-/// Names the quota root, where it has a name.
-fn rooted(builder: Builder, quota: &Quota) -> Builder {
-    if quota.root.is_empty() {
-        return builder;
-    }
-    vendor(builder, "vnd.postbell.quotaRoot", quota.root.as_str())
-}
-
 /// The resources a refusal was for: those at their limit, or every limited one where usage
 /// doesn't tell.
 fn refused(quota: &Quota) -> Vec<Resource> {
-    let limits = [
-        (Resource::Storage, quota.disk_limit_kib, quota.disk_used_kib),
-        (Resource::Message, quota.messages_limit, quota.messages_used),
-    ];
-    let limited = limits.into_iter().filter_map(|(resource, limit, used)| {
+    let limited = Resource::ALL.into_iter().filter_map(|resource| {
+        let (limit, used) = quota.of(resource);
         let limit = limit?;
         Some((resource, used.is_some_and(|used| used >= limit)))
     });
@@ -514,44 +214,6 @@ fn refused(quota: &Quota) -> Vec<Resource> {
         .filter(|(_, full)| *full || !any_full)
         .map(|(resource, _)| resource)
         .collect()
-}
-
-fn counted(mut builder: Builder, status: Status) -> Builder {
-    if let Some(messages) = status.messages {
-        builder = builder.messages(messages);
-    }
-    if let Some(uidnext) = status.uidnext {
-        builder = builder.uidnext(uidnext);
-    }
-    builder
-}
-
-/// Stores spell the same service in several ways (R133).
-fn service(builder: Builder, raw: &str) -> Builder {
-    let name = service_name(raw);
-    let builder = builder.service(name);
-    if name == raw { builder } else { vendor(builder, "vnd.postbell.rawService", raw) }
-}
-
-fn service_name(raw: &str) -> &str {
-    match raw {
-        "imaps" => "imap",
-        "pop3" | "pop3s" | "pops" => "pop",
-        "https" => "http",
-        "lmtpunix" => "lmtp",
-        "doveadm" => "admincli",
-        other => other,
-    }
-}
-
-/// Octets of `messageContent` as JSON; what is left of an event's is room for all else.
-const CONTENT_JSON_OCTETS_MAX: usize = EVENT_OCTETS_MAX - 1024 * 1024;
-
-fn vendor(builder: Builder, name: &str, value: impl Into<Value>) -> Builder {
-    match OtherName::new(name) {
-        Ok(name) => builder.vendor(name, value),
-        Err(_) => builder,
-    }
 }
 
 fn gap_name() -> EventName {
@@ -568,8 +230,9 @@ pub(crate) fn noon() -> mail_event::Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Actor, Identity, Origin};
-    use mail_event::{MessageContent, json};
+    use crate::{Actor, Certainty, Identity, Mailbox, Message, Origin, Status};
+    use mail_event::limits::EVENT_OCTETS_MAX;
+    use mail_event::{MessageContent, OtherName, json};
 
     fn observation(what: What) -> Observation {
         Observation {

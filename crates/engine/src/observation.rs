@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use mail_event::{Envelope, Flags, MessageContent, Modseq, OtherName, Timestamp, UidSet, Value};
 
+use crate::memory::Resource;
+
 /// One thing a source saw happen in a store.
 ///
 /// A source reports facts in its own terms; [`crate::normalise`] turns them into RFC 5423
@@ -150,6 +152,16 @@ pub struct Quota {
     pub messages_limit: Option<u64>,
     /// Messages that count against it.
     pub messages_used: Option<u64>,
+}
+
+impl Quota {
+    /// The limit of one resource, and what of it is used.
+    pub(crate) fn of(&self, resource: Resource) -> (Option<u64>, Option<u64>) {
+        match resource {
+            Resource::Storage => (self.disk_limit_kib, self.disk_used_kib),
+            Resource::Message => (self.messages_limit, self.messages_used),
+        }
+    }
 }
 
 /// What happened.
