@@ -9,7 +9,7 @@ use std::sync::Arc;
 use postbell_engine::{Quota, What, in_words};
 use tracing::warn;
 
-use super::bell::{Bell, Noticed, Target, UserDue};
+use super::bell::{Bell, Due, Noticed, Target, UserDue};
 use super::folder::{Folder, Kind};
 use super::known::{self, Keeper, Known, Mailbox};
 use super::layout::{self, INBOX, Keywords};
@@ -28,6 +28,8 @@ pub(super) struct Look<'a> {
     pub(super) known: &'a mut Known,
     pub(super) teller: Teller<'a>,
     pub(super) bell: &'a mut Bell,
+    /// What is noticed while this looks is looked at next.
+    pub(super) due: &'a mut Due,
     pub(super) complaints: &'a mut Complaints,
     pub(super) wanted: Wanted,
     pub(super) limit: Option<&'a Quota>,
@@ -124,6 +126,7 @@ impl Look<'_> {
                 sight => sights.extend(sight),
             }
         }
+        self.delivered_meanwhile(&mut sights);
         self.apply(sights, &deleted)?;
         self.deletions(deleted)?;
         self.subscriptions()?;
@@ -357,6 +360,19 @@ impl Look<'_> {
         let print = folder.print()?;
         let is_waiting = is_dovecots && uid_validity.is_none();
         Ok(Some(Present { folder: name.to_owned(), print, uid_validity, is_waiting }))
+    }
+
+    /// Notes what came through `new` and went on to `cur` between the reading of the two: its
+    /// notice is there by now.
+    fn delivered_meanwhile(&mut self, sights: &mut [Sight]) {
+        self.bell.listen(self.due);
+        let Some(due) = self.due.by_user.get(self.user) else { return };
+        for sight in sights {
+            let Some(mailbox) = self.known.mailboxes.get(&sight.name) else { continue };
+            if let Some(noticed) = due.mailboxes.get(mailbox.folder.as_str()) {
+                sight.delivered.extend(noticed.delivered.iter().cloned());
+            }
+        }
     }
 
     /// Reads a mailbox; nothing where it looks as it did, or can't be read.

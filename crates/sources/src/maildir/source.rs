@@ -25,6 +25,8 @@ pub(super) struct Source<'a> {
     intake: &'a dyn Intake,
     health: &'a Health,
     bell: Bell,
+    /// Noticed and not looked at yet.
+    due: Due,
     complaints: Complaints,
     users: BTreeMap<Arc<str>, User>,
     /// Users whose Maildir was there in this run and isn't any more.
@@ -44,28 +46,28 @@ impl<'a> Source<'a> {
     pub(super) fn new(options: &'a Options, intake: &'a dyn Intake, health: &'a Health) -> Self {
         let (bell, complaints) = (Bell::new(), Complaints::new(health));
         let (users, gone, unread) = (BTreeMap::new(), BTreeSet::new(), None);
-        Self { options, intake, health, bell, complaints, users, gone, unread }
+        let due = Due::default();
+        Self { options, intake, health, bell, due, complaints, users, gone, unread }
     }
 
     pub(super) fn run(&mut self, stop: &Stop) -> Result<(), MaildirError> {
         self.health.set_state(State::Scanning, "the first look");
-        let mut due = Due::default();
         let mut scanned = Instant::now();
         self.look(Due::all(), stop)?;
         while !stop.is_set() {
             let (now, interval) = (Instant::now(), self.options.scan_interval);
             let until_scan = (scanned + interval).saturating_duration_since(now);
-            let pause = due.pause(now);
+            let pause = self.due.pause(now);
             if until_scan.is_zero() {
                 scanned = now;
                 self.scan(stop)?;
             } else if pause.is_some_and(|pause| pause.is_zero()) {
-                let noted = std::mem::take(&mut due);
+                let noted = std::mem::take(&mut self.due);
                 self.look(noted, stop)?;
             } else {
                 self.bell.wait(stop, pause.unwrap_or(until_scan).min(until_scan));
             }
-            self.bell.listen(&mut due);
+            self.bell.listen(&mut self.due);
         }
         self.keep_times();
         self.health.set_state(State::Stopped, "");
@@ -178,6 +180,7 @@ impl<'a> Source<'a> {
             known: &mut one.known,
             teller: Teller::new(self.intake, self.health, fqdn, (user, &prefix), is_baseline),
             bell: &mut self.bell,
+            due: &mut self.due,
             complaints: &mut self.complaints,
             wanted: Wanted {
                 body_structure: self.options.body_structure,
