@@ -763,8 +763,8 @@ impl<'a> Source<'a> {
             }
             let (owner, name) = (&*place.0, &*place.1);
             match act {
-                Act::Added { uids, .. } => {
-                    *told = self.reconcile.added(owner, name, uids, status);
+                Act::Added { uids, flags, .. } => {
+                    *told = self.reconcile.added(owner, name, (uids, flags), status);
                 }
                 Act::Expunged { uids, .. } => {
                     *told = self.reconcile.gone(owner, name, uids, status);

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use mail_event::{Timestamp, UidSet};
+use mail_event::{Flags, Timestamp, UidSet};
 use postbell_engine::{Observation, What};
 use postbell_testkit::{
     ADMIN, ALICE, BOB, Dovecot, Error, Extent, Fetched, MASTER, Options, Quota, mail, password,
@@ -289,6 +289,9 @@ fn told(seen: Vec<Observation>) -> Vec<String> {
             message.modseq.map(|_| message.status.messages.unwrap()).unwrap(),
         ),
         What::Expunged { mailbox, uids, .. } => format!("expunge {} {uids}", mailbox.name),
+        What::FlagsChanged { mailbox, uids, set, cleared, .. } => {
+            format!("flags {} {uids} +({set}) -({cleared})", mailbox.name)
+        }
         What::MailboxCreated(mailbox) => format!("create {}", mailbox.name),
         What::MailboxDeleted(mailbox) => format!("delete {}", mailbox.name),
         What::MailboxRenamed { from, to, .. } => format!("rename {} {}", from.name, to.name),
@@ -328,7 +331,7 @@ fn what_happened_unseen_is_found_by_qresync() -> Result<(), Error> {
     memory.want_everything();
     assert!(pass(&mut memory, &mut asker).is_empty(), "nothing happened");
 
-    // All of this nobody writes down, but for the flags of 1 and the message 5.
+    // All of this nobody writes down, but for the flags of 1 and that 5 came.
     imap.select("INBOX")?;
     imap.store("1", "+FLAGS", "\\Seen")?;
     memory.flagged(ALICE, "INBOX", &UidSet::single(1));
@@ -337,7 +340,10 @@ fn what_happened_unseen_is_found_by_qresync() -> Result<(), Error> {
     imap.expunge()?;
     let message = mail::plain("five");
     imap.append("INBOX", "\\Seen", &message)?;
-    memory.added(ALICE, "INBOX", &UidSet::single(5), Default::default());
+    let came_with = Flags::parse("\\Seen").expect("a flag");
+    memory.added(ALICE, "INBOX", (&UidSet::single(5), &came_with), Default::default());
+    imap.command("NOOP")?;
+    imap.store("5", "+FLAGS", "\\Answered")?;
     imap.append("INBOX", "\\Seen $Work", &message)?;
     imap.append("INBOX", "\\Deleted", &message)?;
     imap.command("NOOP")?;
@@ -359,6 +365,7 @@ fn what_happened_unseen_is_found_by_qresync() -> Result<(), Error> {
         format!("append INBOX 6 (\\Seen $Work) {size} octets, 5"),
         format!("append d 1 () {size} octets, 1"),
         "expunge INBOX 3".to_owned(),
+        "flags INBOX 5 +(\\Answered) -()".to_owned(),
         "missed INBOX flags changed, which ones nobody knows: UID 2".to_owned(),
         "missed INBOX messages came and went: UID 7".to_owned(),
     ];

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mail_event::{Timestamp, UidSet};
+use mail_event::{Flags, Timestamp, UidSet};
 use postbell_engine::{
     Actor, Certainty, Identity, Mailbox, Message, Observation, Origin, Status, What,
 };
@@ -69,7 +69,39 @@ impl Telling<'_> {
             let reason = format!("flags changed, which ones nobody knows: UID {}", shown(&odd));
             seen.push(self.missed(look, format!("flags {new} {}", look.modseq), reason));
         }
+        self.flags(kept, look, status, &changed, &mut seen);
         (seen, inferred)
+    }
+
+    /// Changed flags of messages that were told to have come, with which flags is known.
+    fn flags(
+        &self,
+        kept: &Kept,
+        look: BoxLook,
+        status: Status,
+        changed: &BTreeMap<u32, Asked>,
+        seen: &mut Vec<Observation>,
+    ) {
+        let mut alike: Vec<((Flags, Flags), UidSet)> = Vec::new();
+        for (uid, asked) in changed.iter().filter(|(uid, _)| !kept.told.flagged.contains(**uid)) {
+            let Some(before) = kept.told.came_with(*uid) else { continue };
+            let change = (asked.flags.difference(&before), before.difference(&asked.flags));
+            if change.0.is_empty() && change.1.is_empty() {
+                continue;
+            }
+            match alike.iter_mut().find(|(known, _)| *known == change) {
+                Some((_, uids)) => uids.insert(*uid),
+                None => alike.push((change, UidSet::single(*uid))),
+            }
+        }
+        for ((set, cleared), uids) in alike {
+            let kind =
+                format!("flags {} {} {uids} {set}) {cleared}", look.uid_validity, look.modseq);
+            let mailbox = self.mailbox(look.uid_validity);
+            let modseq = uids.only().and_then(|uid| changed.get(&uid)?.modseq);
+            let what = What::FlagsChanged { mailbox, uids, set, cleared, modseq, status };
+            seen.push(self.observation(&kind, what));
+        }
     }
 
     /// Those that went and weren't told; what can't be told apart is told as missed.

@@ -1,8 +1,11 @@
 //! What is remembered of a mailbox.
 
-use mail_event::UidSet;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
-use super::super::ask::BoxLook;
+use mail_event::{Flags, UidSet};
+
+use super::super::ask::{BoxLook, union};
 use super::super::record::BoxStatus;
 
 /// What is remembered of a mailbox.
@@ -28,7 +31,21 @@ pub(super) struct Sets {
     pub(super) added: UidSet,
     pub(super) gone: UidSet,
     pub(super) flagged: UidSet,
+    /// Of those added the ones that came with flags, by these.
+    pub(super) came_with: BTreeMap<String, UidSet>,
 }
+
+/// What happened to messages.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum News<'a> {
+    /// They came, with these flags.
+    Added(&'a Flags),
+    /// They went.
+    Gone,
+    /// Their flags changed.
+    Flagged,
+}
+
 impl BoxLook {
     /// How a mailbox stands when it has just been made.
     pub(super) fn empty(uid_validity: u32) -> Self {
@@ -45,7 +62,39 @@ impl BoxLook {
 impl Sets {
     /// How much they take to remember: about ten octets each.
     pub(super) fn ranges(&self) -> usize {
-        [&self.added, &self.gone, &self.flagged].iter().map(|set| set.ranges().len()).sum()
+        let sets = [&self.added, &self.gone, &self.flagged].into_iter();
+        sets.chain(self.came_with.values()).map(|set| set.ranges().len()).sum()
+    }
+
+    pub(super) fn note(&mut self, news: News<'_>, uids: &UidSet) {
+        let set = match news {
+            News::Added(_) => &mut self.added,
+            News::Gone => &mut self.gone,
+            News::Flagged => &mut self.flagged,
+        };
+        *set = union(set, uids);
+        if let News::Added(flags) = news
+            && !flags.is_empty()
+        {
+            let set = self.came_with.entry(flags.to_string()).or_default();
+            *set = union(set, uids);
+        }
+    }
+
+    /// Those to which it happened.
+    pub(super) fn of(&self, news: News<'_>) -> &UidSet {
+        match news {
+            News::Added(_) => &self.added,
+            News::Gone => &self.gone,
+            News::Flagged => &self.flagged,
+        }
+    }
+
+    /// The flags that a message came with, if it is one that was added.
+    pub(super) fn came_with(&self, uid: u32) -> Option<Flags> {
+        let marked = self.came_with.iter().find(|(_, uids)| uids.contains(uid));
+        let flags = marked.map(|(flags, _)| Flags::parse(flags).unwrap_or_default());
+        self.added.contains(uid).then(|| flags.unwrap_or_default())
     }
 }
 
@@ -76,14 +125,19 @@ impl Kept {
                 format!("{uid_validity} {uidnext} {messages} {modseq}")
             },
         );
-        let Sets { added, gone, flagged } = &self.told;
+        let Sets { added, gone, flagged, came_with } = &self.told;
         let Sets { added: came, gone: went, .. } = &self.inferred;
-        let looked_at = self.looked_at.map(|at| format!("|{at}")).unwrap_or_default();
-        format!("{base}|{added}|{gone}|{flagged}|{came}|{went}{looked_at}")
+        let looked_at = self.looked_at.map(|at| at.to_string()).unwrap_or_default();
+        let mut text = format!("{base}|{added}|{gone}|{flagged}|{came}|{went}|{looked_at}|");
+        // Last, as a keyword may have any sign that parts the others; it can't have these.
+        for (flags, uids) in came_with {
+            let _never_fails = write!(text, "{uids} {flags}){{");
+        }
+        text
     }
 
     pub(super) fn decode(text: &str) -> Option<Self> {
-        let mut parts = text.split('|');
+        let mut parts = text.splitn(8, '|');
         let base = parts.next()?;
         let is_blind = base == "!";
         let base = match base {
@@ -102,9 +156,13 @@ impl Kept {
             "" => Some(UidSet::new()),
             text => text.parse().ok(),
         };
-        let told = Sets { added: set()?, gone: set()?, flagged: set()? };
-        let inferred = Sets { added: set()?, gone: set()?, flagged: UidSet::new() };
+        let mut told = Sets { added: set()?, gone: set()?, flagged: set()?, ..Sets::default() };
+        let inferred = Sets { added: set()?, gone: set()?, ..Sets::default() };
         let looked_at = parts.next().and_then(|at| at.parse().ok());
+        for one in parts.next().unwrap_or_default().split_terminator("){") {
+            let (uids, flags) = one.split_once(' ')?;
+            told.came_with.insert(flags.to_owned(), uids.parse().ok()?);
+        }
         Some(Self { base, looked_at, told, since: None, inferred, is_blind })
     }
 }

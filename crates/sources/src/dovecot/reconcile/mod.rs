@@ -26,15 +26,15 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use mail_event::{Timestamp, UidSet};
+use mail_event::{Flags, Timestamp, UidSet};
 use postbell_engine::{Mailbox, Observation, What};
 
-use super::ask::{Asker, BoxLook, Changes, union};
+use super::ask::{Asker, BoxLook, Changes};
 use super::names::Names;
 use super::record::BoxStatus;
 pub(super) use differences::Naming;
 use differences::Telling;
-use kept::{Kept, Sets};
+use kept::{Kept, News, Sets};
 
 /// What is remembered of mailboxes, and what is to be looked at.
 #[derive(Debug, Default)]
@@ -135,7 +135,8 @@ impl Reconcile {
         lists.chain(boxes).collect()
     }
 
-    /// Notes that messages came, and gives those of them that a look has told already.
+    /// Notes that messages came with these flags, and gives those of them that a look has told
+    /// already.
     ///
     /// `status` is how the mailbox stood afterwards: where nothing is known of it yet, looks
     /// begin there.
@@ -143,10 +144,10 @@ impl Reconcile {
         &mut self,
         owner: &str,
         mailbox: &str,
-        uids: &UidSet,
+        (uids, flags): (&UidSet, &Flags),
         status: BoxStatus,
     ) -> UidSet {
-        self.note(owner, mailbox, uids, status, |sets| &mut sets.added)
+        self.note(owner, mailbox, (News::Added(flags), uids), status)
     }
 
     /// Notes that messages went, and gives those of them that a look has told already.
@@ -157,12 +158,12 @@ impl Reconcile {
         uids: &UidSet,
         status: BoxStatus,
     ) -> UidSet {
-        self.note(owner, mailbox, uids, status, |sets| &mut sets.gone)
+        self.note(owner, mailbox, (News::Gone, uids), status)
     }
 
     /// Notes that flags of messages changed.
     pub(super) fn flagged(&mut self, owner: &str, mailbox: &str, uids: &UidSet) {
-        self.note(owner, mailbox, uids, BoxStatus::default(), |sets| &mut sets.flagged);
+        self.note(owner, mailbox, (News::Flagged, uids), BoxStatus::default());
     }
 
     /// Notes that a mailbox came to be.
@@ -481,22 +482,20 @@ impl Reconcile {
         }
     }
 
-    /// Notes messages in the set meant, and gives those of them that a look has told already.
+    /// Notes what happened to messages, and gives those of them that a look has told already.
     fn note(
         &mut self,
         owner: &str,
         mailbox: &str,
-        uids: &UidSet,
+        (news, uids): (News<'_>, &UidSet),
         status: BoxStatus,
-        meant: impl Fn(&mut Sets) -> &mut UidSet,
     ) -> UidSet {
         let Some(kept) = self.kept(owner, mailbox, status) else { return UidSet::new() };
         let before = kept.ranges();
         for sets in kept.sets() {
-            let set = meant(sets);
-            *set = union(set, uids);
+            sets.note(news, uids);
         }
-        let told_by_look = common(meant(&mut kept.inferred), uids);
+        let told_by_look = common(kept.inferred.of(news), uids);
         let after = kept.ranges();
         self.ranges += after.saturating_sub(before);
         if after > RANGES_MAX {

@@ -65,6 +65,9 @@ fn told(seen: Vec<Observation>) -> Vec<String> {
             What::MailboxCreated(mailbox) => format!("create {}", mailbox.name),
             What::MailboxDeleted(mailbox) => format!("delete {}", mailbox.name),
             What::MailboxRenamed { from, to, .. } => format!("rename {} {}", from.name, to.name),
+            What::FlagsChanged { uids, set, cleared, .. } => {
+                format!("flags {uids} +({set}) -({cleared})")
+            }
             What::Missed { reason, .. } => reason,
             other => panic!("{other:?}"),
         }
@@ -75,12 +78,37 @@ fn told(seen: Vec<Observation>) -> Vec<String> {
 #[test]
 fn what_the_spool_did_not_tell_is_told_as_inferred() {
     let mut memory = ten();
-    memory.added("alice", "INBOX", &set("11"), BoxStatus::default());
+    memory.added("alice", "INBOX", (&set("11"), &Flags::new()), BoxStatus::default());
     memory.gone("alice", "INBOX", &set("2"), BoxStatus::default());
     memory.flagged("alice", "INBOX", &set("4"));
     let seen = settle(&mut memory, look(13, 9, 60), "2,5:6", &[4, 8, 11, 12]);
     assert_eq!(seen, ["append 12", "expunge 5:6", "flags changed, which ones nobody knows: UID 8"]);
     assert!(settle(&mut memory, look(13, 9, 60), "", &[]).is_empty());
+}
+
+#[test]
+fn changed_flags_of_a_message_told_to_have_come_are_told_as_inferred() {
+    let mut memory = ten();
+    let flags = |text: &str| Flags::parse(text).unwrap();
+    let noted = |memory: &mut Reconcile, uids: &str, came_with: &str| {
+        memory.added("alice", "INBOX", (&set(uids), &flags(came_with)), BoxStatus::default());
+    };
+    noted(&mut memory, "11:13,16", "");
+    noted(&mut memory, "14:15", "\\Flagged $a|b");
+    memory.flagged("alice", "INBOX", &set("16"));
+    let saved = memory.drain_changes().into_iter().filter_map(|(key, value)| Some((key, value?)));
+    let mut memory = Reconcile::restore(saved.collect::<Vec<_>>());
+    let now = ["", "\\Seen", "\\Seen", "$a|b \\Flagged", "\\Flagged \\Answered", "\\Seen"];
+    let changed =
+        (11..).zip(now).map(|(uid, now)| (uid, Asked { flags: flags(now), ..Asked::default() }));
+    let changes =
+        Changes { look: look(17, 16, 60), vanished: UidSet::new(), changed: changed.collect() };
+    let place = ("alice".to_owned(), "INBOX".to_owned());
+    begin(&mut memory, &place);
+    assert_eq!(
+        told(settled(&mut memory, Looked::Mailbox(place, Some(changes)))),
+        ["flags 12:13 +(\\Seen) -()", "flags 15 +(\\Answered) -($a|b)"]
+    );
 }
 
 /// The accuracies told, in milliseconds.
@@ -127,9 +155,14 @@ fn r138_what_is_found_is_told_with_how_long_before_it_may_have_happened() {
 fn what_was_inferred_is_not_told_again_when_its_line_comes_after_all() {
     let mut memory = ten();
     settle(&mut memory, look(13, 11, 60), "5", &[11, 12]);
-    assert_eq!(memory.added("alice", "INBOX", &set("11:13"), BoxStatus::default()), set("11:12"));
+    assert_eq!(
+        memory.added("alice", "INBOX", (&set("11:13"), &Flags::new()), BoxStatus::default()),
+        set("11:12")
+    );
     assert_eq!(memory.gone("alice", "INBOX", &set("5:6"), BoxStatus::default()), set("5"));
-    assert!(memory.added("bob", "INBOX", &set("11"), BoxStatus::default()).is_empty());
+    assert!(
+        memory.added("bob", "INBOX", (&set("11"), &Flags::new()), BoxStatus::default()).is_empty()
+    );
 }
 
 #[test]
@@ -143,7 +176,7 @@ fn a_server_that_names_more_than_can_have_gone_is_not_believed() {
 #[test]
 fn messages_that_came_and_went_unseen_are_missed() {
     let mut memory = ten();
-    memory.added("alice", "INBOX", &set("12"), BoxStatus::default());
+    memory.added("alice", "INBOX", (&set("12"), &Flags::new()), BoxStatus::default());
     let seen = settle(&mut memory, look(14, 11, 60), "11:12", &[13]);
     assert_eq!(seen, ["messages came and went: UID 11", "append 13", "expunge 12"]);
 }
@@ -192,7 +225,7 @@ fn what_is_written_down_between_a_look_and_its_settling_is_not_told_twice() {
     let changes = Changes { look: look(11, 10, 50), ..Changes::default() };
     begin(&mut memory, &place);
     // The look is older than this message.
-    memory.added("alice", "INBOX", &set("11"), BoxStatus::default());
+    memory.added("alice", "INBOX", (&set("11"), &Flags::new()), BoxStatus::default());
     let looked = Looked::Mailbox(place.clone(), Some(changes.clone()));
     assert!(settled(&mut memory, looked).is_empty());
     assert!(settle(&mut memory, look(12, 11, 51), "", &[11]).is_empty());
@@ -234,8 +267,8 @@ fn what_waits_waits_once() {
 fn looks_begin_where_a_line_first_told_how_the_mailbox_stood() {
     let mut memory = Reconcile::default();
     memory.flagged("alice", "INBOX", &set("3"));
-    memory.added("alice", "INBOX", &set("10"), status(look(11, 10, 50)));
-    memory.added("alice", "INBOX", &set("11"), status(look(12, 11, 51)));
+    memory.added("alice", "INBOX", (&set("10"), &Flags::new()), status(look(11, 10, 50)));
+    memory.added("alice", "INBOX", (&set("11"), &Flags::new()), status(look(12, 11, 51)));
     assert_eq!(settle(&mut memory, look(13, 12, 52), "", &[11, 12]), ["append 12"]);
 }
 
@@ -262,7 +295,7 @@ fn r157_a_mailbox_of_which_too_much_is_told_is_remembered_as_blind() {
         assert_eq!(blinded(&mut memory, is_holed).len(), usize::from(is_holed));
         // Once, however much more there is, and whatever a line says of how it stands.
         crowd(&mut memory, "INBOX", 5_000);
-        memory.added("alice", "INBOX", &set("11"), status(look(12, 11, 60)));
+        memory.added("alice", "INBOX", (&set("11"), &Flags::new()), status(look(12, 11, 60)));
         assert!(blinded(&mut memory, is_holed).is_empty());
         let place = ("alice".to_owned(), "INBOX".to_owned());
         assert_eq!(memory.boxes[&place], Kept::blind());
@@ -274,7 +307,7 @@ fn r157_a_mailbox_of_which_too_much_is_told_is_remembered_as_blind() {
 
         // The next look is the beginning, and what was told meanwhile is known.
         begin(&mut again, &place);
-        again.added("alice", "INBOX", &set("12"), BoxStatus::default());
+        again.added("alice", "INBOX", (&set("12"), &Flags::new()), BoxStatus::default());
         let looked = Looked::Unknown(place, Some(look(12, 11, 60)));
         let [seen] = &told(settled(&mut again, looked))[..] else { panic!("one") };
         assert!(seen.contains("can't be found any more"), "{seen}");
@@ -311,7 +344,11 @@ fn a_users_mail_was_looked_at_when_nothing_waits_and_all_is_settled() {
 }
 
 fn some_set() -> impl Strategy<Value = UidSet> {
-    prop::collection::btree_set(1_u32..100, 0..8).prop_map(UidSet::from_uids)
+    prop::option::of(some_uids()).prop_map(Option::unwrap_or_default)
+}
+
+fn some_uids() -> impl Strategy<Value = UidSet> {
+    prop::collection::btree_set(1_u32..100, 1..8).prop_map(UidSet::from_uids)
 }
 
 proptest! {
@@ -319,6 +356,7 @@ proptest! {
     fn memory_outlives_a_restart(
         (added, gone, flagged) in (some_set(), some_set(), some_set()),
         (came, went) in (some_set(), some_set()),
+        came_with in prop::collection::btree_map("[!-'+-z|}~]{1,5}( [$|a-z]{1,4})?", some_uids(), 0..3),
         base: bool,
         looked_at: Option<i64>,
     ) {
@@ -326,7 +364,7 @@ proptest! {
         let kept = Kept {
             base: base.then(|| look(11, 10, u64::MAX)),
             looked_at,
-            told: Sets { added, gone, flagged },
+            told: Sets { added, gone, flagged, came_with },
             since: None,
             inferred: Sets { added: came, gone: went, ..Sets::default() },
             is_blind: false,
