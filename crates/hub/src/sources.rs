@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use postbell_engine::{InvalidPattern, Policy, Quota, Store, in_words};
 use postbell_journal::Journal;
 use postbell_sources::dovecot::{self, Exporter};
-use postbell_sources::{Health, State, Stop, cyrus, maildir};
+use postbell_sources::{Health, Master, Secret, State, Stop, cyrus, maildir};
 use tracing::warn;
 
 use crate::config::{ExpireConfig, SourceConfig, SourceKind, Virtdomains};
@@ -205,15 +205,7 @@ fn dovecot_options(
     exporter: Exporter,
 ) -> Result<dovecot::Options, Box<dyn Error + Send + Sync>> {
     let expire = config.expire.iter().map(expire_rule).collect::<Result<_, _>>()?;
-    let master = match config.master_user.as_str() {
-        "" => None,
-        user => Some(dovecot::Master {
-            address: config.master_address,
-            user: user.to_owned(),
-            password: master_password(&config.master_password_file)?,
-            separator: config.master_separator,
-        }),
-    };
+    let master = master(config, Some(config.master_separator))?;
     Ok(dovecot::Options {
         spool: config.spool.clone(),
         separator: config.separator,
@@ -254,8 +246,18 @@ fn cyrus_options(config: &SourceConfig, wiring: &Wiring) -> cyrus::Options {
     }
 }
 
+/// Who asks the store what it doesn't say by itself, if anybody.
+fn master(config: &SourceConfig, separator: Option<char>) -> Result<Option<Master>, MasterError> {
+    let user = config.master_user.as_str();
+    let master = || {
+        let password = master_password(&config.master_password_file)?;
+        Ok(Master { address: config.master_address, user: user.to_owned(), password, separator })
+    };
+    (!user.is_empty()).then(master).transpose()
+}
+
 /// The first line of the file with the master user's password.
-fn master_password(path: &Path) -> Result<dovecot::Secret, MasterError> {
+fn master_password(path: &Path) -> Result<Secret, MasterError> {
     let io = |source| MasterError::Io { path: path.to_owned(), source };
     let file = File::open(path).map_err(io)?;
     let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
@@ -265,7 +267,7 @@ fn master_password(path: &Path) -> Result<dovecot::Secret, MasterError> {
     let mut text = String::new();
     file.take(PASSWORD_FILE_OCTETS_MAX).read_to_string(&mut text).map_err(io)?;
     match text.lines().next().filter(|line| !line.is_empty()) {
-        Some(line) => Ok(dovecot::Secret::new(line.as_bytes())),
+        Some(line) => Ok(Secret::new(line.as_bytes())),
         None => Err(MasterError::Empty { path: path.to_owned() }),
     }
 }

@@ -3,14 +3,19 @@
 //! A source turns what it sees into [`Observation`](postbell_engine::Observation)s and hands
 //! them to an [`Intake`]; it decides nothing about what they mean.
 
+mod ask;
 pub mod cyrus;
 mod door;
-#[cfg_attr(not(test), expect(dead_code, reason = "not everything is called yet"))]
 pub mod dovecot;
 pub mod maildir;
 pub mod publish;
+mod reconcile;
 mod saved;
+mod secret;
 mod spool;
 mod standing;
+mod words;
 
+pub use ask::Master;
 pub use door::{Batch, Count, Health, Intake, Pair, Snapshot, State, Stop, Stopped};
+pub use secret::Secret;

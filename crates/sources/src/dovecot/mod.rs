@@ -5,30 +5,24 @@
 //! adds what the script can't know, where it is heard; and a master user, where one is named, lets
 //! postbell ask the server for what nobody says.
 
-mod ask;
 mod exporter;
 mod holes;
-mod names;
+pub(crate) mod names;
 mod open_holes;
-mod reconcile;
 mod record;
-mod secret;
 mod sessions;
 mod source;
 mod tell;
-mod words;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use postbell_engine::Pattern;
 
 use crate::spool::Said;
-use crate::{Health, Intake, State, Stop, Stopped};
+use crate::{Health, Intake, Master, State, Stop, Stopped};
 pub use exporter::{BODY_OCTETS_MAX, ExportError, Exporter, ExporterCounts};
 use record::Transaction;
-pub use secret::Secret;
 use source::Source;
 
 /// What a Dovecot source is told.
@@ -70,19 +64,6 @@ pub struct ExpireRule {
     pub mailbox: Option<Pattern>,
     /// What the policy is called (`vnd.postbell.expirePolicy`).
     pub policy: String,
-}
-
-/// How to ask Dovecot over IMAP what nobody says.
-#[derive(Clone, Debug)]
-pub struct Master {
-    /// Where IMAP is spoken.
-    pub address: SocketAddr,
-    /// The master user.
-    pub user: String,
-    /// Its password.
-    pub password: Secret,
-    /// What stands between the user and the master user in a login: `alice*postbell`.
-    pub separator: char,
 }
 
 /// How long a server may be away before what it would have said is told as missed.

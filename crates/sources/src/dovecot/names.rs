@@ -5,9 +5,11 @@
 
 use mail_event::mutf7;
 
+use crate::ask::NamingScope;
+
 /// How Dovecot's users name mailboxes.
 #[derive(Clone, Debug)]
-pub(super) struct Names {
+pub(crate) struct Names {
     /// What stands between the levels of a name.
     separator: char,
     shared: Vec<Shared>,
@@ -23,7 +25,7 @@ struct Shared {
 impl Names {
     /// `shared` are prefixes of other users' mailboxes, `%u` standing for the owner, and one
     /// without a `%u` or with nothing after it for none.
-    pub(super) fn new(separator: char, shared: &[String]) -> Self {
+    pub(crate) fn new(separator: char, shared: &[String]) -> Self {
         let parts = |prefix: &String| {
             let (before, after) = prefix.split_once("%u")?;
             let is_one = !after.is_empty();
@@ -33,47 +35,26 @@ impl Names {
     }
 
     /// What stands between the levels of a name.
-    pub(super) fn separator(&self) -> char {
+    pub(crate) fn separator(&self) -> char {
         self.separator
     }
 
     /// Whose mailbox `user` means by `name`, and what its owner calls it; both names with
     /// Dovecot's separator.
-    pub(super) fn place(&self, user: &str, name: &str) -> (String, String) {
+    pub(crate) fn place(&self, user: &str, name: &str) -> (String, String) {
         let found = self.shared.iter().find_map(|one| one.split(name, self.separator));
         let (owner, name) = found.unwrap_or((user, name));
         (owner.to_owned(), self.inbox_in_capitals(name))
     }
 
-    /// An owner's name for a mailbox as it is told: with `/` between the levels. A `/` within a
-    /// level changes places with the separator, so that no two mailboxes are told as one.
-    pub(super) fn told(&self, name: &str) -> String {
-        let name = self.inbox_in_capitals(name);
-        if self.separator == '/' {
-            return name;
-        }
-        let swapped = |letter| match letter {
-            '/' => self.separator,
-            letter if letter == self.separator => '/',
-            letter => letter,
-        };
-        name.chars().map(swapped).collect()
-    }
-
     /// What others call a mailbox of `owner`'s, if they can name it at all.
-    pub(super) fn of_others(&self, owner: &str, name: &str) -> Option<String> {
+    pub(crate) fn of_others(&self, owner: &str, name: &str) -> Option<String> {
         let Shared { before, after } = self.shared.first()?;
         Some(match name {
             // The prefix alone is the INBOX.
             "INBOX" if after.chars().eq([self.separator]) => format!("{before}{owner}"),
             _ => format!("{before}{owner}{after}{name}"),
         })
-    }
-
-    /// Whether a name is that of another's mailbox, or of what only holds such.
-    pub(super) fn is_of_others(&self, name: &str) -> bool {
-        let befores = self.shared.iter().map(|one| one.before.as_str());
-        befores.filter(|before| !before.is_empty()).any(|before| name.starts_with(before))
     }
 
     /// INBOX is the same in any case, and so is the level its children stand below, to Dovecot.
@@ -86,6 +67,28 @@ impl Names {
             true => format!("INBOX{rest}"),
             false => name.to_owned(),
         }
+    }
+}
+
+impl NamingScope for Names {
+    fn is_of_others(&self, name: &str) -> bool {
+        let befores = self.shared.iter().map(|one| one.before.as_str());
+        befores.filter(|before| !before.is_empty()).any(|before| name.starts_with(before))
+    }
+
+    /// A `/` within a level changes places with the separator, so that no two mailboxes are told
+    /// as one.
+    fn told(&self, name: &str) -> String {
+        let name = self.inbox_in_capitals(name);
+        if self.separator == '/' {
+            return name;
+        }
+        let swapped = |letter| match letter {
+            '/' => self.separator,
+            letter if letter == self.separator => '/',
+            letter => letter,
+        };
+        name.chars().map(swapped).collect()
     }
 }
 
@@ -103,7 +106,7 @@ impl Shared {
 }
 
 /// A name as a client writes it, in modified UTF-7; one that isn't is taken as it is.
-pub(super) fn of_client(name: &str) -> String {
+pub(crate) fn of_client(name: &str) -> String {
     mutf7::decode(name.as_bytes()).unwrap_or_else(|_| name.to_owned())
 }
 
@@ -111,9 +114,9 @@ pub(super) fn of_client(name: &str) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::ask::listed;
     use super::super::exporter::refused_append;
     use super::*;
+    use crate::ask::listed;
 
     fn names(separator: char) -> Names {
         Names::new(separator, &[format!("shared{separator}%u{separator}")])

@@ -7,6 +7,8 @@ use jiff::tz::Offset;
 use mail_event::{Flag, Flags, Timestamp, UidSet};
 use serde::Deserialize;
 
+use crate::reconcile::BoxStatus;
+
 /// What one Dovecot process did in one go.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Transaction {
@@ -173,19 +175,6 @@ pub(super) enum Act {
     },
     /// The run ended as it should: nothing comes after.
     Bye,
-}
-
-/// How a mailbox stood.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct BoxStatus {
-    /// UIDVALIDITY.
-    pub(super) val: Option<u32>,
-    /// MESSAGES.
-    pub(super) messages: Option<u64>,
-    /// UIDNEXT.
-    pub(super) uidnext: Option<u32>,
-    /// HIGHESTMODSEQ.
-    pub(super) modseq: Option<u64>,
 }
 
 impl Transaction {

@@ -10,18 +10,18 @@ use mail_event::{Timestamp, UidSet};
 use postbell_engine::{Identity, Observation, What};
 use tracing::warn;
 
-use super::ask::{Asked, Asker, Want};
 use super::exporter::{
     Access, Annotation, Annotations, Beside as ExportedBeside, Ending, Login, beside,
 };
 use super::holes::{self, Hole, Lost, Runs, Turn, process_began};
 use super::names::Names;
 use super::open_holes::{self, OpenHoles};
-use super::reconcile::{Looked, Naming, Reconcile};
 use super::record::{Act, Transaction};
 use super::sessions::{self, Sessions};
 use super::tell::{self, Beside, End, Teller};
 use super::{DovecotError, Options};
+use crate::ask::{Asked, Asker, Want};
+use crate::reconcile::{Looked, Naming, Reconcile};
 use crate::spool::{self, Bell, Ident, Line, Mishap, Place, Scanned, Spool};
 use crate::{Batch, Count, Health, Intake, State, Stop, Stopped};
 
@@ -706,7 +706,7 @@ impl<'a> Source<'a> {
             if self.round.looked.is_empty() {
                 self.reconcile.begin(now());
             }
-            let looked = self.reconcile.look(asker, &self.names);
+            let looked = self.reconcile.look(asker, &*self.names);
             let has_more = self.reconcile.progress().0 > 0 && !asker.is_resting();
             if let Some(error) = asker.last_error() {
                 self.health.set_error(&error);
@@ -733,7 +733,7 @@ impl<'a> Source<'a> {
         }
         let server_fqdn = self.options.server_fqdn.as_deref();
         let names = Arc::clone(&self.names);
-        let naming = Naming { names: &names, server_fqdn };
+        let naming = Naming { scope: &*names, server_fqdn };
         for looked in std::mem::take(&mut self.round).looked {
             let is_holed = self.open_holes.concern(looked.owner());
             for seen in self.reconcile.settle(looked, is_holed, now(), &naming) {
@@ -861,7 +861,7 @@ impl<'a> Source<'a> {
     fn tell_blinded(&mut self) {
         let names = Arc::clone(&self.names);
         let server_fqdn = self.options.server_fqdn.as_deref();
-        let naming = Naming { names: &names, server_fqdn };
+        let naming = Naming { scope: &*names, server_fqdn };
         let open_holes = &self.open_holes;
         let is_holed = |owner: &str| open_holes.concern(owner);
         for seen in self.reconcile.take_blinded(is_holed, now(), &naming) {

@@ -21,6 +21,7 @@ use super::names::Names;
 use super::record::{Act, Transaction};
 use super::sessions::Session;
 use super::{ExpireRule, Options};
+use crate::ask::NamingScope as _;
 use crate::spool::Mishap;
 
 /// Turns lines into observations.

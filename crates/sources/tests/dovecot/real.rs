@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use postbell_engine::{Certainty, Memory, Policy, Store, What, normalise};
-use postbell_sources::dovecot::{Master, Secret};
+use postbell_sources::{Master, Secret};
 use postbell_testkit::{
     ADMIN, ALICE, BOB, Dovecot, Error, Extent, MASTER, Notify, Options, Receiver, mail, password,
 };
@@ -56,7 +56,7 @@ impl Bench {
                 address: dovecot.imap_address(),
                 user: MASTER.to_owned(),
                 password: Secret::new(password(MASTER).into_bytes()),
-                separator: '*',
+                separator: Some('*'),
             });
         }
         change(&mut rig.options);

@@ -6,13 +6,13 @@ use jiff::tz::TimeZone;
 use mail_event::{OtherName, Timestamp};
 use postbell_engine::{Actor, Certainty, Identity, Mailbox, Observation, Origin, What};
 
-use super::super::ask::Asker;
 use super::super::names::{Names, of_client};
-use super::super::words::words;
 use super::access::{self, Access, Change};
 use super::decode::is_over_quota;
 use super::refusal::Refusal;
 use super::{Exported, Whence};
+use crate::ask::{Asker, NamingScope as _};
+use crate::words::words;
 
 /// What is needed to tell it.
 #[derive(Debug)]

@@ -9,10 +9,10 @@ use postbell_testkit::{
     ALICE, BOB, Dovecot, Error, Extent, MASTER, Notify, Options, Quota, Receiver, mail, password,
 };
 
-use super::super::ask::Asker;
 use super::super::names::Names;
-use super::super::{Master, Secret};
 use super::{Access, Annotations, Beside, Exported, Exporter, beside};
+use crate::ask::Asker;
+use crate::{Master, Secret};
 
 /// A Dovecot that exports, and what was heard of it.
 struct Bench {
@@ -44,7 +44,7 @@ impl Bench {
             address: dovecot.imap_address(),
             user: MASTER.to_owned(),
             password: Secret::new(password(MASTER).into_bytes()),
-            separator: '*',
+            separator: Some('*'),
         };
         Ok(Some(Self {
             dovecot,

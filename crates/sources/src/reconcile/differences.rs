@@ -7,15 +7,14 @@ use postbell_engine::{
     Actor, Certainty, Identity, Mailbox, Message, Observation, Origin, Status, What,
 };
 
-use super::super::ask::{Asked, BoxLook, Changes, union};
-use super::super::names::Names;
 use super::kept::{Kept, Sets};
+use crate::ask::{Asked, BoxLook, Changes, NamingScope, union};
 
 /// How mailboxes and the server are named in what is told.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Naming<'a> {
-    /// How Dovecot's users name mailboxes.
-    pub(in super::super) names: &'a Names,
+    /// How the store's users name mailboxes.
+    pub(in super::super) scope: &'a dyn NamingScope,
     /// The name of this server.
     pub(in super::super) server_fqdn: Option<&'a str>,
 }
@@ -179,7 +178,7 @@ impl Telling<'_> {
 
     pub(super) fn mailbox(&self, uid_validity: u32) -> Mailbox {
         let uid_validity = Some(uid_validity).filter(|validity| *validity != 0);
-        Mailbox { name: self.naming.names.told(self.name), uid_validity }
+        Mailbox { name: self.naming.scope.told(self.name), uid_validity }
     }
 
     pub(super) fn observation(&self, kind: &str, what: What) -> Observation {

@@ -10,17 +10,17 @@ use postbell_testkit::{
     ADMIN, ALICE, BOB, Dovecot, Error, Extent, Fetched, MASTER, Options, Quota, mail, password,
 };
 
-use super::super::Secret;
-use super::super::names::Names;
-use super::super::reconcile::{Naming, Reconcile};
 use super::{AskError, Asker, Master, Want};
+use crate::Secret;
+use crate::dovecot::names::Names;
+use crate::reconcile::{Naming, Reconcile};
 
 fn master(dovecot: &Dovecot) -> Master {
     Master {
         address: dovecot.imap_address(),
         user: MASTER.to_owned(),
         password: Secret::new(password(MASTER).into_bytes()),
-        separator: '*',
+        separator: Some('*'),
     }
 }
 
@@ -243,7 +243,7 @@ fn hostile(rest: Vec<u8>, pause: Duration) -> Master {
         }
     });
     let password = Secret::new(*b"secret");
-    Master { address, user: "m".to_owned(), password, separator: '*' }
+    Master { address, user: "m".to_owned(), password, separator: Some('*') }
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn r157_a_hostile_server_costs_a_second_in_ten_and_no_memory() {
 fn another_machine_is_not_asked() {
     let address = "192.0.2.1:143".parse().unwrap();
     let password = Secret::new(*b"secret");
-    let master = Master { address, user: "m".to_owned(), password, separator: '*' };
+    let master = Master { address, user: "m".to_owned(), password, separator: Some('*') };
     assert!(matches!(Asker::new(&master), Err(AskError::NotLoopback { .. })));
 }
 
@@ -304,7 +304,7 @@ fn told(seen: Vec<Observation>) -> Vec<String> {
 /// Looks at everything that waits, and settles it at once.
 fn pass(memory: &mut Reconcile, asker: &mut Asker) -> Vec<String> {
     let names = names();
-    let naming = Naming { names: &names, server_fqdn: None };
+    let naming = Naming { scope: &names, server_fqdn: None };
     let now: Timestamp = "2026-11-25T12:00:00+01:00".parse().unwrap();
     let mut seen = Vec::new();
     while memory.progress().0 > 0 {

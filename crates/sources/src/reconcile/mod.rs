@@ -17,7 +17,7 @@
 //! is remembered as *blind*: everything of it may be missing. Where a hole is open that concerns
 //! it, that is told as missed.
 //!
-//! Mailbox names here are the owner's own, as Dovecot writes them.
+//! Mailbox names here are the owner's own, as the server writes them over IMAP.
 
 mod differences;
 mod kept;
@@ -29,11 +29,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use mail_event::{Flags, Timestamp, UidSet};
 use postbell_engine::{Mailbox, Observation, What};
 
-use super::ask::{Asker, BoxLook, Changes};
-use super::names::Names;
-use super::record::BoxStatus;
+use crate::ask::{Asker, BoxLook, Changes, NamingScope};
 pub(super) use differences::Naming;
 use differences::Telling;
+pub(super) use kept::BoxStatus;
 use kept::{Kept, News, Sets};
 
 /// What is remembered of mailboxes, and what is to be looked at.
@@ -201,6 +200,7 @@ impl Reconcile {
     }
 
     /// Has a mailbox looked at.
+    #[cfg_attr(not(test), expect(dead_code, reason = "nothing calls it yet"))]
     pub(super) fn want(&mut self, owner: &str, mailbox: &str) {
         self.enqueue(Task::Mailbox((owner.to_owned(), mailbox.to_owned())));
     }
@@ -277,11 +277,11 @@ impl Reconcile {
 
     /// Takes the next look; nothing where nothing waits, or where there is no answer: then it
     /// waits on, and is to be tried again later.
-    pub(super) fn look(&mut self, asker: &mut Asker, names: &Names) -> Option<Looked> {
+    pub(super) fn look(&mut self, asker: &mut Asker, scope: &dyn NamingScope) -> Option<Looked> {
         let task = self.waiting.front()?.clone();
         let looked = match &task {
             Task::User(owner) => {
-                asker.mailboxes(owner, names).map(|found| Looked::User(owner.clone(), found))
+                asker.mailboxes(owner, scope).map(|found| Looked::User(owner.clone(), found))
             }
             Task::Mailbox(place) => {
                 let (owner, mailbox) = place;
@@ -448,7 +448,7 @@ impl Reconcile {
                     let to = telling.mailbox(look.uid_validity);
                     if let Some(old) = old.map(|(old, _)| old.clone()) {
                         gone.remove(&old);
-                        let from = Mailbox { name: naming.names.told(&old), ..to.clone() };
+                        let from = Mailbox { name: naming.scope.told(&old), ..to.clone() };
                         let kind = format!("renamed {old}\0{}", look.uid_validity);
                         let kept = self.boxes.get(&(owner.to_owned(), old.clone())).cloned();
                         let since = kept.as_ref().and_then(|kept| kept.looked_at);

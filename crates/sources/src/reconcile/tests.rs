@@ -5,12 +5,13 @@ use proptest::prelude::*;
 use mail_event::{Timestamp, UidSet};
 use postbell_engine::Certainty;
 
-use super::super::ask::Asked;
 use super::*;
+use crate::ask::Asked;
+use crate::dovecot::names::Names;
 
 fn settled(memory: &mut Reconcile, looked: Looked) -> Vec<Observation> {
     let names = Names::new('.', &[]);
-    memory.settle(looked, true, noon(), &Naming { names: &names, server_fqdn: None })
+    memory.settle(looked, true, noon(), &Naming { scope: &names, server_fqdn: None })
 }
 
 fn noon() -> Timestamp {
@@ -274,7 +275,7 @@ fn looks_begin_where_a_line_first_told_how_the_mailbox_stood() {
 
 fn blinded(memory: &mut Reconcile, is_holed: bool) -> Vec<String> {
     let names = Names::new('.', &[]);
-    let naming = Naming { names: &names, server_fqdn: None };
+    let naming = Naming { scope: &names, server_fqdn: None };
     told(memory.take_blinded(|_| is_holed, noon(), &naming))
 }
 

@@ -5,8 +5,7 @@ use std::fmt::Write as _;
 
 use mail_event::{Flags, UidSet};
 
-use super::super::ask::{BoxLook, union};
-use super::super::record::BoxStatus;
+use crate::ask::{BoxLook, union};
 
 /// What is remembered of a mailbox.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -23,6 +22,19 @@ pub(super) struct Kept {
     /// More was told since than is remembered: until the next look nothing is known of it but
     /// that it is there, and what nobody wrote down can't be found.
     pub(super) is_blind: bool,
+}
+
+/// How a mailbox stood, as far as somebody said.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(in super::super) struct BoxStatus {
+    /// UIDVALIDITY.
+    pub(in super::super) val: Option<u32>,
+    /// MESSAGES.
+    pub(in super::super) messages: Option<u64>,
+    /// UIDNEXT.
+    pub(in super::super) uidnext: Option<u32>,
+    /// HIGHESTMODSEQ.
+    pub(in super::super) modseq: Option<u64>,
 }
 
 /// Messages, by what happened to them.

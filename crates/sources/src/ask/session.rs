@@ -43,9 +43,17 @@ impl Session {
         }
         let mut session = Self { wire, commands: 0, selected: None, has_qresync: false };
         let mut message = Vec::new();
-        message.push(0);
-        message.extend_from_slice(user.as_bytes());
-        message.extend_from_slice(master.separator.encode_utf8(&mut [0; 4]).as_bytes());
+        match master.separator {
+            Some(separator) => {
+                message.push(0);
+                message.extend_from_slice(user.as_bytes());
+                message.extend_from_slice(separator.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+            None => {
+                message.extend_from_slice(user.as_bytes());
+                message.push(0);
+            }
+        }
         message.extend_from_slice(master.user.as_bytes());
         message.push(0);
         message.extend_from_slice(master.password.reveal());

@@ -1,4 +1,5 @@
-//! Asking Dovecot over IMAP, with a master user, for what nobody says by themselves.
+//! Asking a mail server over IMAP, as a user who may act as any other, for what nobody says by
+//! themselves.
 //!
 //! Everything here may be answered with nothing: the server may be away, slow, or of another
 //! mind. What is missing is then left out of the event, and an event never waits long: an answer
@@ -6,7 +7,7 @@
 //!
 //! Responses are read by `imap-codec`, whose 2.0 knows CONDSTORE, QRESYNC with VANISHED, QUOTA and
 //! LIST-STATUS. It knows no ACL, and takes BODYSTRUCTURE apart where we pass it on as it came: these
-//! few words are read in `super::words`.
+//! few words are read in `crate::words`.
 
 mod answers;
 #[cfg(test)]
@@ -15,19 +16,42 @@ mod session;
 mod wire;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use mail_event::{Flags, MessageContent, Modseq, UidSet};
 use postbell_engine::Quota;
 
-use super::Master;
-use super::names::Names;
+use crate::Secret;
 #[cfg(test)]
 pub(super) use answers::listed;
 pub(super) use answers::union;
 use session::Session;
+
+/// A user who may act as any other, and where to ask as such.
+#[derive(Clone, Debug)]
+pub struct Master {
+    /// Where IMAP is spoken.
+    pub address: SocketAddr,
+    /// The user whose password it is.
+    pub user: String,
+    /// The password.
+    pub password: Secret,
+    /// What stands between the one acted as and this one in a login, as in Dovecot's
+    /// `alice*postbell`; where there is nothing, the one acted as is named apart (RFC 4616), as
+    /// Cyrus has it.
+    pub separator: Option<char>,
+}
+
+/// How the users of a store name their mailboxes.
+pub(super) trait NamingScope: fmt::Debug {
+    /// Whether a name is that of another's mailbox, or of what only holds such.
+    fn is_of_others(&self, name: &str) -> bool;
+
+    /// An owner's name for a mailbox as it is told: with `/` between the levels.
+    fn told(&self, name: &str) -> String;
+}
 
 /// Asks over a few connections, each of one user, which are kept for a while.
 #[derive(Debug)]
@@ -165,9 +189,9 @@ impl Asker {
     pub(super) fn mailboxes(
         &mut self,
         user: &str,
-        names: &Names,
+        scope: &dyn NamingScope,
     ) -> Option<BTreeMap<String, Option<BoxLook>>> {
-        self.ask(user, |session| answers::mailboxes(session, names))
+        self.ask(user, |session| answers::mailboxes(session, scope))
     }
 
     /// What changed in a mailbox since it stood as `since`; `Some(None)` where there is none such
@@ -276,14 +300,14 @@ impl Asker {
                     self.rest_until = Some(Instant::now() + REST);
                     tracing::warn!(
                         address = %self.master.address, %error,
-                        "Dovecot doesn't answer over IMAP: events go without what it would say"
+                        "the mail server doesn't answer over IMAP: events go without what it would say"
                     );
                 } else {
                     match error {
                         AskError::NoInbox if is_new => {
-                            tracing::warn!(%error, "Dovecot hides mailboxes from the master user");
+                            tracing::warn!(%error, "the mail server hides mailboxes from the master user");
                         }
-                        _ => tracing::debug!(%error, "Dovecot refused an answer"),
+                        _ => tracing::debug!(%error, "the mail server refused an answer"),
                     }
                 }
                 None
@@ -354,7 +378,7 @@ pub(super) enum AskError {
     Lacking(&'static str),
     /// Who asks may not see what is there.
     #[error(
-        "the user's INBOX is hidden: where ACL is in use, the master user must act with the owner's rights (acl_user)"
+        "the user's INBOX is hidden: where Dovecot's ACL is in use, the master user must act with the owner's rights (acl_user)"
     )]
     NoInbox,
     /// The address is another machine's.

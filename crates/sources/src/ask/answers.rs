@@ -14,10 +14,9 @@ use mail_event::limits::RANGES_MAX;
 use mail_event::{Flag, MessageContent, Modseq, UidSet, mutf7};
 use postbell_engine::Quota;
 
-use super::super::names::Names;
-use super::super::words::{Word, word, words};
 use super::session::{LINE_OCTETS_MAX, Reply, Session, quoted_mailbox};
-use super::{AskError, Asked, BoxLook, Changes, PATIENCE, Want};
+use super::{AskError, Asked, BoxLook, Changes, NamingScope, PATIENCE, Want};
+use crate::words::{Word, word, words};
 
 /// Size, MODSEQ and flags of messages, and what else is wanted of them.
 pub(super) fn messages(
@@ -148,10 +147,10 @@ pub(super) fn rights(session: &mut Session, mailbox: &str) -> Result<String, Ask
 /// All mailboxes of a user's own that can be opened, and how they stand (RFC 5819).
 pub(super) fn mailboxes(
     session: &mut Session,
-    names: &Names,
+    scope: &dyn NamingScope,
 ) -> Result<BTreeMap<String, Option<BoxLook>>, AskError> {
     let mut found = list(session, "\"*\"")?;
-    found.retain(|name, _| !names.is_of_others(name));
+    found.retain(|name, _| !scope.is_of_others(name));
     Ok(found)
 }
 
