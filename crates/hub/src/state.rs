@@ -282,6 +282,12 @@ pub enum StateError {
         /// What is wrong with it.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The system gives no threads to deliver on.
+    #[error("no threads for deliveries")]
+    Threads {
+        /// Why not.
+        source: std::io::Error,
+    },
     /// Another version of postbell wrote it.
     #[error("{path}: format {found} is not one this version reads (it reads {FORMAT})", path = path.display())]
     Format {

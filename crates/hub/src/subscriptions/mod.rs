@@ -6,6 +6,7 @@ mod entry;
 mod kept;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod worker;
 
 use std::sync::atomic::Ordering;
@@ -23,6 +24,7 @@ pub(crate) use api::{
 };
 use entry::{Entry, Running, Stop, locked};
 use kept::Kept;
+use threads::DeliveryThreads;
 use worker::{Cursors, Job};
 
 use crate::WebhooksConfig;
@@ -42,6 +44,7 @@ struct Shared {
     reach: Reach,
     webhooks: WebhooksConfig,
     tls: Tls,
+    threads: DeliveryThreads,
     /// Oldest first.
     entries: RwLock<Vec<Arc<Entry>>>,
     /// Held while subscriptions are made, changed or removed: one at a time.
@@ -105,6 +108,7 @@ impl Subscriptions {
         schedule: Schedule,
     ) -> Result<Self, StateError> {
         let tls = Tls::new().map_err(|source| StateError::Tls { source: source.into() })?;
+        let threads = DeliveryThreads::start().map_err(|source| StateError::Threads { source })?;
         let source = store.server(None).to_string();
         let lanes = usize::try_from(webhooks.lanes).unwrap_or(usize::MAX);
         let context = Arc::new(Context { db, feed, store, source, schedule, lanes });
@@ -133,6 +137,7 @@ impl Subscriptions {
             reach: reach(webhooks.reach),
             webhooks,
             tls,
+            threads,
             entries: RwLock::new(entries),
             changing: Mutex::new(()),
         }));
@@ -351,7 +356,7 @@ impl Subscriptions {
             }
         };
         let (stop, told) = watch::channel(Stop::No);
-        let task = tokio::spawn(job.run(told));
+        let task = self.0.threads.spawn(job.run(told));
         *locked(&entry.running) = Some(Running { stop, task });
     }
 

@@ -640,16 +640,17 @@ impl tracing::Subscriber for Logged {
 #[tokio::test]
 async fn a_person_is_warned_of_a_receiver_that_wants_nothing_any_more() {
     let logged = Logged::default();
-    let _heard = tracing::subscriber::set_default(logged.clone());
+    // Heard on all threads; the others' subscriptions have other names.
+    tracing::subscriber::set_global_default(logged.clone()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::open(folder.path()).await;
     let receiver = Receiver::start(|_, _| StatusCode::GONE.into_response()).await;
-    bench.create("phone", &receiver).await;
+    bench.create("weary", &receiver).await;
     bench.append("A");
-    bench.wait_until("phone", |shown| shown.state == SubscriptionState::Ended).await;
+    bench.wait_until("weary", |shown| shown.state == SubscriptionState::Ended).await;
     let all = logged.0.lock().unwrap();
     let warned =
-        all.iter().any(|(level, text)| *level == tracing::Level::WARN && text.contains("phone"));
+        all.iter().any(|(level, text)| *level == tracing::Level::WARN && text.contains("weary"));
     assert!(warned, "{all:?}");
 }
 
