@@ -19,6 +19,7 @@ use sha2::Sha256;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::USERS;
 use super::events::Generator;
@@ -129,16 +130,28 @@ fn bare(sent: &[Sent]) -> anyhow::Result<Load> {
 /// The same, and what came of it, where that is kept.
 fn load_of(sent: &[Sent], keep: Keep) -> anyhow::Result<(Load, Vec<Sent>)> {
     let receiver = Receiver::start(sent.len(), keep)?;
-    let runtime = fixture::runtime()?;
     let lanes: Vec<Vec<Sent>> =
         sent.chunks(sent.len().div_ceil(LANES).max(1)).map(<[Sent]>::to_vec).collect();
     let before = processor::process();
     let begun = Instant::now();
     let address = receiver.address;
-    for lane in lanes {
-        runtime.spawn(send_each(address, lane));
-    }
+    let sending = std::thread::spawn(move || {
+        // One thread, as a subscription of the hub has.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let mut sending: JoinSet<_> =
+                lanes.into_iter().map(|lane| send_each(address, lane)).collect();
+            while let Some(sent) = sending.join_next().await {
+                sent??;
+            }
+            anyhow::Ok(())
+        })
+    });
     let (received, theirs) = receiver.join()?;
+    match sending.join() {
+        Ok(sent) => sent?,
+        Err(_) => bail!("the bare client panicked"),
+    }
     let spent = processor::process() - before - theirs;
     Ok((Load { spent, took: received.ended.max(begun) - begun }, received.kept))
 }
