@@ -66,9 +66,8 @@ impl Hub {
             .append(true)
             .open(self.folder().join("log"))
             .map_err(doing())?;
-        let process = Command::new(&self.program)
-            .args(["serve", "--config"])
-            .arg(self.config())
+        let process = self
+            .command("serve")
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(doing())?)
@@ -192,6 +191,13 @@ impl Hub {
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder().join("log")).unwrap_or_default()
+    }
+
+    /// A command of the same program, with the same configuration.
+    pub(crate) fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args([name, "--config"]).arg(self.config());
+        command
     }
 
     fn signal(&self, signal: Signal) -> Result<(), Error> {

@@ -3,65 +3,30 @@
 use std::collections::BTreeSet;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use postbell_testkit::Notifyd;
 use serde_json::Value;
 
 use crate::hub::{self, Hub, wait_for};
 
-/// `postbell notifyd` for a hub's source; ended when dropped.
-struct Notifyd(Child);
-
-impl Notifyd {
-    fn start(hub: &Hub) -> Self {
-        let log = std::fs::File::create(hub.folder().join("notifyd.log")).unwrap();
-        let process = Command::new(env!("CARGO_BIN_EXE_postbell"))
-            .args(["notifyd", "--config"])
-            .arg(hub.config())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let notifyd = Self(process);
-        wait_for("the socket", || UnixDatagram::unbound().unwrap().connect(socket(hub)).is_ok());
-        notifyd
-    }
-
-    /// The process that reads, if one does at this moment.
-    fn reader(&self) -> Option<Pid> {
-        let pid = self.0.id();
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
-        Pid::from_raw(children.split_whitespace().next()?.parse().ok()?)
-    }
-}
-
-impl Drop for Notifyd {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
 #[test]
 fn killed_a_hundred_times_notifyd_loses_and_repeats_nothing() {
     let hub = hub::start_with(SOURCE);
-    let notifyd = Notifyd::start(&hub);
+    let notifyd = Notifyd::start(&hub, &socket(&hub)).unwrap();
     let senders: Vec<_> = (0..CLIENTS).map(|client| sender(socket(&hub), client)).collect();
     let (mut kills, mut seen) = (0_u64, 0);
     while kills < KILLS && !senders.iter().all(thread::JoinHandle::is_finished) {
         // Killed once it got somewhere, and at another point of its work each time.
         let now = written(&hub);
-        let Some(reader) = notifyd.reader().filter(|_| now != seen) else {
+        if now == seen {
             thread::sleep(Duration::from_millis(1));
             continue;
-        };
+        }
         thread::sleep(Duration::from_micros(kills * 7919 % 9000));
-        // It may be gone already, and another one there.
-        kills += u64::from(kill_process(reader, Signal::KILL).is_ok());
+        kills += u64::from(notifyd.kill_reader());
         seen = now;
     }
     senders.into_iter().for_each(|sender| sender.join().unwrap());
@@ -73,12 +38,10 @@ fn killed_a_hundred_times_notifyd_loses_and_repeats_nothing() {
 #[test]
 fn a_stopped_hub_and_a_stopped_reader_hold_nobody_up() {
     let hub = hub::start_with(SOURCE);
-    let notifyd = Notifyd::start(&hub);
+    let notifyd = Notifyd::start(&hub, &socket(&hub)).unwrap();
     hub.hold().unwrap();
     sender(socket(&hub), 0).join().unwrap();
-    wait_for("a reader to be stopped", || {
-        notifyd.reader().is_some_and(|reader| kill_process(reader, Signal::STOP).is_ok())
-    });
+    wait_for("a reader to be stopped", || notifyd.hold_reader());
     sender(socket(&hub), 1).join().unwrap();
     sender(socket(&hub), 2).join().unwrap();
     hub.release().unwrap();
@@ -130,7 +93,7 @@ fn wait_for_all(hub: &Hub) -> BTreeSet<String> {
 }
 
 fn ids(hub: &Hub) -> BTreeSet<String> {
-    let text = events(hub);
+    let text = tail(hub, &["--json"]);
     let id = |line: &str| {
         let event: Value = serde_json::from_str(line).ok()?;
         (event["event"] == "FlagsSet")
@@ -142,9 +105,12 @@ fn ids(hub: &Hub) -> BTreeSet<String> {
     distinct
 }
 
-fn events(hub: &Hub) -> String {
+/// All there is, as `postbell tail` shows it.
+fn tail(hub: &Hub, how: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_postbell"))
-        .args(["tail", "--json", "--since", "0", "--no-follow", "--data"])
+        .args(["tail", "--since", "0", "--no-follow"])
+        .args(how)
+        .arg("--data")
         .arg(hub.folder().join("data"))
         .output()
         .unwrap();

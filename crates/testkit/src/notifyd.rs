@@ -1,0 +1,110 @@
+//! `postbell notifyd`, as processes of their own that can be killed and stopped.
+
+use std::fs::File;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::account::Account;
+use crate::{Error, Hub};
+
+/// `postbell notifyd` beside a hub: the process that holds the sockets, and the one that it starts
+/// to read them. Killed when dropped, and the reader with it.
+#[derive(Debug)]
+pub struct Notifyd {
+    holder: Child,
+    log: PathBuf,
+}
+
+impl Notifyd {
+    /// Starts it for the one Cyrus in the hub's configuration, whose `notify_socket` or
+    /// `notify_stream` is `socket`, and waits until that is there and Cyrus's account may use it.
+    ///
+    /// # Errors
+    /// [`Error::Start`] with what it logged, where it isn't in time.
+    pub fn start(hub: &Hub, socket: &Path) -> Result<Self, Error> {
+        let log = hub.folder().join("notifyd.log");
+        let file = File::create(&log).map_err(Error::io(format!("write {}", log.display())))?;
+        let holder = hub
+            .command("notifyd")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .map_err(Error::io("start postbell notifyd"))?;
+        let notifyd = Self { holder, log };
+        let begun = Instant::now();
+        let is_there = || {
+            UnixDatagram::unbound().is_ok_and(|sender| sender.connect(socket).is_ok())
+                || UnixStream::connect(socket).is_ok()
+        };
+        while !is_there() {
+            if begun.elapsed() > START_MAX {
+                let reason = format!("no socket after {} s", START_MAX.as_secs());
+                return Err(Error::Start { server: "notifyd", reason, log: notifyd.log() });
+            }
+            std::thread::sleep(POLL);
+        }
+        Account::current().own(socket)?;
+        Ok(notifyd)
+    }
+
+    /// Kills the process that reads (SIGKILL); says whether there was one at this moment.
+    pub fn kill_reader(&self) -> bool {
+        self.reader().is_some_and(|reader| kill_process(reader, Signal::KILL).is_ok())
+    }
+
+    /// Stops the process that reads where it stands (SIGSTOP); says whether there was one.
+    pub fn hold_reader(&self) -> bool {
+        self.reader().is_some_and(|reader| kill_process(reader, Signal::STOP).is_ok())
+    }
+
+    /// Stops the process that holds the sockets (SIGSTOP).
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it is gone.
+    pub fn hold(&self) -> Result<(), Error> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it go on after [`Notifyd::hold`].
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it is gone.
+    pub fn release(&self) -> Result<(), Error> {
+        self.signal(Signal::CONT)
+    }
+
+    /// Everything it logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn reader(&self) -> Option<Pid> {
+        let pid = self.holder.id();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+        Pid::from_raw(children.split_whitespace().next()?.parse().ok()?)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), Error> {
+        kill_process(Pid::from_child(&self.holder), signal)
+            .map_err(|error| Error::io("signal postbell notifyd")(error.into()))
+    }
+}
+
+impl Drop for Notifyd {
+    fn drop(&mut self) {
+        // It can only have ended by itself.
+        let _gone = self.holder.kill();
+        let _reaped = self.holder.wait();
+    }
+}
+
+/// Generous, because a loaded machine is no defect.
+const START_MAX: Duration = Duration::from_secs(60);
+/// How often it is looked whether the socket is there.
+const POLL: Duration = Duration::from_millis(10);
