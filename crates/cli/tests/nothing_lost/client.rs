@@ -1,16 +1,17 @@
-//! A person at work, who writes down what Dovecot answered with OK.
+//! A person at work, who writes down what the server answered with OK.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use mail_event::UidSet;
-use postbell_testkit::{Answer, Dovecot, Error, Imap, mail};
+use postbell_testkit::{Answer, Error, Imap, mail};
 
+use crate::bench::Server;
 use crate::facts::{self, Ledger};
 
 /// A client with mailboxes of its own, and messages of its own in the user's INBOX.
 pub(crate) struct Client<'a> {
-    dovecot: &'a Dovecot,
+    server: &'a dyn Server,
     user: &'static str,
     name: String,
     dice: fastrand::Rng,
@@ -34,17 +35,17 @@ struct Place {
 impl<'a> Client<'a> {
     /// Logs in, and makes the mailboxes that `name` begins.
     pub(crate) fn begin(
-        dovecot: &'a Dovecot,
+        server: &'a dyn Server,
         user: &'static str,
         name: String,
         dice: fastrand::Rng,
     ) -> Result<Self, Error> {
-        let imap = dovecot.imap(user)?;
+        let imap = server.imap(user)?;
         let names = ["INBOX".to_owned(), format!("{name} in"), format!("{name} out")];
         let place = |mailbox| Place { mailbox, messages: BTreeMap::new() };
         let places = names.map(place).into();
         let (open, others, given, ok) = (0, Vec::new(), 0, Ledger::default());
-        let mut client = Self { dovecot, user, name, dice, imap, places, open, others, given, ok };
+        let mut client = Self { server, user, name, dice, imap, places, open, others, given, ok };
         client.ok.note(facts::login(user));
         for at in [1, 2] {
             let name = client.places[at].mailbox.clone();
@@ -84,17 +85,31 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Brings so many messages, and copies all of them at once.
+    /// Sets a flag that isn't set, or clears one that is.
+    pub(crate) fn change_flag(&mut self) -> Result<(), Error> {
+        let Some(uids) = self.some_messages(1) else { return self.append() };
+        let flag = self.a_flag();
+        let is_set = self.places[self.open].messages[&uids[0]].contains(flag);
+        self.store(&uids, flag, !is_set)
+    }
+
+    /// Copies so many messages at once.
     pub(crate) fn heap(&mut self, messages: usize) -> Result<(), Error> {
+        self.fill(messages)?;
+        let uids: Vec<u32> = self.places[1].messages.keys().copied().take(messages).collect();
+        self.copy_these(&uids, 2, "COPY")
+    }
+
+    /// Brings so many messages, where there are less.
+    pub(crate) fn fill(&mut self, messages: usize) -> Result<(), Error> {
         if self.places[1].messages.len() < messages {
-            let one = mail::plain(&format!("{} heap", self.name));
-            let many: Vec<(&str, &[u8])> = vec![("", &one); messages];
+            // Cyrus takes but a few that are the same.
+            let texts: Vec<_> = (0..messages).map(|_| mail::plain(&self.next())).collect();
+            let many: Vec<(&str, &[u8])> = texts.iter().map(|text| ("", &**text)).collect();
             let uids = self.imap.append_many(&self.places[1].mailbox.clone(), &many)?;
             self.keep(1, uids_of(&uids)?.iter(), &BTreeSet::new());
         }
-        self.open(1)?;
-        let uids: Vec<u32> = self.places[1].messages.keys().copied().take(messages).collect();
-        self.copy_these(&uids, 2, "COPY")
+        self.open(1)
     }
 
     fn open(&mut self, at: usize) -> Result<(), Error> {
@@ -245,7 +260,7 @@ impl<'a> Client<'a> {
 
     /// Logs out and in again.
     fn come_back(&mut self) -> Result<(), Error> {
-        let next = self.dovecot.imap(self.user)?;
+        let next = self.server.imap(self.user)?;
         self.ok.note(facts::login(self.user));
         std::mem::replace(&mut self.imap, next).logout()?;
         self.ok.note(facts::logout(self.user));

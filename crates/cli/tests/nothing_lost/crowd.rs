@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use postbell_testkit::{ALICE, BOB, CAROL, Dovecot, Error};
+use postbell_testkit::{ALICE, BOB, CAROL, Error};
 
+use crate::bench::Server;
 use crate::client::Client;
 use crate::facts::Ledger;
 
@@ -24,19 +25,29 @@ pub(crate) struct Crowd {
 /// Lets a crowd work until `meanwhile` has returned, and for as many deeds as it has at least.
 /// Gives what was answered with OK. Whatever isn't answered with OK is an error.
 pub(crate) fn work<T>(
-    dovecot: &Dovecot,
+    server: &dyn Server,
     crowd: Crowd,
     meanwhile: impl FnOnce() -> T,
 ) -> Result<(Ledger, T), Error> {
     let is_over = AtomicBool::new(false);
+    let meanwhile = || {
+        let _over = Over(&is_over);
+        meanwhile()
+    };
+    together(CLIENTS, |number| one(server, crowd, number, &is_over), meanwhile)
+}
+
+/// Lets so many clients do `one`, each with its number, while `meanwhile` is done. Gives what was
+/// answered with OK to any of them.
+pub(crate) fn together<T>(
+    clients: usize,
+    one: impl Fn(usize) -> Result<Ledger, Error> + Sync,
+    meanwhile: impl FnOnce() -> T,
+) -> Result<(Ledger, T), Error> {
     thread::scope(|scope| {
-        let over = Over(&is_over);
-        let is_over = &is_over;
-        let clients: Vec<_> = (0..CLIENTS)
-            .map(|number| scope.spawn(move || one(dovecot, crowd, number, is_over)))
-            .collect();
+        let one = &one;
+        let clients: Vec<_> = (0..clients).map(|number| scope.spawn(move || one(number))).collect();
         let outcome = meanwhile();
-        drop(over);
         let mut ok = Ledger::default();
         for client in clients {
             ok.merge(client.join().unwrap()?);
@@ -46,14 +57,14 @@ pub(crate) fn work<T>(
 }
 
 fn one(
-    dovecot: &Dovecot,
+    server: &dyn Server,
     crowd: Crowd,
     number: usize,
     is_over: &AtomicBool,
 ) -> Result<Ledger, Error> {
     let mut dice = dice(crowd.seed, number);
     let name = format!("{}{number}", crowd.name);
-    let mut client = Client::begin(dovecot, user(number), name, dice.fork())?;
+    let mut client = Client::begin(server, user(number), name, dice.fork())?;
     let mut done = 0;
     while done < crowd.deeds || !is_over.load(Ordering::SeqCst) {
         client.act()?;

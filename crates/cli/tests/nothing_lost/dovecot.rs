@@ -22,10 +22,10 @@ fn what_a_killed_dovecot_never_wrote_down_is_found_in_its_mailboxes() -> Result<
     let Some(mut bench) = Bench::start(Exporter::Heard)? else { return Ok(()) };
     let seed = crowd::seed();
     let mut dice = fastrand::Rng::with_seed(seed);
-    let before = store::now(&bench.dovecot)?;
+    let before = store::now(&bench.server)?;
     let mut ok = Ledger::default();
     for round in 0..crowd::rounds(2) {
-        let dovecot = &bench.dovecot;
+        let dovecot = &bench.server;
         thread::scope(|scope| {
             let clients: Vec<_> = (0..CLIENTS)
                 .map(|number| scope.spawn(move || until_killed(dovecot, seed, round, number)))
@@ -36,9 +36,9 @@ fn what_a_killed_dovecot_never_wrote_down_is_found_in_its_mailboxes() -> Result<
                 ok.merge(client.join().unwrap());
             }
         });
-        bench.dovecot.kill();
-        unlock(&bench.dovecot.mail());
-        bench.dovecot.start_again()?;
+        bench.server.kill();
+        unlock(&bench.server.mail());
+        bench.server.start_again()?;
     }
     bench.wait_for("all sessions to be over", || {
         let told = bench.ledger();
@@ -47,7 +47,7 @@ fn what_a_killed_dovecot_never_wrote_down_is_found_in_its_mailboxes() -> Result<
             && bench.is_settled()
             && ok.without(&told).is_empty()
     });
-    let now = store::now(&bench.dovecot)?;
+    let now = store::now(&bench.server)?;
     bench.wait_for("what was told to be what the server has", || {
         store::replayed(before.clone(), &bench.told()) == now
     });

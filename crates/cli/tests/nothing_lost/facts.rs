@@ -160,6 +160,8 @@ pub(crate) fn of(event: &Event) -> Vec<String> {
             let (_, from) = event.old_mailbox_id().map_or(("", ""), named);
             vec![renamed(owner, from, to)]
         }
+        // Cyrus says it beside what is told here.
+        other if other.as_str().starts_with("vnd.cmu.") => Vec::new(),
         other => {
             let reason = event.vendor("vnd.postbell.gapReason").map(|reason| reason.to_string());
             vec![format!("{owner} {} {name} {}", other.as_str(), reason.unwrap_or_default())]

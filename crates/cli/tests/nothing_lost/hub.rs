@@ -18,7 +18,7 @@ fn killed_at_random_under_sixteen_clients_it_tells_each_thing_once() -> Result<(
     let seed = crowd::seed();
     let mut dice = fastrand::Rng::with_seed(seed);
     let hub = &mut bench.hub;
-    let (ok, outcome) = crowd::work(&bench.dovecot, crowd(seed), || {
+    let (ok, outcome) = crowd::work(&bench.server, crowd(seed), || {
         for _ in 0..crowd::rounds(12) {
             thread::sleep(Duration::from_millis(dice.u64(50..1_500)));
             hub.kill();
@@ -38,7 +38,7 @@ fn stopped_for_a_minute_it_delays_no_client_and_then_tells_all() -> Result<(), E
     let Some(bench) = Bench::start(Exporter::Heard)? else { return Ok(()) };
     bench.hub.hold()?;
     let crowd = Crowd { pause: Duration::from_millis(500), ..crowd(crowd::seed()) };
-    let (ok, ()) = crowd::work(&bench.dovecot, crowd, || thread::sleep(MINUTE))?;
+    let (ok, ()) = crowd::work(&bench.server, crowd, || thread::sleep(MINUTE))?;
     // No answer came because it went on.
     assert!(bench.hub.is_held());
     bench.hub.release()?;
@@ -50,7 +50,7 @@ fn stopped_for_a_minute_it_delays_no_client_and_then_tells_all() -> Result<(), E
 fn without_the_exporter_each_thing_is_told_with_less() -> Result<(), Error> {
     let Some(bench) = Bench::start(Exporter::Away)? else { return Ok(()) };
     let crowd = Crowd { deeds: 60, ..crowd(crowd::seed()) };
-    let (ok, ()) = crowd::work(&bench.dovecot, crowd, || ())?;
+    let (ok, ()) = crowd::work(&bench.server, crowd, || ())?;
     bench.assert_told(&ok);
     let told = bench.told();
     let linked = |name: &str| told.iter().filter(|told| told.event.vendor(name).is_some()).count();

@@ -1,7 +1,7 @@
-//! Nothing lost, and no harm to mail: the real Dovecot, sixteen clients and the hub as a process of
-//! its own, while one of them is killed, stopped or cut off.
+//! Nothing lost, and no harm to mail: a real server, its clients and the hub as a process of its
+//! own, while one of them is killed, stopped or cut off.
 //!
-//! Whatever Dovecot answered with OK is written down by the clients, and compared with what the
+//! Whatever the server answered with OK is written down by the clients, and compared with what the
 //! journal has.
 
 #[cfg(test)]
@@ -10,6 +10,8 @@ mod bench;
 mod client;
 #[cfg(test)]
 mod crowd;
+#[cfg(test)]
+mod cyrus;
 #[cfg(test)]
 mod dovecot;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use postbell_testkit::{ALICE, BOB, Error, Imap, Tmpfs, mail};
+use postbell_testkit::{ALICE, BOB, Dovecot, Error, Imap, Tmpfs, mail};
 
 use crate::bench::{Bench, Exporter};
 use crate::facts::{self, Ledger};
@@ -32,7 +32,7 @@ fn a_full_disk_costs_no_command_and_what_was_missed_is_found() -> Result<(), Err
 
 /// What happens while nothing can be written down.
 struct Missed<'a> {
-    bench: &'a Bench,
+    bench: &'a Bench<Dovecot>,
     /// What Dovecot's log says of it.
     complaint: &'a str,
 }
@@ -44,11 +44,11 @@ impl Missed<'_> {
         open: impl FnOnce(T),
     ) -> Result<(), Error> {
         let bench = self.bench;
-        let mut alice = bench.dovecot.imap(ALICE)?;
+        let mut alice = bench.server.imap(ALICE)?;
         for mailbox in ["there", "renamed", "deleted"] {
             alice.create(mailbox)?;
         }
-        let before = store::now(&bench.dovecot)?;
+        let before = store::now(&bench.server)?;
         alice.append_many("INBOX", &vec![("", &*mail::plain("old")); 9])?;
         alice.select("INBOX")?;
         bench.wait_for("what was seen", || bench.ledger().count() >= 13 && bench.is_settled());
@@ -61,7 +61,7 @@ impl Missed<'_> {
         open(key);
         alice.append("INBOX", "$After", &mail::plain("after"))?;
 
-        let now = store::now(&bench.dovecot)?;
+        let now = store::now(&bench.server)?;
         bench.wait_for("what was told to be what the server has", || {
             store::replayed(before.clone(), &bench.told()) == now
         });
@@ -80,18 +80,18 @@ impl Missed<'_> {
     /// What is left of the last page of a file may hold some more lines.
     fn use_up(&self, alice: &mut Imap) -> Result<(), Error> {
         for _ in 0..100 {
-            if self.bench.dovecot.whole_log().contains(self.complaint) {
+            if self.bench.server.whole_log().contains(self.complaint) {
                 return Ok(());
             }
             alice.subscribe("there")?;
             alice.unsubscribe("there")?;
         }
-        panic!("no word of {:?}: {}", self.complaint, self.bench.dovecot.log());
+        panic!("no word of {:?}: {}", self.complaint, self.bench.server.log());
     }
 
     /// Each command is answered with OK.
     fn unseen(&self, alice: &mut Imap) -> Result<(), Error> {
-        let dovecot = &self.bench.dovecot;
+        let dovecot = &self.bench.server;
         let new = mail::plain("new");
         alice.append("INBOX", "\\Flagged", &new)?;
         alice.store("1:2", "+FLAGS", "\\Seen $Unseen")?;

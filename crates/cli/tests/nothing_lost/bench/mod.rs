@@ -1,32 +1,33 @@
-//! A Dovecot and a hub that follows it, both as processes of their own.
+//! A mail server and a hub that follows it, as processes of their own.
+
+mod cyrus;
+mod dovecot;
 
 use std::collections::BTreeSet;
-use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use mail_event::Event;
-use postbell_testkit::{ALICE, BOB, CAROL, Dovecot, Error, Hub, MASTER, Notify, Options, password};
+use postbell_testkit::{ALICE, BOB, CAROL, Error, Hub, Imap};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::facts::{self, Ledger};
+pub(crate) use dovecot::Exporter;
 
-/// Whether Dovecot's exporter reaches the hub.
-#[derive(Clone, Copy, Eq, PartialEq)]
-pub(crate) enum Exporter {
-    /// It posts to the hub.
-    Heard,
-    /// It posts to where nobody listens, and the hub has no secret to know it by.
-    Away,
+/// What clients need of a mail server.
+pub(crate) trait Server: Sync {
+    /// A fresh session of `user`.
+    fn imap(&self, user: &str) -> Result<Imap, Error>;
+
+    /// What it logged, for the message of a failing test.
+    fn log(&self) -> String;
 }
 
-/// A Dovecot, and a hub that reads its spool and may ask it.
-pub(crate) struct Bench {
-    pub(crate) dovecot: Dovecot,
+/// A mail server, and a hub that reads what it says.
+pub(crate) struct Bench<S> {
+    pub(crate) server: S,
     pub(crate) hub: Hub,
     pub(crate) spool: PathBuf,
     /// The last number before the test began.
@@ -42,56 +43,19 @@ pub(crate) struct Told {
     pub(crate) event: Event,
 }
 
-impl Bench {
-    /// `None` where there is no Dovecot to be had.
-    pub(crate) fn start(exporter: Exporter) -> Result<Option<Self>, Error> {
-        let room = tempfile::tempdir().map_err(Error::io("make a folder"))?;
-        std::fs::set_permissions(room.path(), PermissionsExt::from_mode(0o755)).unwrap();
-        let spool = room.path().join("spool");
-        Self::start_with(exporter, spool, room)
-    }
-
-    /// The same with the spool elsewhere.
-    pub(crate) fn start_on(disk: &Path) -> Result<Option<Self>, Error> {
-        let room = tempfile::tempdir().map_err(Error::io("make a folder"))?;
-        Self::start_with(Exporter::Heard, disk.join("spool"), room)
-    }
-
-    fn start_with(
-        exporter: Exporter,
-        spool: PathBuf,
-        room: TempDir,
-    ) -> Result<Option<Self>, Error> {
-        let hub = Hub::new(env!("CARGO_BIN_EXE_postbell"))?;
-        let port = free_port();
-        let url = match exporter {
-            Exporter::Heard => {
-                private(&hub.data().join("dovecot-mail.secret"), SECRET);
-                Some(format!("http://127.0.0.1:{port}/v1/dovecot/mail/{SECRET}"))
-            }
-            Exporter::Away => None,
-        };
-        let notify = Notify { exporter: url, ..Notify::into_spool(&spool) };
-        let Some(dovecot) = Dovecot::start_with(Options::whole(notify))? else { return Ok(None) };
-        private(&room.path().join("master"), &password(MASTER));
-        hub.configure(
-            &CONFIG
-                .replace("@PORT@", &port.to_string())
-                .replace("@SPOOL@", &spool.display().to_string())
-                .replace("@IMAP@", &dovecot.imap_address().to_string())
-                .replace("@MASTER@", MASTER)
-                .replace("@PASSWORD@", &room.path().join("master").display().to_string()),
-        )?;
-        let mut bench = Self { dovecot, hub, spool, since: 0, _room: room };
+impl<S: Server> Bench<S> {
+    /// With everybody known; `since` then is where the test begins.
+    fn begin(server: S, hub: Hub, spool: PathBuf, room: TempDir) -> Result<Self, Error> {
+        let mut bench = Self { server, hub, spool, since: 0, _room: room };
         bench.hub.resume()?;
         bench.greet()?;
-        Ok(Some(bench))
+        Ok(bench)
     }
 
     /// Has everybody known, with the mailboxes that Dovecot makes at the first login.
     fn greet(&mut self) -> Result<(), Error> {
         for user in USERS {
-            self.dovecot.imap(user)?.logout()?;
+            self.server.imap(user)?.logout()?;
         }
         let logouts: Ledger = USERS.map(facts::logout).into_iter().collect();
         self.wait_for("everybody to be known", || {
@@ -164,7 +128,7 @@ impl Bench {
 
     /// How all stands, for the message of a failing test.
     fn state(&self) -> String {
-        format!("{}\n{}\n{}", self.source(), self.hub.log(), self.dovecot.log())
+        format!("{}\n{}\n{}", self.source(), self.hub.log(), self.server.log())
     }
 
     pub(crate) fn wait_for(&self, what: &str, mut is_so: impl FnMut() -> bool) {
@@ -199,49 +163,9 @@ impl Told {
     }
 }
 
-/// A file that only its owner may read.
-fn private(path: &Path, text: &str) {
-    let file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(path);
-    file.unwrap().write_all(text.as_bytes()).unwrap();
-}
-
-/// A port that the kernel gives to nobody by itself, so that it is still free when the hub comes
-/// back.
-fn free_port() -> u16 {
-    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
-    let lowest: u16 = range.split_ascii_whitespace().next().unwrap().parse().unwrap();
-    let mut dice = fastrand::Rng::new();
-    loop {
-        let port = dice.u16(lowest.saturating_sub(8_000).max(1_024)..lowest);
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
-}
-
 pub(crate) const USERS: [&str; 3] = [ALICE, BOB, CAROL];
 
 /// Generous, because a loaded machine is no defect.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Longer than the source lets pass between two looks at Dovecot's processes.
 const SILENCE: Duration = Duration::from_secs(3);
-
-const SECRET: &str = "5423542354235423542354235423542354235423542354235423542354235423";
-
-const CONFIG: &str = r#"
-data = "@FOLDER@/data"
-listen = "127.0.0.1:@PORT@"
-
-[store]
-host = "mail.example.org"
-
-[sources.mail]
-kind = "dovecot"
-spool = "@SPOOL@"
-separator = "/"
-annotation_window = "2s"
-shared = ["shared/%u/"]
-master_address = "@IMAP@"
-master_user = "@MASTER@"
-master_password_file = "@PASSWORD@"
-"#;
