@@ -149,6 +149,10 @@ fn cuts(
             },
             b"bodyStructure" if !policy.body_structure => ("bodyStructure", Why::Private),
             b"envelope" if !policy.envelope => ("envelope", Why::Private),
+            b"vnd.cmu.envelope" if !policy.envelope => ("vnd.cmu.envelope", Why::Private),
+            b"vnd.fastmail.jmapEmail" if !policy.envelope => {
+                ("vnd.fastmail.jmapEmail", Why::Private)
+            }
             b"vnd.postbell.seq" => ("vnd.postbell.seq", Why::Stamp),
             b"vnd.postbell.prevSeq" => ("vnd.postbell.prevSeq", Why::Stamp),
             b"vnd.postbell.eventId" if !has_id => (EVENT_ID, Why::NoId),
@@ -367,6 +371,8 @@ mod tests {
         assert!(text.ends_with(r#"+02:00","messageSize":5}"#), "{text}");
         assert_eq!(one.repairs.len(), 3);
         assert!(!one.keys.view(text.as_bytes()).private());
+        let one = admitted(&PLAIN.replace('}', ",\"vnd.cmu.envelope\":\"x\"}"));
+        assert_eq!(one.rewritten.as_deref(), Some(PLAIN.as_bytes()));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 mod url;
 mod view;
 
-use mail_event::EventName;
 use mail_event::json::{self, Checked, Span};
+use mail_event::{EventName, ParameterName};
 
 use crate::members::Members;
 
@@ -84,7 +84,10 @@ impl Keys {
                 b"uri" => uri = span(),
                 b"user" => user = Some(span()?),
                 b"messageContent" | b"bodyStructure" | b"envelope" => private = true,
-                _ => {}
+                name => {
+                    let vendors = ParameterName::PRIVATE_VENDORS;
+                    private |= vendors.iter().any(|vendor| vendor.as_bytes() == name);
+                }
             }
         }
         let (name, uri) = (name?, uri?);

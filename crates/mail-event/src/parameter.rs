@@ -110,6 +110,11 @@ impl ParameterName {
     /// The parameters that leave only where policy and subscription both ask (R158).
     pub const PRIVATE: [Self; 3] = [Self::BodyStructure, Self::Envelope, Self::MessageContent];
 
+    /// Names outside the registry under which known software says the same as the private ones do:
+    /// who writes to whom, and about what.
+    pub const PRIVATE_VENDORS: [&'static str; 3] =
+        ["vnd.cmu.envelope", "vnd.fastmail.jmapEmail", "vnd.postbell.raw"];
+
     /// The name as it goes on the wire.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -150,7 +150,8 @@ impl<'a> View<'a> {
         url::lane(self.uri)
     }
 
-    /// Whether the event carries `messageContent`, `bodyStructure` or `envelope`.
+    /// Whether the event carries `messageContent`, `bodyStructure`, `envelope`, or what says the
+    /// same under a vendor's name.
     #[must_use]
     pub fn private(&self) -> bool {
         self.private

@@ -1,5 +1,6 @@
 //! Which parameters of an event leave, and what is put on it as it does.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::sync::LazyLock;
 
@@ -24,8 +25,8 @@ pub struct Stamp {
 /// A compiled choice of parameters.
 ///
 /// What the binding demands of an event always stays, and so do companions: who asks for
-/// `service` gets `user` (R148), and for `clientPort` gets `clientIP` (R104). Private parameters
-/// leave only where they were asked for by name and policy lets them.
+/// `service` gets `user` (R148), and for `clientPort` gets `clientIP` (R104). Private parameters,
+/// a vendor's too, leave only where they were asked for by name and policy lets them.
 #[derive(Clone, Debug)]
 pub struct Projection {
     /// Whether an event without private parameters leaves whole.
@@ -65,7 +66,7 @@ impl Projection {
         });
         Self {
             public_whole: parameters.all && keep & !private == ALL & !private,
-            private_whole: parameters.all && keep == ALL,
+            private_whole: parameters.all && keep == ALL && names_all(&parameters.named),
             by_event: EventName::REGISTERED.map(|event| keep | mandatory(&event)),
             vendor_event: keep | bits(&[ParameterName::Uri, ParameterName::Timestamp]),
             all_vendors: parameters.all,
@@ -128,8 +129,16 @@ impl Projection {
         if STAMPS.iter().any(|stamp| stamp.as_bytes() == name) {
             return false;
         }
-        self.all_vendors || self.vendors.binary_search_by(|one| one.as_bytes().cmp(name)).is_ok()
+        let is_private = || ParameterName::PRIVATE_VENDORS.iter().any(|one| one.as_bytes() == name);
+        self.vendors.binary_search_by(|one| one.as_bytes().cmp(name)).is_ok()
+            || (self.all_vendors && !is_private())
     }
+}
+
+/// Whether every private parameter of a vendor's is asked for.
+fn names_all(named: &BTreeSet<ParameterName>) -> bool {
+    let is_named = |name| named.iter().any(|one| one.as_str() == name);
+    ParameterName::PRIVATE_VENDORS.into_iter().all(is_named)
 }
 
 /// Looked for in every event that leaves: made ready once.
@@ -265,6 +274,26 @@ mod tests {
             let asked = names(&written(&["*", private.as_str()], &[], &open(), NEW));
             assert_eq!(asked.len(), all.len() + 1, "{asked:?}");
         }
+    }
+
+    #[test]
+    fn r158_what_a_vendor_says_of_who_writes_to_whom_leaves_as_the_envelope_does() {
+        let with = |name: &str| {
+            format!("{},\"{name}\":\"x\"}}", NEW.strip_suffix('}').unwrap_or_default())
+        };
+        for private in ParameterName::PRIVATE_VENDORS {
+            let json = with(private);
+            let all = names(&written(&["*"], &[], &open(), &json));
+            assert!(!all.iter().any(|name| name == private), "{all:?}");
+            let asked = names(&written(&["*", private], &[], &open(), &json));
+            assert_eq!(asked.len(), all.len() + 1, "{asked:?}");
+        }
+        let everything: Vec<_> = ["*"]
+            .into_iter()
+            .chain(ParameterName::PRIVATE.iter().map(ParameterName::as_str))
+            .collect();
+        let text = written(&everything, &[], &open(), &with("vnd.cmu.envelope"));
+        assert!(!text.contains("vnd.cmu.envelope"), "{text}");
     }
 
     #[test]

@@ -202,7 +202,9 @@ fn forbidden(parameter: &str, policy: &Policy) -> Option<&'static str> {
     let (allowed, key) = match parameter {
         "messageContent" => (policy.content_max_octets.is_some(), "policy.content_max_octets"),
         "bodyStructure" => (policy.body_structure, "policy.body_structure"),
-        "envelope" => (policy.envelope, "policy.envelope"),
+        "envelope" | "vnd.cmu.envelope" | "vnd.fastmail.jmapEmail" => {
+            (policy.envelope, "policy.envelope")
+        }
         _ => return None,
     };
     (!allowed).then_some(key)
@@ -285,6 +287,7 @@ mod tests {
             ("messageContent", "policy.content_max_octets"),
             ("bodyStructure", "policy.body_structure"),
             ("envelope", "policy.envelope"),
+            ("vnd.cmu.envelope", "policy.envelope"),
         ] {
             let (pointer, message) = error(&parameters(&["*", name]));
             assert_eq!(pointer, "/parameters/1");

@@ -42,7 +42,8 @@ pub struct Checked {
     pub event_id: Option<EventId>,
     /// Its time, in milliseconds since 1970.
     pub unix_millis: i64,
-    /// Whether it holds a parameter of [`ParameterName::PRIVATE`].
+    /// Whether it holds a parameter of [`ParameterName::PRIVATE`] or
+    /// [`ParameterName::PRIVATE_VENDORS`].
     pub private: bool,
     /// Whether it holds what only a delivery carries, `vnd.postbell.seq` or
     /// `vnd.postbell.prevSeq`, or a `vnd.postbell.eventId` that is none.
@@ -117,6 +118,7 @@ struct Scan<'a> {
     unix_millis: i64,
     event_id: Option<EventId>,
     stamped: bool,
+    private_vendor: bool,
     vendors: Vendors<'a>,
 }
 
@@ -144,6 +146,7 @@ impl<'a> Scan<'a> {
             unix_millis: 0,
             event_id: None,
             stamped: false,
+            private_vendor: false,
             vendors: Vendors::default(),
         })
     }
@@ -212,7 +215,7 @@ impl<'a> Scan<'a> {
             user,
             event_id: self.event_id,
             unix_millis: self.unix_millis,
-            private: self.present & PRIVATE != 0,
+            private: self.present & PRIVATE != 0 || self.private_vendor,
             stamped: self.stamped,
         };
         Some(Spelled { checked, spelling: self.spelling, text: self.text, order: self.order })
@@ -311,6 +314,7 @@ impl<'a> Scan<'a> {
         self.vendors.insert(key)?;
         let start = self.at;
         self.value()?;
+        self.private_vendor |= ParameterName::PRIVATE_VENDORS.contains(&key);
         match key.strip_prefix(POSTBELL) {
             Some("eventId") => {
                 let text = self.text.get(start..self.at)?;
