@@ -25,6 +25,28 @@ pub(crate) fn line(event: &Value) -> String {
     out
 }
 
+/// What the store said, what is told, and what was changed in between, below its line.
+pub(crate) fn raw(mut event: Value) -> String {
+    let mut take = |name| event.as_object_mut().and_then(|members| members.remove(name));
+    let (came, repairs) = (take(RAW), take(REPAIRS));
+    let came = match &came {
+        Some(Value::String(came)) => clean(came),
+        _ => "(not kept)".into(),
+    };
+    let told = clean(&event.to_string());
+    let mut out = format!("  {DIM}came{DIM:#} {came}\n  {DIM}told{DIM:#} {told}");
+    for repair in repairs.iter().filter_map(Value::as_array).flatten().filter_map(Value::as_str) {
+        out.push_str(&format!("\n  {DIM}changed{DIM:#} {}", clean(repair)));
+    }
+    out
+}
+
+/// What the store said.
+pub(crate) const RAW: &str = "vnd.postbell.raw";
+
+/// What was changed of it.
+pub(crate) const REPAIRS: &str = "vnd.postbell.repairs";
+
 /// A piece of the line.
 struct Part {
     text: String,
@@ -251,6 +273,20 @@ mod tests {
         .map(plain)
         .collect();
         insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    #[test]
+    fn what_came_stands_beside_what_is_told_with_what_was_changed() {
+        let event = json!({"event": "MessageRead", "uidset": "1",
+            "vnd.postbell.raw": "{\"event\":\"MessageRead\",\"user\":\"\"}\u{1b}",
+            "vnd.postbell.repairs": ["user: empty, left out"]});
+        let shown = raw(event);
+        assert_eq!(
+            anstream::adapter::strip_str(&shown).to_string(),
+            "  came {\"event\":\"MessageRead\",\"user\":\"\"}\\u{1b}\n  \
+             told {\"event\":\"MessageRead\",\"uidset\":\"1\"}\n  changed user: empty, left out"
+        );
+        assert!(raw(json!({"event": "Login"})).contains("(not kept)"));
     }
 
     #[test]

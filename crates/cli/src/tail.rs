@@ -28,7 +28,8 @@ Examples:
   postbell tail --event MessageNew --user john@example.org
   postbell tail --event flags --mailbox 'Archive/*'
   postbell tail --since 0 --no-follow --json > all.ndjson
-  postbell tail --since-time 2h")]
+  postbell tail --since-time 2h
+  postbell tail --raw --user john@example.org")]
 pub(crate) struct TailArgs {
     /// Begin after the record of this number; 0 for the oldest there is.
     #[arg(long, value_name = "SEQ", conflicts_with = "since_time", value_parser = when::seq)]
@@ -50,6 +51,10 @@ pub(crate) struct TailArgs {
     /// Only these parameters, besides the mandatory ones; may be given several times.
     #[arg(short, long, alias = "parameters", value_name = "NAME")]
     parameter: Vec<String>,
+    /// Show what the store said as well, and what was changed of it; a source that reads what its
+    /// store says keeps that where it is configured to (notify_raw of a Cyrus).
+    #[arg(long)]
+    raw: bool,
     /// End after so many events.
     #[arg(short = 'n', long, value_name = "COUNT", value_parser = when::count)]
     limit: Option<u64>,
@@ -153,6 +158,18 @@ impl Tail {
         }
     }
 
+    /// What is asked for: what the store said is private, and so only comes by name.
+    fn parameters(&self) -> Vec<String> {
+        let mut parameters = self.args.parameter.clone();
+        if self.args.raw {
+            if parameters.is_empty() {
+                parameters.push("*".to_owned());
+            }
+            parameters.extend([show::RAW, show::REPAIRS].map(str::to_owned));
+        }
+        parameters
+    }
+
     fn path(&self) -> String {
         let mut path = format!("/v1/events?follow={}", !self.args.no_follow);
         if let Some(seq) = self.last {
@@ -164,7 +181,7 @@ impl Tail {
             ("events", &self.args.event),
             ("users", &self.args.user),
             ("mailboxes", &self.args.mailbox),
-            ("parameters", &self.args.parameter),
+            ("parameters", &self.parameters()),
         ] {
             if !values.is_empty() {
                 path.push_str(&format!("&{name}={}", encode(&listed(values, name))));
@@ -216,6 +233,9 @@ impl Tail {
             let event: Value = serde_json::from_str(&message.data)
                 .with_context(|| format!("{}: an event is not JSON", self.client.url()))?;
             self.out.line(show::line(&event))?;
+            if self.args.raw {
+                self.out.line(show::raw(event))?;
+            }
         }
         self.last = message.id.or(self.last);
         self.shown += 1;

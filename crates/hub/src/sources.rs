@@ -242,6 +242,7 @@ fn cyrus_options(config: &SourceConfig, wiring: &Wiring) -> cyrus::Options {
             shared_prefix: config.sharedprefix.clone(),
         },
         envelope: wiring.policy.envelope,
+        raw: config.notify_raw,
         server_fqdn: wiring.server_fqdn.clone(),
     }
 }

@@ -48,6 +48,30 @@ fn a_stopped_hub_and_a_stopped_reader_hold_nobody_up() {
     assert_eq!(wait_for_all(&hub).len(), CLIENTS as usize * EACH as usize);
 }
 
+#[test]
+fn tail_shows_what_cyrus_said_beside_what_is_told_where_that_is_kept() {
+    let said = r#"{"event":"MessageRead","uri":"imap://h/user/alice;UIDVALIDITY=5","uidset":"3","user":"","vnd.cmu.envelope":"private"}"#;
+    for (kept, came) in [("", "came (not kept)"), ("notify_raw = true\n", &*format!("came {said}"))]
+    {
+        let hub = hub::start_with(&format!("{SOURCE}{kept}"));
+        let _notifyd = Notifyd::start(&hub, &socket(&hub)).unwrap();
+        let octets = format!("log\0EVENT\0\0\0\0{}\0{said}\0", 0);
+        UnixDatagram::unbound().unwrap().send_to(octets.as_bytes(), socket(&hub)).unwrap();
+        wait_for("the event", || !tail(&hub, &[]).is_empty());
+        let text = tail(&hub, &["--raw"]);
+        let [line, shown, told, changed @ ..] = &text.lines().collect::<Vec<_>>()[..] else {
+            panic!("{text}")
+        };
+        assert!(line.contains("MessageRead"), "{text}");
+        assert_eq!(shown.trim_start(), came);
+        assert!(told.contains(r#""uri":"imap://alice@"#) && !told.contains("private"), "{text}");
+        let wanted = ["  changed user: empty, left out"];
+        assert_eq!(changed, if kept.is_empty() { &wanted[1..] } else { &wanted[..] });
+        // Nobody gets it who doesn't ask.
+        assert!(!tail(&hub, &["--json"]).contains("vnd.postbell.raw"));
+    }
+}
+
 /// Octets in the spool.
 fn written(hub: &Hub) -> u64 {
     let Ok(spool) = std::fs::read_dir(hub.folder().join("spool")) else { return 0 };

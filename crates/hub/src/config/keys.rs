@@ -220,6 +220,11 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "Users that may send besides notifyd's own and root, by name or number.",
             ),
             key(
+                "sources.*.notify_raw",
+                "false",
+                "Whether each event keeps what Cyrus said, for `postbell tail --raw`; it makes the journal larger and is private, so not by default.",
+            ),
+            key(
                 "sources.*.unixhierarchysep",
                 "true",
                 "As in imapd.conf: mailbox names have / between their levels, else a dot.",

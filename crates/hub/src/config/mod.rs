@@ -197,6 +197,8 @@ pub struct SourceConfig {
     pub notify_stream: PathBuf,
     /// Users that may send.
     pub notify_users: Vec<String>,
+    /// Whether events keep what Cyrus said.
+    pub notify_raw: bool,
     /// Cyrus's `unixhierarchysep`.
     pub unixhierarchysep: bool,
     /// Cyrus's `altnamespace`.
@@ -428,6 +430,7 @@ impl Default for SourceConfig {
             notify_socket: PathBuf::from("/run/postbell/cyrus/notify"),
             notify_stream: PathBuf::new(),
             notify_users: vec!["cyrus".to_owned()],
+            notify_raw: false,
             unixhierarchysep: true,
             altnamespace: true,
             virtdomains: Virtdomains::Off,

@@ -34,6 +34,9 @@ pub struct Options {
     /// Whether what is like IMAP's ENVELOPE may go out (`vnd.cmu.envelope`,
     /// `vnd.fastmail.jmapEmail`).
     pub envelope: bool,
+    /// Whether each event carries what Cyrus said, and what was changed of it (`vnd.postbell.raw`,
+    /// `vnd.postbell.repairs`).
+    pub raw: bool,
     /// The name of this server, where Cyrus doesn't say it.
     pub server_fqdn: Option<String>,
 }

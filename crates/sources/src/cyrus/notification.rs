@@ -49,6 +49,14 @@ pub(super) struct Notification {
     pub(super) others: Vec<(String, Value)>,
     /// What could not be kept as it came: parameter by parameter.
     pub(super) repairs: Vec<Repair>,
+    /// The JSON as it came; nothing where that is longer than [`RAW_OCTETS_MAX`].
+    pub(super) raw: Option<String>,
+}
+
+impl std::fmt::Display for Repair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.parameter, self.what)
+    }
 }
 
 /// Something that was said otherwise than RFC 5423 has it.
@@ -112,6 +120,10 @@ pub(super) fn parse(json: &[u8]) -> Result<Notification, InvalidNotification> {
         acl,
         others: Vec::new(),
         repairs: Vec::new(),
+        raw: std::str::from_utf8(json)
+            .ok()
+            .filter(|raw| raw.len() <= RAW_OCTETS_MAX)
+            .map(str::to_owned),
     };
     found.flags = reader.flags();
     let Reader { members, mut repairs } = reader;
@@ -249,5 +261,8 @@ impl Reader {
         flags.into_iter().collect()
     }
 }
+
+/// The longest that is shown as it came: whatever Cyrus sends as a datagram.
+const RAW_OCTETS_MAX: usize = 64 * 1024;
 
 const FLAGS_MAX: usize = mail_event::limits::FLAGS_MAX;

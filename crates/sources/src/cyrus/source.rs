@@ -232,7 +232,7 @@ impl<'a> Source<'a> {
                     }
                 };
                 for repair in &said.repairs {
-                    debug!(event = %said.event, parameter = %repair.parameter, what = repair.what, "a parameter was changed");
+                    debug!(event = %said.event, %repair, "a parameter was changed");
                 }
                 // What was told of it before, if it was cut by the end of a run.
                 let done = before.part.filter(|_| before.offset == line.start);

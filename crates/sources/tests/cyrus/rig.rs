@@ -41,6 +41,7 @@ impl Rig {
             spool,
             namespace: Namespace { domains: true, ..Namespace::default() },
             envelope: false,
+            raw: false,
             server_fqdn: None,
         };
         let datagram = bind_datagram(&folder.path().join("datagram")).unwrap();

@@ -264,6 +264,12 @@ impl Telling<'_> {
     /// Parameters outside the registry: a vendor's as they came, all others as Cyrus's (R152).
     fn extras(&self) -> Vec<(OtherName, Value)> {
         let mut extras = Vec::new();
+        if self.options().raw {
+            push(&mut extras, "vnd.postbell.raw", self.said.raw.clone());
+            let repairs: Vec<_> = self.said.repairs.iter().map(ToString::to_string).collect();
+            let repairs = Some(repairs).filter(|repairs| !repairs.is_empty());
+            push(&mut extras, "vnd.postbell.repairs", repairs);
+        }
         for (name, value) in &self.said.others {
             if !self.options().envelope && PRIVATE.contains(&name.as_str()) {
                 continue;

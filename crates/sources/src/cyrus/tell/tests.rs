@@ -11,8 +11,9 @@ use serde::Deserialize;
 use super::super::Options;
 use super::super::entry::{Content, Entry};
 use super::super::namespace::Namespace;
+use super::super::notification;
 use super::super::record::{Received, Record};
-use super::{Memory, Teller};
+use super::{Memory, Teller, Whence};
 use crate::spool::Said as _;
 
 /// A line of a fixture.
@@ -29,7 +30,7 @@ fn options(of_samples: bool) -> Options {
             Namespace { domains: true, user_prefix: "shared".to_owned(), ..Namespace::default() }
         }
     };
-    Options { spool: "/none".into(), namespace, envelope: false, server_fqdn: None }
+    Options { spool: "/none".into(), namespace, envelope: false, raw: false, server_fqdn: None }
 }
 
 fn entry(ns: u64, raw: &str) -> Entry {
@@ -45,7 +46,7 @@ fn play(path: &Path, policy: &Policy) -> String {
     let steps = text.lines().map(|line| serde_json::from_str::<Step>(line).unwrap());
     let options = options(path.ends_with("samples.jsonl"));
     let teller = Teller { options: &options, zone: TimeZone::UTC };
-    let mut memory = Memory::restore([Vec::new(), Vec::new(), Vec::new(), Vec::new()]);
+    let mut memory = Memory::restore([const { Vec::new() }; 4]);
     let mut engine = EngineMemory::default();
     let store = Store::new("mail.example.org", None).unwrap();
     let mut out = String::new();
@@ -78,10 +79,30 @@ fn play(path: &Path, policy: &Policy) -> String {
             }
         }
         for repair in &said.repairs {
-            writeln!(out, "  ~ {}: {}", repair.parameter, repair.what).unwrap();
+            writeln!(out, "  ~ {repair}").unwrap();
         }
     }
     out
+}
+
+#[test]
+fn where_it_is_asked_for_an_event_keeps_what_was_said_and_what_was_changed_of_it() {
+    let raw = r#"{"event":"MessageRead","uri":"imap://h/user/alice;UIDVALIDITY=5","uidset":"3","user":"","timestamp":"2026-11-25T01:43:43.929Z"}"#;
+    let said = notification::parse(raw.as_bytes()).unwrap();
+    let whence =
+        Whence { identity: [0; 32], received: "2026-11-25T01:43:44+00:00".parse().unwrap() };
+    let extras = |raw| {
+        let options = Options { raw, ..options(false) };
+        let mut memory = Memory::restore([const { Vec::new() }; 4]);
+        let told = Teller::new(&options).tell(&mut memory, &said, whence).unwrap();
+        let extras = told.flat_map(|seen| seen.extras);
+        extras.map(|(name, value)| (name.to_string(), value.to_string())).collect::<Vec<_>>()
+    };
+    assert_eq!(extras(false), []);
+    let [(name, kept), (changed, repairs)] = &extras(true)[..] else { panic!("two") };
+    assert_eq!((&**name, &**changed), ("vnd.postbell.raw", "vnd.postbell.repairs"));
+    assert_eq!(serde_json::from_str::<String>(kept).unwrap(), raw);
+    assert_eq!(repairs, r#"["timestamp: written strictly","user: empty, left out"]"#);
 }
 
 #[test]
