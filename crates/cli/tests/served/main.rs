@@ -10,3 +10,5 @@ mod hub;
 mod killed;
 #[cfg(test)]
 mod readme;
+#[cfg(test)]
+mod systemd;

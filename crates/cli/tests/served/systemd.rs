@@ -1,0 +1,96 @@
+//! The units for systemd, and a socket that is handed over as systemd does.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command};
+
+use crate::hub::{self, Hub, wait_for};
+
+#[test]
+fn systemd_finds_nothing_amiss_in_the_units() {
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../integrations/cyrus");
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["postbell-notifyd.service", "postbell-notifyd.socket"];
+    for name in names {
+        let text = std::fs::read_to_string(units.join(name)).unwrap();
+        let text = text.replace("/usr/bin/postbell", env!("CARGO_BIN_EXE_postbell"));
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let verified = Command::new("systemd-analyze")
+        .arg("verify")
+        .args(names.map(|name| folder.path().join(name)))
+        .output();
+    // Where there is no systemd nobody uses its units.
+    let Ok(verified) = verified else { return };
+    let printed = String::from_utf8_lossy(&verified.stderr).into_owned();
+    // What it ignores is no failure to it.
+    assert!(verified.status.success() && !printed.contains("postbell-notifyd"), "{printed}");
+}
+
+/// Whoever holds the socket keeps what waits in it, though all of notifyd is gone.
+#[test]
+fn what_waits_in_a_socket_that_is_handed_over_outlives_notifyd() {
+    let hub = hub::start_with(SOURCE);
+    let path = hub.folder().join("held");
+    let held = UnixDatagram::bind(&path).unwrap();
+    let send = |uids: std::ops::Range<u32>| {
+        for uid in uids {
+            let json = format!(
+                r#"{{"event":"FlagsSet","uri":"imap://h/user/alice;UIDVALIDITY=5","uidset":"{uid}","flagNames":"x"}}"#
+            );
+            let octets = format!("log\0EVENT\0\0\0\0{}\0{json}\0", 0);
+            UnixDatagram::unbound().unwrap().send_to(octets.as_bytes(), &path).unwrap();
+        }
+    };
+    let told = || hub.get("/v1/events?since=0&follow=false").unwrap().body;
+    let has = |uid: u32| told().contains(&format!(r#""uidset":"{uid}""#));
+    let first = Notifyd::start(&hub, &held);
+    send(1..100);
+    wait_for("the first to be told", || has(99));
+    drop(first);
+    // As many as the kernel keeps.
+    send(100..110);
+    let _second = Notifyd::start(&hub, &held);
+    send(110..200);
+    wait_for("the last to be told", || has(199));
+    let told = told();
+    assert!((1..200).all(has), "{told}");
+    assert_eq!(told.matches(r#""event":"#).count(), 199, "no gap, and nothing twice: {told}");
+    assert!(!hub.folder().join("notify").exists(), "it made a socket of its own");
+}
+
+/// `postbell notifyd` as systemd starts it; killed with its reader when dropped.
+struct Notifyd(Child);
+
+impl Notifyd {
+    /// With `held` as the one socket that is handed over: file descriptor 3.
+    fn start(hub: &Hub, held: &UnixDatagram) -> Self {
+        let held = OwnedFd::from(held.try_clone().unwrap());
+        let started = Command::new("sh")
+            .arg("-c")
+            .arg(r#"exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" notifyd --config "$1""#)
+            .arg(env!("CARGO_BIN_EXE_postbell"))
+            .arg(hub.config())
+            .stdin(held)
+            .process_group(0)
+            .spawn();
+        Self(started.unwrap())
+    }
+}
+
+impl Drop for Notifyd {
+    fn drop(&mut self) {
+        use rustix::process::{Pid, Signal, kill_process_group};
+        kill_process_group(Pid::from_child(&self.0), Signal::KILL).unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+const SOURCE: &str = r#"
+[sources.cyrus]
+kind = "cyrus"
+notify_spool = "@FOLDER@/spool"
+notify_socket = "@FOLDER@/notify"
+"#;
