@@ -1,0 +1,117 @@
+//! What the same commands take on servers that stand beside each other.
+
+use std::time::{Duration, Instant};
+
+use postbell_testkit::{Error, Imap, Lmtp, mail};
+
+/// A server's open sessions of one user, and a way to have another.
+pub(crate) struct Open<'a> {
+    pub(crate) imap: Imap,
+    pub(crate) lmtp: Lmtp,
+    pub(crate) login: Box<dyn Fn() -> Result<Imap, Error> + 'a>,
+}
+
+/// The same commands on each, from the first login to the last delivery: prints a table of the
+/// servers in order, with how much more each takes than the first.
+pub(crate) fn compare(
+    title: &str,
+    servers: &[&str],
+    open: &mut [Open<'_>],
+    user: &str,
+    rounds: usize,
+) -> Result<(), Error> {
+    let rows = measure(open, user, rounds)?;
+    println!("\n{title}, {rounds} rounds, milliseconds\n");
+    let names: String = servers.iter().map(|name| format!("{name:^22}")).collect();
+    println!("{:<14}{names}", "");
+    println!("{:<14}{}", "", "       p50        p99  ".repeat(servers.len()));
+    rows.iter().for_each(print);
+    Ok(())
+}
+
+/// How many rounds are asked for.
+pub(crate) fn rounds(argument: Option<String>) -> usize {
+    argument.and_then(|text| text.parse().ok()).unwrap_or(ROUNDS)
+}
+
+/// One kind of command, with the times of each server.
+struct Row {
+    name: &'static str,
+    times: Vec<Vec<Duration>>,
+}
+
+fn print(row: &Row) {
+    let mut line = format!("{:<14}", row.name);
+    let first = row.times.first().map(|times| quantile(times, 0.5)).unwrap_or_default();
+    for times in &row.times {
+        let (half, most) = (quantile(times, 0.5), quantile(times, 0.99));
+        let more = (half / first - 1.0) * 100.0;
+        line.push_str(&format!("{half:>7.3}{more:>+5.0}%{most:>8.3}  "));
+    }
+    println!("{line}");
+}
+
+fn measure(open: &mut [Open<'_>], user: &str, rounds: usize) -> Result<[Row; 6], Error> {
+    let message = mail::plain("a message of usual length, with words in it that nobody reads");
+    for one in &mut *open {
+        let many: Vec<(&str, &[u8])> = vec![("", &message); 400];
+        one.imap.append_many("INBOX", &many)?;
+        one.imap.create("Other")?;
+        one.imap.select("INBOX")?;
+    }
+    let sign = |round: usize| if round.is_multiple_of(2) { "+FLAGS" } else { "-FLAGS" };
+    let many = (rounds / 10).max(1);
+    Ok([
+        // The way out isn't waited for: the next login is on another server.
+        row("login", many, open, |_, one| (one.login)().map(drop))?,
+        row("APPEND", rounds, open, |_, one| {
+            one.imap.append("Other", "\\Seen", &message).map(drop)
+        })?,
+        row("STORE 1", rounds, open, |round, one| one.imap.store("7", sign(round), "\\Flagged"))?,
+        row("STORE 1:400", many, open, |round, one| {
+            one.imap.store("1:400", sign(round), "\\Flagged")
+        })?,
+        row("UID MOVE 1", many.min(390), open, |round, one| {
+            one.imap.move_to(&(round + 8).to_string(), "Other")
+        })?,
+        row("LMTP", rounds, open, |_, one| one.lmtp.deliver("sender@example.net", user, &message))?,
+    ])
+}
+
+fn row(
+    name: &'static str,
+    rounds: usize,
+    open: &mut [Open<'_>],
+    mut act: impl FnMut(usize, &mut Open<'_>) -> Result<(), Error>,
+) -> Result<Row, Error> {
+    let mut times = vec![Vec::new(); open.len()];
+    for round in 0..rounds {
+        // Who goes first changes, or the first would always find the caches cold.
+        for turn in 0..open.len() {
+            let server = (round + turn) % open.len();
+            let (Some(one), Some(times)) = (open.get_mut(server), times.get_mut(server)) else {
+                continue;
+            };
+            let begun = Instant::now();
+            act(round, one)?;
+            times.push(begun.elapsed());
+        }
+    }
+    Ok(Row { name, times })
+}
+
+/// In milliseconds.
+fn quantile(times: &[Duration], part: f64) -> f64 {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "an index of a few thousand"
+    )]
+    let at = (part * (sorted.len().saturating_sub(1)) as f64).round() as usize;
+    sorted.get(at).map_or(0.0, |time| time.as_secs_f64() * 1000.0)
+}
+
+const ROUNDS: usize = 1000;

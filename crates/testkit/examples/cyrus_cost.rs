@@ -1,0 +1,117 @@
+//! What postbell costs a Cyrus in the place of its own notifyd: the same commands to one with the
+//! one, to one with the other, and to one that tells nobody.
+//!
+//! `scripts/cyrus-cost [ROUNDS]` runs it. The servers stand beside each other, and each command goes
+//! to one after the other, so that whatever the machine does meets all of them.
+
+#![expect(clippy::print_stdout, reason = "it prints a table")]
+
+mod cost;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use cost::Open;
+use postbell_testkit::account::Account;
+use postbell_testkit::cyrus::{Cyrus, Notify, Options};
+use postbell_testkit::{ALICE, Error, Hub, Notifyd};
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn main() -> Result<(), Error> {
+    let mut arguments = std::env::args().skip(1);
+    let program = PathBuf::from(arguments.next().unwrap_or_default());
+    let rounds = cost::rounds(arguments.next());
+    let Some(own) = Cyrus::start_with(Options::telling(Notify::Notifyd))? else { return Ok(()) };
+    let Some(silent) = Cyrus::start()? else { return Ok(()) };
+    let datagrams = Told::start(&program, "@DATAGRAMS@", Notify::Datagrams)?;
+    let streams = Told::start(&program, "@STREAMS@", Notify::Streams)?;
+    let (Some(datagrams), Some(streams)) = (datagrams, streams) else { return Ok(()) };
+    let servers = [&own, &datagrams.cyrus, &streams.cyrus, &silent];
+    let mut open = Vec::new();
+    for cyrus in servers {
+        let login = Box::new(|| cyrus.imap(ALICE));
+        open.push(Open { imap: cyrus.imap(ALICE)?, lmtp: cyrus.lmtp()?, login });
+    }
+    let names = ["Cyrus's notifyd", "postbell", "postbell, stream", "nobody"];
+    cost::compare("Cyrus", &names, &mut open, ALICE, rounds)?;
+    println!();
+    for (name, told) in [("datagrams", &datagrams), ("streams", &streams)] {
+        println!("{name}: {} observations in the journal", told.observations()?);
+    }
+    Ok(())
+}
+
+/// A Cyrus whose notifications postbell takes.
+struct Told {
+    cyrus: Cyrus,
+    hub: Hub,
+    // Kept for their ends.
+    _notifyd: Notifyd,
+    _room: TempDir,
+}
+
+impl Told {
+    fn start(
+        program: &Path,
+        place: &'static str,
+        notify: impl FnOnce(PathBuf) -> Notify,
+    ) -> Result<Option<Self>, Error> {
+        let room = tempfile::tempdir().map_err(Error::io("make a folder"))?;
+        std::fs::set_permissions(room.path(), PermissionsExt::from_mode(0o755))
+            .map_err(Error::io("open up a folder"))?;
+        let socket = room.path().join("notify");
+        let mut hub = Hub::new(program)?;
+        let values = [
+            ("@SPOOL@", room.path().join("spool").display().to_string()),
+            ("@UID@", Account::current().uid().to_string()),
+            (place, socket.display().to_string()),
+        ];
+        let filled = |text: String, (sign, value): (&str, String)| text.replace(sign, &value);
+        let config = values.into_iter().fold(CONFIG.to_owned(), filled);
+        // The other socket isn't made.
+        hub.configure(&config.replace("@DATAGRAMS@", "").replace("@STREAMS@", ""))?;
+        let notifyd = Notifyd::start(&hub, &socket)?;
+        hub.resume()?;
+        let cyrus = Cyrus::start_with(Options::telling(notify(socket)))?;
+        Ok(cyrus.map(|cyrus| Self { cyrus, hub, _notifyd: notifyd, _room: room }))
+    }
+
+    /// How many observations were made and are durable, once all that was written down is read.
+    fn observations(&self) -> Result<u64, Error> {
+        let begun = Instant::now();
+        loop {
+            let answer = self.hub.get("/v1/sources/mail")?.body;
+            let source: Value = serde_json::from_str(&answer).unwrap_or_default();
+            let number = |name: &str| source.get(name).and_then(Value::as_u64);
+            let (unread, told) = (number("unread"), number("observations"));
+            if let (Some(0), Some(told @ 1..)) = (unread, told) {
+                return Ok(told);
+            }
+            if begun.elapsed() > PATIENCE {
+                return Err(Error::Answer { expected: "all to be read".to_owned(), answer });
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// Generous, because a loaded machine is no defect.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const CONFIG: &str = r#"
+data = "@FOLDER@/data"
+listen = "127.0.0.1:0"
+
+[store]
+host = "mail.example.org"
+
+[sources.mail]
+kind = "cyrus"
+notify_spool = "@SPOOL@"
+notify_socket = "@DATAGRAMS@"
+notify_stream = "@STREAMS@"
+notify_users = ["@UID@"]
+virtdomains = "userid"
+"#;
