@@ -22,7 +22,7 @@ pub struct Answer {
 /// # Errors
 /// [`Error::Io`] where the connection breaks, [`Error::Answer`] where it isn't HTTP.
 pub fn get(address: SocketAddr, path: &str, token: Option<&str>) -> Result<Answer, Error> {
-    request(address, "GET", path, &authorization(token), "")
+    request(address, "GET", path, &authorization(token), JSON, "")
 }
 
 /// Sends a JSON body to `path`.
@@ -35,7 +35,7 @@ pub fn post(
     token: Option<&str>,
     json: &str,
 ) -> Result<Answer, Error> {
-    request(address, "POST", path, &authorization(token), json)
+    request(address, "POST", path, &authorization(token), JSON, json)
 }
 
 /// A user's own password (RFC 7617).
@@ -59,20 +59,22 @@ impl Basic<'_> {
 /// # Errors
 /// As [`get`].
 pub fn get_as(address: SocketAddr, path: &str, user: Basic<'_>) -> Result<Answer, Error> {
-    request(address, "GET", path, &user.authorization(), "")
+    request(address, "GET", path, &user.authorization(), JSON, "")
 }
 
-/// Sends a JSON body to `path` as `user`.
+/// Does something to `path` as `user`, with a body of the media type `kind`.
 ///
 /// # Errors
 /// As [`get`].
-pub fn post_as(
+pub fn send_as(
     address: SocketAddr,
+    method: &str,
     path: &str,
     user: Basic<'_>,
-    json: &str,
+    kind: &str,
+    body: &str,
 ) -> Result<Answer, Error> {
-    request(address, "POST", path, &user.authorization(), json)
+    request(address, method, path, &user.authorization(), kind, body)
 }
 
 fn request(
@@ -80,14 +82,15 @@ fn request(
     method: &str,
     path: &str,
     authorization: &str,
-    json: &str,
+    kind: &str,
+    body: &str,
 ) -> Result<Answer, Error> {
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{authorization}\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        json.len()
+         Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
     );
-    let mut body = Body::open(address, &format!("{head}{json}"))?;
+    let mut body = Body::open(address, &format!("{head}{body}"))?;
     let mut text = Vec::new();
     while let Some(piece) = body.piece()? {
         text.extend(piece);
@@ -296,6 +299,9 @@ fn line(reader: &mut BufReader<TcpStream>) -> Result<String, Error> {
 fn is_silence(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
 }
+
+/// The media type of most that is sent.
+const JSON: &str = "application/json";
 
 /// A hub that says nothing for so long has stopped.
 const PATIENCE: Duration = Duration::from_secs(20);

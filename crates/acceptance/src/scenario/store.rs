@@ -1,6 +1,7 @@
 //! What a scenario may ask of a store.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use postbell_testkit::{Error, Imap, Lmtp, Pop3};
 
@@ -35,6 +36,11 @@ pub trait MailStore: fmt::Debug {
     /// # Errors
     /// [`Error::Io`] where it doesn't answer.
     fn lmtp(&self) -> Result<Lmtp, Error>;
+
+    /// Where it serves JMAP and CalDAV, if it does.
+    fn http_address(&self) -> Option<SocketAddr> {
+        None
+    }
 
     /// Does what an operator does, with the store's own tools.
     ///

@@ -1,5 +1,6 @@
 //! The scenarios on Cyrus, and what Cyrus itself says of an operator's deeds.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
@@ -41,6 +42,10 @@ impl MailStore for Whole {
 
     fn lmtp(&self) -> Result<Lmtp, Error> {
         self.cyrus.lmtp()
+    }
+
+    fn http_address(&self) -> Option<SocketAddr> {
+        Some(self.cyrus.http_address())
     }
 
     fn operate(&self, deed: Deed<'_>) -> Result<(), Error> {
@@ -269,8 +274,10 @@ played! {
     r81_r91_r92_the_tree_changes_with_parents_and_children_implied: mailboxes::tree;
     r97_r99_only_real_changes_of_subscriptions_are_told: mailboxes::subscriptions;
     r79_r85_r150_access_comes_and_goes_and_names_actor_and_owner: sharing::access;
-    r71_r74_r77_r78_each_login_has_one_logout: sessions::sessions;
-    r102_r121_r124_r142_figures_are_the_servers_own: truth::figures;
+    r74_r77_r78_each_login_has_one_logout: sessions::sessions;
+    r121_r124_r142_figures_are_the_servers_own: truth::figures;
+    r27_r35_r56_what_jmap_does_is_told: web::jmap;
+    r27_r35_what_caldav_does_is_told: web::caldav;
 }
 
 const SOURCE: &str = r#"

@@ -9,3 +9,4 @@ pub mod removal;
 pub mod sessions;
 pub mod sharing;
 pub mod truth;
+pub mod web;
