@@ -4,12 +4,14 @@ use std::fmt::Write;
 
 use postbell_testkit::Error;
 
+use crate::scenario::Account;
 use crate::{Bench, Told};
 
 /// Does one thing after the other and writes down what is told of each.
 #[derive(Debug)]
 pub struct Script<'a> {
     bench: &'a mut Bench,
+    account: Account,
     text: String,
 }
 
@@ -17,7 +19,7 @@ impl<'a> Script<'a> {
     /// Begins with silence.
     #[must_use]
     pub fn new(bench: &'a mut Bench) -> Self {
-        Self { bench, text: String::new() }
+        Self { bench, account: Account::new(Vec::new()), text: String::new() }
     }
 
     /// Does something of which `count` events are to be told.
@@ -74,16 +76,13 @@ impl<'a> Script<'a> {
     }
 
     fn write(&mut self, what: &str, told: Vec<Told>) {
-        let mut lines: Vec<String> = told.iter().map(ToString::to_string).collect();
+        let mut events: Vec<String> = told.iter().map(|told| self.account.of(told)).collect();
         // Mailboxes are looked at in no particular order.
-        lines.sort();
+        events.sort();
         self.text.push_str("> ");
         self.text.push_str(what);
         self.text.push('\n');
-        for line in lines {
-            self.text.push_str(line.trim_end());
-            self.text.push('\n');
-        }
+        self.text.extend(events);
     }
 
     fn so_far(&self, what: &str, error: &Error) -> Error {

@@ -13,18 +13,18 @@ use crate::Told;
 /// Process ids, client ports, MODSEQs, UIDVALIDITYs and times become signs; sessions and the
 /// store's ports get names.
 #[derive(Debug)]
-pub(super) struct Account {
+pub(crate) struct Account {
     ports: Vec<(u16, &'static str)>,
     sessions: BTreeMap<String, usize>,
 }
 
 impl Account {
-    pub(super) fn new(ports: Vec<(u16, &'static str)>) -> Self {
+    pub(crate) fn new(ports: Vec<(u16, &'static str)>) -> Self {
         Self { ports, sessions: BTreeMap::new() }
     }
 
     /// One event: its name and place on the first line, its parameters below.
-    pub(super) fn of(&mut self, told: &Told) -> String {
+    pub(crate) fn of(&mut self, told: &Told) -> String {
         let mut text = format!("{} {}\n", told.name(), place(&text_of(told.json.get("uri"))));
         let Value::Object(members) = &told.json else { return text };
         let registered = ParameterName::REGISTERED.iter().map(ParameterName::as_str);
@@ -59,8 +59,13 @@ impl Account {
                 Ok(()) => return None,
                 Err(why) => why,
             },
-            "pid" | "clientPort" | "modseq" | "vnd.postbell.sessionDuration" => {
-                if text.parse::<u64>().is_ok_and(|number| number > 0 || name.contains("Duration")) {
+            "pid"
+            | "clientPort"
+            | "modseq"
+            | "vnd.postbell.sessionDuration"
+            | "vnd.postbell.timeAccuracy" => {
+                let may_be_none = name.starts_with("vnd.");
+                if text.parse::<u64>().is_ok_and(|number| number > 0 || may_be_none) {
                     "#".to_owned()
                 } else {
                     format!("{text}?!")

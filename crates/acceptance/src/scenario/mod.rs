@@ -9,5 +9,6 @@ pub mod plays;
 mod stage;
 mod store;
 
+pub(crate) use account::Account;
 pub use stage::Stage;
 pub use store::{Deed, MARKER, MailStore};

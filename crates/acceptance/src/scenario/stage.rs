@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use mail_event::EventGroup;
 use postbell_testkit::{Error, Imap};
 
-use super::account::Account;
+use super::Account;
 use super::store::{MARKER, MailStore};
 use crate::{Bench, Told};
 

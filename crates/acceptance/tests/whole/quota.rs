@@ -7,17 +7,15 @@ use postbell_testkit::{ALICE, Agent, Dovecot, Error, Options, Quota, mail};
 
 #[test]
 fn r46_r52_a_configured_limit_exceeded_and_kept_again_is_told_once_each() -> Result<(), Error> {
-    let Some(agent) = Agent::maildrop()? else { return Ok(()) };
-    let mut bench = Bench::start_with(&agent.mail(), "quota_messages = 2\n")?;
-    bench.hear_out()?;
-    let mut script = Script::new(&mut bench);
-    for (marker, events) in [("one", 1), ("two", 1), ("three", 2), ("four", 1)] {
-        script.step(&format!("maildrop delivers {marker}"), events, || {
-            agent.deliver(&mail::plain(marker))
-        })?;
-    }
-    script.settle("two messages are removed", || remove(&agent, 2))?;
-    insta::assert_snapshot!(script.finish()?);
+    let Some(told) = passed("quota_messages = 2\n")? else { return Ok(()) };
+    insta::assert_snapshot!(told);
+    Ok(())
+}
+
+#[test]
+fn r105_r107_a_configured_limit_of_storage_is_told_in_kibibytes() -> Result<(), Error> {
+    let Some(told) = passed("quota_storage = \"1KiB\"\n")? else { return Ok(()) };
+    insta::assert_snapshot!(told);
     Ok(())
 }
 
@@ -42,6 +40,21 @@ fn r53_a_limit_that_dovecot_keeps_is_followed() -> Result<(), Error> {
     })?;
     insta::assert_snapshot!(script.finish()?);
     Ok(())
+}
+
+/// What is told where messages come, one after the other, and the first two go again.
+fn passed(limit: &str) -> Result<Option<String>, Error> {
+    let Some(agent) = Agent::maildrop()? else { return Ok(None) };
+    let mut bench = Bench::start_with(&agent.mail(), limit)?;
+    bench.hear_out()?;
+    let mut script = Script::new(&mut bench);
+    for (marker, events) in [("one", 1), ("two", 1), ("three", 2), ("four", 1)] {
+        script.step(&format!("maildrop delivers {marker}"), events, || {
+            agent.deliver(&mail::plain(marker))
+        })?;
+    }
+    script.settle("two messages are removed", || remove(&agent, 2))?;
+    script.finish().map(Some)
 }
 
 /// Removes the oldest messages as a mail program without a server does. A name tells no age:
