@@ -1,7 +1,8 @@
 //! `postbell notifyd`: takes Cyrus's notifications in its notifyd's place.
 //!
-//! Two processes: one holds the sockets and does nothing else; it starts the other, which reads,
-//! again whenever that one ends. What waits in the sockets outlives the reader.
+//! Two processes: one holds the sockets, accepts connections, and does nothing else; it starts the
+//! other, which reads, again whenever that one ends. What waits in the sockets, and who waits for an
+//! answer, outlives the reader.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,7 +19,7 @@ use clap::Args;
 use listenfd::ListenFd;
 use postbell_hub::{Config, SourceConfig, SourceKind};
 use postbell_sources::Stop;
-use postbell_sources::cyrus::{Notifyd, Sockets, bind_datagram, bind_stream};
+use postbell_sources::cyrus::{Notifyd, Porter, Sockets, bind_datagram, bind_stream};
 use rustix::net::SocketType;
 use rustix::net::sockopt::socket_type;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
@@ -183,7 +184,7 @@ impl fmt::Display for Ended {
 /// The sockets of both kinds.
 struct Held {
     datagram: Option<UnixDatagram>,
-    stream: Option<UnixListener>,
+    stream: Option<Porter>,
     /// When they were made, in nanoseconds since 1970: nobody listened before.
     made: Option<u64>,
 }
@@ -197,7 +198,7 @@ impl Held {
             if let Ok(Some(socket)) = given.take_unix_datagram(at) {
                 held.datagram = Some(socket);
             } else if let Ok(Some(socket)) = given.take_unix_listener(at) {
-                held.stream = Some(socket);
+                held.stream = Some(porter(socket)?);
             } else {
                 warn!(at, "systemd hands over what is no Unix socket; it is not read");
             }
@@ -207,7 +208,8 @@ impl Held {
         }
         let path = |path: &Path| Some(path.to_owned()).filter(|path| !path.as_os_str().is_empty());
         held.datagram = path(&source.notify_socket).map(|path| bind_datagram(&path)).transpose()?;
-        held.stream = path(&source.notify_stream).map(|path| bind_stream(&path)).transpose()?;
+        let stream = path(&source.notify_stream).map(|path| bind_stream(&path)).transpose()?;
+        held.stream = stream.map(porter).transpose()?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         held.made = u64::try_from(since.as_nanos()).ok();
         if held.datagram.is_none() && held.stream.is_none() {
@@ -221,17 +223,18 @@ impl Held {
     }
 
     fn stdin(&self) -> anyhow::Result<Stdio> {
-        end(self.datagram.as_ref())
+        let Some(socket) = &self.datagram else { return Ok(Stdio::null()) };
+        Ok(socket.as_fd().try_clone_to_owned().context(NO_DESCRIPTOR)?.into())
     }
 
     fn stdout(&self) -> anyhow::Result<Stdio> {
-        end(self.stream.as_ref())
+        let Some(porter) = &self.stream else { return Ok(Stdio::null()) };
+        Ok(OwnedFd::from(porter.hand().context(NO_DESCRIPTOR)?).into())
     }
 }
 
-fn end(socket: Option<&impl AsFd>) -> anyhow::Result<Stdio> {
-    let Some(socket) = socket else { return Ok(Stdio::null()) };
-    Ok(socket.as_fd().try_clone_to_owned().context("no file descriptor is left")?.into())
+fn porter(listener: UnixListener) -> anyhow::Result<Porter> {
+    Porter::start(listener).context("the stream can't be listened to")
 }
 
 /// Reads the sockets that are this process's standard input and output.
@@ -242,10 +245,7 @@ fn read(source: &SourceConfig, parent: i32, began: Option<u64>) -> anyhow::Resul
     if rustix::process::getppid().map(Pid::as_raw_nonzero).map(|pid| pid.get()) != Some(parent) {
         return Err(anyhow!("the process that holds the sockets is gone"));
     }
-    let sockets = Sockets {
-        datagram: socket(&stdin(), SocketType::DGRAM)?.map(UnixDatagram::from),
-        stream: socket(&stdout(), SocketType::STREAM)?.map(UnixListener::from),
-    };
+    let sockets = Sockets { datagram: socket(&stdin())?, stream: socket(&stdout())? };
     let notifyd =
         Notifyd { spool: source.notify_spool.clone(), users: users(&source.notify_users)?, began };
     let stop = Stop::new().context("no file descriptor is left")?;
@@ -253,11 +253,11 @@ fn read(source: &SourceConfig, parent: i32, began: Option<u64>) -> anyhow::Resul
     Ok(Ending::Done)
 }
 
-/// A socket of that kind, if that is what it is.
-fn socket(end: &impl AsFd, kind: SocketType) -> anyhow::Result<Option<OwnedFd>> {
+/// A socket, if that is what it is.
+fn socket(end: &impl AsFd) -> anyhow::Result<Option<UnixDatagram>> {
     match socket_type(end) {
-        Ok(found) if found == kind => {
-            Ok(Some(end.as_fd().try_clone_to_owned().context("no file descriptor is left")?))
+        Ok(SocketType::DGRAM) => {
+            Ok(Some(end.as_fd().try_clone_to_owned().context(NO_DESCRIPTOR)?.into()))
         }
         _ => Ok(None),
     }
@@ -279,6 +279,8 @@ fn users(names: &[String]) -> anyhow::Result<Vec<u32>> {
     }
     Ok(uids.into_iter().collect())
 }
+
+const NO_DESCRIPTOR: &str = "no file descriptor is left";
 
 /// The pause before the reader is started again, at first: Cyrus waits meanwhile.
 const PAUSE_FIRST: Duration = Duration::from_millis(1);

@@ -1,8 +1,9 @@
 //! `postbell notifyd` and the hub are killed and stopped while notifications come in.
 
 use std::collections::BTreeSet;
-use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -13,10 +14,22 @@ use serde_json::Value;
 use crate::hub::{self, Hub, wait_for};
 
 #[test]
-fn killed_a_hundred_times_notifyd_loses_and_repeats_nothing() {
-    let hub = hub::start_with(SOURCE);
+fn killed_a_hundred_times_notifyd_loses_and_repeats_no_datagram() {
+    killed_a_hundred_times(SOURCE, send, 4_000);
+}
+
+#[test]
+fn killed_a_hundred_times_notifyd_answers_each_stream_and_repeats_nothing() {
+    let source = SOURCE.replace("notify_socket =", "notify_socket = \"\"\nnotify_stream =");
+    killed_a_hundred_times(&source, ask, 1_000);
+}
+
+/// Three clients say `each` notifications while the reader is killed.
+fn killed_a_hundred_times(source: &str, say: Say, each: u32) {
+    let hub = hub::start_with(source);
     let notifyd = Notifyd::start(&hub, &socket(&hub)).unwrap();
-    let senders: Vec<_> = (0..CLIENTS).map(|client| sender(socket(&hub), client)).collect();
+    let senders: Vec<_> =
+        (0..CLIENTS).map(|client| sender(socket(&hub), say, client, each)).collect();
     let (mut kills, mut seen) = (0_u64, 0);
     while kills < KILLS && !senders.iter().all(thread::JoinHandle::is_finished) {
         // Killed once it got somewhere, and at another point of its work each time.
@@ -30,9 +43,9 @@ fn killed_a_hundred_times_notifyd_loses_and_repeats_nothing() {
         seen = now;
     }
     senders.into_iter().for_each(|sender| sender.join().unwrap());
-    let told = wait_for_all(&hub);
+    let told = wait_for_all(&hub, CLIENTS * each);
     assert!(kills >= 20, "{kills} kills");
-    assert_eq!(told.len(), CLIENTS as usize * EACH as usize, "each is told once");
+    assert_eq!(told.len(), (CLIENTS * each) as usize, "each is told once");
 }
 
 #[test]
@@ -40,12 +53,12 @@ fn a_stopped_hub_and_a_stopped_reader_hold_nobody_up() {
     let hub = hub::start_with(SOURCE);
     let notifyd = Notifyd::start(&hub, &socket(&hub)).unwrap();
     hub.hold().unwrap();
-    sender(socket(&hub), 0).join().unwrap();
+    sender(socket(&hub), send, 0, 4_000).join().unwrap();
     wait_for("a reader to be stopped", || notifyd.hold_reader());
-    sender(socket(&hub), 1).join().unwrap();
-    sender(socket(&hub), 2).join().unwrap();
+    sender(socket(&hub), send, 1, 4_000).join().unwrap();
+    sender(socket(&hub), send, 2, 4_000).join().unwrap();
     hub.release().unwrap();
-    assert_eq!(wait_for_all(&hub).len(), CLIENTS as usize * EACH as usize);
+    assert_eq!(wait_for_all(&hub, 12_000).len(), 12_000);
 }
 
 #[test]
@@ -55,8 +68,7 @@ fn tail_shows_what_cyrus_said_beside_what_is_told_where_that_is_kept() {
     {
         let hub = hub::start_with(&format!("{SOURCE}{kept}"));
         let _notifyd = Notifyd::start(&hub, &socket(&hub)).unwrap();
-        let octets = format!("log\0EVENT\0\0\0\0{}\0{said}\0", 0);
-        UnixDatagram::unbound().unwrap().send_to(octets.as_bytes(), socket(&hub)).unwrap();
+        send(&socket(&hub), said);
         wait_for("the event", || !tail(&hub, &[]).is_empty());
         let text = tail(&hub, &["--raw"]);
         let [line, shown, told, changed @ ..] = &text.lines().collect::<Vec<_>>()[..] else {
@@ -82,29 +94,50 @@ fn socket(hub: &Hub) -> PathBuf {
     hub.folder().join("notify")
 }
 
+/// Says something to notifyd.
+type Say = fn(&Path, &str);
+
 /// Sends as Cyrus does: a socket for each, waiting while there is no room.
-fn sender(path: PathBuf, client: u32) -> thread::JoinHandle<()> {
+fn send(path: &Path, json: &str) {
+    let octets = format!("log\0EVENT\0\0\0\0{}\0{json}\0", 0);
+    UnixDatagram::unbound().unwrap().send_to(octets.as_bytes(), path).unwrap();
+}
+
+/// Connects as Cyrus does with `dlist:`, and waits for the answer.
+fn ask(path: &Path, json: &str) {
+    let length = json.len();
+    let list = format!(
+        "NOTIFY %(METHOD log CLASS EVENT PRIORITY NIL USER NIL MAILBOX NIL OPTIONS () MESSAGE {{{length}+}}\r\n{json} FILEPATH NIL)\r\n"
+    );
+    let mut stream = UnixStream::connect(path).unwrap();
+    stream.write_all(list.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "OK ()\r\n");
+}
+
+fn sender(path: PathBuf, say: Say, client: u32, each: u32) -> thread::JoinHandle<()> {
     thread::spawn(move || {
-        for uid in 1..=EACH {
+        for uid in 1..=each {
             // No timestamp and no MODSEQ: nothing in them tells two of one client apart but the
             // UID, and of each UID there are two.
             let uid = uid.div_ceil(2);
-            let json = format!(
-                r#"{{"event":"FlagsSet","service":"imap","uri":"imap://h/user/client{client};UIDVALIDITY=5","uidset":"{uid}","flagNames":"x","pid":7,"user":"client{client}"}}"#
+            say(
+                &path,
+                &format!(
+                    r#"{{"event":"FlagsSet","service":"imap","uri":"imap://h/user/client{client};UIDVALIDITY=5","uidset":"{uid}","flagNames":"x","pid":7,"user":"client{client}"}}"#
+                ),
             );
-            let octets = format!("log\0EVENT\0\0\0\0{}\0{json}\0", 0);
-            UnixDatagram::unbound().unwrap().send_to(octets.as_bytes(), &path).unwrap();
         }
     })
 }
 
 /// Every event that was told, once all are; by their ids.
-fn wait_for_all(hub: &Hub) -> BTreeSet<String> {
-    let wanted = CLIENTS as usize * EACH as usize;
+fn wait_for_all(hub: &Hub, wanted: u32) -> BTreeSet<String> {
     let mut told = BTreeSet::new();
     wait_for("every notification to be told", || {
         told = ids(hub);
-        told.len() >= wanted
+        told.len() >= wanted as usize
     });
     // What would be told twice is on its way by then: the journal has what the spool has.
     wait_for("the spool to be read", || {
@@ -143,9 +176,6 @@ fn tail(hub: &Hub, how: &[&str]) -> String {
 
 /// Clients that write at once.
 const CLIENTS: u32 = 3;
-
-/// Notifications of each.
-const EACH: u32 = 4_000;
 
 /// How often the reader is killed, unless all is sent before.
 const KILLS: u64 = 100;

@@ -21,7 +21,9 @@ use std::path::PathBuf;
 
 use crate::{Health, Intake, State, Stop, Stopped};
 pub use namespace::Namespace;
-pub use receive::{Notifyd, NotifydError, SocketError, Sockets, bind_datagram, bind_stream};
+pub use receive::{
+    Notifyd, NotifydError, Porter, SocketError, Sockets, bind_datagram, bind_stream,
+};
 use source::Source;
 
 /// What a Cyrus source is told.

@@ -109,6 +109,36 @@ fn a_notification_over_the_stream_is_answered_when_it_is_written_down() {
 }
 
 #[test]
+fn who_waits_for_an_answer_gets_it_from_the_next_reader() {
+    let mut rig = Rig::new();
+    rig.start_source();
+    let path = rig.streams();
+    let asked: Vec<_> = (1..=40)
+        .map(|uid| {
+            let path = path.clone();
+            std::thread::spawn(move || ask(&path, &dlist(&flagged(uid))))
+        })
+        .collect();
+    // Readers that got some of them, and died.
+    for _ in 0..3 {
+        let dead = rig.porter.hand().unwrap();
+        dead.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+        for _ in 0..5 {
+            // What is not taken out of the message is closed, as by the death of a process.
+            assert_eq!(dead.recv(&mut [0; 8]).unwrap(), 8);
+        }
+    }
+    rig.start_notifyd();
+    for answer in asked {
+        assert_eq!(answer.join().unwrap(), "OK ()\r\n");
+    }
+    wait_until(|| rig.kept.count() >= 40);
+    let mut told = uids(&rig);
+    told.sort_unstable();
+    assert_eq!(told, (1..=40).collect::<Vec<_>>());
+}
+
+#[test]
 fn several_streams_at_once_are_all_answered() {
     let rig = Rig::started();
     std::thread::scope(|scope| {

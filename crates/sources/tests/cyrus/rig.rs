@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use postbell_engine::{Observation, What};
 use postbell_sources::cyrus::{
-    self, Namespace, Notifyd, Options, Sockets, bind_datagram, bind_stream,
+    self, Namespace, Notifyd, Options, Porter, Sockets, bind_datagram, bind_stream,
 };
 use postbell_sources::{Health, Stop};
 use postbell_testkit::account::Account;
@@ -25,7 +25,7 @@ pub(crate) struct Rig {
     pub(crate) health: Health,
     pub(crate) options: Options,
     datagram: UnixDatagram,
-    stream: std::os::unix::net::UnixListener,
+    pub(crate) porter: Porter,
     notifyd: Running,
     source: Running,
     folder: tempfile::TempDir,
@@ -56,7 +56,7 @@ impl Rig {
             health: Health::new(),
             options,
             datagram,
-            stream,
+            porter: Porter::start(stream).unwrap(),
             notifyd: None,
             source: None,
             folder,
@@ -73,7 +73,7 @@ impl Rig {
     pub(crate) fn start_notifyd(&mut self) {
         let sockets = Sockets {
             datagram: Some(self.datagram.try_clone().unwrap()),
-            stream: Some(self.stream.try_clone().unwrap()),
+            stream: Some(self.porter.hand().unwrap()),
         };
         let spool = self.options.spool.clone();
         let notifyd = Notifyd { spool, users: vec![Account::current().uid()], began: None };

@@ -3,9 +3,11 @@
 //! Cyrus blocks with the mailbox locked while nobody takes its datagrams. So this runs in a process
 //! of its own, which does nothing that waits for anything but the disk; what the notifications mean
 //! is read from the spool by the source. A datagram is looked at, made durable, and only then taken;
-//! a notification over the stream is answered only when it is durable. Whoever holds the sockets
-//! meanwhile (systemd, or the process that started this one) lets it be killed at any moment.
+//! a notification over the stream is answered only when it is durable. Whoever holds the sockets and
+//! connections meanwhile (systemd, or the process that started this one: [`Porter`]) lets it be
+//! killed at any moment.
 
+mod porter;
 mod queue;
 mod socket;
 mod streams;
@@ -15,7 +17,7 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,6 +27,7 @@ use tracing::{debug, warn};
 use super::record::{Received, Record};
 use super::{datagram, dlist};
 use crate::Stop;
+pub use porter::Porter;
 use queue::{DATAGRAM_OCTETS_MAX, Queue, Queued, Sender};
 pub use socket::{SocketError, bind_datagram, bind_stream};
 use streams::Streams;
@@ -47,8 +50,8 @@ pub struct Notifyd {
 pub struct Sockets {
     /// For `notifysocket: /path`.
     pub datagram: Option<UnixDatagram>,
-    /// For `notifysocket: dlist:/path`.
-    pub stream: Option<UnixListener>,
+    /// For `notifysocket: dlist:/path`: where a [`Porter`] hands connections over.
+    pub stream: Option<UnixDatagram>,
 }
 
 /// Why it ended before it was told to.
@@ -101,8 +104,7 @@ impl Notifyd {
         }
         let mut queue =
             sockets.datagram.map(Queue::new).transpose().map_err(NotifydError::Socket)?;
-        let mut streams =
-            sockets.stream.map(Streams::new).transpose().map_err(NotifydError::Socket)?;
+        let mut streams = sockets.stream.map(Streams::new);
         while !stop.is_set() {
             if let Some(queue) = &mut queue {
                 receiver.serve(queue).map_err(NotifydError::Socket)?;
@@ -195,7 +197,9 @@ impl Receiver {
     fn hear(&mut self, streams: &mut Streams) {
         let heard = streams.hear(|uid| self.is_permitted(uid));
         heard.refused.iter().for_each(|why| self.complain(why));
-        let answer = match self.writer.append(&heard.records) {
+        // Whoever read before may have died before it answered.
+        let fresh: Vec<_> = heard.records.into_iter().filter(|one| self.recent.add(one)).collect();
+        let answer = match self.writer.append(&fresh) {
             Written::Durable => dlist::OK,
             Written::Lost => dlist::NO,
         };

@@ -1,27 +1,35 @@
 //! Notifications over streams: one connection each, answered when it is durable.
+//!
+//! What came is looked at and left there until it is answered, so that another reader finds it
+//! whole; only what the kernel has no room for at once has to be taken before.
 
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::{Duration, Instant};
+
+use rustix::net::{RecvFlags, recv};
 
 use super::super::dlist;
 use super::super::record::{NOTIFICATION_OCTETS_MAX, Received, Record};
-use super::queue::now_ns;
+use super::porter::{self, KEPT_MAX};
 
 /// Connections that are open.
 #[derive(Debug)]
 pub(super) struct Streams {
-    listener: UnixListener,
+    door: UnixDatagram,
     open: Vec<Connection>,
-    last_ns: u64,
 }
 
 #[derive(Debug)]
 struct Connection {
     stream: UnixStream,
     pid: u32,
+    /// When it was accepted: a moment no other has.
+    ns: u64,
     octets: Vec<u8>,
+    /// Whether they were taken, and not only looked at.
+    is_taken: bool,
     began: Instant,
     /// How often it was looked whether all is there.
     looks: usize,
@@ -33,6 +41,8 @@ enum State {
     Reading,
     /// All is there, and not answered yet.
     Whole,
+    /// It has an answer, which is still to be told.
+    Answered(&'static [u8]),
     Over,
 }
 
@@ -46,20 +56,16 @@ pub(super) struct Heard {
 }
 
 impl Streams {
-    /// Listens on `listener`.
-    ///
-    /// # Errors
-    ///
-    /// Where it can't be asked without waiting.
-    pub(super) fn new(listener: UnixListener) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
-        Ok(Self { listener, open: Vec::new(), last_ns: 0 })
+    /// Gets connections from a [`Porter`](super::Porter) over `door`.
+    pub(super) fn new(door: UnixDatagram) -> Self {
+        Self { door, open: Vec::new() }
     }
 
     /// What to wait for.
     pub(super) fn ends(&self) -> Vec<BorrowedFd<'_>> {
-        let listener = (self.open.len() < CONNECTIONS_MAX).then(|| self.listener.as_fd());
-        listener.into_iter().chain(self.open.iter().map(|one| one.stream.as_fd())).collect()
+        let door = (self.open.len() < KEPT_MAX).then(|| self.door.as_fd());
+        let reading = self.open.iter().filter(|one| one.state == State::Reading);
+        door.into_iter().chain(reading.map(|one| one.stream.as_fd())).collect()
     }
 
     /// Whether any connection is open, so that time matters.
@@ -67,66 +73,62 @@ impl Streams {
         !self.open.is_empty()
     }
 
-    /// Accepts who came, and reads what is there; `is_permitted` says which users may.
+    /// Takes over who came, and reads what is there; `is_permitted` says which users may.
     pub(super) fn hear(&mut self, is_permitted: impl Fn(u32) -> bool) -> Heard {
         let mut heard = Heard::default();
-        self.accept(&is_permitted, &mut heard);
+        self.take_over(&is_permitted, &mut heard);
         for connection in &mut self.open {
+            let Connection { ns, pid, .. } = *connection;
             if let Some(why) = connection.read() {
-                connection.state = State::Over;
                 // Cyrus waits for an answer, and goes on when it has one.
-                drop(connection.stream.write_all(dlist::NO));
+                connection.state = State::Answered(dlist::NO);
                 heard.refused.push(why.clone());
-                heard.records.push(Record {
-                    ns: stamp(&mut self.last_ns),
-                    pid: connection.pid,
-                    what: Received::Refused(why),
-                });
+                heard.records.push(Record { ns, pid, what: Received::Refused(why) });
             }
             if connection.state == State::Whole {
-                heard.records.push(Record {
-                    ns: stamp(&mut self.last_ns),
-                    pid: connection.pid,
-                    what: Received::Stream(connection.octets.clone()),
-                });
+                let what = Received::Stream(connection.octets.clone());
+                heard.records.push(Record { ns, pid, what });
             }
         }
-        self.open.retain(|one| one.state != State::Over);
         heard
     }
 
     /// Answers those whose notification [`Streams::hear`] gave.
-    pub(super) fn answer(&mut self, answer: &[u8]) {
-        for connection in self.open.iter_mut().filter(|one| one.state == State::Whole) {
-            // Who doesn't wait for the answer doesn't want it.
-            drop(connection.stream.write_all(answer));
-            connection.state = State::Over;
+    pub(super) fn answer(&mut self, answer: &'static [u8]) {
+        let door = self.door.as_fd();
+        for connection in &mut self.open {
+            if connection.state == State::Whole {
+                connection.state = State::Answered(answer);
+            }
+            if let State::Answered(answer) = connection.state
+                && porter::tell(door, connection.ns, answer)
+            {
+                connection.state = State::Over;
+            }
         }
         self.open.retain(|one| one.state != State::Over);
     }
 
-    fn accept(&mut self, is_permitted: impl Fn(u32) -> bool, heard: &mut Heard) {
-        while self.open.len() < CONNECTIONS_MAX {
-            // That nobody is there, and any other failure, is met again by the next look.
-            let Ok((mut stream, _)) = self.listener.accept() else { return };
+    fn take_over(&mut self, is_permitted: impl Fn(u32) -> bool, heard: &mut Heard) {
+        while self.open.len() < KEPT_MAX {
+            let Some((stream, ns)) = porter::receive(self.door.as_fd()) else { return };
             let Ok(peer) = rustix::net::sockopt::socket_peercred(&stream) else { continue };
-            let uid = peer.uid.as_raw();
-            if !is_permitted(uid) {
-                heard.refused.push(format!("a connection of uid {uid}, who is not permitted"));
-                drop(stream.write_all(dlist::NO));
-                continue;
-            }
-            if stream.set_nonblocking(true).is_err() {
-                continue;
-            }
-            self.open.push(Connection {
+            let mut connection = Connection {
                 stream,
                 pid: u32::try_from(peer.pid.as_raw_nonzero().get()).unwrap_or(0),
+                ns,
                 octets: Vec::new(),
+                is_taken: false,
                 began: Instant::now(),
                 looks: 0,
                 state: State::Reading,
-            });
+            };
+            let uid = peer.uid.as_raw();
+            if !is_permitted(uid) {
+                heard.refused.push(format!("a connection of uid {uid}, who is not permitted"));
+                connection.state = State::Answered(dlist::NO);
+            }
+            self.open.push(connection);
         }
     }
 }
@@ -137,53 +139,74 @@ impl Connection {
         if self.state != State::Reading {
             return None;
         }
-        let mut part = vec![0; PART_OCTETS];
-        loop {
-            match self.stream.read(&mut part) {
-                Ok(0) if self.octets.is_empty() => {
-                    self.state = State::Over;
-                    return None;
-                }
-                Ok(0) => return Some("a notification that ends within itself".to_owned()),
-                Ok(count) => {
-                    self.octets.extend_from_slice(part.get(..count).unwrap_or_default());
-                    if self.octets.len() > NOTIFICATION_OCTETS_MAX {
-                        return Some(format!(
-                            "a notification of more than {NOTIFICATION_OCTETS_MAX} octets"
-                        ));
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Some(format!("a connection that broke: {:?}", error.kind())),
-            }
+        let before = self.octets.len();
+        let is_over = match self.look() {
+            Ok(is_over) => is_over,
+            Err(error) => return Some(format!("a connection that broke: {:?}", error.kind())),
+        };
+        if self.octets.len() > NOTIFICATION_OCTETS_MAX {
+            return Some(format!("a notification of more than {NOTIFICATION_OCTETS_MAX} octets"));
         }
-        if self.octets.ends_with(b"\n") {
+        if self.octets.len() != before && self.octets.ends_with(b"\n") {
             self.looks += 1;
             match dlist::length(&self.octets) {
-                Ok(Some(length)) if length == self.octets.len() => self.state = State::Whole,
+                Ok(Some(length)) if length == self.octets.len() => {
+                    self.state = State::Whole;
+                    return None;
+                }
                 Ok(Some(_)) => return Some("more than one notification".to_owned()),
                 Ok(None) if self.looks < LOOKS_MAX => {}
                 Ok(None) => return Some("a notification in too many pieces".to_owned()),
                 Err(error) => return Some(error.to_string()),
             }
         }
-        let is_late = self.state == State::Reading && self.began.elapsed() > PATIENCE;
-        is_late.then(|| "a notification that takes too long".to_owned())
+        if is_over && self.octets.is_empty() {
+            self.state = State::Over;
+            return None;
+        }
+        if is_over {
+            return Some("a notification that ends within itself".to_owned());
+        }
+        // The rest may wait until there is room for it.
+        let is_full = self.octets.len() >= LOOK_OCTETS || self.began.elapsed() > LOOK_LIMIT;
+        if is_full && !self.is_taken {
+            self.is_taken = true;
+            self.octets.clear();
+            return self.read();
+        }
+        (self.began.elapsed() > PATIENCE).then(|| "a notification that takes too long".to_owned())
+    }
+
+    /// Gets what came, all of it anew while nothing is taken; says whether that was the end.
+    fn look(&mut self) -> io::Result<bool> {
+        let mut part = vec![0; LOOK_OCTETS];
+        let how = if self.is_taken { RecvFlags::empty() } else { RecvFlags::PEEK };
+        loop {
+            let count = match recv(&self.stream, &mut part[..], how | RecvFlags::DONTWAIT) {
+                Ok((_, count)) => count,
+                Err(rustix::io::Errno::AGAIN) => return Ok(false),
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let came = part.get(..count).unwrap_or_default();
+            if !self.is_taken {
+                self.octets.clear();
+                self.octets.extend_from_slice(came);
+                return Ok(count == 0);
+            }
+            self.octets.extend_from_slice(came);
+            if count == 0 || self.octets.len() > NOTIFICATION_OCTETS_MAX {
+                return Ok(count == 0);
+            }
+        }
     }
 }
 
-/// A moment no other notification has.
-fn stamp(last_ns: &mut u64) -> u64 {
-    *last_ns = now_ns().max(last_ns.saturating_add(1));
-    *last_ns
-}
+/// How much is looked at, or taken, at once: what the kernel always has room for.
+const LOOK_OCTETS: usize = 64 * 1024;
 
-/// Connections open at once; more wait in the kernel. Each of Cyrus's processes has one.
-const CONNECTIONS_MAX: usize = 256;
-
-/// How much is read at once.
-const PART_OCTETS: usize = 64 * 1024;
+/// How long more is waited for without taking what came: the kernel has less room for small pieces.
+const LOOK_LIMIT: Duration = Duration::from_millis(100);
 
 /// How often it is looked whether a notification is all there: it is read anew each time.
 const LOOKS_MAX: usize = 256;

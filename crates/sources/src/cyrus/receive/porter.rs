@@ -1,0 +1,236 @@
+//! Accepts connections for whoever reads, keeps them open, and answers them.
+//!
+//! A connection that only its reader holds ends with it, and Cyrus doesn't ask again. So whoever
+//! holds the listening socket accepts, hands each connection to the reader over a socket between the
+//! two, is told the answer over the same, and hands those without one to the next reader. Nobody is
+//! answered twice, whenever a reader dies.
+
+use std::collections::BTreeSet;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recv, recvmsg, send, sendmsg,
+};
+use tracing::warn;
+
+use super::queue::now_ns;
+
+/// Accepts Cyrus's connections, on a thread of its own, for as long as the process lives.
+#[derive(Debug)]
+pub struct Porter(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    reader: Mutex<Reader>,
+    /// Readable when there is another reader.
+    changed: OwnedFd,
+}
+
+/// Who reads now.
+#[derive(Clone, Debug, Default)]
+struct Reader {
+    end: Option<Arc<UnixDatagram>>,
+    number: u64,
+}
+
+/// A connection without an answer.
+#[derive(Debug)]
+struct Kept {
+    stream: UnixStream,
+    /// When it was accepted: a moment no other has.
+    ns: u64,
+    /// The number of the reader that has it.
+    reader: u64,
+}
+
+impl Porter {
+    /// Accepts on `listener` from now on.
+    ///
+    /// # Errors
+    ///
+    /// Where the listener can't be asked without waiting, or there is no thread.
+    pub fn start(listener: UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let changed = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let shared = Arc::new(Shared { reader: Mutex::default(), changed });
+        let porter = Arc::clone(&shared);
+        let work = move || porter.work(&listener);
+        std::thread::Builder::new().name("porter".to_owned()).spawn(work)?;
+        Ok(Self(shared))
+    }
+
+    /// The end for another reader: connections come over it, and at first those that the reader
+    /// before left without an answer.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no file descriptor left.
+    pub fn hand(&self) -> io::Result<UnixDatagram> {
+        let (ours, theirs) = UnixDatagram::pair()?;
+        let mut reader = self.0.reader();
+        *reader = Reader { end: Some(Arc::new(ours)), number: reader.number + 1 };
+        // A counter that is full wakes as well.
+        let _woken = rustix::io::write(&self.0.changed, &1_u64.to_ne_bytes());
+        Ok(theirs)
+    }
+}
+
+impl Shared {
+    fn reader(&self) -> MutexGuard<'_, Reader> {
+        // What is in it is whole whoever died.
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self, listener: &UnixListener) {
+        let (mut kept, mut last_ns, mut gone) = (Vec::<Kept>::new(), 0, 0);
+        loop {
+            let reader = self.reader().clone();
+            // One that is gone gets nothing; the next has another number.
+            let end = reader.end.as_deref().filter(|_| reader.number != gone);
+            self.wait(listener, &mut kept, end, reader.number);
+            accept(listener, &mut kept, &mut last_ns);
+            let Some(end) = end else { continue };
+            answer(end, &mut kept);
+            for one in kept.iter_mut().filter(|one| one.reader != reader.number) {
+                match hand_over(end, one) {
+                    Ok(()) => one.reader = reader.number,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(_) => {
+                        gone = reader.number;
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until somebody comes, is to be answered, can be handed on, or there is another reader;
+    /// lets go of those who went.
+    fn wait(
+        &self,
+        listener: &UnixListener,
+        kept: &mut Vec<Kept>,
+        end: Option<&UnixDatagram>,
+        reader: u64,
+    ) {
+        let come = if kept.len() < KEPT_MAX { PollFlags::IN } else { PollFlags::empty() };
+        let mut fds = vec![PollFd::new(&self.changed, PollFlags::IN), PollFd::new(listener, come)];
+        let has_waiting = kept.iter().any(|one| one.reader != reader);
+        let room = if has_waiting { PollFlags::OUT } else { PollFlags::empty() };
+        fds.extend(end.map(|end| PollFd::new(end, PollFlags::IN | room)));
+        let others = fds.len();
+        // Whoever went says so without being asked.
+        let handed = || kept.iter().filter(|one| one.reader == reader);
+        fds.extend(handed().map(|one| PollFd::new(&one.stream, PollFlags::empty())));
+        if poll(&mut fds, None).is_err() {
+            // Interrupted, or refused for want of memory: be late rather than spin.
+            std::thread::sleep(Duration::from_millis(1));
+            return;
+        }
+        let mut count = [0; 8];
+        let _drained = rustix::io::read(&self.changed, &mut count);
+        let is_over = |fd: &PollFd<'_>| fd.revents().intersects(PollFlags::HUP | PollFlags::ERR);
+        let over: BTreeSet<u64> = fds
+            .iter()
+            .skip(others)
+            .zip(handed())
+            .filter(|(fd, _)| is_over(fd))
+            .map(|(_, one)| one.ns)
+            .collect();
+        kept.retain(|one| !over.contains(&one.ns));
+    }
+}
+
+fn accept(listener: &UnixListener, kept: &mut Vec<Kept>, last_ns: &mut u64) {
+    while kept.len() < KEPT_MAX {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                *last_ns = now_ns().max(last_ns.saturating_add(1));
+                kept.push(Kept { stream, ns: *last_ns, reader: 0 });
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                // Such as no file descriptor left; whoever waits goes on waiting.
+                warn!(%error, "a connection of Cyrus's can't be accepted");
+                std::thread::sleep(PAUSE);
+                return;
+            }
+        }
+    }
+}
+
+/// Answers those whom the reader has an answer for, and lets go of them.
+fn answer(end: &UnixDatagram, kept: &mut Vec<Kept>) {
+    let mut octets = [0; ANSWER_OCTETS_MAX];
+    while let Ok((_, length)) = recv(end, &mut octets[..], RecvFlags::DONTWAIT) {
+        let Some((ns, said)) = octets.get(..length).and_then(<[u8]>::split_first_chunk) else {
+            continue;
+        };
+        let ns = u64::from_be_bytes(*ns);
+        let Some(at) = kept.iter().position(|one| one.ns == ns) else { continue };
+        let Kept { stream, .. } = kept.swap_remove(at);
+        // Who doesn't wait for the answer doesn't want it.
+        let _sent = send(&stream, said, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        // What was only looked at is taken: else the end would look like an error.
+        let mut rest = vec![0; REST_OCTETS];
+        for _ in 0..REST_MAX {
+            match recv(&stream, &mut rest[..], RecvFlags::DONTWAIT) {
+                Ok((_, 1..)) => {}
+                _ => break,
+            }
+        }
+    }
+}
+
+fn hand_over(end: &UnixDatagram, one: &Kept) -> io::Result<()> {
+    let files = [one.stream.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&files));
+    let octets = one.ns.to_be_bytes();
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    sendmsg(end, &[IoSlice::new(&octets)], &mut control, flags)?;
+    Ok(())
+}
+
+/// The next connection that was handed over, and when it was accepted; nothing while none waits.
+pub(super) fn receive(end: BorrowedFd<'_>) -> Option<(UnixStream, u64)> {
+    let mut octets = [0; 8];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    recvmsg(end, &mut [IoSliceMut::new(&mut octets)], &mut control, flags).ok()?;
+    let mut files = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut files) => files.next(),
+        _ => None,
+    });
+    Some((UnixStream::from(files.next()?), u64::from_be_bytes(octets)))
+}
+
+/// Tells the other side what to answer whom; says whether there was room for it.
+pub(super) fn tell(end: BorrowedFd<'_>, ns: u64, answer: &[u8]) -> bool {
+    let octets = [&ns.to_be_bytes()[..], answer].concat();
+    let sent = send(end, &octets, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    !matches!(sent, Err(rustix::io::Errno::AGAIN))
+}
+
+/// Octets of an answer, with whom it is for.
+const ANSWER_OCTETS_MAX: usize = 64;
+
+/// How much that was only looked at is taken at once, and how often: all the kernel has room for.
+const REST_OCTETS: usize = 64 * 1024;
+const REST_MAX: usize = 16;
+
+/// Connections kept at once; more wait in the kernel. Each of Cyrus's processes has one.
+pub(super) const KEPT_MAX: usize = 256;
+
+/// Before it is tried again to accept.
+const PAUSE: Duration = Duration::from_millis(100);
