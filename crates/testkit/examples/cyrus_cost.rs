@@ -8,14 +8,12 @@
 
 mod cost;
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cost::Open;
-use postbell_testkit::account::Account;
-use postbell_testkit::cyrus::{Cyrus, Notify, Options};
-use postbell_testkit::{ALICE, Error, Hub, Notifyd};
+use postbell_testkit::cyrus::{Cyrus, Form, Notified, Notify, Options};
+use postbell_testkit::{ALICE, Error, Hub};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -25,10 +23,10 @@ fn main() -> Result<(), Error> {
     let rounds = cost::rounds(arguments.next());
     let Some(own) = Cyrus::start_with(Options::telling(Notify::Notifyd))? else { return Ok(()) };
     let Some(silent) = Cyrus::start()? else { return Ok(()) };
-    let datagrams = Told::start(&program, "@DATAGRAMS@", Notify::Datagrams)?;
-    let streams = Told::start(&program, "@STREAMS@", Notify::Streams)?;
+    let datagrams = Told::start(&program, Form::Datagrams)?;
+    let streams = Told::start(&program, Form::Streams)?;
     let (Some(datagrams), Some(streams)) = (datagrams, streams) else { return Ok(()) };
-    let servers = [&own, &datagrams.cyrus, &streams.cyrus, &silent];
+    let servers = [&own, &datagrams.notified.cyrus, &streams.notified.cyrus, &silent];
     let mut open = Vec::new();
     for cyrus in servers {
         let login = Box::new(|| cyrus.imap(ALICE));
@@ -45,37 +43,19 @@ fn main() -> Result<(), Error> {
 
 /// A Cyrus whose notifications postbell takes.
 struct Told {
-    cyrus: Cyrus,
+    notified: Notified,
     hub: Hub,
-    // Kept for their ends.
-    _notifyd: Notifyd,
+    // Kept for its removal.
     _room: TempDir,
 }
 
 impl Told {
-    fn start(
-        program: &Path,
-        place: &'static str,
-        notify: impl FnOnce(PathBuf) -> Notify,
-    ) -> Result<Option<Self>, Error> {
+    fn start(program: &Path, form: Form) -> Result<Option<Self>, Error> {
         let room = tempfile::tempdir().map_err(Error::io("make a folder"))?;
-        std::fs::set_permissions(room.path(), PermissionsExt::from_mode(0o755))
-            .map_err(Error::io("open up a folder"))?;
-        let socket = room.path().join("notify");
         let mut hub = Hub::new(program)?;
-        let values = [
-            ("@SPOOL@", room.path().join("spool").display().to_string()),
-            ("@UID@", Account::current().uid().to_string()),
-            (place, socket.display().to_string()),
-        ];
-        let filled = |text: String, (sign, value): (&str, String)| text.replace(sign, &value);
-        let config = values.into_iter().fold(CONFIG.to_owned(), filled);
-        // The other socket isn't made.
-        hub.configure(&config.replace("@DATAGRAMS@", "").replace("@STREAMS@", ""))?;
-        let notifyd = Notifyd::start(&hub, &socket)?;
+        let Some(notified) = Notified::start(&hub, room.path(), form)? else { return Ok(None) };
         hub.resume()?;
-        let cyrus = Cyrus::start_with(Options::telling(notify(socket)))?;
-        Ok(cyrus.map(|cyrus| Self { cyrus, hub, _notifyd: notifyd, _room: room }))
+        Ok(Some(Self { notified, hub, _room: room }))
     }
 
     /// How many observations were made and are durable, once all that was written down is read.
@@ -99,19 +79,3 @@ impl Told {
 
 /// Generous, because a loaded machine is no defect.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-const CONFIG: &str = r#"
-data = "@FOLDER@/data"
-listen = "127.0.0.1:0"
-
-[store]
-host = "mail.example.org"
-
-[sources.mail]
-kind = "cyrus"
-notify_spool = "@SPOOL@"
-notify_socket = "@DATAGRAMS@"
-notify_stream = "@STREAMS@"
-notify_users = ["@UID@"]
-virtdomains = "userid"
-"#;

@@ -5,20 +5,29 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use postbell_testkit::Error;
+use postbell_testkit::cyrus::Form;
 
 use crate::bench::{Bench, Server};
 use crate::client::Client;
 use crate::crowd;
 use crate::facts::Ledger;
 
-/// In each of a hundred parts of the work, at any moment of it, whoever reads what Cyrus says and
-/// the hub are killed.
 #[test]
 fn killed_a_hundred_times_it_tells_each_of_12000_changes_once() -> Result<(), Error> {
-    let Some(mut bench) = Bench::of_cyrus()? else { return Ok(()) };
+    killed(Form::Datagrams, Work::of(4_000), crowd::rounds(100))
+}
+
+#[test]
+fn killed_while_cyrus_waits_for_an_answer_it_tells_each_change_once() -> Result<(), Error> {
+    killed(Form::Streams, Work::of(400), crowd::rounds(20))
+}
+
+/// In each of so many parts of the work, at any moment of it, whoever reads what Cyrus says and the
+/// hub are killed.
+fn killed(form: Form, work: Work, parts: u64) -> Result<(), Error> {
+    let Some(mut bench) = Bench::of_cyrus(form)? else { return Ok(()) };
     let seed = crowd::seed();
     let mut dice = fastrand::Rng::with_seed(seed);
-    let (work, parts) = (Work::of(4_000), crowd::rounds(100));
     let Bench { server, hub, .. } = &mut bench;
     let (ok, outcome) = crowd::together(
         CLIENTS,
@@ -46,9 +55,9 @@ fn killed_a_hundred_times_it_tells_each_of_12000_changes_once() -> Result<(), Er
 /// the sockets stand still, then the hub and the one that reads.
 #[test]
 fn stopped_it_holds_no_client_up_and_then_tells_all() -> Result<(), Error> {
-    let Some(bench) = Bench::of_cyrus()? else { return Ok(()) };
+    let Some(bench) = Bench::of_cyrus(Form::Datagrams)? else { return Ok(()) };
     let (server, seed) = (&bench.server, crowd::seed());
-    let work = Work::of(1_000);
+    let work = Work::of(600);
     bench.hub.hold()?;
     server.notifyd.hold()?;
     let (ok, ()) = crowd::together(

@@ -5,6 +5,7 @@
 
 mod configuration;
 mod listener;
+mod notified;
 mod options;
 mod sieve;
 mod software;
@@ -22,6 +23,7 @@ use crate::process::{self, Daemon};
 pub use crate::{ADMIN, MASTER};
 use crate::{ALICE, BOB, CAROL, Error, Imap, Lmtp, Pop3, Quota, Server, Tree, password};
 pub use listener::Listener;
+pub use notified::{Form, Notified};
 pub use options::{Notify, OTHERS, Options};
 
 /// The administrator (`admins`), who sees all mailboxes by their whole names.

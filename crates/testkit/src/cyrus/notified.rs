@@ -1,0 +1,71 @@
+//! A Cyrus that tells postbell.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::{Cyrus, Notify, Options};
+use crate::account::Account;
+use crate::{Error, Hub, Notifyd};
+
+/// How Cyrus tells it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Form {
+    /// A datagram for each event.
+    Datagrams,
+    /// A connection for each event, which is answered (`dlist:`).
+    Streams,
+}
+
+/// A Cyrus, and the process in notifyd's place that takes what it says.
+#[derive(Debug)]
+pub struct Notified {
+    /// The server.
+    pub cyrus: Cyrus,
+    /// What takes its notifications.
+    pub notifyd: Notifyd,
+}
+
+impl Notified {
+    /// Starts both for `hub`, which is configured to follow them as its source `mail`, with socket
+    /// and spool in `room`; the hub itself isn't started. `None` as for [`Cyrus::start`].
+    ///
+    /// # Errors
+    /// As [`Notifyd::start`] and [`Cyrus::start`].
+    pub fn start(hub: &Hub, room: &Path, form: Form) -> Result<Option<Self>, Error> {
+        // Cyrus may be of another account.
+        std::fs::set_permissions(room, PermissionsExt::from_mode(0o755))
+            .map_err(Error::io("open up a folder"))?;
+        let socket = room.join("notify");
+        let path = socket.display().to_string();
+        let (datagrams, streams, notify) = match form {
+            Form::Datagrams => (&*path, "", Notify::Datagrams(socket.clone())),
+            Form::Streams => ("", &*path, Notify::Streams(socket.clone())),
+        };
+        hub.configure(
+            &CONFIG
+                .replace("@SPOOL@", &room.join("spool").display().to_string())
+                .replace("@DATAGRAMS@", datagrams)
+                .replace("@STREAMS@", streams)
+                .replace("@UID@", &Account::current().uid().to_string()),
+        )?;
+        let notifyd = Notifyd::start(hub, &socket)?;
+        let cyrus = Cyrus::start_with(Options::telling(notify))?;
+        Ok(cyrus.map(|cyrus| Self { cyrus, notifyd }))
+    }
+}
+
+const CONFIG: &str = r#"
+data = "@FOLDER@/data"
+listen = "127.0.0.1:0"
+
+[store]
+host = "mail.example.org"
+
+[sources.mail]
+kind = "cyrus"
+notify_spool = "@SPOOL@"
+notify_socket = "@DATAGRAMS@"
+notify_stream = "@STREAMS@"
+notify_users = ["@UID@"]
+virtdomains = "userid"
+"#;
