@@ -115,6 +115,20 @@ impl Hole {
     }
 }
 
+impl Hole {
+    /// What may be missing still when the mailboxes were looked at, for a person; nothing where
+    /// nothing need have been missing at all.
+    pub(super) fn rest(&self) -> Option<String> {
+        matches!(self.what, Lost::Lines { .. }).then(|| {
+            let reason = self.reason();
+            format!(
+                "{reason}: what mailboxes show of it was told as inferred; logins, subscriptions \
+                 and what was undone since they don't show"
+            )
+        })
+    }
+}
+
 impl Runs {
     /// What the checkpoint says.
     pub(super) fn restore(saved: &[Pair]) -> Self {

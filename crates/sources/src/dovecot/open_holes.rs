@@ -2,7 +2,8 @@
 //!
 //! A hole ends in one of three ways: all mailboxes it may concern were looked at, and what was
 //! missing is told as inferred; or the server refuses to say; or it doesn't answer in time. In the
-//! latter two the hole itself is told, as a gap. It is never forgotten in silence.
+//! latter two the hole itself is told, as a gap, and in the first where mailboxes can't show all
+//! that is known to be missing. It is never forgotten in silence.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -63,13 +64,11 @@ impl OpenHoles {
         self.open.len()
     }
 
-    /// Lets go of those whose users were all looked at; none of them means everybody.
-    pub(super) fn fill(&mut self, were_looked_at: impl Fn(&[String]) -> bool) {
+    /// Takes out those whose users were all looked at; none of them means everybody.
+    pub(super) fn fill(&mut self, were_looked_at: impl Fn(&[String]) -> bool) -> Vec<Hole> {
         let filled = self.open.iter().filter(|(_, open)| were_looked_at(&open.hole.users));
         let filled: Vec<_> = filled.map(|(name, _)| name.clone()).collect();
-        for name in filled {
-            self.take(&name);
-        }
+        filled.iter().filter_map(|name| self.take(name)).collect()
     }
 
     /// Takes out what the server doesn't let us look for, since it refuses us `owner`'s mail:
@@ -140,8 +139,8 @@ mod tests {
         holes.add(hole("a", &["alice"]), at(0));
         holes.add(hole("b", &[]), at(0));
         assert!(holes.concern("bob"));
-        holes.fill(|users| users.contains(&"alice".to_owned()));
-        assert_eq!(holes.len(), 1);
+        let filled = holes.fill(|users| users.contains(&"alice".to_owned()));
+        assert_eq!((filled, holes.len()), (vec![hole("a", &["alice"])], 1));
         holes.fill(|users| users.is_empty());
         assert!(holes.len() == 0 && !holes.concern("bob"));
     }

@@ -623,6 +623,10 @@ impl<'a> Source<'a> {
                 }
                 users => {
                     users.iter().for_each(|user| self.reconcile.want_user(user));
+                    // Where one couldn't write, others couldn't either, and left no trace of it.
+                    if matches!(hole.what, Lost::Lines { .. }) {
+                        self.look_at_everything();
+                    }
                     users.iter().all(|user| self.reconcile.knows(user))
                 }
             };
@@ -637,7 +641,11 @@ impl<'a> Source<'a> {
     }
 
     fn tell_hole(&mut self, hole: &Hole, at: Timestamp) {
-        for missed in self.teller.hole(hole, at) {
+        self.tell_of(hole, &hole.reason(), at);
+    }
+
+    fn tell_of(&mut self, hole: &Hole, reason: &str, at: Timestamp) {
+        for missed in self.teller.hole(hole, reason, at) {
             self.push(missed);
         }
     }
@@ -651,7 +659,11 @@ impl<'a> Source<'a> {
             }
         }
         let reconcile = &self.reconcile;
-        self.open_holes.fill(|users| reconcile.has_looked_at(users));
+        for hole in self.open_holes.fill(|users| reconcile.has_looked_at(users)) {
+            if let Some(rest) = hole.rest() {
+                self.tell_of(&hole, &rest, at);
+            }
+        }
         let window = i64::try_from(self.options.hole_window.as_millis()).unwrap_or(i64::MAX);
         while let Some(hole) = self.open_holes.take_due(at, window) {
             self.tell_hole(&hole, at);

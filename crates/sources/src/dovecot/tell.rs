@@ -280,10 +280,10 @@ impl<'a> Teller<'a> {
     }
 
     /// Lines that nobody can read: told once for each user concerned, or once of the server.
-    pub(super) fn hole(&self, hole: &Hole, at: Timestamp) -> Vec<Observation> {
+    pub(super) fn hole(&self, hole: &Hole, reason: &str, at: Timestamp) -> Vec<Observation> {
         let tell = |owner: Option<&String>| {
             let identity = format!("{} {}", hole.identity(), owner.map_or("", |owner| owner));
-            self.missed(identity, at, owner.cloned(), hole.reason())
+            self.missed(identity, at, owner.cloned(), reason.to_owned())
         };
         match hole.users.as_slice() {
             [] => vec![tell(None)],
