@@ -62,7 +62,11 @@ impl Telling<'_> {
             seen.push(self.observation(&format!("gone {new} {was_gone}"), what));
             inferred.gone = was_gone;
         }
-        let odd = changed.keys().filter(|uid| is_old(**uid) && !kept.told.flagged.contains(**uid));
+        let odd = changed.keys().filter(|uid| {
+            is_old(**uid)
+                && !kept.told.flagged.contains(**uid)
+                && kept.told.came_with(**uid).is_none()
+        });
         let odd = UidSet::from_uids(odd.copied());
         if !odd.is_empty() {
             let reason = format!("flags changed, which ones nobody knows: UID {}", shown(&odd));
