@@ -10,6 +10,7 @@
 //! few words are read in `crate::words`.
 
 mod answers;
+mod in_turn;
 #[cfg(test)]
 mod real;
 mod session;
@@ -27,6 +28,7 @@ use crate::Secret;
 #[cfg(test)]
 pub(super) use answers::listed;
 pub(super) use answers::union;
+pub(super) use in_turn::InTurn;
 use session::Session;
 
 /// A user who may act as any other, and where to ask as such.
@@ -63,6 +65,8 @@ pub(super) struct Asker {
     /// Users the server doesn't let us in for, and until when they aren't tried again.
     shut: BTreeMap<String, Instant>,
     last_error: Option<String>,
+    /// What the server calls sessions that were opened.
+    opened: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -135,6 +139,7 @@ impl Asker {
             rest_until: None,
             shut: BTreeMap::new(),
             last_error: None,
+            opened: Vec::new(),
         })
     }
 
@@ -159,14 +164,15 @@ impl Asker {
     /// happened by `since`.
     ///
     /// Dovecot reads a user's limits at login and keeps them for the session. An older session
-    /// would set what is in use now against a limit that may have changed.
+    /// would set what is in use now against a limit that may have changed. Cyrus doesn't.
     pub(super) fn quota(
         &mut self,
         user: &str,
         mailbox: &str,
         since: Instant,
     ) -> Option<Vec<Quota>> {
-        if self.open.get(user).is_some_and(|open| open.opened < since) {
+        let keeps_limits = self.master.separator.is_some();
+        if keeps_limits && self.open.get(user).is_some_and(|open| open.opened < since) {
             self.close(user);
         }
         self.ask(user, |session| answers::quota(session, mailbox))
@@ -226,6 +232,12 @@ impl Asker {
         self.shut.retain(|_, until| *until > now);
     }
 
+    /// What the server calls the sessions that were opened since this was last asked, where it
+    /// says so.
+    pub(super) fn take_opened(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.opened)
+    }
+
     /// What went wrong last.
     pub(super) fn last_error(&self) -> Option<&str> {
         self.last_error.as_deref()
@@ -280,6 +292,9 @@ impl Asker {
                 return Err(error);
             }
         };
+        if self.opened.len() < OPEN_MAX {
+            self.opened.extend(session.name.clone());
+        }
         let outcome = question(&mut session);
         if !outcome.as_ref().is_err_and(AskError::ends_session) {
             self.keep(user, session, opened);

@@ -21,6 +21,8 @@ pub(super) struct Session {
     pub(super) selected: Option<String>,
     /// Whether ENABLE QRESYNC was said.
     pub(super) has_qresync: bool,
+    /// What the server calls the session, where it says so.
+    pub(super) name: Option<String>,
 }
 
 /// One response on the way to an answer.
@@ -41,7 +43,8 @@ impl Session {
         if !greeting.starts_with(b"* OK") {
             return Err(AskError::Refused { answer: shown(&greeting) });
         }
-        let mut session = Self { wire, commands: 0, selected: None, has_qresync: false };
+        let mut session =
+            Self { wire, commands: 0, selected: None, has_qresync: false, name: None };
         let mut message = Vec::new();
         match master.separator {
             Some(separator) => {
@@ -64,7 +67,8 @@ impl Session {
             return Err(AskError::Refused { answer: shown(&invitation) });
         }
         session.wire.send(format!("{}\r\n", STANDARD.encode(message)).as_bytes())?;
-        session.answer(&tag, LINE_OCTETS_MAX, &mut |_| {})?;
+        let welcome = session.answer(&tag, LINE_OCTETS_MAX, &mut |_| {})?;
+        session.name = name(&welcome);
         Ok(session)
     }
 
@@ -81,7 +85,7 @@ impl Session {
         self.wire.allow(patience);
         let tag = self.tag();
         self.wire.send(format!("{tag} {command}\r\n").as_bytes())?;
-        self.answer(&tag, octets_max, each)
+        self.answer(&tag, octets_max, each).map(drop)
     }
 
     /// Says goodbye and doesn't wait for the answer.
@@ -94,12 +98,13 @@ impl Session {
         }
     }
 
+    /// Gives how the answer ended, where it is OK.
     fn answer(
         &mut self,
         tag: &str,
         octets_max: usize,
         each: &mut dyn FnMut(Reply<'_>),
-    ) -> Result<(), AskError> {
+    ) -> Result<Vec<u8>, AskError> {
         let mut octets = 0_usize;
         loop {
             let response = self.wire.response(octets_max)?;
@@ -109,7 +114,7 @@ impl Session {
             }
             if let Some(rest) = after_tag(&response, tag) {
                 return if rest.starts_with(b"OK") {
-                    Ok(())
+                    Ok(rest.to_vec())
                 } else {
                     Err(AskError::Refused { answer: shown(rest) })
                 };
@@ -156,6 +161,13 @@ fn after_tag<'r>(response: &'r [u8], tag: &str) -> Option<&'r [u8]> {
     response.strip_prefix(tag.as_bytes())?.strip_prefix(b" ")
 }
 
+/// What Cyrus calls a session that it lets in: `OK … SESSIONID=<…>`.
+fn name(welcome: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(welcome).ok()?;
+    let (name, _) = text.split_once("SESSIONID=<")?.1.split_once('>')?;
+    Some(name.to_owned())
+}
+
 /// The beginning of an answer, for a person.
 fn shown(answer: &[u8]) -> String {
     let text = String::from_utf8_lossy(answer);
@@ -180,6 +192,14 @@ mod tests {
         assert_eq!(quoted_mailbox("Entwürfe"), "\"Entw&APw-rfe\"");
         assert_eq!(quoted_mailbox("a\"b\\c&d"), "\"a\\\"b\\\\c&-d\"");
         assert!(!quoted_mailbox("a\r\nb LOGOUT").contains(['\r', '\n']));
+    }
+
+    #[test]
+    fn a_session_has_the_name_it_is_welcomed_with() {
+        let welcome = b"OK [CAPABILITY X] Success (no protection) SESSIONID=<host-1-2-3>\r\n";
+        assert_eq!(name(welcome).as_deref(), Some("host-1-2-3"));
+        assert_eq!(name(b"OK Logged in SESSIONID=<\r\n"), None);
+        assert_eq!(name(b"OK \xffSESSIONID=<a>"), None);
     }
 
     #[test]

@@ -20,8 +20,8 @@ use super::record::{Act, Transaction};
 use super::sessions::{self, Sessions};
 use super::tell::{self, Beside, End, Teller};
 use super::{DovecotError, Options};
-use crate::ask::{Asked, Asker, Want};
-use crate::reconcile::{Looked, Naming, Reconcile};
+use crate::ask::{Asker, InTurn, Want};
+use crate::reconcile::{Naming, Next, Reconcile, Round};
 use crate::spool::{self, Bell, Ident, Line, Mishap, Place, Scanned, Spool};
 use crate::{Batch, Count, Health, Intake, State, Stop, Stopped};
 
@@ -60,16 +60,6 @@ pub(super) struct Source<'a> {
     is_unwritable: bool,
     /// When everything is looked at next, since a process may have died before its first line.
     everything_at: Instant,
-}
-
-/// Looks that are settled together.
-#[derive(Debug, Default)]
-struct Round {
-    looked: Vec<Looked>,
-    /// When, once all were taken.
-    settle_at: Option<Instant>,
-    /// What is to be told before.
-    marks: Option<Marks>,
 }
 
 /// Where files ended at some moment.
@@ -712,41 +702,23 @@ impl<'a> Source<'a> {
     /// answers have that the spool hadn't. Gives when there is more to do.
     fn look_at_mailboxes(&mut self) -> Option<Instant> {
         let asker = self.asker.as_mut()?;
-        let begun = Instant::now();
-        let size: usize = self.round.looked.iter().map(Looked::size).sum();
-        if self.round.settle_at.is_none() && size < ROUND_MAX {
-            if self.round.looked.is_empty() {
-                self.reconcile.begin(now());
-            }
-            let looked = self.reconcile.look(asker, &*self.names);
-            let has_more = self.reconcile.progress().0 > 0 && !asker.is_resting();
-            if let Some(error) = asker.last_error() {
-                self.health.set_error(&error);
-            }
-            self.round.looked.extend(looked);
-            if has_more {
-                return Some(begun);
-            }
+        let next = self.round.ask(&mut self.reconcile, asker, &*self.names, (now(), GRACE));
+        if let Some(error) = asker.last_error() {
+            self.health.set_error(&error);
         }
-        if self.round.looked.is_empty() {
-            return None;
+        match next {
+            Next::Rest => return None,
+            Next::At(moment) => return Some(moment),
+            Next::Settle => {}
         }
-        // What was under way when the server answered is written down by then.
-        let settle_at = *self.round.settle_at.get_or_insert(begun + GRACE);
-        if settle_at > begun {
-            return Some(settle_at);
-        }
-        if self.round.marks.is_none() {
+        if !self.round.is_marked() {
             self.read_on();
         }
-        let marks = self.round.marks.get_or_insert_with(|| self.spool.ends());
-        if !marks.iter().all(|mark| self.spool.has_passed(*mark)) {
-            return None;
-        }
+        let looked = self.round.take(&self.spool)?;
         let server_fqdn = self.options.server_fqdn.as_deref();
         let names = Arc::clone(&self.names);
         let naming = Naming { scope: &*names, server_fqdn };
-        for looked in std::mem::take(&mut self.round).looked {
+        for looked in looked {
             let is_holed = self.open_holes.concern(looked.owner());
             for seen in self.reconcile.settle(looked, is_holed, now(), &naming) {
                 self.push(seen);
@@ -818,20 +790,16 @@ impl<'a> Source<'a> {
             return;
         };
         let Some(Act::Added { mailbox, uids, .. }) = line.acts.get(index(act)) else { return };
-        if answers.act != act || uid > answers.until {
-            let want = Want {
-                body_structure: self.options.body_structure,
-                content_max_octets: self.options.content_max_octets,
-            };
-            let many = if want.content_max_octets.is_some() { ASKED_WITH_CONTENT } else { ASKED };
-            let wanted = UidSet::from_uids(uids.iter().skip_while(|one| *one < uid).take(many));
-            let (owner, name) = self.names.place(&line.user, mailbox);
-            let val = message.mailbox.uid_validity;
-            answers.messages =
-                asker.messages(&owner, &name, val, &wanted, want).unwrap_or_default();
-            (answers.act, answers.until) = (act, wanted.last().unwrap_or(u32::MAX));
+        if answers.act != act {
+            *answers = Answers { act, ..Answers::default() };
         }
-        if let Some(told) = answers.messages.remove(&uid) {
+        let want = Want {
+            body_structure: self.options.body_structure,
+            content_max_octets: self.options.content_max_octets,
+        };
+        let (owner, name) = self.names.place(&line.user, mailbox);
+        let whose = (&*owner, &*name, message.mailbox.uid_validity);
+        if let Some(told) = answers.messages.take(asker, whose, (uids, uid), want) {
             message.size_octets = told.size_octets;
             message.modseq = told.modseq;
             message.body_structure = told.body_structure;
@@ -916,8 +884,7 @@ impl<'a> Source<'a> {
 #[derive(Debug, Default)]
 struct Answers {
     act: u32,
-    until: u32,
-    messages: BTreeMap<u32, Asked>,
+    messages: InTurn,
 }
 
 impl Pending {
@@ -1000,17 +967,8 @@ const RUNS_MAX: usize = 10_000;
 /// Mailboxes that may be looked at because a process that served many left a hole.
 const MAILBOXES_LOOKED_AT_MAX: usize = 10_000;
 
-/// Looks of one round, and mailboxes and messages that the server named in them.
-const ROUND_MAX: usize = 1_000;
-
 /// How long a transaction may take from its commit to its line in the spool.
 const GRACE: Duration = Duration::from_millis(300);
 
 /// Mailboxes whose UIDVALIDITY is remembered, to be told when they go.
 const VALIDITIES_MAX: usize = 50_000;
-
-/// Messages asked for at once.
-const ASKED: usize = 100;
-
-/// Messages asked for at once where they come whole.
-const ASKED_WITH_CONTENT: usize = 8;

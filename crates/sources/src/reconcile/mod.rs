@@ -21,6 +21,7 @@
 
 mod differences;
 mod kept;
+mod round;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +35,7 @@ pub(super) use differences::Naming;
 use differences::Telling;
 pub(super) use kept::BoxStatus;
 use kept::{Kept, News, Sets};
+pub(super) use round::{Next, Round};
 
 /// What is remembered of mailboxes, and what is to be looked at.
 #[derive(Debug, Default)]
@@ -200,7 +202,7 @@ impl Reconcile {
     }
 
     /// Has a mailbox looked at.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nothing calls it yet"))]
+    #[cfg(test)]
     pub(super) fn want(&mut self, owner: &str, mailbox: &str) {
         self.enqueue(Task::Mailbox((owner.to_owned(), mailbox.to_owned())));
     }
