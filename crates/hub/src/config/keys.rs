@@ -28,8 +28,8 @@ pub(crate) struct Section {
     pub(crate) about: &'static str,
     /// Its keys, in the order they are printed.
     pub(crate) keys: &'static [Key],
-    /// The kind of source it is for, where it isn't for all.
-    pub(crate) kind: Option<SourceKind>,
+    /// The kinds of source it is for, where it isn't for all.
+    pub(crate) kinds: &'static [SourceKind],
 }
 
 /// All keys, in the order they are printed.
@@ -49,7 +49,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "Address and port of the HTTP API. Loopback only: a token sent in clear over a network is everybody's.",
             ),
         ],
-        kind: None,
+        kinds: &[],
     },
     Section {
         path: "store",
@@ -67,7 +67,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "What serverFQDN says of events from this machine; empty takes the machine's own name, if that has a domain.",
             ),
         ],
-        kind: None,
+        kinds: &[],
     },
     Section {
         path: "policy",
@@ -99,7 +99,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "Whether the SMTP envelope may leave; it tells who writes to whom, so not by default.",
             ),
         ],
-        kind: None,
+        kinds: &[],
     },
     Section {
         path: "sources.*",
@@ -109,7 +109,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             "\"maildir\"",
             "What watches it: \"maildir\", \"dovecot\" or \"cyrus\".",
         )],
-        kind: None,
+        kinds: &[],
     },
     Section {
         path: "sources.*",
@@ -141,7 +141,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "Each user's limit on the number of messages, likewise; 0 sets none.",
             ),
         ],
-        kind: Some(SourceKind::Maildir),
+        kinds: &[SourceKind::Maildir],
     },
     Section {
         path: "sources.*",
@@ -173,27 +173,12 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "How long a happening waits for what Dovecot's exporter says of it; nothing waits while the exporter is silent.",
             ),
             key(
-                "sources.*.master_user",
-                "\"postbell\"",
-                "A master user to ask Dovecot by for sizes, quotas and what was missed; empty asks for nothing.",
-            ),
-            key(
-                "sources.*.master_password_file",
-                "\"/etc/postbell/master\"",
-                "The file with its password, which only the hub's user may read.",
-            ),
-            key(
                 "sources.*.master_separator",
                 "\"*\"",
                 "What stands between user and master user in a login: Dovecot's auth_master_user_separator.",
             ),
-            key(
-                "sources.*.master_address",
-                "\"127.0.0.1:143\"",
-                "Where Dovecot speaks IMAP on this machine.",
-            ),
         ],
-        kind: Some(SourceKind::Dovecot),
+        kinds: &[SourceKind::Dovecot],
     },
     Section {
         path: "sources.*",
@@ -250,7 +235,29 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "As in imapd.conf: below what users see shared mailboxes, with altnamespace.",
             ),
         ],
-        kind: Some(SourceKind::Cyrus),
+        kinds: &[SourceKind::Cyrus],
+    },
+    Section {
+        path: "sources.*",
+        about: "Whom a Dovecot or a Cyrus is asked by over IMAP; nobody asks until this is set.",
+        keys: &[
+            key(
+                "sources.*.master_user",
+                "\"postbell\"",
+                "A user who may act as any other, to ask for sizes, quotas and what was missed: a master user of Dovecot's, one of Cyrus's proxyservers. Empty asks for nothing.",
+            ),
+            key(
+                "sources.*.master_password_file",
+                "\"/etc/postbell/master\"",
+                "The file with its password, which only the hub's user may read.",
+            ),
+            key(
+                "sources.*.master_address",
+                "\"127.0.0.1:143\"",
+                "Where IMAP is spoken on this machine.",
+            ),
+        ],
+        kinds: &[SourceKind::Dovecot, SourceKind::Cyrus],
     },
     Section {
         path: "publish",
@@ -267,7 +274,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "User ids that may connect besides the hub's own and root.",
             ),
         ],
-        kind: None,
+        kinds: &[],
     },
     Section {
         path: "journal",
@@ -294,7 +301,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "Among how many of the latest records a repeat is recognised.",
             ),
         ],
-        kind: None,
+        kinds: &[],
     },
     Section {
         path: "http",
@@ -318,7 +325,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "How long a client may take to send its request's body.",
             ),
         ],
-        kind: None,
+        kinds: &[],
     },
     Section {
         path: "webhooks",
@@ -336,7 +343,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "Mailboxes delivered side by side per subscription; within a mailbox always one at a time.",
             ),
         ],
-        kind: None,
+        kinds: &[],
     },
     Section {
         path: "log",
@@ -349,7 +356,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             ),
             key("log.format", "\"text\"", "\"text\" for people, \"json\" for programs."),
         ],
-        kind: None,
+        kinds: &[],
     },
 ];
 
@@ -358,10 +365,10 @@ pub(crate) fn find(path: &str) -> Option<&'static Key> {
     SECTIONS.iter().flat_map(|section| section.keys).find(|key| same(key.path, path))
 }
 
-/// The kind of source a key is for, where it isn't for all.
-pub(crate) fn kind(path: &str) -> Option<SourceKind> {
+/// The kinds of source a key is for; none where it is for all.
+pub(crate) fn kinds(path: &str) -> &'static [SourceKind] {
     let fits = |section: &&Section| section.keys.iter().any(|key| same(key.path, path));
-    SECTIONS.iter().find(fits)?.kind
+    SECTIONS.iter().find(fits).map_or(&[], |section| section.kinds)
 }
 
 /// Whether `pattern` (with `*` for a chosen name) is `path`.

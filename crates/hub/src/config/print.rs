@@ -16,7 +16,7 @@ pub(super) fn toml(config: &Config) -> String {
             continue;
         }
         // All that is said of a source stands together; below its first section.
-        if section.kind.is_some() {
+        if !section.kinds.is_empty() {
             continue;
         }
         for (name, source) in &config.sources {
@@ -37,7 +37,7 @@ pub(super) fn toml(config: &Config) -> String {
 /// The sections of a kind of source.
 fn sections_of(kind: SourceKind) -> impl Iterator<Item = &'static Section> {
     let of_sources = keys::SECTIONS.iter().filter(|section| section.path == "sources.*");
-    of_sources.filter(move |section| section.kind.is_none_or(|other| other == kind))
+    of_sources.filter(move |section| section.kinds.is_empty() || section.kinds.contains(&kind))
 }
 
 /// One table; `hide` comments its lines out.
@@ -50,7 +50,7 @@ fn print_section(
     hide: &str,
 ) {
     out.push_str(&format!("\n# {}\n", section.about));
-    if !path.is_empty() && section.kind.is_none() {
+    if !path.is_empty() && section.kinds.is_empty() {
         out.push_str(&format!("{hide}[{path}]\n"));
     }
     for key in section.keys {
@@ -74,10 +74,15 @@ pub fn markdown() -> String {
     for section in keys::SECTIONS {
         let title = match section.path {
             "" => "The top".to_owned(),
-            "sources.*" if let Some(kind) = section.kind => {
-                format!("`[sources.<name>]` with `kind = \"{}\"`", kind.as_str())
+            "sources.*" if section.kinds.is_empty() => "`[sources.<name>]`".to_owned(),
+            "sources.*" => {
+                let kinds: Vec<_> = section
+                    .kinds
+                    .iter()
+                    .map(|kind| format!("`kind = \"{}\"`", kind.as_str()))
+                    .collect();
+                format!("`[sources.<name>]` with {}", kinds.join(" or "))
             }
-            "sources.*" => "`[sources.<name>]`".to_owned(),
             path => format!("`[{path}]`"),
         };
         out.push_str(&format!(

@@ -100,12 +100,15 @@ fn drop_foreign(table: &mut Table, lines: &mut Vec<String>) {
         let Some(kind) = text.map_or(Some(SourceKind::Maildir), named) else { continue };
         source.retain(|key, _| {
             let path = format!("sources.{name}.{key}");
-            let other = keys::kind(&path).filter(|other| *other != kind);
-            if let Some(other) = other {
-                let (ours, theirs) = (kind.as_str(), other.as_str());
-                lines.push(format!("{path}: is for kind = {theirs:?}, and this one is {ours:?}"));
+            let kinds = keys::kinds(&path);
+            let is_ours = kinds.is_empty() || kinds.contains(&kind);
+            if !is_ours {
+                let theirs: Vec<_> =
+                    kinds.iter().map(|kind| format!("{:?}", kind.as_str())).collect();
+                let (ours, theirs) = (kind.as_str(), theirs.join(" or "));
+                lines.push(format!("{path}: is for kind = {theirs}, and this one is {ours:?}"));
             }
-            other.is_none()
+            is_ours
         });
     }
 }
@@ -363,6 +366,11 @@ fn check_dovecot(name: &str, source: &SourceConfig, lines: &mut Vec<String>) {
             "more than \"10s\" would hold everything up (try \"250ms\")".to_owned(),
         );
     }
+    check_master(name, source, lines);
+}
+
+fn check_master(name: &str, source: &SourceConfig, lines: &mut Vec<String>) {
+    let mut bad = |key: &str, why: String| lines.push(format!("sources.{name}.{key}: {why}"));
     let has_file = !source.master_password_file.as_os_str().is_empty();
     if source.master_user.is_empty() {
         if has_file {
@@ -420,6 +428,7 @@ fn check_cyrus(name: &str, source: &SourceConfig, lines: &mut Vec<String>) {
             bad(key, format!("{prefix:?} is no prefix of Cyrus's (try \"Other Users\")"));
         }
     }
+    check_master(name, source, lines);
 }
 
 /// Why a path is wrong where it depends on the folder the hub is started in.

@@ -278,15 +278,14 @@ fn every_example_in_the_table_is_accepted() {
     for key in SECTIONS_FOR_TESTS.iter().flat_map(|section| section.keys) {
         let path = key.path.replace('*', "mail");
         let mut text = format!("{path} = {}\n", key.example);
-        if super::keys::kind(&path) == Some(super::SourceKind::Dovecot) {
-            text.push_str("sources.mail.kind = \"dovecot\"\n");
+        let kind = super::keys::kinds(&path).last();
+        if let Some(kind) = kind.filter(|kind| **kind != super::SourceKind::Maildir) {
+            text.push_str(&format!("sources.mail.kind = {:?}\n", kind.as_str()));
             for (one, other) in [("user", "password_file"), ("password_file", "user")] {
                 if key.path.ends_with(&format!("master_{one}")) {
                     text.push_str(&format!("sources.mail.master_{other} = \"/p\"\n"));
                 }
             }
-        } else if super::keys::kind(&path) == Some(super::SourceKind::Cyrus) {
-            text.push_str("sources.mail.kind = \"cyrus\"\n");
         } else if key.path.starts_with("sources") && !key.path.ends_with("root") {
             let root = if key.path.ends_with("user") { "/m" } else { "/m/%u" };
             text.push_str(&format!("sources.mail.root = \"{root}\"\n"));
