@@ -166,7 +166,7 @@ impl Running {
                 dovecot::run(&options, &intake, health, &self.stop)?;
             }
             SourceKind::Cyrus => {
-                let options = cyrus_options(&self.config, &self.wiring);
+                let options = cyrus_options(&self.config, &self.wiring)?;
                 cyrus::run(&options, &intake, health, &self.stop)?;
             }
         }
@@ -231,8 +231,8 @@ fn expire_rule(rule: &ExpireConfig) -> Result<dovecot::ExpireRule, InvalidPatter
     })
 }
 
-fn cyrus_options(config: &SourceConfig, wiring: &Wiring) -> cyrus::Options {
-    cyrus::Options {
+fn cyrus_options(config: &SourceConfig, wiring: &Wiring) -> Result<cyrus::Options, MasterError> {
+    Ok(cyrus::Options {
         spool: config.notify_spool.clone(),
         namespace: cyrus::Namespace {
             unix_separator: config.unixhierarchysep,
@@ -244,7 +244,11 @@ fn cyrus_options(config: &SourceConfig, wiring: &Wiring) -> cyrus::Options {
         envelope: wiring.policy.envelope,
         raw: config.notify_raw,
         server_fqdn: wiring.server_fqdn.clone(),
-    }
+        // Cyrus takes the two names apart (RFC 4616).
+        master: master(config, None)?,
+        body_structure: wiring.policy.body_structure,
+        content_max_octets: wiring.policy.content_max_octets,
+    })
 }
 
 /// Who asks the store what it doesn't say by itself, if anybody.

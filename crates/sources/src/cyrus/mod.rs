@@ -3,10 +3,11 @@
 //! Cyrus sends each event to a Unix socket where its notifyd would listen. A process of its own
 //! ([`Notifyd`]) takes the notifications and writes them into a spool; the source ([`run`]) follows
 //! the spool, turns what Cyrus says into RFC 5423's terms, and lets go of a line only when what it
-//! says is journalled. What Cyrus doesn't say has to be asked for over IMAP, beside this: nothing
-//! here asks yet.
+//! says is journalled. What Cyrus doesn't say is asked for over IMAP, where somebody is named who may
+//! ask.
 
 mod alive;
+mod asking;
 mod datagram;
 mod dlist;
 mod entry;
@@ -19,7 +20,7 @@ mod tell;
 
 use std::path::PathBuf;
 
-use crate::{Health, Intake, State, Stop, Stopped};
+use crate::{Health, Intake, Master, State, Stop, Stopped};
 pub use namespace::Namespace;
 pub use receive::{
     Notifyd, NotifydError, Porter, SocketError, Sockets, bind_datagram, bind_stream,
@@ -41,6 +42,23 @@ pub struct Options {
     pub raw: bool,
     /// The name of this server, where Cyrus doesn't say it.
     pub server_fqdn: Option<String>,
+    /// How to ask Cyrus, if at all.
+    pub master: Option<Master>,
+    /// Whether `bodyStructure` is made, for which messages are asked for where Cyrus leaves it out.
+    pub body_structure: bool,
+    /// Up to which size a message's content is asked for and handed on; `None` means never.
+    pub content_max_octets: Option<u64>,
+}
+
+/// Why a Cyrus source ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum CyrusError {
+    /// The journal takes nothing any more.
+    #[error(transparent)]
+    Journal(#[from] Stopped),
+    /// Cyrus can't be asked there.
+    #[error("{0}")]
+    Master(String),
 }
 
 /// Follows the spool until told to stop. Blocks: it wants a thread of its own.
@@ -49,13 +67,13 @@ pub struct Options {
 ///
 /// # Errors
 ///
-/// Where the journal has stopped.
+/// Where the journal has stopped, or the options can't be followed.
 pub fn run(
     options: &Options,
     intake: &dyn Intake,
     health: &Health,
     stop: &Stop,
-) -> Result<(), Stopped> {
+) -> Result<(), CyrusError> {
     let ended = Source::new(options, intake, health).and_then(|mut source| source.run(stop));
     if let Err(error) = &ended {
         health.set_error(error);

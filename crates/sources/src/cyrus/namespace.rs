@@ -4,6 +4,8 @@
 //! domains `user/alice/Work@example.org`. An IMAP URL names an owner, and the mailbox as that owner
 //! sees it: `imap://alice@host/INBOX/Work` (RFC 5423, section 5, `uri`; A6).
 
+use crate::ask::NamingScope;
+
 /// What of Cyrus's settings decides about names.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Namespace {
@@ -97,7 +99,22 @@ impl Namespace {
         })
     }
 
-    fn separator(&self) -> char {
+    /// What an owner's mailbox of this told name is called over IMAP.
+    pub(super) fn asked(&self, told: &str) -> String {
+        if self.unix_separator {
+            return told.to_owned();
+        }
+        let swap = |letter| match letter {
+            '/' => '.',
+            '.' => '^',
+            '^' => '/',
+            other => other,
+        };
+        told.chars().map(swap).collect()
+    }
+
+    /// What stands between the levels of a name.
+    pub(super) fn separator(&self) -> char {
         if self.unix_separator { '/' } else { '.' }
     }
 
@@ -140,6 +157,23 @@ impl Namespace {
             other => other,
         };
         name.chars().map(swap).collect()
+    }
+}
+
+impl NamingScope for Namespace {
+    fn is_of_others(&self, name: &str) -> bool {
+        let below = |parent: &str| {
+            let rest = name.strip_prefix(parent);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(self.separator()))
+        };
+        match self.alternative {
+            true => below(&self.user_prefix) || below(&self.shared_prefix),
+            false => !below(INBOX),
+        }
+    }
+
+    fn told(&self, name: &str) -> String {
+        self.levels(name)
     }
 }
 
@@ -208,6 +242,25 @@ mod tests {
         assert_eq!(domains.seen_by("bob@example.org", name).unwrap(), "Other Users/alice/A");
         assert_eq!(domains.seen_by("bob@example.net", name), None);
         assert_eq!(domains.seen_by("bob", name), None);
+    }
+
+    #[test]
+    fn only_an_owners_own_are_looked_at() {
+        let (standard, alternative) = (namespace(true, false, false), namespace(true, true, false));
+        for (name, is_own) in
+            [("INBOX", true), ("INBOX/A", true), ("INBOXES", false), ("user/bob", false)]
+        {
+            assert_eq!(standard.is_of_others(name), !is_own, "{name}");
+        }
+        for (name, is_own) in [
+            ("INBOX", true),
+            ("A", true),
+            ("Other Usersy", true),
+            ("Other Users/bob/A", false),
+            ("Shared Folders", false),
+        ] {
+            assert_eq!(alternative.is_of_others(name), !is_own, "{name}");
+        }
     }
 
     #[test]
@@ -280,6 +333,8 @@ mod tests {
                         prop_assert_eq!(tail, &one.2[..], "{}", name);
                     }
                 }
+                // Over IMAP it is found again under the name it was told by.
+                prop_assert_eq!(&namespace.told(&namespace.asked(&place.name)), &place.name);
                 if let Some(other) = places.insert((place.owner, place.name), one.clone()) {
                     prop_assert_eq!(other, one);
                 }

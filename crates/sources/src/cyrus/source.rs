@@ -8,11 +8,13 @@ use mail_event::Timestamp;
 use postbell_engine::{Identity, Observation, What};
 use tracing::{debug, warn};
 
-use super::Options;
 use super::alive::{Connections, is_process};
+use super::asking::{Answers, Asking};
 use super::entry::{Content, Entry};
 use super::notification::Notification;
 use super::tell::{Memory, Teller, is_implied};
+use super::{CyrusError, Options};
+use crate::reconcile::Next;
 use crate::spool::{self, Bell, Change, Ident, Mishap, Place, Spool};
 use crate::{Batch, Count, Health, Intake, State, Stop, Stopped};
 
@@ -24,6 +26,7 @@ pub(super) struct Source<'a> {
     health: &'a Health,
     teller: Teller<'a>,
     memory: Memory,
+    asking: Option<Asking<'a>>,
     bell: Bell,
     spool: Spool<Entry>,
     pending: Pending,
@@ -67,7 +70,7 @@ impl<'a> Source<'a> {
         options: &'a Options,
         intake: &'a dyn Intake,
         health: &'a Health,
-    ) -> Result<Self, Stopped> {
+    ) -> Result<Self, CyrusError> {
         let [a, b, c, d] = Memory::PREFIXES;
         let kept = [
             intake.checkpoint(a)?,
@@ -75,10 +78,13 @@ impl<'a> Source<'a> {
             intake.checkpoint(c)?,
             intake.checkpoint(d)?,
         ];
+        let asking = options.master.as_ref();
+        let asking = asking.map(|master| Asking::new(options, master, intake)).transpose()?;
         Ok(Self {
             options,
             intake,
             health,
+            asking,
             teller: Teller::new(options),
             memory: Memory::restore(kept),
             bell: Bell::new(&options.spool),
@@ -91,7 +97,7 @@ impl<'a> Source<'a> {
         })
     }
 
-    pub(super) fn run(&mut self, stop: &Stop) -> Result<(), Stopped> {
+    pub(super) fn run(&mut self, stop: &Stop) -> Result<(), CyrusError> {
         self.health.set_state(State::Scanning, "the first look");
         let (mut scan_at, mut look_at) = (Instant::now(), Instant::now() + LOOK_INTERVAL);
         while !stop.is_set() {
@@ -113,8 +119,9 @@ impl<'a> Source<'a> {
                 // However many sessions there are, looking at them stays a small part of the work.
                 look_at = begun + LOOK_INTERVAL.max(begun.elapsed() * 50);
             }
+            let look_on = self.look_at_mailboxes();
             self.flush()?;
-            let until = wait.map_or(scan_at, |wait| wait.min(scan_at));
+            let until = [wait, look_on].into_iter().flatten().fold(scan_at, Instant::min);
             self.bell.wait(stop, None, until.saturating_duration_since(Instant::now()));
         }
         self.flush()?;
@@ -130,9 +137,7 @@ impl<'a> Source<'a> {
                 self.pending.changes.extend(found.changes);
                 self.mishaps(found.mishaps);
                 self.health.set(Count::Unread, self.spool.unread_octets());
-                let sessions = self.memory.sessions.len();
-                let path = self.options.spool.display();
-                self.health.set_state(State::Running, format!("{path}; {sessions} sessions"));
+                self.health.set_state(State::Running, self.detail());
             }
             Err(error) => {
                 let path = self.options.spool.display();
@@ -151,6 +156,16 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// How the source is, for a person.
+    fn detail(&self) -> String {
+        let waiting = match self.asking.as_ref().map_or(0, Asking::waiting) {
+            0 => String::new(),
+            many => format!("; {many} looks for what was missed wait"),
+        };
+        let sessions = self.memory.sessions.len();
+        format!("{}; {sessions} sessions{waiting}", self.options.spool.display())
+    }
+
     fn read(&mut self, ident: Ident) {
         let (_, mishap) = self.spool.read(ident);
         self.mishaps(mishap);
@@ -159,7 +174,7 @@ impl<'a> Source<'a> {
     fn mishaps(&mut self, mishaps: impl IntoIterator<Item = Mishap>) {
         for mishap in mishaps {
             let missed = self.teller.missed(&mishap.identity, now(), mishap.what);
-            self.push(missed);
+            self.lost(missed);
         }
     }
 
@@ -238,8 +253,15 @@ impl<'a> Source<'a> {
                 let done = before.part.filter(|_| before.offset == line.start);
                 let done = done.map_or(0, |(_, count)| count);
                 let from = usize::try_from(done).unwrap_or(usize::MAX);
-                for (count, seen) in (done.saturating_add(1)..).zip(told.skip(from)) {
-                    self.push(seen);
+                if let Some(asking) = &mut self.asking {
+                    asking.hear(&said);
+                }
+                let mut answers = Answers::default();
+                for (count, mut seen) in (done.saturating_add(1)..).zip(told.skip(from)) {
+                    let asking = self.asking.as_mut();
+                    if asking.is_none_or(|asking| asking.note(&said, &mut seen, &mut answers)) {
+                        self.push(seen);
+                    }
                     if self.pending.is_full() {
                         let place = Place { offset: line.start, part: Some((0, count)) };
                         self.pending.files.insert(ident, place);
@@ -257,7 +279,7 @@ impl<'a> Source<'a> {
                 if before.is_some_and(|before| before != identity.as_bytes()) {
                     let reason = "nobody listened to Cyrus for a while: what it said is lost";
                     let missed = self.teller.missed(&identity, whence.received, reason.to_owned());
-                    self.push(missed);
+                    self.lost(missed);
                 }
                 self.pending.changes.push((BEGAN_KEY.to_vec(), Some(identity.into_bytes())));
             }
@@ -267,7 +289,7 @@ impl<'a> Source<'a> {
                 );
                 let identity = hexadecimal(&whence.identity);
                 let missed = self.teller.missed(&identity, whence.received, reason);
-                self.push(missed);
+                self.lost(missed);
             }
             Err(why) => {
                 let name = self.spool.name(ident);
@@ -276,7 +298,7 @@ impl<'a> Source<'a> {
                 let identity = format!("damaged {ident} {}", line.start);
                 let reason = format!("a line of {name} was damaged at octet {}: {why}", line.start);
                 let missed = self.teller.missed(&identity, now(), reason);
-                self.push(missed);
+                self.lost(missed);
             }
         }
         self.pending.files.insert(ident, Place { offset: line.end, part: None });
@@ -301,7 +323,37 @@ impl<'a> Source<'a> {
         let at = jiff::Timestamp::from_second(hour * 3600);
         let at = at.map_or_else(|_| now(), |at| Timestamp::new(at, Offset::UTC));
         let missed = self.teller.missed(&identity, at, reason);
+        self.lost(missed);
+    }
+
+    /// Tells that something was lost, and has what changed by it looked for.
+    fn lost(&mut self, missed: Observation) {
         self.push(missed);
+        if let Some(asking) = &mut self.asking {
+            asking.look_at_everything();
+        }
+    }
+
+    /// Takes one step in finding what nobody said: asks about a mailbox, or tells what the answers
+    /// have that the spool hadn't. Gives when there is more to do.
+    fn look_at_mailboxes(&mut self) -> Option<Instant> {
+        let asking = self.asking.as_mut()?;
+        let next = asking.step(now());
+        if let Some(error) = asking.last_error() {
+            self.health.set_error(&error);
+        }
+        match next {
+            Next::Rest => return None,
+            Next::At(moment) => return Some(moment),
+            Next::Settle => {}
+        }
+        if !asking.is_marked() {
+            self.scan();
+        }
+        for seen in self.asking.as_mut()?.settle(&self.spool, now())? {
+            self.push(seen);
+        }
+        Some(Instant::now())
     }
 
     /// Counts what can't be told, and logs the first of its kind.
@@ -353,9 +405,15 @@ impl<'a> Source<'a> {
             self.memory.sessions.open().map(|(id, _)| id.to_owned()).collect();
         self.watched.connections.retain(|id, _| is_open.contains(id));
         self.memory.sessions.tidy(at.unix_millis());
+        if let Some(asking) = &mut self.asking {
+            asking.tend(at);
+        }
     }
 
     fn push(&mut self, seen: Observation) {
+        if self.asking.as_mut().is_some_and(|asking| asking.is_own(&seen)) {
+            return;
+        }
         if matches!(seen.what, What::Missed { .. }) {
             self.health.add(Count::Gaps, 1);
         }
@@ -365,6 +423,12 @@ impl<'a> Source<'a> {
 
     /// Hands over what is told, and returns when it is durable.
     fn flush(&mut self) -> Result<(), Stopped> {
+        if let Some(asking) = &mut self.asking {
+            let mut seen = asking.look_at_quotas();
+            seen.extend(asking.take_blinded(now()));
+            self.pending.changes.extend(asking.drain_changes());
+            seen.into_iter().for_each(|seen| self.push(seen));
+        }
         let Pending { observations, files, mut changes, .. } = std::mem::take(&mut self.pending);
         let done = files.into_iter().filter_map(|(ident, place)| self.spool.done(ident, place));
         changes.extend(done);

@@ -2,6 +2,8 @@
 //! Cyrus.
 
 #[cfg(test)]
+mod asked;
+#[cfg(test)]
 mod notifyd;
 #[cfg(test)]
 mod real;

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,9 @@ impl Rig {
             envelope: false,
             raw: false,
             server_fqdn: None,
+            master: None,
+            body_structure: false,
+            content_max_octets: None,
         };
         let datagram = bind_datagram(&folder.path().join("datagram")).unwrap();
         let stream = bind_stream(&folder.path().join("stream")).unwrap();
@@ -96,6 +100,26 @@ impl Rig {
 
     pub(crate) fn stop_notifyd(&mut self) {
         end(&mut self.notifyd);
+    }
+
+    /// Throws away what is sent while something is done.
+    pub(crate) fn lose<T>(&self, act: impl FnOnce() -> T) -> T {
+        assert!(self.notifyd.is_none(), "somebody else reads");
+        let socket = self.datagram.try_clone().unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        let done = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&done);
+        let thread = std::thread::spawn(move || {
+            let mut octets = [0; 65_536];
+            while !until.load(Ordering::SeqCst) {
+                drop(socket.recv(&mut octets));
+            }
+            socket.set_read_timeout(None).unwrap();
+        });
+        let outcome = act();
+        done.store(true, Ordering::SeqCst);
+        thread.join().unwrap();
+        outcome
     }
 
     pub(crate) fn stop_source(&mut self) {

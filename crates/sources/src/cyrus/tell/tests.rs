@@ -30,7 +30,16 @@ fn options(of_samples: bool) -> Options {
             Namespace { domains: true, user_prefix: "shared".to_owned(), ..Namespace::default() }
         }
     };
-    Options { spool: "/none".into(), namespace, envelope: false, raw: false, server_fqdn: None }
+    Options {
+        spool: "/none".into(),
+        namespace,
+        envelope: false,
+        raw: false,
+        server_fqdn: None,
+        master: None,
+        body_structure: false,
+        content_max_octets: None,
+    }
 }
 
 fn entry(ns: u64, raw: &str) -> Entry {

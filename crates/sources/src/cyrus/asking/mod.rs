@@ -1,0 +1,396 @@
+//! What Cyrus doesn't say, asked over IMAP by a user who may act as any other (`proxyservers`).
+//!
+//! Three things are asked for: how quotas stand after mail came or went, what a notification leaves
+//! out of a message, and what changed in mailboxes that nobody said (see `crate::reconcile`). An
+//! answer that doesn't come costs what it would have said, and no event.
+//!
+//! Asking is done in sessions of IMAP, and Cyrus tells of these as of all others. Of ours nothing
+//! is told on.
+
+mod signs;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use mail_event::{Timestamp, UidSet};
+use postbell_engine::{Identity, Mailbox, Message, Observation, Quota, What};
+
+use super::notification::Notification;
+use super::{CyrusError, Options};
+use crate::Master;
+use crate::ask::{Asker, InTurn, Want};
+use crate::reconcile::{BoxStatus, Naming, Next, Reconcile, Round};
+use crate::spool::{Change, Said, Spool};
+use crate::{Intake, saved};
+use signs::Signs;
+
+/// Asks, and remembers what was told, so that only what wasn't is found.
+#[derive(Debug)]
+pub(super) struct Asking<'a> {
+    options: &'a Options,
+    asker: Asker,
+    reconcile: Reconcile,
+    round: Round,
+    signs: Signs,
+    /// Owners of whose mail something was missed that may not be found.
+    suspects: BTreeSet<String>,
+    /// Whose quota is to be looked at, through which mailbox, and on which occasion.
+    quotas_due: BTreeMap<(String, String), Observation>,
+    /// Our own sessions as Cyrus names them, and when they were opened.
+    own: BTreeMap<String, i64>,
+    changed: BTreeSet<String>,
+    /// When everything is looked at next.
+    everything_at: Instant,
+}
+
+/// What the server said of the messages of one notification.
+#[derive(Debug, Default)]
+pub(super) struct Answers(InTurn);
+
+impl<'a> Asking<'a> {
+    pub(super) fn new(
+        options: &'a Options,
+        master: &Master,
+        intake: &dyn Intake,
+    ) -> Result<Self, CyrusError> {
+        let asker = Asker::new(master).map_err(|error| CyrusError::Master(error.to_string()))?;
+        let mut reconcile = Reconcile::restore(intake.checkpoint(Reconcile::PREFIX)?);
+        // While nobody listened anything may have happened.
+        reconcile.want_everything();
+        Ok(Self {
+            options,
+            asker,
+            reconcile,
+            round: Round::default(),
+            signs: Signs::default(),
+            suspects: BTreeSet::new(),
+            quotas_due: BTreeMap::new(),
+            own: saved::restore(OWN_KEY, &intake.checkpoint(OWN_KEY)?),
+            changed: BTreeSet::new(),
+            everything_at: Instant::now() + EVERYTHING_INTERVAL,
+        })
+    }
+
+    /// What went wrong last.
+    pub(super) fn last_error(&self) -> Option<&str> {
+        self.asker.last_error()
+    }
+
+    /// How many looks wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.reconcile.progress().0
+    }
+
+    /// Notes that something was said; what it is is told to [`Asking::note`].
+    pub(super) fn hear(&mut self, said: &Notification) {
+        if is_mail(said) {
+            self.signs.note(said, Instant::now());
+        }
+    }
+
+    /// Whether an observation is of one of our own sessions.
+    pub(super) fn is_own(&mut self, seen: &Observation) -> bool {
+        let Some(name) = seen.actor.session.as_deref() else { return false };
+        if !self.own.contains_key(name) {
+            return false;
+        }
+        if seen.what == What::LoggedOut {
+            self.own.remove(name);
+            self.changed.insert(name.to_owned());
+        }
+        true
+    }
+
+    /// Notes what is told, adds what Cyrus left out of it, and takes out what a look told before.
+    /// Says whether anything is left.
+    pub(super) fn note(
+        &mut self,
+        said: &Notification,
+        seen: &mut Observation,
+        answers: &mut Answers,
+    ) -> bool {
+        let Some(owner) = seen.owner.clone() else { return true };
+        self.note_quota(&owner, seen);
+        if !is_mail(said) || said.event == "AclChange" {
+            return true;
+        }
+        let namespace = &self.options.namespace;
+        if let What::Delivered { message, .. } | What::Appended(message) = &mut seen.what {
+            let name = namespace.asked(&message.mailbox.name);
+            complete(&mut self.asker, self.options, (&owner, &name), (said, message), answers);
+            self.opened();
+        }
+        let is_left = self.remember(&owner, seen);
+        if !self.reconcile.knows(&owner) {
+            self.reconcile.want_user(&owner);
+        }
+        is_left
+    }
+
+    /// Has it remembered, so that a look finds nothing in it.
+    fn remember(&mut self, owner: &str, seen: &mut Observation) -> bool {
+        let namespace = &self.options.namespace;
+        let memory = &mut self.reconcile;
+        let asked = |mailbox: &Mailbox| namespace.asked(&mailbox.name);
+        let status = BoxStatus::default();
+        match &mut seen.what {
+            What::Delivered { message, .. } | What::Appended(message) => {
+                let (name, uid) = (asked(&message.mailbox), UidSet::single(message.uid));
+                let told = memory.added(owner, &name, (&uid, &message.flags), status);
+                if message.copied_from.is_some() && message.flags.is_empty() {
+                    // Whether it has any, Cyrus doesn't say.
+                    memory.flagged(owner, &name, &uid);
+                }
+                told.is_empty()
+            }
+            What::Expunged { mailbox, uids, .. } | What::Expired { mailbox, uids, .. } => {
+                let told = memory.gone(owner, &asked(mailbox), uids, status);
+                if !told.is_empty() {
+                    *uids = UidSet::from_uids(uids.iter().filter(|uid| !told.contains(*uid)));
+                }
+                !uids.is_empty()
+            }
+            What::FlagsChanged { mailbox, uids, .. } => {
+                memory.flagged(owner, &asked(mailbox), uids);
+                true
+            }
+            What::MailboxCreated(mailbox) => {
+                memory.created(owner, &asked(mailbox), mailbox.uid_validity);
+                true
+            }
+            What::MailboxDeleted(mailbox) => {
+                memory.deleted(owner, &asked(mailbox));
+                true
+            }
+            What::MailboxRenamed { from_owner, from, to } => {
+                match from_owner {
+                    None => {
+                        let (from, to) = (asked(from), asked(to));
+                        memory.renamed(owner, &from, &to, namespace.separator());
+                    }
+                    Some(from_owner) => {
+                        memory.deleted(from_owner, &asked(from));
+                        memory.created(owner, &asked(to), to.uid_validity);
+                    }
+                }
+                true
+            }
+            _ => true,
+        }
+    }
+
+    /// Has the quota looked at of whoever's mail grew or shrank.
+    fn note_quota(&mut self, owner: &str, seen: &Observation) {
+        let mailbox = match &seen.what {
+            What::Delivered { message, .. } | What::Appended(message) => &message.mailbox.name,
+            What::Expunged { mailbox, .. } | What::Expired { mailbox, .. } => &mailbox.name,
+            What::MailboxDeleted(_) => INBOX,
+            _ => return,
+        };
+        let place = (owner.to_owned(), self.options.namespace.asked(mailbox));
+        let occasion = Observation {
+            identity: seen.identity.clone(),
+            at: seen.at,
+            certainty: seen.certainty,
+            owner: Some(owner.to_owned()),
+            actor: seen.actor.clone(),
+            origin: seen.origin.clone(),
+            what: What::QuotaSeen(Quota::default()),
+            extras: Vec::new(),
+        };
+        self.quotas_due.insert(place, occasion);
+    }
+
+    /// How the quotas stand of those whose mail grew or shrank since this was last asked.
+    pub(super) fn look_at_quotas(&mut self) -> Vec<Observation> {
+        let mut seen = Vec::new();
+        for ((owner, mailbox), occasion) in std::mem::take(&mut self.quotas_due) {
+            let quotas = self.asker.quota(&owner, &mailbox, Instant::now()).unwrap_or_default();
+            self.opened();
+            for (place, quota) in (0_u32..).zip(quotas) {
+                let part = format!("quota {place}");
+                let identity = [&occasion.identity.0[..], part.as_bytes()].concat();
+                let (identity, what) = (Identity(identity), What::QuotaSeen(quota));
+                seen.push(Observation { identity, what, ..occasion.clone() });
+            }
+        }
+        seen
+    }
+
+    /// Something was lost that may have been of anybody's mail: everything is looked at.
+    pub(super) fn look_at_everything(&mut self) {
+        if self.reconcile.mailboxes() <= MAILBOXES_LOOKED_AT_MAX {
+            self.reconcile.want_everything();
+        }
+    }
+
+    /// Looks for signs that something wasn't heard, and lets go of what nobody needs; to be called
+    /// now and then, when all lines are told.
+    pub(super) fn tend(&mut self, at: Timestamp) {
+        let now = Instant::now();
+        self.asker.tidy(now);
+        if now >= self.everything_at {
+            self.everything_at = now + EVERYTHING_INTERVAL;
+            self.look_at_everything();
+        }
+        for name in self.signs.take(now) {
+            self.missed(&name);
+        }
+        let looked_at: Vec<_> = self.suspects.iter().cloned().collect();
+        for owner in looked_at {
+            if self.reconcile.has_looked_at(std::slice::from_ref(&owner)) {
+                self.suspects.remove(&owner);
+            }
+        }
+        let old: Vec<_> = self
+            .own
+            .iter()
+            .filter(|(_, opened)| at.unix_millis() - **opened > OWN_KEPT_MS)
+            .collect();
+        let old: Vec<_> = old.into_iter().map(|(name, _)| name.clone()).collect();
+        for name in old {
+            self.own.remove(&name);
+            self.changed.insert(name);
+        }
+    }
+
+    /// Something of a mailbox wasn't heard.
+    fn missed(&mut self, admins_name: &str) {
+        let place = self.options.namespace.place(admins_name);
+        let Some(owner) = place.owner.filter(|_| !place.is_deleted) else { return };
+        tracing::debug!("something of a mailbox was not heard");
+        // Of all their mailboxes, lest one that was renamed be taken for one that is gone.
+        self.reconcile.want_user(&owner);
+        if self.reconcile.knows(&owner) && self.suspects.len() < SUSPECTS_MAX {
+            self.suspects.insert(owner);
+        }
+    }
+
+    /// Takes one step in finding what nobody said.
+    pub(super) fn step(&mut self, now: Timestamp) -> Next {
+        let scope = &self.options.namespace;
+        let next = self.round.ask(&mut self.reconcile, &mut self.asker, scope, (now, GRACE));
+        self.opened();
+        next
+    }
+
+    /// Whether it is noted up to where the spool is to be told before looks are settled.
+    pub(super) fn is_marked(&self) -> bool {
+        self.round.is_marked()
+    }
+
+    /// What the looks have that the spool hadn't; nothing before that is told.
+    pub(super) fn settle<T: Said>(
+        &mut self,
+        spool: &Spool<T>,
+        now: Timestamp,
+    ) -> Option<Vec<Observation>> {
+        let looked = self.round.take(spool)?;
+        let naming = naming(self.options);
+        let mut seen = Vec::new();
+        for one in looked {
+            let is_holed = self.suspects.contains(one.owner());
+            seen.extend(self.reconcile.settle(one, is_holed, now, &naming));
+        }
+        Some(seen)
+    }
+
+    /// What is missed of mailboxes of which too much was told to remember it.
+    pub(super) fn take_blinded(&mut self, now: Timestamp) -> Vec<Observation> {
+        let suspects = &self.suspects;
+        let is_holed = |owner: &str| suspects.contains(owner);
+        self.reconcile.take_blinded(is_holed, now, &naming(self.options))
+    }
+
+    /// What is to be stored, since this was last asked.
+    pub(super) fn drain_changes(&mut self) -> Vec<Change> {
+        let own = std::mem::take(&mut self.changed);
+        let own = own.iter().map(|name| saved::change(OWN_KEY, name, self.own.get(name)));
+        let mut changes: Vec<_> = own.collect();
+        changes.extend(self.reconcile.drain_changes());
+        changes
+    }
+
+    /// Remembers sessions that were opened.
+    fn opened(&mut self) {
+        for name in self.asker.take_opened() {
+            if self.own.len() < OWN_MAX {
+                self.own.insert(name.clone(), jiff::Timestamp::now().as_millisecond());
+                self.changed.insert(name);
+            }
+        }
+    }
+}
+
+fn naming(options: &Options) -> Naming<'_> {
+    Naming { scope: &options.namespace, server_fqdn: options.server_fqdn.as_deref() }
+}
+
+/// Whether it is about a mailbox that holds mail. Calendars and the like are on no list.
+fn is_mail(said: &Notification) -> bool {
+    said.others.iter().all(|(name, value)| {
+        name != "vnd.cmu.mbtype" || value.as_str().is_some_and(|kind| MAIL.contains(&kind))
+    })
+}
+
+/// Adds what Cyrus left out of a message that came, and what policy wants of it.
+fn complete(
+    asker: &mut Asker,
+    options: &Options,
+    (owner, name): (&str, &str),
+    (said, message): (&Notification, &mut Message),
+    answers: &mut Answers,
+) {
+    let want = Want {
+        body_structure: options.body_structure && message.body_structure.is_none(),
+        content_max_octets: options.content_max_octets.filter(|max| {
+            message.content.is_none() && message.size_octets.is_none_or(|size| size <= *max)
+        }),
+    };
+    let lacks_size = message.size_octets.is_none();
+    if !lacks_size && !want.body_structure && want.content_max_octets.is_none() {
+        return;
+    }
+    let uids = match &said.uids {
+        Some(uids) if uids.contains(message.uid) => uids.clone(),
+        _ => UidSet::single(message.uid),
+    };
+    let whose = (owner, name, message.mailbox.uid_validity);
+    let Some(told) = answers.0.take(asker, whose, (&uids, message.uid), want) else { return };
+    message.size_octets = message.size_octets.or(told.size_octets);
+    message.body_structure = message.body_structure.take().or(told.body_structure);
+    message.content = message.content.take().or(told.content);
+    // Cyrus says the mailbox's MODSEQ after a copy. A flag changed since would have a higher one.
+    let is_unchanged =
+        told.modseq.zip(said.modseq).is_some_and(|(message, mailbox)| message <= mailbox);
+    if message.copied_from.is_some() && is_unchanged {
+        message.flags = told.flags;
+        message.modseq = told.modseq;
+    }
+}
+
+const INBOX: &str = "INBOX";
+
+/// What Cyrus calls a mailbox that holds mail (`vnd.cmu.mbtype`).
+const MAIL: [&str; 2] = ["", "e"];
+
+/// Our sessions in the checkpoint.
+const OWN_KEY: &[u8] = b"own/";
+
+/// Our sessions remembered; no more than sixteen are open at once.
+const OWN_MAX: usize = 1_000;
+
+/// How long one is remembered whose end isn't told.
+const OWN_KEPT_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// How often everything is looked at: a notification that is lost may leave no sign.
+const EVERYTHING_INTERVAL: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// Mailboxes that may be looked at all at once.
+const MAILBOXES_LOOKED_AT_MAX: usize = 10_000;
+
+/// Owners of whose mail something was missed, while it is looked at.
+const SUSPECTS_MAX: usize = 10_000;
+
+/// How long what happened may take from Cyrus to its line in the spool: notifyd waits for the disk.
+const GRACE: Duration = Duration::from_secs(1);

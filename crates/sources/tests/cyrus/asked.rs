@@ -1,0 +1,281 @@
+//! A real Cyrus, asked for what it doesn't say, and for what nobody heard.
+
+use std::io::Read as _;
+use std::net::TcpListener;
+
+use postbell_engine::{Certainty, Observation, What};
+use postbell_sources::{Master, Secret, State};
+use postbell_testkit::cyrus::{Cyrus, Notify, Options};
+use postbell_testkit::http::{Basic, post_as};
+use postbell_testkit::{ALICE, Imap, MASTER, Quota, mail, password};
+
+use crate::rig::{Rig, shown, wait_until};
+
+fn master(cyrus: &Cyrus) -> Master {
+    Master {
+        address: cyrus.imap_address(),
+        user: MASTER.to_owned(),
+        password: Secret::new(password(MASTER).into_bytes()),
+        separator: None,
+    }
+}
+
+/// A Cyrus that is listened to and asked.
+fn asked(settings: Options) -> Option<(Rig, Cyrus)> {
+    let mut rig = Rig::new();
+    rig.start_notifyd();
+    let notify = Notify::Datagrams(rig.datagrams());
+    let cyrus = Cyrus::start_with(Options { notify, ..settings }).unwrap()?;
+    rig.options.namespace.unix_separator = settings.unixhierarchysep;
+    rig.options.namespace.alternative = settings.altnamespace;
+    rig.options.master = Some(master(&cyrus));
+    rig.start_source();
+    Some((rig, cyrus))
+}
+
+/// What is told of mail and mailboxes, without looks at quotas; `~` is before what was inferred.
+fn told(rig: &Rig) -> Vec<String> {
+    let is_meant =
+        |seen: &&Observation| !matches!(seen.what, What::QuotaSeen(_) | What::Other { .. });
+    let of = |seen: &Observation| match seen.certainty {
+        Certainty::Seen => shown(seen),
+        Certainty::Inferred => format!("~{}", shown(seen)),
+    };
+    rig.kept.told().iter().filter(is_meant).map(of).collect()
+}
+
+/// Waits until this is told, and nothing more is to be looked at.
+fn hear(rig: &Rig, wanted: &str) {
+    let is_told = || told(rig).iter().any(|one| one == wanted);
+    let begun = std::time::Instant::now();
+    while !is_told() || rig.health.snapshot().detail.contains("looks") {
+        assert!(begun.elapsed().as_secs() < 60, "{wanted}: {:#?}", told(rig));
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// Has alice's mailboxes looked at a first time.
+fn known(rig: &Rig, imap: &mut Imap) {
+    for subject in ["one", "two", "three"] {
+        imap.append("INBOX", "", &mail::plain(subject)).unwrap();
+    }
+    hear(rig, &format!("{ALICE} appended INBOX 3"));
+    wait_until(|| rig.kept.keys().contains(&format!("box/{ALICE}\0")));
+}
+
+fn large(octets: usize) -> Vec<u8> {
+    [mail::plain("large"), b"0123456789\r\n".repeat(octets / 12)].concat()
+}
+
+fn since(rig: &Rig, before: usize) -> Vec<String> {
+    let mut told = told(rig).split_off(before);
+    told.sort();
+    told
+}
+
+#[test]
+fn r52_r53_quotas_are_looked_at_after_mail_came_and_went_and_our_sessions_are_not_told() {
+    let quota = Some(Quota { storage_kib: 1000, messages: 100 });
+    let Some((rig, cyrus)) = asked(Options { quota, ..Options::default() }) else { return };
+    let mut imap = cyrus.imap(ALICE).unwrap();
+    imap.append("INBOX", "", &large(5_000)).unwrap();
+    let looks = || {
+        let told = rig.kept.told().into_iter();
+        let quota = told.filter_map(|seen| match seen.what {
+            What::QuotaSeen(quota) => Some((seen.owner, seen.actor.user, quota)),
+            _ => None,
+        });
+        quota.collect::<Vec<_>>()
+    };
+    let is_so = |limit, used| {
+        looks().last().is_some_and(|(owner, user, quota)| {
+            assert_eq!(owner.as_deref(), Some(ALICE));
+            assert_eq!(user.as_deref(), Some(ALICE));
+            quota.messages_limit == Some(limit) && quota.messages_used == Some(used)
+        })
+    };
+    wait_until(|| is_so(100, 1));
+    let (_, _, quota) = looks().pop().unwrap();
+    assert_eq!((quota.root.as_str(), quota.disk_limit_kib), ("INBOX", Some(1000)));
+    let resources = imap.quota("INBOX").unwrap();
+    let storage = resources.iter().find(|resource| resource.name == "STORAGE").unwrap();
+    assert_eq!(quota.disk_used_kib, Some(storage.usage));
+    // The limit is the one in force, and a mailbox that goes takes its mail along.
+    cyrus.set_quota(ALICE, Quota { storage_kib: 1000, messages: 3 }).unwrap();
+    imap.create("Box").unwrap();
+    imap.append("Box", "", &mail::plain("two")).unwrap();
+    wait_until(|| is_so(3, 2));
+    imap.delete("Box").unwrap();
+    wait_until(|| is_so(3, 1));
+    imap.logout().unwrap();
+    wait_until(|| told(&rig).contains(&format!("logout {ALICE}")));
+    let sessions = told(&rig).into_iter().filter(|one| one.contains("log"));
+    assert_eq!(sessions.collect::<Vec<_>>(), [format!("login {ALICE}"), format!("logout {ALICE}")]);
+}
+
+#[test]
+fn what_happened_while_nobody_listened_is_found_and_told_as_inferred() {
+    for (unixhierarchysep, altnamespace) in [(true, true), (false, false)] {
+        let options = Options { unixhierarchysep, altnamespace, ..Options::default() };
+        let Some((mut rig, cyrus)) = asked(options) else { return };
+        let below = if altnamespace { "" } else { "INBOX." };
+        let name = |name: &str| format!("{below}{name}");
+        let shown = |name: &str| format!("{below}{name}").replace('.', "/");
+        let mut imap = cyrus.imap(ALICE).unwrap();
+        for mailbox in ["Gone", "Old"] {
+            imap.create(&name(mailbox)).unwrap();
+        }
+        known(&rig, &mut imap);
+        rig.stop_source();
+        rig.stop_notifyd();
+        let before = told(&rig).len();
+        rig.lose(|| {
+            imap.select("INBOX").unwrap();
+            imap.store("1", "+FLAGS", "\\Seen $Work").unwrap();
+            imap.store("2", "+FLAGS", "\\Deleted").unwrap();
+            imap.expunge().unwrap();
+            imap.append("INBOX", "\\Flagged", &mail::plain("four")).unwrap();
+            imap.copy("3", &name("Old")).unwrap();
+            imap.delete(&name("Gone")).unwrap();
+            imap.create(&name("New")).unwrap();
+            imap.append(&name("New"), "", &mail::plain("five")).unwrap();
+        });
+        rig.start_notifyd();
+        rig.start_source();
+        hear(&rig, &format!("~{ALICE} appended {} 1", shown("New")));
+        let alice = format!("~{ALICE}");
+        let mut wanted = vec![
+            format!("{alice} appended INBOX 4"),
+            format!("{alice} appended {} 1", shown("New")),
+            format!("{alice} appended {} 1", shown("Old")),
+            format!("{alice} created {}", shown("New")),
+            format!("{alice} deleted {}", shown("Gone")),
+            format!("{alice} expunged INBOX 2"),
+            format!("{alice} flags INBOX 1 +(\\Seen $Work) -()"),
+        ];
+        wanted.sort();
+        wait_until(|| since(&rig, before).len() >= wanted.len());
+        assert_eq!(since(&rig, before), wanted);
+        // What comes then is told as ever, and what was found isn't found again.
+        imap.append("INBOX", "", &mail::plain("six")).unwrap();
+        hear(&rig, &format!("{ALICE} appended INBOX 5"));
+        rig.stop_source();
+        rig.start_source();
+        imap.append("INBOX", "", &mail::plain("seven")).unwrap();
+        hear(&rig, &format!("{ALICE} appended INBOX 6"));
+        wanted.extend([5, 6].map(|uid| format!("{ALICE} appended INBOX {uid}")));
+        wanted.sort();
+        assert_eq!(since(&rig, before), wanted);
+    }
+}
+
+#[test]
+fn a_notification_too_long_for_a_datagram_leaves_a_sign_and_is_found() {
+    let Some((rig, cyrus)) = asked(Options::default()) else { return };
+    let mut imap = cyrus.imap(ALICE).unwrap();
+    known(&rig, &mut imap);
+    let before = told(&rig).len();
+    let keyword = |number: u32| format!("${number:03}{}", "x".repeat(240));
+    let keywords: Vec<_> = (0..100).map(keyword).collect();
+    imap.select("INBOX").unwrap();
+    imap.store("1", "+FLAGS", &keywords.join(" ")).unwrap();
+    assert!(!rig.written().contains(&keywords[0]), "it fitted");
+    wait_until(|| told(&rig).len() > before);
+    let told = rig.kept.told();
+    let Some((What::FlagsChanged { set, uids, .. }, certainty)) =
+        told.last().map(|seen| (&seen.what, seen.certainty))
+    else {
+        panic!("{told:?}")
+    };
+    assert_eq!((set.iter().count(), uids.only(), certainty), (100, Some(1), Certainty::Inferred));
+}
+
+/// One call of JMAP's `Mailbox/set` (RFC 8621), and what is answered.
+fn set_mailboxes(cyrus: &Cyrus, change: &str) -> String {
+    let name = cyrus.login_name(ALICE);
+    let user = Basic { user: &name, password: &password(ALICE) };
+    let call = format!(
+        r#"{{"using":["urn:ietf:params:jmap:core","urn:ietf:params:jmap:mail"],
+        "methodCalls":[["Mailbox/set",{{{change}}},"0"]]}}"#
+    );
+    let answer = post_as(cyrus.http_address(), "/jmap/", user, &call).unwrap();
+    let is_done = ["notCreated", "notUpdated", "notDestroyed"]
+        .iter()
+        .all(|refused| answer.body.contains(&format!("\"{refused}\":null")));
+    assert!(answer.status == 200 && is_done, "{answer:?}");
+    answer.body
+}
+
+#[test]
+fn r79_mailboxes_that_change_over_jmap_leave_a_sign_and_are_found() {
+    let Some((rig, cyrus)) = asked(Options::default()) else { return };
+    known(&rig, &mut cyrus.imap(ALICE).unwrap());
+    let made = set_mailboxes(&cyrus, r#""create":{"a":{"name":"Jay"}}"#);
+    hear(&rig, &format!("~{ALICE} created Jay"));
+    let id = made.split(r#""id":""#).nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    set_mailboxes(&cyrus, &format!(r#""update":{{"{id}":{{"name":"Kay"}}}}"#));
+    hear(&rig, &format!("~{ALICE} renamed Jay Kay"));
+    set_mailboxes(&cyrus, &format!(r#""destroy":["{id}"]"#));
+    hear(&rig, &format!("~{ALICE} deleted Kay"));
+}
+
+#[test]
+fn what_a_notification_leaves_out_is_asked_for() {
+    let Some((mut rig, cyrus)) = asked(Options::default()) else { return };
+    rig.stop_source();
+    rig.options.body_structure = true;
+    rig.options.content_max_octets = Some(10_000);
+    rig.start_source();
+    let mut imap = cyrus.imap(ALICE).unwrap();
+    imap.create("Box").unwrap();
+    let message = mail::plain("one");
+    imap.append("INBOX", "\\Seen $Work", &message).unwrap();
+    imap.append("INBOX", "", &large(20_000)).unwrap();
+    imap.select("INBOX").unwrap();
+    imap.copy("1:2", "Box").unwrap();
+    hear(&rig, &format!("{ALICE} appended Box 2 from INBOX 2"));
+    let told = rig.kept.told().into_iter();
+    let messages: Vec<_> = told
+        .filter_map(|seen| match seen.what {
+            What::Appended(message) => Some(message),
+            _ => None,
+        })
+        .collect();
+    let fetched = imap.fetch("1:2").unwrap();
+    for (message, fetched) in messages.iter().zip(fetched.iter().chain(&fetched)) {
+        assert_eq!(message.size_octets, Some(fetched.size_octets));
+        assert_eq!(message.body_structure.as_ref(), Some(&fetched.body_structure));
+        assert!(message.modseq.is_some());
+        let is_small = fetched.size_octets <= 10_000;
+        let content = message.content.as_ref().map(|content| content.as_bytes());
+        assert_eq!(content, is_small.then_some(&fetched.content[..]));
+        assert_eq!(message.flags.is_empty(), !is_small, "{message:?}");
+    }
+    assert_eq!(messages.len(), 4);
+}
+
+#[test]
+fn a_cyrus_that_does_not_answer_costs_no_event() {
+    let mut rig = Rig::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let mut stream = stream;
+                // Hears, and says nothing.
+                drop(stream.read_to_end(&mut Vec::new()));
+            });
+        }
+    });
+    let password = Secret::new(*b"secret");
+    rig.options.master = Some(Master { address, user: "m".to_owned(), password, separator: None });
+    rig.start_notifyd();
+    rig.start_source();
+    for uid in 1..=20 {
+        crate::rig::send(&rig.datagrams(), &crate::rig::datagram(&crate::rig::flagged(uid)));
+    }
+    wait_until(|| told(&rig).len() == 20);
+    wait_until(|| rig.health.snapshot().last_error.is_some());
+    assert_eq!(rig.health.snapshot().state, State::Running);
+}
