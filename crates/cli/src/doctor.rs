@@ -1,5 +1,6 @@
 //! `postbell doctor`: what is wrong, and what to do about it.
 
+mod asking;
 mod checks;
 mod cyrus;
 mod dovecot;

@@ -14,8 +14,8 @@ use std::time::{Duration, SystemTime};
 use postbell_hub::{Config, SourceKind};
 use serde_json::Value;
 
-use super::Report;
 use super::spool::{self, FOLLOWED_WITHIN, Spool};
+use super::{Report, asking};
 use crate::setup::cyrus::imapd::Conf;
 use receiver::Receiver;
 
@@ -33,8 +33,12 @@ pub(super) fn ways(config: &Config, imapd_conf: &Path, report: &mut Report) {
 /// What the hub says of a source that is a Cyrus, beyond what it says of every source.
 pub(super) fn followed(source: &Value, config: &Config, report: &mut Report) {
     let Some(name) = source.get("name").and_then(Value::as_str) else { return };
-    let spool = config.sources.get(name).map(|one| Spool::look(&one.notify_spool));
+    let configured = config.sources.get(name);
+    let spool = configured.map(|one| Spool::look(&one.notify_spool));
     judge_source(name, source, &spool.unwrap_or_default(), SystemTime::now(), report);
+    if let Some(one) = configured {
+        asking::judge(name, source, one, ASKING_REMEDY, report);
+    }
 }
 
 /// What is wrong with the folder and its files.
@@ -93,6 +97,8 @@ fn judge_source(name: &str, source: &Value, spool: &Spool, now: SystemTime, repo
         None => report.right(&check, format!("{unread} octets unread")),
     }
 }
+
+const ASKING_REMEDY: &str = "try it by hand: imtest -m PLAIN -a MASTER_USER -u USER; where that is refused, see whether proxyservers names master_user, and Cyrus's log (docs/cyrus.md)";
 
 /// Even a small server has a user who looks once a day.
 const SILENT: Duration = Duration::from_secs(24 * 60 * 60);

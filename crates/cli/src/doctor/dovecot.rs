@@ -10,8 +10,8 @@ use std::time::SystemTime;
 use postbell_hub::{Config, SourceKind};
 use serde_json::Value;
 
-use super::Report;
 use super::spool::{self, FOLLOWED_WITHIN, Spool, is_owned};
+use super::{Report, asking};
 use crate::validate::counted;
 
 /// Looks at the spool of each Dovecot, and says what is wrong with it by itself.
@@ -29,8 +29,8 @@ pub(super) fn followed(source: &Value, config: &Config, report: &mut Report) {
     let configured = config.sources.get(name);
     let spool = configured.map(|one| Spool::look(&one.spool));
     judge_source(name, source, spool.as_ref(), SystemTime::now(), report);
-    if let Some(one) = configured.filter(|one| !one.master_user.is_empty()) {
-        judge_asking(name, source, &one.master_address.to_string(), report);
+    if let Some(one) = configured {
+        asking::judge(name, source, one, ASKING_REMEDY, report);
     }
 }
 
@@ -133,18 +133,7 @@ fn judge_source(
     }
 }
 
-/// Whether the master user's questions are answered.
-fn judge_asking(name: &str, source: &Value, address: &str, report: &mut Report) {
-    let check = format!("asking of {name}");
-    let error = source.get("lastError").and_then(Value::as_str);
-    match error.filter(|error| error.starts_with(&format!("{address}: "))) {
-        Some(error) => {
-            let remedy = "log in by hand as user, master_separator, master_user; Dovecot's log says why it is refused (docs/dovecot.md)";
-            report.notice(&check, error, remedy);
-        }
-        None => report.right(&check, format!("{address}: no question was refused last")),
-    }
-}
+const ASKING_REMEDY: &str = "log in by hand as user, master_separator, master_user; Dovecot's log says why it is refused (docs/dovecot.md)";
 
 /// Dovecot posts within milliseconds of a line.
 const SILENT_SECONDS: u64 = 60;
@@ -217,19 +206,6 @@ mod tests {
                 case,
                 &mut text,
             );
-        }
-        insta::assert_snapshot!(text);
-    }
-
-    #[test]
-    fn a_refused_master_user_is_named() {
-        let mut text = String::new();
-        for (case, source) in [
-            ("refused", json!({"lastError": "127.0.0.1:143: refused: NO [AUTHENTICATIONFAILED]"})),
-            ("something else", json!({"lastError": "/spool: no room"})),
-            ("right", json!({})),
-        ] {
-            told(|report| judge_asking("mail", &source, "127.0.0.1:143", report), case, &mut text);
         }
         insta::assert_snapshot!(text);
     }

@@ -52,6 +52,11 @@ pub(super) fn judge(
             "set it to what Cyrus has, and restart the hub",
         );
     }
+    if let Some(detail) = not_asked(&conf, source) {
+        is_right = false;
+        let remedy = "add it to proxyservers in imapd.conf, or name one who is there as master_user; Cyrus's processes take it up by and by";
+        report.notice(&check, detail, remedy);
+    }
     let mut lacking = hazards::lacking(&conf);
     if value("event_groups").is_none() {
         lacking.push(format!(
@@ -69,6 +74,18 @@ pub(super) fn judge(
     if is_right {
         report.right(&check, "Cyrus tells all that is safe to tell");
     }
+}
+
+/// Why Cyrus can't be asked, where somebody is to ask.
+fn not_asked(conf: &Conf, source: &SourceConfig) -> Option<String> {
+    let master = source.master_user.as_str();
+    let names = |key: &str| conf.get(key).map_or("", |setting| setting.value.as_str());
+    let (proxies, admins) = (names("proxyservers"), names("admins"));
+    let mut names = proxies.split_ascii_whitespace().chain(admins.split_ascii_whitespace());
+    // Who is in a group, another file says.
+    let may_ask = names.any(|name| name == master || name.starts_with("group:"));
+    (!master.is_empty() && !may_ask)
+        .then(|| format!("proxyservers doesn't name {master}, so that it may ask as nobody"))
 }
 
 /// Settings of mailbox names that are another here than there: key, theirs, ours.
@@ -136,5 +153,21 @@ mod tests {
             &mut text,
         );
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn one_who_may_not_ask_is_named() {
+        let asked = SourceConfig { master_user: "postbell".to_owned(), ..SourceConfig::default() };
+        for (conf, source, may_ask) in [
+            ("proxyservers: murder postbell\n", &asked, true),
+            ("admins: postbell\n", &asked, true),
+            ("proxyservers: group:proxies\n", &asked, true),
+            ("admins: cyrus\nproxyservers: postbells\n", &asked, false),
+            ("", &asked, false),
+            ("", &SourceConfig::default(), true),
+        ] {
+            let read = Conf::read(Path::new("/etc/imapd.conf"), &|_| Ok(conf.to_owned())).unwrap();
+            assert_eq!(not_asked(&read, source).is_none(), may_ask, "{conf}");
+        }
     }
 }

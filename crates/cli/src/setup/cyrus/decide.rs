@@ -52,8 +52,16 @@ pub(super) fn refusals(facts: &Facts) -> Vec<Refusal> {
 pub(super) fn notes(facts: &Facts) -> Vec<String> {
     let mut notes = hazards::lacking(&facts.conf);
     notes.push(
-        "no quota events: with the group quota Cyrus aborts when a quota is exceeded".to_owned(),
+        "no quota events from Cyrus: with the group quota it aborts when a quota is exceeded"
+            .to_owned(),
     );
+    notes.push(match facts.conf.get("proxyservers") {
+        Some(setting) => format!(
+            "for quotas and what is missed, postbell can ask as one of {} (master_user; see docs/cyrus.md)",
+            setting.value
+        ),
+        None => "nobody may ask Cyrus for quotas and what is missed: no proxyservers are set (see docs/cyrus.md)".to_owned(),
+    });
     match facts.conf.get("event_exclude_specialuse") {
         Some(setting) => {
             notes.push(format!("{} sets {} and stays", setting.place(), setting.key));

@@ -1,0 +1,53 @@
+//! Whether a store answers what it is asked over IMAP.
+
+use postbell_hub::SourceConfig;
+use serde_json::Value;
+
+use super::Report;
+
+/// What the hub says of it, where anybody is to ask.
+pub(super) fn judge(
+    name: &str,
+    source: &Value,
+    configured: &SourceConfig,
+    remedy: &str,
+    report: &mut Report,
+) {
+    if configured.master_user.is_empty() {
+        return;
+    }
+    let address = configured.master_address;
+    let check = format!("asking of {name}");
+    let error = source.get("lastError").and_then(Value::as_str);
+    match error.filter(|error| error.starts_with(&format!("{address}: "))) {
+        Some(error) => report.notice(&check, error, remedy),
+        None => report.right(&check, format!("{address}: no question was refused last")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::tests::told;
+    use super::*;
+
+    #[test]
+    fn a_refused_master_user_is_named() {
+        let asked = SourceConfig { master_user: "postbell".to_owned(), ..SourceConfig::default() };
+        let mut text = String::new();
+        for (case, source, configured) in [
+            (
+                "refused",
+                json!({"lastError": "127.0.0.1:143: refused: NO [AUTHENTICATIONFAILED]"}),
+                &asked,
+            ),
+            ("something else", json!({"lastError": "/spool: no room"}), &asked),
+            ("right", json!({}), &asked),
+            ("nobody asks", json!({}), &SourceConfig::default()),
+        ] {
+            told(|report| judge("mail", &source, configured, "do", report), case, &mut text);
+        }
+        insta::assert_snapshot!(text);
+    }
+}
