@@ -48,6 +48,11 @@ pub trait MailStore: fmt::Debug {
     /// [`Error::Failed`] with what the tool printed.
     fn operate(&self, deed: Deed<'_>) -> Result<(), Error>;
 
+    /// Whether it can be seen that mail was refused for want of room.
+    fn shows_refusals(&self) -> bool {
+        true
+    }
+
     /// The name by which other users reach a mailbox of `owner`.
     fn shared(&self, owner: &str, mailbox: &str) -> String;
 

@@ -220,7 +220,7 @@ fn r79_mailboxes_that_change_over_jmap_leave_a_sign_and_are_found() {
 }
 
 #[test]
-fn what_a_notification_leaves_out_is_asked_for() {
+fn r102_r119_r121_what_a_notification_leaves_out_is_asked_for() {
     let Some((mut rig, cyrus)) = asked(Options::default()) else { return };
     rig.stop_source();
     rig.options.body_structure = true;
