@@ -267,6 +267,11 @@ impl Reconcile {
         (self.waiting.len(), self.done)
     }
 
+    /// Whether a mailbox is remembered.
+    pub(super) fn has(&self, owner: &str, mailbox: &str) -> bool {
+        self.boxes.contains_key(&(owner.to_owned(), mailbox.to_owned()))
+    }
+
     /// How many mailboxes are remembered.
     pub(super) fn mailboxes(&self) -> usize {
         self.boxes.len()

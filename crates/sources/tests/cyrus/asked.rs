@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use postbell_engine::{Certainty, Observation, What};
 use postbell_sources::{Master, Secret, State};
 use postbell_testkit::cyrus::{Cyrus, Notify, Options};
-use postbell_testkit::http::{Basic, post_as};
+use postbell_testkit::http::{Basic, send_as};
 use postbell_testkit::{ALICE, Imap, MASTER, Quota, mail, password};
 
 use crate::rig::{Rig, shown, wait_until};
@@ -198,7 +198,8 @@ fn set_mailboxes(cyrus: &Cyrus, change: &str) -> String {
         r#"{{"using":["urn:ietf:params:jmap:core","urn:ietf:params:jmap:mail"],
         "methodCalls":[["Mailbox/set",{{{change}}},"0"]]}}"#
     );
-    let answer = post_as(cyrus.http_address(), "/jmap/", user, &call).unwrap();
+    let address = cyrus.http_address();
+    let answer = send_as(address, "POST", "/jmap/", user, "application/json", &call).unwrap();
     let is_done = ["notCreated", "notUpdated", "notDestroyed"]
         .iter()
         .all(|refused| answer.body.contains(&format!("\"{refused}\":null")));

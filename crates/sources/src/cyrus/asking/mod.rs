@@ -83,8 +83,24 @@ impl<'a> Asking<'a> {
 
     /// Notes that something was said; what it is is told to [`Asking::note`].
     pub(super) fn hear(&mut self, said: &Notification) {
-        if is_mail(said) {
-            self.signs.note(said, Instant::now());
+        if !is_mail(said) {
+            return;
+        }
+        self.signs.note(said, Instant::now());
+        let name = said.uri.as_ref().and_then(mail_event::ImapUrl::mailbox);
+        if let Some(name) = name.filter(|_| said.event == "MailboxModseq") {
+            self.spoken_of(name);
+        }
+    }
+
+    /// A mailbox that nobody knows came to be unheard, as those do that are made over JMAP. Mail
+    /// that comes into it soon would make it known.
+    fn spoken_of(&mut self, admins_name: &str) {
+        let place = self.options.namespace.place(admins_name);
+        let Some(owner) = place.owner.filter(|_| !place.is_deleted) else { return };
+        let name = self.options.namespace.asked(&place.name);
+        if self.reconcile.knows(&owner) && !self.reconcile.has(&owner, &name) {
+            self.reconcile.want_user(&owner);
         }
     }
 
