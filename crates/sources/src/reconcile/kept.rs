@@ -22,6 +22,9 @@ pub(super) struct Kept {
     /// More was told since than is remembered: until the next look nothing is known of it but
     /// that it is there, and what nobody wrote down can't be found.
     pub(super) is_blind: bool,
+    /// It was first heard of when all of its owner's mailboxes were known, and not when it was made:
+    /// that is still to be told.
+    pub(super) is_new: bool,
 }
 
 /// How a mailbox stood, as far as somebody said.
@@ -93,6 +96,18 @@ impl Sets {
         }
     }
 
+    /// Adds what others hold.
+    pub(super) fn join(&mut self, others: Self) {
+        let Self { added, gone, flagged, came_with } = others;
+        self.added = union(&self.added, &added);
+        self.gone = union(&self.gone, &gone);
+        self.flagged = union(&self.flagged, &flagged);
+        for (flags, uids) in came_with {
+            let set = self.came_with.entry(flags).or_default();
+            *set = union(set, &uids);
+        }
+    }
+
     /// Those to which it happened.
     pub(super) fn of(&self, news: News<'_>) -> &UidSet {
         match news {
@@ -129,7 +144,11 @@ impl Kept {
     }
 
     pub(super) fn encode(&self) -> String {
-        let unknown = if self.is_blind { "!" } else { "-" };
+        let unknown = match (self.is_blind, self.is_new) {
+            (true, _) => "!",
+            (false, true) => "+",
+            (false, false) => "-",
+        };
         let base = self.base.map_or_else(
             || unknown.to_owned(),
             |base| {
@@ -151,9 +170,9 @@ impl Kept {
     pub(super) fn decode(text: &str) -> Option<Self> {
         let mut parts = text.splitn(8, '|');
         let base = parts.next()?;
-        let is_blind = base == "!";
+        let (is_blind, is_new) = (base == "!", base == "+");
         let base = match base {
-            "-" | "!" => None,
+            "-" | "!" | "+" => None,
             base => {
                 let mut numbers = base.split(' ');
                 Some(BoxLook {
@@ -175,6 +194,6 @@ impl Kept {
             let (uids, flags) = one.split_once(' ')?;
             told.came_with.insert(flags.to_owned(), uids.parse().ok()?);
         }
-        Some(Self { base, looked_at, told, since: None, inferred, is_blind })
+        Some(Self { base, looked_at, told, since: None, inferred, is_blind, is_new })
     }
 }

@@ -59,6 +59,8 @@ pub(super) struct Reconcile {
     /// At least as many ranges as all mailboxes' sets have.
     ranges: usize,
     done: u64,
+    /// Whether the store tells of each mailbox that is made, whoever makes it.
+    hears_creations: bool,
     /// When the looks that are to be settled next began, in milliseconds since 1970.
     began: Option<i64>,
 }
@@ -123,6 +125,13 @@ impl Reconcile {
             }
         }
         restored
+    }
+
+    /// One for a store that tells of each mailbox that is made: one that is spoken of, and wasn't
+    /// there when its owner's were listed, was made unheard.
+    pub(super) fn hearing_creations(mut self) -> Self {
+        self.hears_creations = true;
+        self
     }
 
     /// What is to be stored, since this was last asked.
@@ -272,6 +281,13 @@ impl Reconcile {
         self.boxes.contains_key(&(owner.to_owned(), mailbox.to_owned()))
     }
 
+    /// Whether a look has found a mailbox with this UIDVALIDITY.
+    pub(super) fn stood(&self, owner: &str, mailbox: &str, uid_validity: Option<u32>) -> bool {
+        let kept = self.boxes.get(&(owner.to_owned(), mailbox.to_owned()));
+        let base = kept.and_then(|kept| kept.base);
+        base.zip(uid_validity).is_some_and(|(base, validity)| base.uid_validity == validity)
+    }
+
     /// How many mailboxes are remembered.
     pub(super) fn mailboxes(&self) -> usize {
         self.boxes.len()
@@ -403,18 +419,22 @@ impl Reconcile {
             self.changed_lists.insert(owner.to_owned());
         }
         let mut gone: BTreeMap<String, u32> = BTreeMap::new();
-        let mut of_owner = Vec::new();
+        let (mut of_owner, mut strays) = (Vec::new(), Vec::new());
         for (place, kept) in self.boxes.range((owner.to_owned(), String::new())..) {
             if place.0 != owner {
                 break;
             }
             if found.contains_key(&place.1) {
                 of_owner.push((place.1.clone(), kept.base));
+            } else if kept.is_new {
+                // It came and went; or what is gone was spoken of once more.
+                strays.push(place.clone());
             } else {
                 let uid_validity = kept.base.map_or(0, |base| base.uid_validity);
                 gone.insert(place.1.clone(), uid_validity);
             }
         }
+        strays.iter().for_each(|place| self.forget(place));
         let known: BTreeMap<_, _> = of_owner.into_iter().collect();
         let mut seen = Vec::new();
         for (name, look) in found {
@@ -427,6 +447,8 @@ impl Reconcile {
                 }
                 continue;
             };
+            let unheard = self.boxes.get(&place).filter(|kept| kept.is_new);
+            let unheard = unheard.map(|kept| kept.told.clone());
             match known.get(&name) {
                 // Nothing can have changed where no MODSEQ did.
                 Some(Some(base)) if *base == look => {}
@@ -436,7 +458,7 @@ impl Reconcile {
                     self.enqueue(Task::Mailbox(place));
                 }
                 // What was told before and what after the look, nobody knows.
-                Some(None) => {
+                Some(None) if unheard.is_none() => {
                     let told = self.boxes.get(&place).map(|kept| kept.told.clone());
                     self.rebase(&place, look, told.unwrap_or_default(), Sets::default());
                     seen.extend(is_holed.then(|| telling.blind(look)));
@@ -449,7 +471,7 @@ impl Reconcile {
                 None if self.boxes.len() >= MAILBOXES_MAX => {
                     seen.extend(is_holed.then(|| telling.blind(look)));
                 }
-                None => {
+                None | Some(None) => {
                     // The same UIDVALIDITY under a name that is gone: it was renamed.
                     let old = gone.iter().find(|(_, validity)| **validity == look.uid_validity);
                     let to = telling.mailbox(look.uid_validity);
@@ -467,6 +489,9 @@ impl Reconcile {
                         let kind = format!("created {}", look.uid_validity);
                         seen.push(telling.observation(&kind, What::MailboxCreated(to)));
                         self.created(owner, &name, Some(look.uid_validity));
+                    }
+                    if let (Some(told), Some(kept)) = (unheard, self.boxes.get_mut(&place)) {
+                        kept.told.join(told);
                     }
                     self.enqueue(Task::Mailbox(place));
                 }
@@ -544,11 +569,19 @@ impl Reconcile {
     /// What is kept of a mailbox, begun where nothing is, if there is room.
     fn kept(&mut self, owner: &str, mailbox: &str, status: BoxStatus) -> Option<&mut Kept> {
         let place = (owner.to_owned(), mailbox.to_owned());
-        if !self.boxes.contains_key(&place) && self.boxes.len() >= MAILBOXES_MAX {
+        let is_unknown = !self.boxes.contains_key(&place);
+        if is_unknown && self.boxes.len() >= MAILBOXES_MAX {
             return None;
+        }
+        let is_new = is_unknown && self.hears_creations && self.knows(owner);
+        if is_new {
+            // A list that is older doesn't have it.
+            self.moved.insert(owner.to_owned());
+            self.want_user(owner);
         }
         self.changed.insert(place.clone());
         let kept = self.boxes.entry(place.clone()).or_default();
+        kept.is_new |= is_new;
         let known = kept.base.map(|base| base.uid_validity);
         let is_news = |look: &BoxLook| known != Some(look.uid_validity);
         // How a blind one stands says a look, and not a line: it would hide what came before.

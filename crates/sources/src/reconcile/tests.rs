@@ -243,6 +243,48 @@ fn what_is_written_down_between_a_look_and_its_settling_is_not_told_twice() {
 }
 
 #[test]
+fn a_mailbox_first_heard_of_by_its_mail_was_made_unheard() {
+    let list = |memory: &mut Reconcile, names: &[&str]| {
+        memory.moved.clear();
+        memory.waiting.clear();
+        memory.wanted.clear();
+        let found = names.iter().map(|name| ((*name).to_owned(), Some(look(11, 10, 50))));
+        let scope = Names::new('.', &[]);
+        let naming = Naming { scope: &scope, server_fqdn: None };
+        let looked = Looked::User("alice".to_owned(), found.collect());
+        told(memory.settle(looked, false, noon(), &naming))
+    };
+    let no_flags = Flags::new();
+    for hears_creations in [true, false] {
+        let mut memory = ten();
+        if hears_creations {
+            memory = memory.hearing_creations();
+        }
+        memory.added("alice", "a", (&set("1"), &no_flags), BoxStatus::default());
+        // When first listed, what was there and what came is not known.
+        assert!(list(&mut memory, &["INBOX", "a"]).is_empty());
+        memory.added("alice", "b", (&set("1"), &no_flags), BoxStatus::default());
+        memory.added("alice", "gone", (&set("1"), &no_flags), BoxStatus::default());
+        let saved = memory.drain_changes().into_iter();
+        let saved = saved.filter_map(|(key, value)| Some((key, value?))).collect::<Vec<_>>();
+        let mut memory = Reconcile { hears_creations, ..Reconcile::restore(saved) };
+        memory.created("alice", "INBOX", Some(7));
+        let found = list(&mut memory, &["INBOX", "a", "b"]);
+        if hears_creations {
+            assert_eq!(found, ["create b"]);
+        } else {
+            assert_eq!(found, ["delete gone"]);
+        }
+        // What was told of it is told no more.
+        let place = ("alice".to_owned(), "b".to_owned());
+        begin(&mut memory, &place);
+        let changed = [(1, Asked::default())].into();
+        let changes = Changes { look: look(12, 11, 60), vanished: UidSet::new(), changed };
+        assert!(told(settled(&mut memory, Looked::Mailbox(place, Some(changes)))).is_empty());
+    }
+}
+
+#[test]
 fn r89_r90_a_rename_takes_the_children_along_but_not_those_of_inbox() {
     let mut memory = ten();
     for name in ["a", "a.b", "ab", "INBOX.x"] {
@@ -369,6 +411,7 @@ proptest! {
             since: None,
             inferred: Sets { added: came, gone: went, ..Sets::default() },
             is_blind: false,
+            is_new: false,
         };
         memory.remember(("al ice".to_owned(), "a|b\u{e4}".to_owned()), kept);
         settled(&mut memory, Looked::User("bob".to_owned(), BTreeMap::new()));

@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use postbell_engine::{Certainty, Observation, What};
 use postbell_sources::{Master, Secret, State};
@@ -214,6 +215,10 @@ fn r79_mailboxes_that_change_over_jmap_leave_a_sign_and_are_found() {
     let made = set_mailboxes(&cyrus, r#""create":{"a":{"name":"Jay"}}"#);
     hear(&rig, &format!("~{ALICE} created Jay"));
     let id = made.split(r#""id":""#).nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    // Used at once, before anybody looked.
+    set_mailboxes(&cyrus, r#""create":{"a":{"name":"Elle"}}"#);
+    cyrus.imap(ALICE).unwrap().append("Elle", "", &mail::plain("one")).unwrap();
+    hear(&rig, &format!("~{ALICE} created Elle"));
     set_mailboxes(&cyrus, &format!(r#""update":{{"{id}":{{"name":"Kay"}}}}"#));
     hear(&rig, &format!("~{ALICE} renamed Jay Kay"));
     set_mailboxes(&cyrus, &format!(r#""destroy":["{id}"]"#));
@@ -279,4 +284,45 @@ fn a_cyrus_that_does_not_answer_costs_no_event() {
     wait_until(|| told(&rig).len() == 20);
     wait_until(|| rig.health.snapshot().last_error.is_some());
     assert_eq!(rig.health.snapshot().state, State::Running);
+}
+
+#[test]
+fn a_busy_cyrus_that_is_looked_at_again_and_again_has_nothing_that_was_not_heard() {
+    let Some((mut rig, cyrus)) = asked(Options::default()) else { return };
+    known(&rig, &mut cyrus.imap(ALICE).unwrap());
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for client in 0..3 {
+            let (cyrus, is_done) = (&cyrus, &is_done);
+            scope.spawn(move || {
+                let mut imap = cyrus.imap(ALICE).unwrap();
+                let name = format!("Box{client}");
+                imap.create(&name).unwrap();
+                for number in 0.. {
+                    if is_done.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    // Too many of one content Cyrus refuses.
+                    let message = mail::plain(&format!("{client} {number}"));
+                    let uid = imap.append("INBOX", "", &message).unwrap();
+                    imap.select("INBOX").unwrap();
+                    imap.store(&uid.to_string(), "+FLAGS", "\\Flagged $Work").unwrap();
+                    imap.copy(&uid.to_string(), &name).unwrap();
+                    imap.store(&uid.to_string(), "+FLAGS", "\\Deleted").unwrap();
+                    imap.expunge_uids(&uid.to_string()).unwrap();
+                }
+            });
+        }
+        for _ in 0..5 {
+            std::thread::sleep(std::time::Duration::from_secs(3));
+            rig.stop_source();
+            rig.start_source();
+        }
+        is_done.store(true, Ordering::SeqCst);
+    });
+    cyrus.imap(ALICE).unwrap().create("Last").unwrap();
+    hear(&rig, &format!("{ALICE} created Last"));
+    let told = told(&rig);
+    let odd: Vec<_> = told.iter().filter(|one| one.starts_with('~')).collect();
+    assert!(odd.is_empty(), "{odd:#?} of {}", told.len());
 }

@@ -54,7 +54,8 @@ impl<'a> Asking<'a> {
         intake: &dyn Intake,
     ) -> Result<Self, CyrusError> {
         let asker = Asker::new(master).map_err(|error| CyrusError::Master(error.to_string()))?;
-        let mut reconcile = Reconcile::restore(intake.checkpoint(Reconcile::PREFIX)?);
+        let reconcile = Reconcile::restore(intake.checkpoint(Reconcile::PREFIX)?);
+        let mut reconcile = reconcile.hearing_creations();
         // While nobody listened anything may have happened.
         reconcile.want_everything();
         Ok(Self {
@@ -93,8 +94,7 @@ impl<'a> Asking<'a> {
         }
     }
 
-    /// A mailbox that nobody knows came to be unheard, as those do that are made over JMAP. Mail
-    /// that comes into it soon would make it known.
+    /// A mailbox that nobody knows came to be unheard, as those do that are made over JMAP.
     fn spoken_of(&mut self, admins_name: &str) {
         let place = self.options.namespace.place(admins_name);
         let Some(owner) = place.owner.filter(|_| !place.is_deleted) else { return };
@@ -171,8 +171,12 @@ impl<'a> Asking<'a> {
                 true
             }
             What::MailboxCreated(mailbox) => {
-                memory.created(owner, &asked(mailbox), mailbox.uid_validity);
-                true
+                let (name, uid_validity) = (asked(mailbox), mailbox.uid_validity);
+                let is_told = memory.stood(owner, &name, uid_validity);
+                if !is_told {
+                    memory.created(owner, &name, uid_validity);
+                }
+                !is_told
             }
             What::MailboxDeleted(mailbox) => {
                 memory.deleted(owner, &asked(mailbox));
@@ -409,4 +413,4 @@ const MAILBOXES_LOOKED_AT_MAX: usize = 10_000;
 const SUSPECTS_MAX: usize = 10_000;
 
 /// How long what happened may take from Cyrus to its line in the spool: notifyd waits for the disk.
-const GRACE: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_secs(2);
