@@ -1,5 +1,7 @@
 //! What a file would become, line by line.
 
+use similar::{Algorithm, DiffTag};
+
 /// One line of a difference.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Line<'a> {
@@ -11,22 +13,20 @@ pub(super) enum Line<'a> {
     Old(&'a str),
 }
 
-/// The lines of `old` and `new`: what both begin and end with stays, the rest goes and comes.
-///
-/// Our files change little between two versions; a shortest difference is not needed to see that.
+/// The lines of `old` and `new`, as few of them going and coming as can be.
 pub(super) fn lines<'a>(old: &'a str, new: &'a str) -> Vec<Line<'a>> {
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
-    let begin = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
-    let shorter = old.len().min(new.len());
-    let end = old.iter().rev().zip(new.iter().rev()).take_while(|(old, new)| old == new).count();
-    let end = end.min(shorter - begin);
-    let middle = |lines: &[&'a str]| -> Vec<&'a str> {
-        lines.get(begin..lines.len() - end).unwrap_or_default().to_vec()
-    };
-    let mut all: Vec<Line<'a>> = new.iter().take(begin).copied().map(Line::Same).collect();
-    all.extend(middle(&old).into_iter().map(Line::Old));
-    all.extend(middle(&new).into_iter().map(Line::New));
-    all.extend(new.iter().skip(new.len() - end).copied().map(Line::Same));
+    let mut all = Vec::with_capacity(new.len());
+    for step in similar::capture_diff_slices(Algorithm::Myers, &old, &new) {
+        let (tag, from, to) = step.as_tag_tuple();
+        let (from, to) = (old.get(from).unwrap_or_default(), new.get(to).unwrap_or_default());
+        if tag == DiffTag::Equal {
+            all.extend(to.iter().copied().map(Line::Same));
+        } else {
+            all.extend(from.iter().copied().map(Line::Old));
+            all.extend(to.iter().copied().map(Line::New));
+        }
+    }
     all
 }
 
@@ -46,16 +46,22 @@ pub(super) fn shown(old: Option<&str>, new: &str, most: usize) -> Vec<String> {
     };
     let all = lines(old, new);
     let is_change = |line: &Line<'_>| !matches!(line, Line::Same(_));
-    let mut shown = Vec::new();
+    let mut shown: Vec<String> = Vec::new();
+    let mut is_left_out = false;
     for (at, line) in all.iter().enumerate() {
         let near = all.iter().skip(at.saturating_sub(AROUND)).take(at.min(AROUND) + AROUND + 1);
         if near.clone().any(is_change) {
+            if std::mem::take(&mut is_left_out) && !shown.is_empty() {
+                shown.push("  …".to_owned());
+            }
             let text = match line {
                 Line::Same(text) => format!("  {text}"),
                 Line::New(text) => format!("+ {text}"),
                 Line::Old(text) => format!("- {text}"),
             };
             shown.push(text.trim_end().to_owned());
+        } else {
+            is_left_out = true;
         }
     }
     shown
@@ -76,6 +82,9 @@ mod tests {
         let old = "a\nb\nc\nd\ne\nf\ng\nh\n";
         let new = "a\nb\nc\nd\nE\nf\ng\nh\n";
         assert_eq!(shown(Some(old), new, 0), ["  c", "  d", "- e", "+ E", "  f", "  g"]);
+        let new = "A\nb\nc\nd\ne\nf\ng\nh\ni\n";
+        let both = ["- a", "+ A", "  b", "  c", "  …", "  g", "  h", "+ i"];
+        assert_eq!(shown(Some(old), new, 0), both);
         assert_eq!(shown(Some(old), old, 0), [""; 0]);
         assert_eq!(shown(Some("a\n"), "", 0), ["- a"]);
         assert_eq!(shown(Some("a\na\n"), "a\n", 0), ["  a", "- a"]);
