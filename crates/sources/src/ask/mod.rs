@@ -29,7 +29,7 @@ use crate::Secret;
 pub(super) use answers::listed;
 pub(super) use answers::union;
 pub(super) use in_turn::InTurn;
-use session::Session;
+use session::{Greeted, Session};
 
 /// A user who may act as any other, and where to ask as such.
 #[derive(Clone, Debug)]
@@ -60,6 +60,8 @@ pub(super) trait NamingScope: fmt::Debug {
 pub(super) struct Asker {
     master: Master,
     open: BTreeMap<String, Open>,
+    /// A connection for a user who is to be asked about next.
+    greeted: Option<(String, Greeted)>,
     /// Nobody is asked before.
     rest_until: Option<Instant>,
     /// Users the server doesn't let us in for, and until when they aren't tried again.
@@ -136,11 +138,28 @@ impl Asker {
         Ok(Self {
             master: master.clone(),
             open: BTreeMap::new(),
+            greeted: None,
             rest_until: None,
             shut: BTreeMap::new(),
             last_error: None,
             opened: Vec::new(),
         })
+    }
+
+    /// Connects where a question about `user` would, and gives our end: by it the login is known
+    /// that comes with the question, should the server tell of it.
+    pub(super) fn connect(&mut self, user: &str) -> Option<SocketAddr> {
+        if !self.may_ask(user) || self.open.contains_key(user) {
+            return None;
+        }
+        match Greeted::connect(&self.master, PATIENCE) {
+            Ok(greeted) => {
+                let local = greeted.local();
+                self.greeted = Some((user.to_owned(), greeted));
+                local
+            }
+            Err(error) => self.conclude(Err(error)),
+        }
     }
 
     /// What the server says of messages of `user`'s, by UID; those that are gone are missing.
@@ -255,11 +274,10 @@ impl Asker {
         user: &str,
         mut question: impl FnMut(&mut Session) -> Result<T, AskError>,
     ) -> Option<T> {
-        let now = Instant::now();
-        let is_shut = self.shut.get(user).is_some_and(|until| *until > now);
-        if self.is_resting() || is_shut {
+        if !self.may_ask(user) {
             return None;
         }
+        let now = Instant::now();
         let mut outcome = Err(AskError::Closed);
         if let Some(open) = self.open.get_mut(user) {
             open.used = now;
@@ -277,13 +295,23 @@ impl Asker {
         self.conclude(outcome)
     }
 
+    fn may_ask(&self, user: &str) -> bool {
+        let is_shut = self.shut.get(user).is_some_and(|until| *until > Instant::now());
+        !self.is_resting() && !is_shut
+    }
+
     fn ask_afresh<T>(
         &mut self,
         user: &str,
         question: &mut impl FnMut(&mut Session) -> Result<T, AskError>,
     ) -> Result<T, AskError> {
         let opened = Instant::now();
-        let mut session = match Session::login(&self.master, user, PATIENCE) {
+        let greeted = self.greeted.take().filter(|(whose, _)| whose == user);
+        let greeted = match greeted {
+            Some((_, greeted)) => greeted,
+            None => Greeted::connect(&self.master, PATIENCE)?,
+        };
+        let mut session = match Session::login(greeted, &self.master, user, PATIENCE) {
             Ok(session) => session,
             Err(error) => {
                 if matches!(error, AskError::Refused { .. }) {

@@ -35,14 +35,36 @@ pub(super) enum Reply<'a> {
     Other(&'a [u8]),
 }
 
-impl Session {
-    /// Logs in as `user` with the master user's password (RFC 4616).
-    pub(super) fn login(master: &Master, user: &str, patience: Duration) -> Result<Self, AskError> {
+/// A connection on which nobody is logged in yet.
+#[derive(Debug)]
+pub(super) struct Greeted(Wire);
+
+impl Greeted {
+    /// Connects, and waits for the greeting.
+    pub(super) fn connect(master: &Master, patience: Duration) -> Result<Self, AskError> {
         let mut wire = Wire::connect(check_address(master.address)?, patience)?;
         let greeting = wire.response(LINE_OCTETS_MAX)?;
-        if !greeting.starts_with(b"* OK") {
-            return Err(AskError::Refused { answer: shown(&greeting) });
+        match greeting.starts_with(b"* OK") {
+            true => Ok(Self(wire)),
+            false => Err(AskError::Refused { answer: shown(&greeting) }),
         }
+    }
+
+    /// Our end of it.
+    pub(super) fn local(&self) -> Option<SocketAddr> {
+        self.0.local()
+    }
+}
+
+impl Session {
+    /// Logs in as `user` with the master user's password (RFC 4616).
+    pub(super) fn login(
+        Greeted(mut wire): Greeted,
+        master: &Master,
+        user: &str,
+        patience: Duration,
+    ) -> Result<Self, AskError> {
+        wire.allow(patience);
         let mut session =
             Self { wire, commands: 0, selected: None, has_qresync: false, name: None };
         let mut message = Vec::new();

@@ -20,6 +20,11 @@ impl Wire {
         Ok(Self { reader: Reader::new(timed) })
     }
 
+    /// Our end.
+    pub(super) fn local(&self) -> Option<SocketAddr> {
+        self.reader.buffer.get_ref().stream.local_addr().ok()
+    }
+
     /// From now on, so long at most until everything asked for is there.
     pub(super) fn allow(&mut self, patience: Duration) {
         self.timed().deadline = Instant::now() + patience;

@@ -271,6 +271,12 @@ impl Reconcile {
         told.collect()
     }
 
+    /// Whose mail is looked at next.
+    pub(super) fn next_owner(&self) -> Option<&str> {
+        let (Task::User(owner) | Task::Mailbox((owner, _))) = self.waiting.front()?;
+        Some(owner)
+    }
+
     /// How many looks wait, and how many were taken.
     pub(super) fn progress(&self) -> (usize, u64) {
         (self.waiting.len(), self.done)

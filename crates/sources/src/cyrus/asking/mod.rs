@@ -10,6 +10,7 @@
 mod signs;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mail_event::{Timestamp, UidSet};
@@ -21,13 +22,14 @@ use crate::Master;
 use crate::ask::{Asker, InTurn, Want};
 use crate::reconcile::{BoxStatus, Naming, Next, Reconcile, Round};
 use crate::spool::{Change, Said, Spool};
-use crate::{Intake, saved};
+use crate::{Batch, Intake, saved};
 use signs::Signs;
 
 /// Asks, and remembers what was told, so that only what wasn't is found.
 #[derive(Debug)]
 pub(super) struct Asking<'a> {
     options: &'a Options,
+    intake: &'a dyn Intake,
     asker: Asker,
     reconcile: Reconcile,
     round: Round,
@@ -36,7 +38,8 @@ pub(super) struct Asking<'a> {
     suspects: BTreeSet<String>,
     /// Whose quota is to be looked at, through which mailbox, and on which occasion.
     quotas_due: BTreeMap<(String, String), Observation>,
-    /// Our own sessions as Cyrus names them, and when they were opened.
+    /// Our own sessions as Cyrus names them, and our ends of their connections, and when they were
+    /// opened.
     own: BTreeMap<String, i64>,
     changed: BTreeSet<String>,
     /// When everything is looked at next.
@@ -51,7 +54,7 @@ impl<'a> Asking<'a> {
     pub(super) fn new(
         options: &'a Options,
         master: &Master,
-        intake: &dyn Intake,
+        intake: &'a dyn Intake,
     ) -> Result<Self, CyrusError> {
         let asker = Asker::new(master).map_err(|error| CyrusError::Master(error.to_string()))?;
         let reconcile = Reconcile::restore(intake.checkpoint(Reconcile::PREFIX)?);
@@ -60,6 +63,7 @@ impl<'a> Asking<'a> {
         reconcile.want_everything();
         Ok(Self {
             options,
+            intake,
             asker,
             reconcile,
             round: Round::default(),
@@ -107,14 +111,23 @@ impl<'a> Asking<'a> {
     /// Whether an observation is of one of our own sessions.
     pub(super) fn is_own(&mut self, seen: &Observation) -> bool {
         let Some(name) = seen.actor.session.as_deref() else { return false };
-        if !self.own.contains_key(name) {
-            return false;
+        let end = seen.actor.client.map(|client| client.to_string());
+        if seen.what == What::LoggedIn && !self.own.contains_key(name) {
+            // Only just then, since others will have that port again.
+            let opened = end.as_ref().and_then(|end| self.own.get(end)).copied();
+            let since = opened.map(|opened| seen.at.unix_millis() - opened);
+            if since.is_some_and(|millis| (0..=LOGIN_MAX_MS).contains(&millis)) {
+                self.own_session(name.to_owned());
+            }
         }
-        if seen.what == What::LoggedOut {
-            self.own.remove(name);
-            self.changed.insert(name.to_owned());
+        let is_own = self.own.contains_key(name);
+        if is_own && seen.what == What::LoggedOut {
+            for key in [Some(name.to_owned()), end].into_iter().flatten() {
+                self.own.remove(&key);
+                self.changed.insert(key);
+            }
         }
-        true
+        is_own
     }
 
     /// Notes what is told, adds what Cyrus left out of it, and takes out what a look told before.
@@ -131,9 +144,12 @@ impl<'a> Asking<'a> {
             return true;
         }
         let namespace = &self.options.namespace;
-        if let What::Delivered { message, .. } | What::Appended(message) = &mut seen.what {
+        if let What::Delivered { message, .. } | What::Appended(message) = &mut seen.what
+            && let Some(want) = lacking(self.options, message)
+        {
             let name = namespace.asked(&message.mailbox.name);
-            complete(&mut self.asker, self.options, (&owner, &name), (said, message), answers);
+            self.announce(&owner);
+            complete(&mut self.asker, (&owner, &name), (said, message), want, answers);
             self.opened();
         }
         let is_left = self.remember(&owner, seen);
@@ -225,6 +241,7 @@ impl<'a> Asking<'a> {
     pub(super) fn look_at_quotas(&mut self) -> Vec<Observation> {
         let mut seen = Vec::new();
         for ((owner, mailbox), occasion) in std::mem::take(&mut self.quotas_due) {
+            self.announce(&owner);
             let quotas = self.asker.quota(&owner, &mailbox, Instant::now()).unwrap_or_default();
             self.opened();
             for (place, quota) in (0_u32..).zip(quotas) {
@@ -262,14 +279,11 @@ impl<'a> Asking<'a> {
                 self.suspects.remove(&owner);
             }
         }
-        let old: Vec<_> = self
-            .own
-            .iter()
-            .filter(|(_, opened)| at.unix_millis() - **opened > OWN_KEPT_MS)
-            .collect();
-        let old: Vec<_> = old.into_iter().map(|(name, _)| name.clone()).collect();
-        for name in old {
-            self.own.remove(&name);
+        let is_old = |name: &str, opened: i64| {
+            let is_end = name.parse::<SocketAddr>().is_ok();
+            at.unix_millis() - opened > if is_end { LOGIN_KEPT_MS } else { OWN_KEPT_MS }
+        };
+        for (name, _) in self.own.extract_if(.., |name, opened| is_old(name, *opened)) {
             self.changed.insert(name);
         }
     }
@@ -288,6 +302,9 @@ impl<'a> Asking<'a> {
 
     /// Takes one step in finding what nobody said.
     pub(super) fn step(&mut self, now: Timestamp) -> Next {
+        if let Some(owner) = self.reconcile.next_owner().map(str::to_owned) {
+            self.announce(&owner);
+        }
         let scope = &self.options.namespace;
         let next = self.round.ask(&mut self.reconcile, &mut self.asker, scope, (now, GRACE));
         self.opened();
@@ -331,13 +348,30 @@ impl<'a> Asking<'a> {
         changes
     }
 
+    /// Has it remembered by which connection a user will be asked about, before there is a login
+    /// that Cyrus tells of.
+    fn announce(&mut self, owner: &str) {
+        let Some(end) = self.asker.connect(owner) else { return };
+        self.own_session(end.to_string());
+        let changes =
+            vec![saved::change(OWN_KEY, &end.to_string(), self.own.get(&end.to_string()))];
+        // Where the journal has stopped, the source ends with its next batch.
+        if let Err(error) = self.intake.take(Batch { changes, ..Batch::default() }) {
+            tracing::debug!(%error, "a session of our own may be told");
+        }
+    }
+
     /// Remembers sessions that were opened.
     fn opened(&mut self) {
         for name in self.asker.take_opened() {
-            if self.own.len() < OWN_MAX {
-                self.own.insert(name.clone(), jiff::Timestamp::now().as_millisecond());
-                self.changed.insert(name);
-            }
+            self.own_session(name);
+        }
+    }
+
+    fn own_session(&mut self, name: String) {
+        if self.own.len() < OWN_MAX {
+            self.own.insert(name.clone(), jiff::Timestamp::now().as_millisecond());
+            self.changed.insert(name);
         }
     }
 }
@@ -353,24 +387,27 @@ fn is_mail(said: &Notification) -> bool {
     })
 }
 
-/// Adds what Cyrus left out of a message that came, and what policy wants of it.
-fn complete(
-    asker: &mut Asker,
-    options: &Options,
-    (owner, name): (&str, &str),
-    (said, message): (&Notification, &mut Message),
-    answers: &mut Answers,
-) {
+/// What is to be asked of a message that came, if anything.
+fn lacking(options: &Options, message: &Message) -> Option<Want> {
     let want = Want {
         body_structure: options.body_structure && message.body_structure.is_none(),
         content_max_octets: options.content_max_octets.filter(|max| {
             message.content.is_none() && message.size_octets.is_none_or(|size| size <= *max)
         }),
     };
-    let lacks_size = message.size_octets.is_none();
-    if !lacks_size && !want.body_structure && want.content_max_octets.is_none() {
-        return;
-    }
+    let is_whole = message.size_octets.is_some();
+    let is_all = is_whole && !want.body_structure && want.content_max_octets.is_none();
+    (!is_all).then_some(want)
+}
+
+/// Adds what Cyrus left out of a message that came, and what policy wants of it.
+fn complete(
+    asker: &mut Asker,
+    (owner, name): (&str, &str),
+    (said, message): (&Notification, &mut Message),
+    want: Want,
+    answers: &mut Answers,
+) {
     let uids = match &said.uids {
         Some(uids) if uids.contains(message.uid) => uids.clone(),
         _ => UidSet::single(message.uid),
@@ -402,6 +439,12 @@ const OWN_MAX: usize = 1_000;
 
 /// How long one is remembered whose end isn't told.
 const OWN_KEPT_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// How long the connection of one is remembered that was not let in.
+const LOGIN_KEPT_MS: i64 = 10 * 60 * 1000;
+
+/// How long after its connection a login of ours may come.
+const LOGIN_MAX_MS: i64 = 10_000;
 
 /// How often everything is looked at: a notification that is lost may leave no sign.
 const EVERYTHING_INTERVAL: Duration = Duration::from_secs(6 * 60 * 60);
