@@ -1,11 +1,12 @@
 //! A Cyrus that tells postbell.
 
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt};
 use std::path::Path;
 
-use super::{Cyrus, Notify, Options};
+use super::{Cyrus, MASTER, Notify, Options};
 use crate::account::Account;
-use crate::{Error, Hub, Notifyd};
+use crate::{Error, Hub, Notifyd, password};
 
 /// How Cyrus tells it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,6 +24,8 @@ pub struct Notified {
     pub cyrus: Cyrus,
     /// What takes its notifications.
     pub notifyd: Notifyd,
+    /// The hub's configuration.
+    config: String,
 }
 
 impl Notified {
@@ -41,16 +44,36 @@ impl Notified {
             Form::Datagrams => (&*path, "", Notify::Datagrams(socket.clone())),
             Form::Streams => ("", &*path, Notify::Streams(socket.clone())),
         };
-        hub.configure(
-            &CONFIG
-                .replace("@SPOOL@", &room.join("spool").display().to_string())
-                .replace("@DATAGRAMS@", datagrams)
-                .replace("@STREAMS@", streams)
-                .replace("@UID@", &Account::current().uid().to_string()),
-        )?;
+        let config = CONFIG
+            .replace("@SPOOL@", &room.join("spool").display().to_string())
+            .replace("@DATAGRAMS@", datagrams)
+            .replace("@STREAMS@", streams)
+            .replace("@UID@", &Account::current().uid().to_string());
+        hub.configure(&config)?;
         let notifyd = Notifyd::start(hub, &socket)?;
         let cyrus = Cyrus::start_with(Options::telling(notify))?;
-        Ok(cyrus.map(|cyrus| Self { cyrus, notifyd }))
+        Ok(cyrus.map(|cyrus| Self { cyrus, notifyd, config }))
+    }
+
+    /// Has the hub ask the server as [`MASTER`] from its next start on, with the password in `room`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where its files can't be written.
+    pub fn ask(&self, hub: &Hub, room: &Path) -> Result<(), Error> {
+        let key = room.join("master");
+        std::fs::File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&key)
+            .and_then(|mut file| file.write_all(password(MASTER).as_bytes()))
+            .map_err(Error::io("write a password"))?;
+        let address = self.cyrus.imap_address();
+        let key = key.display();
+        hub.configure(&format!(
+            "{}master_address = \"{address}\"\nmaster_user = \"{MASTER}\"\nmaster_password_file = \"{key}\"\n",
+            self.config
+        ))
     }
 }
 

@@ -21,6 +21,7 @@ impl Bench<Notified> {
         let room = tempfile::tempdir().map_err(Error::io("make a folder"))?;
         let hub = Hub::new(env!("CARGO_BIN_EXE_postbell"))?;
         let Some(server) = Notified::start(&hub, room.path(), form)? else { return Ok(None) };
+        server.ask(&hub, room.path())?;
         let spool = room.path().join("spool");
         Self::begin(server, hub, spool, room).map(Some)
     }
