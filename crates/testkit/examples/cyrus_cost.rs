@@ -1,8 +1,8 @@
 //! What postbell costs a Cyrus in the place of its own notifyd: the same commands to one with the
 //! one, to one with the other, and to one that tells nobody.
 //!
-//! `scripts/cyrus-cost [ROUNDS]` runs it. The servers stand beside each other, and each command goes
-//! to one after the other, so that whatever the machine does meets all of them.
+//! `scripts/cyrus-cost [ROUNDS]` runs it. The servers stand beside each other, and ten commands at a
+//! time go to one after the other, so that whatever the machine does meets all of them.
 
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
@@ -11,7 +11,7 @@ mod cost;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use cost::Open;
+use cost::{Open, Plan};
 use postbell_testkit::cyrus::{Cyrus, Form, Notified, Notify, Options};
 use postbell_testkit::{ALICE, Error, Hub};
 use serde_json::Value;
@@ -33,7 +33,7 @@ fn main() -> Result<(), Error> {
         open.push(Open { imap: cyrus.imap(ALICE)?, lmtp: cyrus.lmtp()?, login });
     }
     let names = ["Cyrus's notifyd", "postbell", "postbell, stream", "nobody"];
-    cost::compare("Cyrus", &names, &mut open, ALICE, rounds)?;
+    cost::compare("Cyrus", &names, &mut open, ALICE, Plan { rounds, in_a_row: 10 })?;
     println!();
     for (name, told) in [("datagrams", &datagrams), ("streams", &streams)] {
         println!("{name}: {} observations in the journal", told.observations()?);

@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::thread;
 
-use cost::Open;
+use cost::{Open, Plan};
 use postbell_testkit::{ALICE, Dovecot, Error, Format, Notify, Options};
 
 fn main() -> Result<(), Error> {
@@ -38,7 +38,13 @@ fn main() -> Result<(), Error> {
             open.push(Open { imap: dovecot.imap(ALICE)?, lmtp: dovecot.lmtp()?, login });
         }
         let names = ["bare", "script", "script + exporter"];
-        cost::compare(&format!("{format:?}"), &names, &mut open, ALICE, rounds)?;
+        cost::compare(
+            &format!("{format:?}"),
+            &names,
+            &mut open,
+            ALICE,
+            Plan { rounds, in_a_row: 1 },
+        )?;
     }
     Ok(())
 }

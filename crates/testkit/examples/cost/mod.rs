@@ -11,6 +11,16 @@ pub(crate) struct Open<'a> {
     pub(crate) login: Box<dyn Fn() -> Result<Imap, Error> + 'a>,
 }
 
+/// How often what is done.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan {
+    /// Commands of a kind on each server.
+    pub(crate) rounds: usize,
+    /// How many of them on one server before it is the next one's turn: where a server has work
+    /// that goes on after its answer, that meets its own next command.
+    pub(crate) in_a_row: usize,
+}
+
 /// The same commands on each, from the first login to the last delivery: prints a table of the
 /// servers in order, with how much more each takes than the first.
 pub(crate) fn compare(
@@ -18,10 +28,10 @@ pub(crate) fn compare(
     servers: &[&str],
     open: &mut [Open<'_>],
     user: &str,
-    rounds: usize,
+    plan: Plan,
 ) -> Result<(), Error> {
-    let rows = measure(open, user, rounds)?;
-    println!("\n{title}, {rounds} rounds, milliseconds\n");
+    let rows = measure(open, user, plan)?;
+    println!("\n{title}, {} rounds, milliseconds\n", plan.rounds);
     let names: String = servers.iter().map(|name| format!("{name:^22}")).collect();
     println!("{:<14}{names}", "");
     println!("{:<14}{}", "", "       p50        p99  ".repeat(servers.len()));
@@ -51,7 +61,7 @@ fn print(row: &Row) {
     println!("{line}");
 }
 
-fn measure(open: &mut [Open<'_>], user: &str, rounds: usize) -> Result<[Row; 6], Error> {
+fn measure(open: &mut [Open<'_>], user: &str, plan: Plan) -> Result<[Row; 6], Error> {
     // Cyrus takes but a few that are the same.
     let message = |number: usize| {
         mail::plain(&format!("{number}, a message of usual length, with words that nobody reads"))
@@ -64,21 +74,21 @@ fn measure(open: &mut [Open<'_>], user: &str, rounds: usize) -> Result<[Row; 6],
         one.imap.select("INBOX")?;
     }
     let sign = |round: usize| if round.is_multiple_of(2) { "+FLAGS" } else { "-FLAGS" };
-    let many = (rounds / 10).max(1);
+    let many = |most: usize| Plan { rounds: (plan.rounds / 10).clamp(1, most), ..plan };
     Ok([
         // The way out isn't waited for: the next login is on another server.
-        row("login", many, open, |_, one| (one.login)().map(drop))?,
-        row("APPEND", rounds, open, |round, one| {
+        row("login", many(usize::MAX), open, |_, one| (one.login)().map(drop))?,
+        row("APPEND", plan, open, |round, one| {
             one.imap.append("Other", "\\Seen", &message(1_000 + round)).map(drop)
         })?,
-        row("STORE 1", rounds, open, |round, one| one.imap.store("7", sign(round), "\\Flagged"))?,
-        row("STORE 1:400", many, open, |round, one| {
+        row("STORE 1", plan, open, |round, one| one.imap.store("7", sign(round), "\\Flagged"))?,
+        row("STORE 1:400", many(usize::MAX), open, |round, one| {
             one.imap.store("1:400", sign(round), "\\Flagged")
         })?,
-        row("UID MOVE 1", many.min(390), open, |round, one| {
+        row("UID MOVE 1", many(390), open, |round, one| {
             one.imap.move_to(&(round + 8).to_string(), "Other")
         })?,
-        row("LMTP", rounds, open, |round, one| {
+        row("LMTP", plan, open, |round, one| {
             one.lmtp.deliver("sender@example.net", user, &message(1_000_000 + round))
         })?,
     ])
@@ -86,21 +96,23 @@ fn measure(open: &mut [Open<'_>], user: &str, rounds: usize) -> Result<[Row; 6],
 
 fn row(
     name: &'static str,
-    rounds: usize,
+    Plan { rounds, in_a_row }: Plan,
     open: &mut [Open<'_>],
     mut act: impl FnMut(usize, &mut Open<'_>) -> Result<(), Error>,
 ) -> Result<Row, Error> {
     let mut times = vec![Vec::new(); open.len()];
-    for round in 0..rounds {
+    for first in (0..rounds).step_by(in_a_row) {
         // Who goes first changes, or the first would always find the caches cold.
         for turn in 0..open.len() {
-            let server = (round + turn) % open.len();
+            let server = (first / in_a_row + turn) % open.len();
             let (Some(one), Some(times)) = (open.get_mut(server), times.get_mut(server)) else {
                 continue;
             };
-            let begun = Instant::now();
-            act(round, one)?;
-            times.push(begun.elapsed());
+            for round in first..rounds.min(first + in_a_row) {
+                let begun = Instant::now();
+                act(round, one)?;
+                times.push(begun.elapsed());
+            }
         }
     }
     Ok(Row { name, times })
