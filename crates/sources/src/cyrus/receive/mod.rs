@@ -19,7 +19,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use tracing::{debug, warn};
@@ -134,7 +134,12 @@ struct Receiver {
 impl Receiver {
     /// Writes down what waits, and takes it.
     fn serve(&mut self, queue: &mut Queue) -> io::Result<()> {
-        let seen = queue.look()?;
+        let begun = Instant::now();
+        let mut seen = queue.look()?;
+        while (1..GATHERED_MIN).contains(&seen.len()) && begun.elapsed() < GATHER_LIMIT {
+            std::thread::sleep(GATHER_PAUSE);
+            seen = queue.look()?;
+        }
         self.keep(&seen);
         if seen.is_empty() {
             // An empty one that was looked at before is passed over by a look, and still there.
@@ -285,6 +290,17 @@ const RECENT_MAX: usize = 1024;
 
 /// How much of the spool's end is read at the start: more than one group has, in its longest form.
 const TAIL_OCTETS: u64 = 4 << 20;
+
+/// How long more datagrams are waited for where few wait: each fsync of ours holds up those of Cyrus
+/// itself, and Cyrus doesn't wait for ours while there is room.
+const GATHER_LIMIT: Duration = Duration::from_millis(10);
+
+/// How often it is looked meanwhile whether there are enough.
+const GATHER_PAUSE: Duration = Duration::from_millis(1);
+
+/// So many that wait are written down at once, lest the room gets short: the kernel has some for
+/// eleven.
+const GATHERED_MIN: usize = 6;
 
 /// Kinds complained of; a hostile user could give reason for endless ones.
 const COMPLAINTS_MAX: usize = 100;
