@@ -29,6 +29,12 @@ pub(in super::super) enum Next {
 }
 
 impl Round {
+    /// Whether there is room for another look.
+    pub(in super::super) fn is_open(&self) -> bool {
+        let size: usize = self.looked.iter().map(Looked::size).sum();
+        self.settle_at.is_none() && size < ROUND_MAX
+    }
+
     /// Asks about the next mailbox, where one waits and there is room. `grace` is how long what
     /// happens may take from the server's answer to its line in the spool.
     pub(in super::super) fn ask(
@@ -39,8 +45,7 @@ impl Round {
         (now, grace): (Timestamp, Duration),
     ) -> Next {
         let begun = Instant::now();
-        let size: usize = self.looked.iter().map(Looked::size).sum();
-        if self.settle_at.is_none() && size < ROUND_MAX {
+        if self.is_open() {
             if self.looked.is_empty() {
                 reconcile.begin(now);
             }

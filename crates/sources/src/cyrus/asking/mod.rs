@@ -302,7 +302,8 @@ impl<'a> Asking<'a> {
 
     /// Takes one step in finding what nobody said.
     pub(super) fn step(&mut self, now: Timestamp) -> Next {
-        if let Some(owner) = self.reconcile.next_owner().map(str::to_owned) {
+        let next = self.reconcile.next_owner().filter(|_| self.round.is_open());
+        if let Some(owner) = next.map(str::to_owned) {
             self.announce(&owner);
         }
         let scope = &self.options.namespace;
