@@ -282,6 +282,11 @@ impl Reconcile {
         (self.waiting.len(), self.done)
     }
 
+    /// How many looks were taken and aren't settled yet.
+    pub(super) fn unsettled(&self) -> usize {
+        self.looking.values().sum()
+    }
+
     /// Whether a mailbox is remembered.
     pub(super) fn has(&self, owner: &str, mailbox: &str) -> bool {
         self.boxes.contains_key(&(owner.to_owned(), mailbox.to_owned()))

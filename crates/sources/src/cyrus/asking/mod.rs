@@ -81,9 +81,9 @@ impl<'a> Asking<'a> {
         self.asker.last_error()
     }
 
-    /// How many looks wait.
+    /// How many looks wait or aren't settled yet.
     pub(super) fn waiting(&self) -> usize {
-        self.reconcile.progress().0
+        self.reconcile.progress().0 + self.reconcile.unsettled()
     }
 
     /// Notes that something was said; what it is is told to [`Asking::note`].
