@@ -410,6 +410,12 @@ impl Drop for Asker {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AskError {
+    /// The server greets nobody at the moment, whoever it is.
+    #[error("nobody is let in: {answer}")]
+    Away {
+        /// Its words.
+        answer: String,
+    },
     /// The connection ended.
     #[error("the connection was closed")]
     Closed,
@@ -447,7 +453,11 @@ impl AskError {
     /// Whether the connection can't be used any more.
     fn ends_session(&self) -> bool {
         match self {
-            Self::Closed | Self::Io(_) | Self::TooLarge | Self::NotLoopback { .. } => true,
+            Self::Away { .. }
+            | Self::Closed
+            | Self::Io(_)
+            | Self::TooLarge
+            | Self::NotLoopback { .. } => true,
             Self::Lacking(_) | Self::NoInbox | Self::Refused { .. } => false,
         }
     }
@@ -459,7 +469,8 @@ impl AskError {
             Self::Io(error) => {
                 !matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
             }
-            Self::TooLarge
+            Self::Away { .. }
+            | Self::TooLarge
             | Self::NoInbox
             | Self::NotLoopback { .. }
             | Self::Lacking(_)

@@ -216,6 +216,31 @@ fn one_who_may_not_see_a_mailbox_does_not_say_that_it_is_gone() -> Result<(), Er
     Ok(())
 }
 
+#[test]
+fn a_server_that_greets_nobody_is_away_and_what_waits_waits_on() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            stream.write_all(b"* BYE too many connections\r\n").unwrap();
+        }
+    });
+    let password = Secret::new(*b"secret");
+    let master = Master { address, user: "m".to_owned(), password, separator: None };
+    let mut asker = Asker::new(&master).unwrap();
+    let mut memory = Reconcile::default();
+    memory.want_user(ALICE);
+    memory.want_user(BOB);
+    assert_eq!(asker.connect(ALICE), None);
+    assert!(asker.last_error().unwrap().contains("too many connections"));
+    assert!(asker.is_resting());
+    for is_resting in [true, false] {
+        asker.rest_until = asker.rest_until.filter(|_| is_resting);
+        assert!(memory.look(&mut asker, &names()).is_none());
+        assert_eq!((memory.progress(), memory.take_refused().len()), ((2, 0), 0));
+    }
+}
+
 /// A server that greets, and then says `rest` to whatever it is told.
 fn hostile(rest: Vec<u8>, pause: Duration) -> Master {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -46,7 +46,7 @@ impl Greeted {
         let greeting = wire.response(LINE_OCTETS_MAX)?;
         match greeting.starts_with(b"* OK") {
             true => Ok(Self(wire)),
-            false => Err(AskError::Refused { answer: shown(&greeting) }),
+            false => Err(AskError::Away { answer: shown(&greeting) }),
         }
     }
 
