@@ -405,8 +405,13 @@ impl<'a> Source<'a> {
             self.memory.sessions.open().map(|(id, _)| id.to_owned()).collect();
         self.watched.connections.retain(|id, _| is_open.contains(id));
         self.memory.sessions.tidy(at.unix_millis());
-        if let Some(asking) = &mut self.asking {
-            asking.tend(at);
+        let lost = self.asking.as_mut().map(|asking| asking.tend(at)).unwrap_or_default();
+        for owner in lost {
+            let identity = format!("unfound {owner} {}", at.unix_millis());
+            let reason =
+                "Cyrus told of a change, and not of what, and it can't be found".to_owned();
+            let missed = self.teller.missed(&identity, at, reason);
+            self.push(Observation { owner: Some(owner), ..missed });
         }
     }
 

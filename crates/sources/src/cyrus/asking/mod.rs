@@ -8,6 +8,8 @@
 //! is told on.
 
 mod signs;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -262,16 +264,19 @@ impl<'a> Asking<'a> {
     }
 
     /// Looks for signs that something wasn't heard, and lets go of what nobody needs; to be called
-    /// now and then, when all lines are told.
-    pub(super) fn tend(&mut self, at: Timestamp) {
+    /// now and then, when all lines are told. Gives owners of whose mail something was missed that
+    /// isn't found.
+    pub(super) fn tend(&mut self, at: Timestamp) -> BTreeSet<String> {
         let now = Instant::now();
         self.asker.tidy(now);
         if now >= self.everything_at {
             self.everything_at = now + EVERYTHING_INTERVAL;
             self.look_at_everything();
         }
+        let mut lost = self.reconcile.take_refused();
+        lost.retain(|owner| self.suspects.remove(owner));
         for name in self.signs.take(now) {
-            self.missed(&name);
+            lost.extend(self.missed(&name));
         }
         let looked_at: Vec<_> = self.suspects.iter().cloned().collect();
         for owner in looked_at {
@@ -286,18 +291,21 @@ impl<'a> Asking<'a> {
         for (name, _) in self.own.extract_if(.., |name, opened| is_old(name, *opened)) {
             self.changed.insert(name);
         }
+        lost
     }
 
-    /// Something of a mailbox wasn't heard.
-    fn missed(&mut self, admins_name: &str) {
+    /// Something of a mailbox wasn't heard; gives its owner where it can't be found.
+    fn missed(&mut self, admins_name: &str) -> Option<String> {
         let place = self.options.namespace.place(admins_name);
-        let Some(owner) = place.owner.filter(|_| !place.is_deleted) else { return };
+        let owner = place.owner.filter(|_| !place.is_deleted)?;
         tracing::debug!("something of a mailbox was not heard");
         // Of all their mailboxes, lest one that was renamed be taken for one that is gone.
         self.reconcile.want_user(&owner);
-        if self.reconcile.knows(&owner) && self.suspects.len() < SUSPECTS_MAX {
-            self.suspects.insert(owner);
+        if !self.reconcile.knows(&owner) || self.suspects.len() >= SUSPECTS_MAX {
+            return Some(owner);
         }
+        self.suspects.insert(owner);
+        None
     }
 
     /// Takes one step in finding what nobody said.

@@ -1,0 +1,73 @@
+//! What is asked of a Cyrus that lets nobody in.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+
+use super::*;
+use crate::{Pair, Secret, Stopped};
+
+/// Takes everything, and once listed alice's mailboxes.
+#[derive(Debug)]
+struct Taking;
+
+impl Intake for Taking {
+    fn take(&self, _: Batch) -> Result<(), Stopped> {
+        Ok(())
+    }
+
+    fn checkpoint(&self, prefix: &[u8]) -> Result<Vec<Pair>, Stopped> {
+        let listed = (b"box/alice\0".to_vec(), Vec::new());
+        Ok(if prefix == Reconcile::PREFIX { vec![listed] } else { Vec::new() })
+    }
+}
+
+fn options() -> Options {
+    Options {
+        spool: "/none".into(),
+        namespace: crate::cyrus::Namespace::default(),
+        envelope: false,
+        raw: false,
+        server_fqdn: None,
+        master: None,
+        body_structure: false,
+        content_max_octets: None,
+    }
+}
+
+fn refusing() -> Master {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            stream.write_all(b"* OK ready\r\n").unwrap();
+            assert!(stream.read(&mut [0; 1000]).unwrap() > 0);
+            stream.write_all(b"p1 NO not you\r\n").unwrap();
+        }
+    });
+    Master { address, user: "m".to_owned(), password: Secret::new(*b"secret"), separator: None }
+}
+
+fn noon() -> Timestamp {
+    "2026-11-25T12:00:00+01:00".parse().unwrap()
+}
+
+fn look_at_all(asking: &mut Asking<'_>) {
+    while asking.waiting() > 0 {
+        assert!(matches!(asking.step(noon()), Next::At(_) | Next::Rest));
+    }
+}
+
+#[test]
+fn what_was_missed_and_cannot_be_found_is_said_once() {
+    let options = options();
+    let mut asking = Asking::new(&options, &refusing(), &Taking).unwrap();
+    look_at_all(&mut asking);
+    assert!(asking.tend(noon()).is_empty(), "nothing was missed");
+
+    assert_eq!(asking.missed("user/alice"), None, "it may still be found");
+    assert_eq!(asking.missed("user/bob").as_deref(), Some("bob"), "nobody knows what bob had");
+    assert!(asking.tend(noon()).is_empty(), "nobody looked yet");
+    look_at_all(&mut asking);
+    assert_eq!(asking.tend(noon()), ["alice".to_owned()].into());
+    assert!(asking.tend(noon()).is_empty(), "once");
+}
