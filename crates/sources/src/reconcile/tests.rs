@@ -285,6 +285,22 @@ fn a_mailbox_first_heard_of_by_its_mail_was_made_unheard() {
 }
 
 #[test]
+fn a_mailbox_that_came_with_mail_is_known_from_its_first_look_on() {
+    let mut memory = ten().hearing_creations();
+    let found = |names: &[&str]| {
+        let found = names.iter().map(|name| ((*name).to_owned(), Some(look(11, 10, 50))));
+        Looked::User("alice".to_owned(), found.collect())
+    };
+    let naming = Naming { scope: &Names::new('.', &[]), server_fqdn: None };
+    memory.settle(found(&["INBOX"]), false, noon(), &naming);
+    memory.created("alice", "a", None);
+    memory.moved.clear();
+    assert!(memory.settle(found(&["INBOX", "a"]), false, noon(), &naming).is_empty());
+    assert!(memory.waiting.is_empty());
+    assert!(memory.stood("alice", "a", Some(7)));
+}
+
+#[test]
 fn r89_r90_a_rename_takes_the_children_along_but_not_those_of_inbox() {
     let mut memory = ten();
     for name in ["a", "a.b", "ab", "INBOX.x"] {

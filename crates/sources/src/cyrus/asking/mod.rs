@@ -208,7 +208,9 @@ impl<'a> Asking<'a> {
                     }
                     Some(from_owner) => {
                         memory.deleted(from_owner, &asked(from));
-                        memory.created(owner, &asked(to), to.uid_validity);
+                        // It comes with mail, of which a look says how it stands.
+                        memory.created(owner, &asked(to), None);
+                        memory.want_user(owner);
                     }
                 }
                 true

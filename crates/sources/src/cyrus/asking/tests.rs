@@ -3,6 +3,8 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
+use postbell_engine::{Actor, Certainty, Origin};
+
 use super::*;
 use crate::{Pair, Secret, Stopped};
 
@@ -70,4 +72,31 @@ fn what_was_missed_and_cannot_be_found_is_said_once() {
     look_at_all(&mut asking);
     assert_eq!(asking.tend(noon()), ["alice".to_owned()].into());
     assert!(asking.tend(noon()).is_empty(), "once");
+}
+
+fn seen(what: What) -> Observation {
+    Observation {
+        identity: Identity(b"one".to_vec()),
+        at: noon(),
+        certainty: Certainty::Seen,
+        owner: Some("alice".to_owned()),
+        actor: Actor::default(),
+        origin: Origin::default(),
+        what,
+        extras: Vec::new(),
+    }
+}
+
+#[test]
+fn a_mailbox_that_comes_from_another_user_may_come_with_mail() {
+    let options = options();
+    let mut asking = Asking::new(&options, &refusing(), &Taking).unwrap();
+    look_at_all(&mut asking);
+    let mailbox = |name: &str| Mailbox { name: name.to_owned(), uid_validity: Some(7) };
+    let (from, to) = (mailbox("Theirs"), mailbox("Mine"));
+    let renamed = What::MailboxRenamed { from_owner: Some("bob".to_owned()), from, to };
+    assert!(asking.remember("alice", &mut seen(renamed)));
+    assert!(asking.reconcile.has("alice", "Mine"));
+    assert!(!asking.reconcile.stood("alice", "Mine", Some(7)), "how it stands, nobody said");
+    assert_eq!(asking.waiting(), 1, "that is looked at");
 }
