@@ -584,10 +584,13 @@ impl Reconcile {
         if is_unknown && self.boxes.len() >= MAILBOXES_MAX {
             return None;
         }
-        let is_new = is_unknown && self.hears_creations && self.knows(owner);
-        if is_new {
+        let is_unheard = is_unknown && self.hears_creations;
+        let is_new = is_unheard && self.knows(owner);
+        if is_unheard {
             // A list that is older doesn't have it.
             self.moved.insert(owner.to_owned());
+        }
+        if is_new {
             self.want_user(owner);
         }
         self.changed.insert(place.clone());

@@ -301,6 +301,25 @@ fn a_mailbox_that_came_with_mail_is_known_from_its_first_look_on() {
 }
 
 #[test]
+fn a_list_that_is_older_than_a_mailbox_made_unheard_is_asked_for_again() {
+    for hears_creations in [true, false] {
+        for is_listed in [true, false] {
+            let mut memory = Reconcile { hears_creations, ..ten() };
+            memory.listed.extend(is_listed.then(|| "alice".to_owned()));
+            let found = [("INBOX".to_owned(), Some(look(11, 10, 50)))].into();
+            memory.added("alice", "a", (&set("1"), &Flags::new()), BoxStatus::default());
+            let told = told(settled(&mut memory, Looked::User("alice".to_owned(), found)));
+            if hears_creations {
+                assert!(told.is_empty() && memory.has("alice", "a"), "{told:?}");
+                assert!(memory.wanted.contains(&Task::User("alice".to_owned())));
+            } else {
+                assert_eq!(told, ["delete a"]);
+            }
+        }
+    }
+}
+
+#[test]
 fn r89_r90_a_rename_takes_the_children_along_but_not_those_of_inbox() {
     let mut memory = ten();
     for name in ["a", "a.b", "ab", "INBOX.x"] {
