@@ -57,8 +57,9 @@ fn hear(rig: &Rig, wanted: &str) {
 
 /// Has alice's mailboxes looked at a first time.
 fn known(rig: &Rig, imap: &mut Imap) {
-    for subject in ["one", "two", "three"] {
-        imap.append("INBOX", "", &mail::plain(subject)).unwrap();
+    // By the first is known that Cyrus names flags.
+    for (subject, flags) in [("one", "\\Answered"), ("two", ""), ("three", "")] {
+        imap.append("INBOX", flags, &mail::plain(subject)).unwrap();
     }
     hear(rig, &format!("{ALICE} appended INBOX 3"));
     wait_until(|| rig.kept.keys().contains(&format!("box/{ALICE}\0")));

@@ -44,6 +44,10 @@ pub(super) struct Asking<'a> {
     /// opened.
     own: BTreeMap<String, i64>,
     changed: BTreeSet<String>,
+    /// Whether Cyrus ever named the flags of a message that came. Of one without flags it names
+    /// none, and of none where it isn't configured to.
+    names_flags: bool,
+    learned: Option<Change>,
     /// When everything is looked at next.
     everything_at: Instant,
 }
@@ -74,6 +78,8 @@ impl<'a> Asking<'a> {
             quotas_due: BTreeMap::new(),
             own: saved::restore(OWN_KEY, &intake.checkpoint(OWN_KEY)?),
             changed: BTreeSet::new(),
+            names_flags: !intake.checkpoint(NAMES_FLAGS_KEY)?.is_empty(),
+            learned: None,
             everything_at: Instant::now() + EVERYTHING_INTERVAL,
         })
     }
@@ -94,6 +100,11 @@ impl<'a> Asking<'a> {
             return;
         }
         self.signs.note(said, Instant::now());
+        let is_message = matches!(said.event.as_str(), "MessageNew" | "MessageAppend");
+        if is_message && !said.flags.is_empty() && !self.names_flags {
+            self.names_flags = true;
+            self.learned = Some((NAMES_FLAGS_KEY.to_vec(), Some(Vec::new())));
+        }
         let name = said.uri.as_ref().and_then(mail_event::ImapUrl::mailbox);
         if let Some(name) = name.filter(|_| said.event == "MailboxModseq") {
             self.spoken_of(name);
@@ -171,7 +182,8 @@ impl<'a> Asking<'a> {
             What::Delivered { message, .. } | What::Appended(message) => {
                 let (name, uid) = (asked(&message.mailbox), UidSet::single(message.uid));
                 let told = memory.added(owner, &name, (&uid, &message.flags), status);
-                if message.copied_from.is_some() && message.flags.is_empty() {
+                let is_certain = self.names_flags && message.copied_from.is_none();
+                if message.flags.is_empty() && !is_certain {
                     // Whether it has any, Cyrus doesn't say.
                     memory.flagged(owner, &name, &uid);
                 }
@@ -354,7 +366,7 @@ impl<'a> Asking<'a> {
     pub(super) fn drain_changes(&mut self) -> Vec<Change> {
         let own = std::mem::take(&mut self.changed);
         let own = own.iter().map(|name| saved::change(OWN_KEY, name, self.own.get(name)));
-        let mut changes: Vec<_> = own.collect();
+        let mut changes: Vec<_> = own.chain(self.learned.take()).collect();
         changes.extend(self.reconcile.drain_changes());
         changes
     }
@@ -444,6 +456,9 @@ const MAIL: [&str; 2] = ["", "e"];
 
 /// Our sessions in the checkpoint.
 const OWN_KEY: &[u8] = b"own/";
+
+/// Whether Cyrus names flags, in the checkpoint.
+const NAMES_FLAGS_KEY: &[u8] = b"names-flags";
 
 /// Our sessions remembered; no more than sixteen are open at once.
 const OWN_MAX: usize = 1_000;

@@ -3,7 +3,8 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
-use postbell_engine::{Actor, Certainty, Origin};
+use mail_event::Flags;
+use postbell_engine::{Actor, Certainty, Origin, Status};
 
 use super::*;
 use crate::{Pair, Secret, Stopped};
@@ -99,4 +100,45 @@ fn a_mailbox_that_comes_from_another_user_may_come_with_mail() {
     assert!(asking.reconcile.has("alice", "Mine"));
     assert!(!asking.reconcile.stood("alice", "Mine", Some(7)), "how it stands, nobody said");
     assert_eq!(asking.waiting(), 1, "that is looked at");
+}
+
+fn appended(uid: u32, flags: &str) -> Observation {
+    seen(What::Appended(Message {
+        mailbox: Mailbox { name: INBOX.to_owned(), uid_validity: Some(7) },
+        uid,
+        status: Status::default(),
+        flags: Flags::parse(flags).unwrap(),
+        size_octets: Some(1),
+        body_structure: None,
+        content: None,
+        modseq: None,
+        copied_from: None,
+    }))
+}
+
+#[test]
+fn a_message_came_without_flags_where_cyrus_is_known_to_name_them() {
+    let options = options();
+    let mut asking = Asking::new(&options, &refusing(), &Taking).unwrap();
+    for (uid, flags) in [(1, ""), (2, "\\Seen"), (3, "")] {
+        let json = format!(
+            r#"{{"event":"MessageAppend","uri":"imap://host/user/alice","flagNames":"{flags}"}}"#
+        );
+        let said =
+            super::super::notification::parse(json.replace('\\', "\\\\").as_bytes()).unwrap();
+        asking.hear(&said);
+        asking.remember("alice", &mut appended(uid, flags));
+    }
+    let mut known = Reconcile::restore(Taking.checkpoint(Reconcile::PREFIX).unwrap());
+    known = known.hearing_creations();
+    for (uid, flags) in [(1, ""), (2, "\\Seen"), (3, "")] {
+        let flags = Flags::parse(flags).unwrap();
+        known.added("alice", INBOX, (&UidSet::single(uid), &flags), BoxStatus::default());
+    }
+    known.flagged("alice", INBOX, &UidSet::single(1));
+    let changes = asking.drain_changes();
+    let is_of_boxes = |change: &&Change| change.0.starts_with(Reconcile::PREFIX);
+    let remembered: Vec<_> = changes.iter().filter(is_of_boxes).cloned().collect();
+    assert_eq!(remembered, known.drain_changes());
+    assert!(changes.contains(&(NAMES_FLAGS_KEY.to_vec(), Some(Vec::new()))), "over restarts, too");
 }
