@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recv, recvmsg, send, sendmsg,
@@ -101,9 +102,15 @@ impl Shared {
             for one in kept.iter_mut().filter(|one| one.reader != reader.number) {
                 match hand_over(end, one) {
                     Ok(()) => one.reader = reader.number,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(_) => {
+                    Err(Errno::AGAIN) => break,
+                    Err(error) if is_gone(error) => {
                         gone = reader.number;
+                        break;
+                    }
+                    Err(error) => {
+                        // Such as no memory left; whoever waits goes on waiting.
+                        warn!(%error, "a connection of Cyrus's can't be handed over");
+                        std::thread::sleep(PAUSE);
                         break;
                     }
                 }
@@ -190,7 +197,7 @@ fn answer(end: &UnixDatagram, kept: &mut Vec<Kept>) {
     }
 }
 
-fn hand_over(end: &UnixDatagram, one: &Kept) -> io::Result<()> {
+fn hand_over(end: &UnixDatagram, one: &Kept) -> Result<(), Errno> {
     let files = [one.stream.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -199,6 +206,11 @@ fn hand_over(end: &UnixDatagram, one: &Kept) -> io::Result<()> {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     sendmsg(end, &[IoSlice::new(&octets)], &mut control, flags)?;
     Ok(())
+}
+
+/// Whether a connection can't be handed over because nobody holds the other end any more.
+fn is_gone(error: Errno) -> bool {
+    matches!(error, Errno::CONNREFUSED | Errno::CONNRESET | Errno::NOTCONN | Errno::PIPE)
 }
 
 /// The next connection that was handed over, and when it was accepted; nothing while none waits.
@@ -215,11 +227,10 @@ pub(super) fn receive(end: BorrowedFd<'_>) -> Option<(UnixStream, u64)> {
     Some((UnixStream::from(files.next()?), u64::from_be_bytes(octets)))
 }
 
-/// Tells the other side what to answer whom; says whether there was room for it.
+/// Tells the other side what to answer whom; says whether that was possible.
 pub(super) fn tell(end: BorrowedFd<'_>, ns: u64, answer: &[u8]) -> bool {
     let octets = [&ns.to_be_bytes()[..], answer].concat();
-    let sent = send(end, &octets, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
-    !matches!(sent, Err(rustix::io::Errno::AGAIN))
+    send(end, &octets, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).is_ok()
 }
 
 /// Octets of an answer, with whom it is for.
@@ -232,5 +243,26 @@ const REST_MAX: usize = 16;
 /// Connections kept at once; more wait in the kernel. Each of Cyrus's processes has one.
 pub(super) const KEPT_MAX: usize = 256;
 
-/// Before it is tried again to accept.
+/// Before it is tried again to accept, or to hand over.
 const PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_reader_that_is_not_there_any_more_is_gone() {
+        let (stream, _cyrus) = UnixStream::pair().unwrap();
+        let one = Kept { stream, ns: 1, reader: 0 };
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        assert_eq!(hand_over(&ours, &one), Ok(()));
+        drop(theirs);
+        // The kernel says it in another way the second time.
+        for _ in 0..2 {
+            assert!(is_gone(hand_over(&ours, &one).unwrap_err()));
+        }
+        for passes in [Errno::NOBUFS, Errno::NOMEM, Errno::TOOMANYREFS, Errno::MFILE, Errno::INTR] {
+            assert!(!is_gone(passes), "{passes}");
+        }
+    }
+}
