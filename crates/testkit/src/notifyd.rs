@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 use crate::account::Account;
 use crate::{Error, Hub};
@@ -60,6 +60,14 @@ impl Notifyd {
     /// Stops the process that reads where it stands (SIGSTOP); says whether there was one.
     pub fn hold_reader(&self) -> bool {
         self.reader().is_some_and(|reader| kill_process(reader, Signal::STOP).is_ok())
+    }
+
+    /// Lets the process that reads have file descriptors below `limit` alone, or as many as this
+    /// process may; says whether there was one.
+    pub fn limit_reader(&self, limit: Option<u64>) -> bool {
+        let own = getrlimit(Resource::Nofile);
+        let limit = Rlimit { current: limit.or(own.current), ..own };
+        self.reader().is_some_and(|reader| prlimit(Some(reader), Resource::Nofile, limit).is_ok())
     }
 
     /// Stops the process that holds the sockets (SIGSTOP).

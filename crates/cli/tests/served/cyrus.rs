@@ -20,8 +20,11 @@ fn killed_a_hundred_times_notifyd_loses_and_repeats_no_datagram() {
 
 #[test]
 fn killed_a_hundred_times_notifyd_answers_each_stream_and_repeats_nothing() {
-    let source = SOURCE.replace("notify_socket =", "notify_socket = \"\"\nnotify_stream =");
-    killed_a_hundred_times(&source, ask, 1_000);
+    killed_a_hundred_times(&over_streams(), ask, 1_000);
+}
+
+fn over_streams() -> String {
+    SOURCE.replace("notify_socket =", "notify_socket = \"\"\nnotify_stream =")
 }
 
 /// Three clients say `each` notifications while the reader is killed.
@@ -59,6 +62,22 @@ fn a_stopped_hub_and_a_stopped_reader_hold_nobody_up() {
     sender(socket(&hub), send, 2, 4_000).join().unwrap();
     hub.release().unwrap();
     assert_eq!(wait_for_all(&hub, 12_000).len(), 12_000);
+}
+
+#[test]
+fn a_connection_that_the_reader_has_no_descriptor_for_is_answered_when_it_has() {
+    let hub = hub::start_with(&over_streams());
+    let notifyd = Notifyd::start(&hub, &socket(&hub)).unwrap();
+    // It reads.
+    sender(socket(&hub), ask, 0, 1).join().unwrap();
+    // Those that it waits with, and no more.
+    assert!(notifyd.limit_reader(Some(4)));
+    let waiting = sender(socket(&hub), ask, 1, 1);
+    wait_for("it to be short of them", || notifyd.log().contains("can't be taken over"));
+    assert!(notifyd.limit_reader(None));
+    wait_for("the answer", || waiting.is_finished());
+    waiting.join().unwrap();
+    assert_eq!(wait_for_all(&hub, 2).len(), 2);
 }
 
 #[test]

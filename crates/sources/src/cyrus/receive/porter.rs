@@ -214,17 +214,32 @@ fn is_gone(error: Errno) -> bool {
 }
 
 /// The next connection that was handed over, and when it was accepted; nothing while none waits.
-pub(super) fn receive(end: BorrowedFd<'_>) -> Option<(UnixStream, u64)> {
+///
+/// # Errors
+///
+/// Where there is no file descriptor for it, or too few would be left to write down what it says:
+/// it waits on.
+pub(super) fn receive(end: BorrowedFd<'_>) -> Result<Option<(UnixStream, u64)>, Errno> {
     let mut octets = [0; 8];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    recvmsg(end, &mut [IoSliceMut::new(&mut octets)], &mut control, flags).ok()?;
+    // Taken without a descriptor for it, it would be closed.
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    match recvmsg(end, &mut [IoSliceMut::new(&mut octets)], &mut control, flags) {
+        Ok(_) => {}
+        Err(Errno::AGAIN) => return Ok(None),
+        Err(error) => return Err(error),
+    }
     let mut files = control.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut files) => files.next(),
         _ => None,
     });
-    Some((UnixStream::from(files.next()?), u64::from_be_bytes(octets)))
+    let file = files.next().ok_or(Errno::MFILE)?;
+    // The spool's file and its folder.
+    let _spare =
+        [rustix::io::fcntl_dupfd_cloexec(end, 0)?, rustix::io::fcntl_dupfd_cloexec(end, 0)?];
+    recv(end, &mut octets, RecvFlags::DONTWAIT)?;
+    Ok(Some((UnixStream::from(file), u64::from_be_bytes(octets))))
 }
 
 /// Tells the other side what to answer whom; says whether that was possible.

@@ -9,6 +9,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::{Duration, Instant};
 
 use rustix::net::{RecvFlags, recv};
+use tracing::warn;
 
 use super::super::dlist;
 use super::super::record::{NOTIFICATION_OCTETS_MAX, Received, Record};
@@ -19,6 +20,8 @@ use super::porter::{self, KEPT_MAX};
 pub(super) struct Streams {
     door: UnixDatagram,
     open: Vec<Connection>,
+    /// There was no file descriptor for who waits at the door.
+    is_starved: bool,
 }
 
 #[derive(Debug)]
@@ -58,19 +61,20 @@ pub(super) struct Heard {
 impl Streams {
     /// Gets connections from a [`Porter`](super::Porter) over `door`.
     pub(super) fn new(door: UnixDatagram) -> Self {
-        Self { door, open: Vec::new() }
+        Self { door, open: Vec::new(), is_starved: false }
     }
 
     /// What to wait for.
     pub(super) fn ends(&self) -> Vec<BorrowedFd<'_>> {
-        let door = (self.open.len() < KEPT_MAX).then(|| self.door.as_fd());
+        let has_room = self.open.len() < KEPT_MAX && !self.is_starved;
+        let door = has_room.then(|| self.door.as_fd());
         let reading = self.open.iter().filter(|one| one.state == State::Reading);
         door.into_iter().chain(reading.map(|one| one.stream.as_fd())).collect()
     }
 
-    /// Whether any connection is open, so that time matters.
+    /// Whether any connection is open, or can't be taken over now, so that time matters.
     pub(super) fn is_busy(&self) -> bool {
-        !self.open.is_empty()
+        !self.open.is_empty() || self.is_starved
     }
 
     /// Takes over who came, and reads what is there; `is_permitted` says which users may.
@@ -106,12 +110,26 @@ impl Streams {
                 connection.state = State::Over;
             }
         }
+        let before = self.open.len();
         self.open.retain(|one| one.state != State::Over);
+        // Each had a descriptor.
+        self.is_starved &= self.open.len() == before;
     }
 
     fn take_over(&mut self, is_permitted: impl Fn(u32) -> bool, heard: &mut Heard) {
+        let was_starved = std::mem::take(&mut self.is_starved);
         while self.open.len() < KEPT_MAX {
-            let Some((stream, ns)) = porter::receive(self.door.as_fd()) else { return };
+            let (stream, ns) = match porter::receive(self.door.as_fd()) {
+                Ok(Some(came)) => came,
+                Ok(None) => return,
+                Err(error) => {
+                    if !was_starved {
+                        warn!(%error, "a connection of Cyrus's can't be taken over");
+                    }
+                    self.is_starved = true;
+                    return;
+                }
+            };
             let Ok(peer) = rustix::net::sockopt::socket_peercred(&stream) else { continue };
             let mut connection = Connection {
                 stream,
