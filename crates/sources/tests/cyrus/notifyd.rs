@@ -1,7 +1,8 @@
 //! What senders of our own see, and what becomes of what they send.
 
 use std::collections::BTreeSet;
-use std::os::unix::net::UnixDatagram;
+use std::io::Write as _;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use postbell_engine::What;
 
@@ -136,6 +137,35 @@ fn who_waits_for_an_answer_gets_it_from_the_next_reader() {
     let mut told = uids(&rig);
     told.sort_unstable();
     assert_eq!(told, (1..=40).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_somebody_said_who_went_without_an_answer_is_told_by_the_next_reader() {
+    let mut rig = Rig::new();
+    rig.start_source();
+    let dead = rig.porter.hand().unwrap();
+    dead.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+    let mut stream = UnixStream::connect(rig.streams()).unwrap();
+    stream.write_all(&dlist(&flagged(1))).unwrap();
+    assert_eq!(dead.recv(&mut [0; 8]).unwrap(), 8);
+    drop(stream);
+    // By then whoever accepts has seen that the first one went.
+    drop(UnixStream::connect(rig.streams()).unwrap());
+    assert_eq!(dead.recv(&mut [0; 8]).unwrap(), 8);
+    drop(dead);
+    rig.start_notifyd();
+    wait_until(|| rig.kept.count() >= 1);
+    assert_eq!(uids(&rig), [1]);
+}
+
+#[test]
+fn who_says_nothing_is_let_go_of() {
+    let rig = Rig::started();
+    // More than are kept at once.
+    for _ in 0..600 {
+        drop(UnixStream::connect(rig.streams()).unwrap());
+    }
+    assert_eq!(ask(&rig.streams(), &dlist(&flagged(1))), "OK ()\r\n");
 }
 
 #[test]

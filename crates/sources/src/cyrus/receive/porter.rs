@@ -5,7 +5,6 @@
 //! two, is told the answer over the same, and hands those without one to the next reader. Nobody is
 //! answered twice, whenever a reader dies.
 
-use std::collections::BTreeSet;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -95,7 +94,7 @@ impl Shared {
             let reader = self.reader().clone();
             // One that is gone gets nothing; the next has another number.
             let end = reader.end.as_deref().filter(|_| reader.number != gone);
-            self.wait(listener, &mut kept, end, reader.number);
+            self.wait(listener, &kept, end, reader.number);
             accept(listener, &mut kept, &mut last_ns);
             let Some(end) = end else { continue };
             answer(end, &mut kept);
@@ -118,12 +117,11 @@ impl Shared {
         }
     }
 
-    /// Waits until somebody comes, is to be answered, can be handed on, or there is another reader;
-    /// lets go of those who went.
+    /// Waits until somebody comes, is to be answered, can be handed on, or there is another reader.
     fn wait(
         &self,
         listener: &UnixListener,
-        kept: &mut Vec<Kept>,
+        kept: &[Kept],
         end: Option<&UnixDatagram>,
         reader: u64,
     ) {
@@ -132,10 +130,6 @@ impl Shared {
         let has_waiting = kept.iter().any(|one| one.reader != reader);
         let room = if has_waiting { PollFlags::OUT } else { PollFlags::empty() };
         fds.extend(end.map(|end| PollFd::new(end, PollFlags::IN | room)));
-        let others = fds.len();
-        // Whoever went says so without being asked.
-        let handed = || kept.iter().filter(|one| one.reader == reader);
-        fds.extend(handed().map(|one| PollFd::new(&one.stream, PollFlags::empty())));
         if poll(&mut fds, None).is_err() {
             // Interrupted, or refused for want of memory: be late rather than spin.
             std::thread::sleep(Duration::from_millis(1));
@@ -143,15 +137,6 @@ impl Shared {
         }
         let mut count = [0; 8];
         let _drained = rustix::io::read(&self.changed, &mut count);
-        let is_over = |fd: &PollFd<'_>| fd.revents().intersects(PollFlags::HUP | PollFlags::ERR);
-        let over: BTreeSet<u64> = fds
-            .iter()
-            .skip(others)
-            .zip(handed())
-            .filter(|(fd, _)| is_over(fd))
-            .map(|(_, one)| one.ns)
-            .collect();
-        kept.retain(|one| !over.contains(&one.ns));
     }
 }
 
@@ -174,7 +159,8 @@ fn accept(listener: &UnixListener, kept: &mut Vec<Kept>, last_ns: &mut u64) {
     }
 }
 
-/// Answers those whom the reader has an answer for, and lets go of them.
+/// Answers those whom the reader has an answer for, and lets go of them. Nobody else says when:
+/// whoever went may have left a notification that only the next reader reads.
 fn answer(end: &UnixDatagram, kept: &mut Vec<Kept>) {
     let mut octets = [0; ANSWER_OCTETS_MAX];
     while let Ok((_, length)) = recv(end, &mut octets[..], RecvFlags::DONTWAIT) {
@@ -242,7 +228,7 @@ pub(super) fn receive(end: BorrowedFd<'_>) -> Result<Option<(UnixStream, u64)>, 
     Ok(Some((UnixStream::from(file), u64::from_be_bytes(octets))))
 }
 
-/// Tells the other side what to answer whom; says whether that was possible.
+/// Tells the other side what to answer whom, which may be nothing; says whether that was possible.
 pub(super) fn tell(end: BorrowedFd<'_>, ns: u64, answer: &[u8]) -> bool {
     let octets = [&ns.to_be_bytes()[..], answer].concat();
     send(end, &octets, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).is_ok()

@@ -179,7 +179,7 @@ impl Connection {
             }
         }
         if is_over && self.octets.is_empty() {
-            self.state = State::Over;
+            self.state = State::Answered(b"");
             return None;
         }
         if is_over {
