@@ -472,13 +472,16 @@ mod tests {
     #[test]
     fn r117_a_rename_names_new_and_old() {
         let to = Mailbox { name: "Neu/ä".to_owned(), uid_validity: Some(7) };
-        let text =
-            told(&Policy::default(), What::MailboxRenamed { from_owner: None, from: inbox(), to })
-                .remove(0);
+        let renamed = |from_owner| {
+            let what = What::MailboxRenamed { from_owner, from: inbox(), to: to.clone() };
+            told(&Policy::default(), what).remove(0)
+        };
+        let text = renamed(Some("a@example.org".to_owned()));
         assert!(
             text.contains(r#""mailboxID":"imap://a%40example.org@imap.example.org/Neu/%C3%A4;"#)
         );
         assert!(text.contains(r#""oldMailboxID":"imap://a%40example.org@imap.example.org/INBOX;"#));
+        assert!(renamed(None).contains(r#""oldMailboxID":"imap://imap.example.org/INBOX;"#));
     }
 
     #[test]

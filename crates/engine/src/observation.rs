@@ -131,7 +131,7 @@ pub struct Message {
 /// The other end of a copy or a move.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Origination {
-    /// Whose it is, where that isn't the observation's owner.
+    /// Whose it is; nothing where it is nobody's.
     pub owner: Option<String>,
     /// The mailbox.
     pub mailbox: Mailbox,
@@ -229,7 +229,7 @@ pub enum What {
     MailboxDeleted(Mailbox),
     /// A mailbox got another name, its children with it (R89).
     MailboxRenamed {
-        /// Whose it was, where that isn't the observation's owner.
+        /// Whose it was; nothing where it was nobody's.
         from_owner: Option<String>,
         /// As it was.
         from: Mailbox,

@@ -49,14 +49,14 @@ impl<'a> Telling<'a> {
 
     pub(crate) fn uri(&self, mailbox: Option<&Mailbox>) -> Uri {
         match mailbox {
-            Some(mailbox) => self.mailbox(None, mailbox),
+            Some(mailbox) => self.mailbox(self.owner(), mailbox),
             None => self.store.server(self.owner()),
         }
     }
 
-    /// A mailbox; `owner` is named where it isn't the observation's.
+    /// A mailbox, and whose it is.
     pub(crate) fn mailbox(&self, owner: Option<&str>, mailbox: &Mailbox) -> Uri {
-        self.store.mailbox(owner.or_else(|| self.owner()), mailbox)
+        self.store.mailbox(owner, mailbox)
     }
 
     /// The authorization identity of whoever acted, where somebody did.

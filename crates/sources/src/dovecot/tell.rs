@@ -93,9 +93,9 @@ impl<'a> Teller<'a> {
                 let named = Mailbox { name, uid_validity: self.val(line, mailbox, *val) };
                 let origins = self.moved_from(line, beside);
                 Box::new(uids.iter().map(move |uid| {
-                    let copied_from = origins.as_ref().and_then(|(mailbox, from)| {
+                    let copied_from = origins.as_ref().and_then(|(end, from)| {
                         let uids = UidSet::single(*from.get(&uid)?);
-                        Some(Origination { owner: None, mailbox: mailbox.clone(), uids })
+                        Some(Origination { uids, ..end.clone() })
                     });
                     let message = Message {
                         mailbox: named.clone(),
@@ -172,9 +172,9 @@ impl<'a> Teller<'a> {
             }),
             Act::Renamed { mailbox, val, old } => one(mailbox, &|_, name| {
                 let uid_validity = self.val(line, mailbox, *val);
-                let (_, from) = self.place(&line.user, old);
+                let (from_owner, from) = self.place(&line.user, old);
                 Some(What::MailboxRenamed {
-                    from_owner: None,
+                    from_owner: Some(from_owner),
                     from: Mailbox { name: from, uid_validity },
                     to: Mailbox { name, uid_validity },
                 })
@@ -341,7 +341,7 @@ impl<'a> Teller<'a> {
     }
 
     /// Where the messages of a line were moved from, and which became which.
-    fn moved_from(&self, line: &Transaction, beside: Beside<'_>) -> Option<(Mailbox, Pairs)> {
+    fn moved_from(&self, line: &Transaction, beside: Beside<'_>) -> Option<(Origination, Pairs)> {
         self.moved(beside.other_half?, line)
     }
 
@@ -352,17 +352,18 @@ impl<'a> Teller<'a> {
         beside: Beside<'_>,
         uids: &UidSet,
     ) -> Option<Origination> {
-        let (mailbox, pairs) = self.moved(beside.other_half?, line)?;
+        let (end, pairs) = self.moved(beside.other_half?, line)?;
         let uids = UidSet::from_uids(uids.iter().filter_map(|uid| pairs.get(&uid).copied()));
-        (!uids.is_empty()).then_some(Origination { owner: None, mailbox, uids })
+        (!uids.is_empty()).then_some(Origination { uids, ..end })
     }
 
-    /// The other half's mailbox, and for each UID of ours the one there: a move keeps the order.
-    fn moved(&self, other: &Transaction, ours: &Transaction) -> Option<(Mailbox, Pairs)> {
+    /// The other half, and for each UID of ours the one there: a move keeps the order.
+    fn moved(&self, other: &Transaction, ours: &Transaction) -> Option<(Origination, Pairs)> {
         let ((mailbox, val, theirs), (_, _, ours)) = (messages(other)?, messages(ours)?);
-        let (_, name) = self.place(&other.user, mailbox);
-        let named = Mailbox { name, uid_validity: self.val(other, mailbox, val) };
-        Some((named, ours.iter().zip(theirs.iter()).collect()))
+        let (owner, name) = self.place(&other.user, mailbox);
+        let pairs = ours.iter().zip(theirs.iter()).collect();
+        let mailbox = Mailbox { name, uid_validity: self.val(other, mailbox, val) };
+        Some((Origination { owner: Some(owner), mailbox, uids: theirs.clone() }, pairs))
     }
 
     fn observation(
@@ -871,6 +872,26 @@ mod tests {
         let [seen] = &told(&options(), &from, beside)[..] else { panic!("one event") };
         let What::Expunged { moved_to: Some(to), .. } = &seen.what else { panic!("a move") };
         assert_eq!((to.mailbox.name.as_str(), to.uids.to_string()), ("B", "11:13".to_owned()));
+    }
+
+    #[test]
+    fn r150_a_move_out_of_anothers_mailbox_names_its_owner_at_both_ends() {
+        let to = line(2, "imap", r#"{"e":"append","box":"B","val":6,"uids":"11","flags":[]}"#, "");
+        let from =
+            line(3, "imap", r#"{"e":"expunge","box":"shared/bob/A","val":5,"uids":"3"}"#, "");
+        let beside = Beside { other_half: Some(&from), ..Beside::default() };
+        let [seen] = &told(&options(), &to, beside)[..] else { panic!("one event") };
+        let What::Appended(Message { copied_from: Some(end), .. }) = &seen.what else {
+            panic!("a move")
+        };
+        let whose = |seen: &Observation, end: &Origination| (seen.owner.clone(), end.owner.clone());
+        let (mine, theirs) = (seen.owner.clone(), Some("bob".to_owned()));
+        assert_ne!(mine, theirs);
+        assert_eq!(whose(seen, end), (mine.clone(), theirs.clone()));
+        let beside = Beside { other_half: Some(&to), ..Beside::default() };
+        let [seen] = &told(&options(), &from, beside)[..] else { panic!("one event") };
+        let What::Expunged { moved_to: Some(end), .. } = &seen.what else { panic!("a move") };
+        assert_eq!(whose(seen, end), (theirs, mine));
     }
 
     #[test]

@@ -205,7 +205,7 @@ impl Look<'_> {
             content: read.content,
             modseq: None,
             copied_from: origin.map(|origin| Origination {
-                owner: None,
+                owner: Some(self.user.to_string()),
                 mailbox: origin.mailbox.clone(),
                 uids: UidSet::single(origin.uid),
             }),
@@ -306,7 +306,7 @@ impl Look<'_> {
             for part in uids.chunks(PART_MESSAGES) {
                 sight.untold = sight.untold.saturating_sub(part.len() as u64);
                 let to = to.and_then(|name| targets.get(name)).map(|to| Origination {
-                    owner: None,
+                    owner: Some(self.user.to_string()),
                     mailbox: (*to).clone(),
                     uids: UidSet::from_uids(part.iter().map(|(_, new)| *new)),
                 });

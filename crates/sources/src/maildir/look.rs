@@ -197,7 +197,11 @@ impl Look<'_> {
             let uid_validity = self.known.mailboxes.get(new).map(|mailbox| mailbox.uid_validity);
             let named =
                 |name: &String| postbell_engine::Mailbox { name: name.clone(), uid_validity };
-            let what = What::MailboxRenamed { from_owner: None, from: named(old), to: named(new) };
+            let what = What::MailboxRenamed {
+                from_owner: Some(self.user.to_string()),
+                from: named(old),
+                to: named(new),
+            };
             self.teller.tell(&mut self.known.record, at, what, [])?;
         }
         Ok(())

@@ -492,7 +492,8 @@ impl Reconcile {
                         let kind = format!("renamed {old}\0{}", look.uid_validity);
                         let kept = self.boxes.get(&(owner.to_owned(), old.clone())).cloned();
                         let since = kept.as_ref().and_then(|kept| kept.looked_at);
-                        let what = What::MailboxRenamed { from_owner: None, from, to };
+                        let what =
+                            What::MailboxRenamed { from_owner: Some(owner.to_owned()), from, to };
                         seen.push(Telling { since, ..telling }.observation(&kind, what));
                         self.forget(&(owner.to_owned(), old));
                         self.remember(place.clone(), kept.unwrap_or_default());

@@ -151,7 +151,13 @@ impl<'a> Asking<'a> {
         seen: &mut Observation,
         answers: &mut Answers,
     ) -> bool {
-        let Some(owner) = seen.owner.clone() else { return true };
+        let Some(owner) = seen.owner.clone() else {
+            // It may have been somebody's before.
+            if let What::MailboxRenamed { from_owner: Some(owner), from, .. } = &seen.what {
+                self.reconcile.deleted(owner, &self.options.namespace.asked(&from.name));
+            }
+            return true;
+        };
         self.note_quota(&owner, seen);
         if !is_mail(said) || said.event == "AclChange" {
             return true;
@@ -213,13 +219,15 @@ impl<'a> Asking<'a> {
                 true
             }
             What::MailboxRenamed { from_owner, from, to } => {
-                match from_owner {
-                    None => {
+                match from_owner.as_deref() {
+                    Some(from_owner) if from_owner == owner => {
                         let (from, to) = (asked(from), asked(to));
                         memory.renamed(owner, &from, &to, namespace.separator());
                     }
-                    Some(from_owner) => {
-                        memory.deleted(from_owner, &asked(from));
+                    from_owner => {
+                        if let Some(from_owner) = from_owner {
+                            memory.deleted(from_owner, &asked(from));
+                        }
                         // It comes with mail, of which a look says how it stands.
                         memory.created(owner, &asked(to), None);
                         memory.want_user(owner);

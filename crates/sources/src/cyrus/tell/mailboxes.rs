@@ -26,15 +26,11 @@ pub(super) fn changed(telling: &Telling<'_>, memory: &Memory) -> Result<Told, Un
                 (true, true) => telling.none(),
                 (true, false) => telling.one(memory, owner, What::MailboxCreated(mailbox)),
                 (false, true) => telling.one(memory, from_owner, What::MailboxDeleted(from)),
-                (false, false) => {
-                    let from_owner =
-                        from_owner.filter(|from_owner| Some(from_owner) != owner.as_ref());
-                    telling.one(
-                        memory,
-                        owner,
-                        What::MailboxRenamed { from_owner, from, to: mailbox },
-                    )
-                }
+                (false, false) => telling.one(
+                    memory,
+                    owner,
+                    What::MailboxRenamed { from_owner, from, to: mailbox },
+                ),
             }
         }
     }

@@ -82,7 +82,7 @@ pub(super) fn copied(telling: &Telling<'_>, memory: &mut Memory) -> Result<Told,
     let mut old = each(old_uids.unwrap_or_default());
     Ok(Box::new(each(uids).map(move |uid| {
         let from = from.as_ref().zip(old.next()).map(|((from_owner, mailbox), uid)| Origination {
-            owner: from_owner.clone().filter(|_| *from_owner != owner),
+            owner: from_owner.clone(),
             mailbox: mailbox.clone(),
             uids: UidSet::single(uid),
         });
@@ -102,7 +102,7 @@ pub(super) fn removed(telling: &Telling<'_>, memory: &mut Memory) -> Result<Told
         // The policy is the job's that ran it; Cyrus names no other (R34).
         What::Expired { mailbox, uids, status, policy: said.service.clone() }
     } else {
-        let moved_to = memory.moves.take(said, owner.as_deref());
+        let moved_to = memory.moves.take(said);
         What::Expunged { mailbox, uids, status, moved_to }
     };
     telling.one(memory, owner, what)
@@ -161,14 +161,14 @@ impl Moves {
     }
 
     /// Where the messages of an expunge went, if it ends a move.
-    fn take(&mut self, said: &Notification, owner: Option<&str>) -> Option<Origination> {
+    fn take(&mut self, said: &Notification) -> Option<Origination> {
         let pid = said.pid?.to_string();
         let one = self.moves.remove(&pid)?;
         self.changed.push(pid);
         let is_ours = said.uri.as_ref()?.mailbox() == Some(&*one.from)
             && said.uids.as_ref()?.to_string() == one.from_uids;
         is_ours.then_some(Origination {
-            owner: one.owner.filter(|one| Some(&**one) != owner),
+            owner: one.owner,
             mailbox: Mailbox { name: one.to, uid_validity: one.to_validity },
             uids: one.to_uids.parse().ok()?,
         })
