@@ -6,7 +6,7 @@ use postbell_sources::dovecot::{Exporter, ExporterCounts};
 
 // The reader is no one's business outside the source, so its file is taken in here.
 #[allow(dead_code, reason = "only the reader is called")]
-#[path = "../../crates/sources/src/dovecot/words.rs"]
+#[path = "../../crates/sources/src/words.rs"]
 mod words;
 
 fuzz_target!(|octets: &[u8]| {

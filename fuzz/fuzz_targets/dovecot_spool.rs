@@ -7,6 +7,11 @@ use libfuzzer_sys::fuzz_target;
 #[allow(dead_code, reason = "only the reader is called")]
 #[path = "../../crates/sources/src/dovecot/record.rs"]
 mod record;
+#[path = "../../crates/sources/src/reconcile/status.rs"]
+mod status;
+mod reconcile {
+    pub(crate) use crate::status::BoxStatus;
+}
 
 fuzz_target!(|octets: &[u8]| {
     let Ok(found) = record::parse(octets) else { return };

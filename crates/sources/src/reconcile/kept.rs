@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use mail_event::{Flags, UidSet};
 
+use super::BoxStatus;
 use crate::ask::{BoxLook, union};
 
 /// What is remembered of a mailbox.
@@ -25,19 +26,6 @@ pub(super) struct Kept {
     /// It was first heard of when all of its owner's mailboxes were known, and not when it was made:
     /// that is still to be told.
     pub(super) is_new: bool,
-}
-
-/// How a mailbox stood, as far as somebody said.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(in super::super) struct BoxStatus {
-    /// UIDVALIDITY.
-    pub(in super::super) val: Option<u32>,
-    /// MESSAGES.
-    pub(in super::super) messages: Option<u64>,
-    /// UIDNEXT.
-    pub(in super::super) uidnext: Option<u32>,
-    /// HIGHESTMODSEQ.
-    pub(in super::super) modseq: Option<u64>,
 }
 
 /// Messages, by what happened to them.

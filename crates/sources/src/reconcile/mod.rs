@@ -22,6 +22,7 @@
 mod differences;
 mod kept;
 mod round;
+mod status;
 #[cfg(test)]
 mod tests;
 
@@ -33,9 +34,9 @@ use postbell_engine::{Mailbox, Observation, What};
 use crate::ask::{Asker, BoxLook, Changes, NamingScope};
 pub(super) use differences::Naming;
 use differences::Telling;
-pub(super) use kept::BoxStatus;
 use kept::{Kept, News, Sets};
 pub(super) use round::{Next, Round};
+pub(super) use status::BoxStatus;
 
 /// What is remembered of mailboxes, and what is to be looked at.
 #[derive(Debug, Default)]
