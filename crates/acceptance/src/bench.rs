@@ -1,14 +1,13 @@
 //! A hub with a stream to hear it by.
 
-use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use postbell_hub::{Config, Hub};
-use postbell_testkit::Error;
 use postbell_testkit::http::{self, Answer, EventStream};
+use postbell_testkit::{Error, private_file};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -80,13 +79,7 @@ impl Bench {
         let secret = "5423".repeat(16);
         std::fs::DirBuilder::new().mode(0o700).create(&data).map_err(Error::io("make a folder"))?;
         let file = data.join("dovecot-mail.secret");
-        std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(file)
-            .and_then(|mut file| file.write_all(secret.as_bytes()))
-            .map_err(Error::io("write a secret"))?;
+        private_file(&file, &secret)?;
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .and_then(|listener| listener.local_addr())
             .map_err(Error::io("find a free port"))?;

@@ -1,8 +1,7 @@
 //! The scenarios on Cyrus, and what Cyrus itself says of an operator's deeds.
 
-use std::io::Write;
 use std::net::SocketAddr;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use postbell_acceptance::Bench;
@@ -11,7 +10,9 @@ use postbell_sources::Stop;
 use postbell_sources::cyrus::{Notifyd, Sockets, bind_datagram};
 use postbell_testkit::account::Account;
 use postbell_testkit::cyrus::{Cyrus, Listener, Notify, OTHERS, Options};
-use postbell_testkit::{ADMIN, ALICE, BOB, Error, Imap, Lmtp, MASTER, Pop3, Quota, mail, password};
+use postbell_testkit::{
+    ADMIN, ALICE, BOB, Error, Imap, Lmtp, MASTER, Pop3, Quota, mail, password, private_file,
+};
 use tempfile::TempDir;
 
 use crate::expected::{self, Difference};
@@ -245,13 +246,7 @@ fn play_with(
     let Some(cyrus) = Cyrus::start_with(options)? else { return Ok(()) };
     let (door, _) = Bench::door()?;
     let key = place.path().join("master");
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&key)
-        .and_then(|mut file| file.write_all(password(MASTER).as_bytes()))
-        .map_err(Error::io("write a password"))?;
+    private_file(&key, &password(MASTER))?;
     let source = format!("{SOURCE}{keys}")
         .replace("@SPOOL@", &spool.display().to_string())
         .replace("@IMAP@", &cyrus.imap_address().to_string())

@@ -1,13 +1,10 @@
 //! The scenarios on Dovecot.
 
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-
 use postbell_acceptance::Bench;
 use postbell_acceptance::scenario::{Deed, MailStore, Stage, plays};
 use postbell_testkit::{
     ADMIN, Dovecot, Error, Format, Imap, Lmtp, MASTER, Notify, Options, Overquota, Pop3, Quota,
-    password,
+    password, private_file,
 };
 use tempfile::TempDir;
 
@@ -99,13 +96,7 @@ fn play(
     let options = Options { quota, format, overquota, ..Options::whole(notify) };
     let Some(dovecot) = Dovecot::start_with(options)? else { return Ok(()) };
     let key = spool.path().join("master");
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&key)
-        .and_then(|mut file| file.write_all(password(MASTER).as_bytes()))
-        .map_err(Error::io("write a password"))?;
+    private_file(&key, &password(MASTER))?;
     let source = SOURCE
         .replace("@SPOOL@", &folder.display().to_string())
         .replace("@IMAP@", &dovecot.imap_address().to_string())

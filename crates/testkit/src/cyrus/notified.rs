@@ -1,12 +1,11 @@
 //! A Cyrus that tells postbell.
 
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::{Cyrus, MASTER, Notify, Options};
 use crate::account::Account;
-use crate::{Error, Hub, Notifyd, password};
+use crate::{Error, Hub, Notifyd, password, private_file};
 
 /// How Cyrus tells it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -61,13 +60,7 @@ impl Notified {
     /// [`Error::Io`] where its files can't be written.
     pub fn ask(&self, hub: &Hub, room: &Path) -> Result<(), Error> {
         let key = room.join("master");
-        std::fs::File::options()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&key)
-            .and_then(|mut file| file.write_all(password(MASTER).as_bytes()))
-            .map_err(Error::io("write a password"))?;
+        private_file(&key, &password(MASTER))?;
         let address = self.cyrus.imap_address();
         let key = key.display();
         hub.configure(&format!(

@@ -1,11 +1,12 @@
 //! A Dovecot with all that postbell uses of it.
 
-use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use postbell_testkit::{Dovecot, Error, Hub, Imap, MASTER, Notify, Options, password};
+use postbell_testkit::{
+    Dovecot, Error, Hub, Imap, MASTER, Notify, Options, password, private_file,
+};
 use tempfile::TempDir;
 
 use super::{Bench, Server};
@@ -53,14 +54,14 @@ impl Bench<Dovecot> {
         let port = free_port();
         let url = match exporter {
             Exporter::Heard => {
-                private(&hub.data().join("dovecot-mail.secret"), SECRET);
+                private_file(&hub.data().join("dovecot-mail.secret"), SECRET)?;
                 Some(format!("http://127.0.0.1:{port}/v1/dovecot/mail/{SECRET}"))
             }
             Exporter::Away => None,
         };
         let notify = Notify { exporter: url, ..Notify::into_spool(&spool) };
         let Some(dovecot) = Dovecot::start_with(Options::whole(notify))? else { return Ok(None) };
-        private(&room.path().join("master"), &password(MASTER));
+        private_file(&room.path().join("master"), &password(MASTER))?;
         hub.configure(
             &CONFIG
                 .replace("@PORT@", &port.to_string())
@@ -71,12 +72,6 @@ impl Bench<Dovecot> {
         )?;
         Self::begin(dovecot, hub, spool, room).map(Some)
     }
-}
-
-/// A file that only its owner may read.
-fn private(path: &Path, text: &str) {
-    let file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(path);
-    file.unwrap().write_all(text.as_bytes()).unwrap();
 }
 
 /// A port that the kernel gives to nobody by itself, so that it is still free when the hub comes
