@@ -199,7 +199,8 @@ const CLIENTS: u32 = 3;
 /// How often the reader is killed, unless all is sent before.
 const KILLS: u64 = 100;
 
-const SOURCE: &str = r#"
+/// What the hub is told of a Cyrus.
+pub(crate) const SOURCE: &str = r#"
 [sources.cyrus]
 kind = "cyrus"
 notify_spool = "@FOLDER@/spool"

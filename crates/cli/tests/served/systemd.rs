@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command};
 
+use crate::cyrus::SOURCE;
 use crate::hub::{self, Hub, wait_for};
 
 #[test]
@@ -92,10 +93,3 @@ impl Drop for Notifyd {
         self.0.wait().unwrap();
     }
 }
-
-const SOURCE: &str = r#"
-[sources.cyrus]
-kind = "cyrus"
-notify_spool = "@FOLDER@/spool"
-notify_socket = "@FOLDER@/notify"
-"#;
