@@ -113,9 +113,7 @@ impl Hole {
             }
         }
     }
-}
 
-impl Hole {
     /// What may be missing still when the mailboxes were looked at, for a person; nothing where
     /// nothing need have been missing at all.
     pub(super) fn rest(&self) -> Option<String> {

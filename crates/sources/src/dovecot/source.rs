@@ -21,7 +21,7 @@ use super::sessions::{self, Sessions};
 use super::tell::{self, Beside, End, Teller};
 use super::{DovecotError, Options};
 use crate::ask::{Asker, InTurn, Want};
-use crate::reconcile::{Naming, Next, Reconcile, Round};
+use crate::reconcile::{EVERYTHING_INTERVAL, Naming, Next, Reconcile, Round};
 use crate::spool::{self, Bell, Ident, Line, Mishap, Place, Scanned, Spool};
 use crate::{Batch, Count, Health, Intake, State, Stop, Stopped};
 
@@ -221,15 +221,10 @@ impl<'a> Source<'a> {
                 let what = Lost::Anything { since: now_seconds(), why };
                 self.hole(Hole { what, users: Vec::new() }, now());
             }
-            (true, None) if self.asker.is_some() => self.look_at_everything(),
+            (true, None) if self.asker.is_some() => {
+                self.reconcile.want_everything_if_few();
+            }
             _ => {}
-        }
-    }
-
-    /// Has everything that is known looked at, where that isn't too much.
-    fn look_at_everything(&mut self) {
-        if self.reconcile.mailboxes() <= MAILBOXES_LOOKED_AT_MAX {
-            self.reconcile.want_everything();
         }
     }
 
@@ -605,17 +600,16 @@ impl<'a> Source<'a> {
         if self.asker.is_some() {
             let is_findable = match hole.users.as_slice() {
                 [] => {
-                    self.look_at_everything();
-                    let many = self.reconcile.mailboxes();
+                    let are_few = self.reconcile.want_everything_if_few();
                     // Those who were never seen may have done something, too.
                     let is_of_known = !matches!(hole.what, Lost::Anything { .. });
-                    is_of_known && (1..=MAILBOXES_LOOKED_AT_MAX).contains(&many)
+                    is_of_known && are_few && self.reconcile.mailboxes() > 0
                 }
                 users => {
                     users.iter().for_each(|user| self.reconcile.want_user(user));
                     // Where one couldn't write, others couldn't either, and left no trace of it.
                     if matches!(hole.what, Lost::Lines { .. }) {
-                        self.look_at_everything();
+                        self.reconcile.want_everything_if_few();
                     }
                     users.iter().all(|user| self.reconcile.knows(user))
                 }
@@ -691,7 +685,7 @@ impl<'a> Source<'a> {
             asker.tidy(Instant::now());
             if Instant::now() >= self.everything_at {
                 self.everything_at = Instant::now() + EVERYTHING_INTERVAL;
-                self.look_at_everything();
+                self.reconcile.want_everything_if_few();
             }
         }
         self.tend_holes();
@@ -947,10 +941,6 @@ const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is looked which of Dovecot's processes are there.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How often everything is looked at: a run none of whose lines could be written leaves no number
-/// that is missing.
-const EVERYTHING_INTERVAL: Duration = Duration::from_secs(6 * 60 * 60);
-
 /// Observations in one batch: enough that a commit to disk costs little for each.
 const OBSERVATIONS_MAX: usize = 1_000;
 
@@ -963,9 +953,6 @@ const NEXT_AMONG: usize = 256;
 
 /// Runs touched in one batch, whether or not anything is told of them.
 const RUNS_MAX: usize = 10_000;
-
-/// Mailboxes that may be looked at because a process that served many left a hole.
-const MAILBOXES_LOOKED_AT_MAX: usize = 10_000;
 
 /// How long a transaction may take from its commit to its line in the spool.
 const GRACE: Duration = Duration::from_millis(300);

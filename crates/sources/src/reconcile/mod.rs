@@ -27,6 +27,7 @@ mod status;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use mail_event::{Flags, Timestamp, UidSet};
 use postbell_engine::{Mailbox, Observation, What};
@@ -229,6 +230,15 @@ impl Reconcile {
         for owner in owners {
             self.enqueue(Task::User(owner));
         }
+    }
+
+    /// The same, where that isn't too much; says whether.
+    pub(super) fn want_everything_if_few(&mut self) -> bool {
+        let is_little = self.boxes.len() <= MAILBOXES_LOOKED_AT_MAX;
+        if is_little {
+            self.want_everything();
+        }
+        is_little
     }
 
     /// Whether this user's mailboxes are known, so that a hole among them can be found.
@@ -650,6 +660,12 @@ fn common(one: &UidSet, other: &UidSet) -> UidSet {
     }
     UidSet::from_uids(other.iter().filter(|uid| one.contains(*uid)))
 }
+/// How often everything is to be looked at, as what is lost may leave no sign.
+pub(super) const EVERYTHING_INTERVAL: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// Mailboxes that may be looked at all at once.
+const MAILBOXES_LOOKED_AT_MAX: usize = 10_000;
+
 /// Mailboxes remembered, at some hundred octets each.
 const MAILBOXES_MAX: usize = 200_000;
 

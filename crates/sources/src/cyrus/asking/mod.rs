@@ -22,7 +22,7 @@ use super::notification::Notification;
 use super::{CyrusError, Options};
 use crate::Master;
 use crate::ask::{Asker, InTurn, Want};
-use crate::reconcile::{BoxStatus, Naming, Next, Reconcile, Round};
+use crate::reconcile::{BoxStatus, EVERYTHING_INTERVAL, Naming, Next, Reconcile, Round};
 use crate::spool::{Change, Said, Spool};
 use crate::{Batch, Intake, saved};
 use signs::Signs;
@@ -280,9 +280,7 @@ impl<'a> Asking<'a> {
 
     /// Something was lost that may have been of anybody's mail: everything is looked at.
     pub(super) fn look_at_everything(&mut self) {
-        if self.reconcile.mailboxes() <= MAILBOXES_LOOKED_AT_MAX {
-            self.reconcile.want_everything();
-        }
+        self.reconcile.want_everything_if_few();
     }
 
     /// Looks for signs that something wasn't heard, and lets go of what nobody needs; to be called
@@ -383,9 +381,9 @@ impl<'a> Asking<'a> {
     /// that Cyrus tells of.
     fn announce(&mut self, owner: &str) {
         let Some(end) = self.asker.connect(owner) else { return };
-        self.own_session(end.to_string());
-        let changes =
-            vec![saved::change(OWN_KEY, &end.to_string(), self.own.get(&end.to_string()))];
+        let end = end.to_string();
+        self.own_session(end.clone());
+        let changes = vec![saved::change(OWN_KEY, &end, self.own.get(&end))];
         // Where the journal has stopped, the source ends with its next batch.
         if let Err(error) = self.intake.take(Batch { changes, ..Batch::default() }) {
             tracing::debug!(%error, "a session of our own may be told");
@@ -479,12 +477,6 @@ const LOGIN_KEPT_MS: i64 = 10 * 60 * 1000;
 
 /// How long after its connection a login of ours may come.
 const LOGIN_MAX_MS: i64 = 10_000;
-
-/// How often everything is looked at: a notification that is lost may leave no sign.
-const EVERYTHING_INTERVAL: Duration = Duration::from_secs(6 * 60 * 60);
-
-/// Mailboxes that may be looked at all at once.
-const MAILBOXES_LOOKED_AT_MAX: usize = 10_000;
 
 /// Owners of whose mail something was missed, while it is looked at.
 const SUSPECTS_MAX: usize = 10_000;
