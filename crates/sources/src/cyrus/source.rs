@@ -121,7 +121,9 @@ impl<'a> Source<'a> {
             }
             let look_on = self.look_at_mailboxes();
             self.flush()?;
-            let until = [wait, look_on].into_iter().flatten().fold(scan_at, Instant::min);
+            let quotas_on = self.look_at_quotas(stop)?;
+            let until =
+                [wait, look_on, quotas_on].into_iter().flatten().fold(scan_at, Instant::min);
             self.bell.wait(stop, None, until.saturating_duration_since(Instant::now()));
         }
         self.flush()?;
@@ -356,6 +358,20 @@ impl<'a> Source<'a> {
         Some(Instant::now())
     }
 
+    /// Looks at some quotas, when all that is told is handed over: whoever waits for it waits for
+    /// no answer of Cyrus's. Gives when there is more to do.
+    fn look_at_quotas(&mut self, stop: &Stop) -> Result<Option<Instant>, Stopped> {
+        let Some(asking) = &mut self.asking else { return Ok(None) };
+        if !asking.has_quotas_to_look_at() {
+            return Ok(None);
+        }
+        let seen = asking.look_at_quotas(now(), stop);
+        let has_more = asking.has_quotas_to_look_at();
+        seen.into_iter().for_each(|seen| self.push(seen));
+        self.flush()?;
+        Ok(has_more.then(Instant::now))
+    }
+
     /// Counts what can't be told, and logs the first of its kind.
     fn complain(&mut self, why: &str, kind: &str) {
         self.health.add(Count::Skipped, 1);
@@ -429,8 +445,7 @@ impl<'a> Source<'a> {
     /// Hands over what is told, and returns when it is durable.
     fn flush(&mut self) -> Result<(), Stopped> {
         if let Some(asking) = &mut self.asking {
-            let mut seen = asking.look_at_quotas();
-            seen.extend(asking.take_blinded(now()));
+            let seen = asking.take_blinded(now());
             self.pending.changes.extend(asking.drain_changes());
             seen.into_iter().for_each(|seen| self.push(seen));
         }

@@ -1,5 +1,7 @@
 //! A real Cyrus, asked for what it doesn't say, and for what nobody heard.
 
+mod quotas;
+
 use std::io::Read as _;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +10,7 @@ use postbell_engine::{Certainty, Observation, What};
 use postbell_sources::{Master, Secret, State};
 use postbell_testkit::cyrus::{Cyrus, Notify, Options};
 use postbell_testkit::http::{Basic, send_as};
-use postbell_testkit::{ALICE, Imap, MASTER, Quota, mail, password};
+use postbell_testkit::{ALICE, Imap, MASTER, mail, password};
 
 use crate::rig::{Rig, shown, wait_until};
 
@@ -73,46 +75,6 @@ fn since(rig: &Rig, before: usize) -> Vec<String> {
     let mut told = told(rig).split_off(before);
     told.sort();
     told
-}
-
-#[test]
-fn r52_r53_quotas_are_looked_at_after_mail_came_and_went_and_our_sessions_are_not_told() {
-    let quota = Some(Quota { storage_kib: 1000, messages: 100 });
-    let Some((rig, cyrus)) = asked(Options { quota, ..Options::default() }) else { return };
-    let mut imap = cyrus.imap(ALICE).unwrap();
-    imap.append("INBOX", "", &large(5_000)).unwrap();
-    let looks = || {
-        let told = rig.kept.told().into_iter();
-        let quota = told.filter_map(|seen| match seen.what {
-            What::QuotaSeen(quota) => Some((seen.owner, seen.actor.user, quota)),
-            _ => None,
-        });
-        quota.collect::<Vec<_>>()
-    };
-    let is_so = |limit, used| {
-        looks().last().is_some_and(|(owner, user, quota)| {
-            assert_eq!(owner.as_deref(), Some(ALICE));
-            assert_eq!(user.as_deref(), Some(ALICE));
-            quota.messages_limit == Some(limit) && quota.messages_used == Some(used)
-        })
-    };
-    wait_until(|| is_so(100, 1));
-    let (_, _, quota) = looks().pop().unwrap();
-    assert_eq!((quota.root.as_str(), quota.disk_limit_kib), ("INBOX", Some(1000)));
-    let resources = imap.quota("INBOX").unwrap();
-    let storage = resources.iter().find(|resource| resource.name == "STORAGE").unwrap();
-    assert_eq!(quota.disk_used_kib, Some(storage.usage));
-    // The limit is the one in force, and a mailbox that goes takes its mail along.
-    cyrus.set_quota(ALICE, Quota { storage_kib: 1000, messages: 3 }).unwrap();
-    imap.create("Box").unwrap();
-    imap.append("Box", "", &mail::plain("two")).unwrap();
-    wait_until(|| is_so(3, 2));
-    imap.delete("Box").unwrap();
-    wait_until(|| is_so(3, 1));
-    imap.logout().unwrap();
-    wait_until(|| told(&rig).contains(&format!("logout {ALICE}")));
-    let sessions = told(&rig).into_iter().filter(|one| one.contains("log"));
-    assert_eq!(sessions.collect::<Vec<_>>(), [format!("login {ALICE}"), format!("logout {ALICE}")]);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! Asking is done in sessions of IMAP, and Cyrus tells of these as of all others. Of ours nothing
 //! is told on.
 
+mod quotas;
 mod signs;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mail_event::{Timestamp, UidSet};
-use postbell_engine::{Identity, Mailbox, Message, Observation, Quota, What};
+use postbell_engine::{Mailbox, Message, Observation, What};
 
 use super::notification::Notification;
 use super::{CyrusError, Options};
@@ -24,7 +25,8 @@ use crate::Master;
 use crate::ask::{Asker, InTurn, Want};
 use crate::reconcile::{BoxStatus, EVERYTHING_INTERVAL, Naming, Next, Reconcile, Round};
 use crate::spool::{Change, Said, Spool};
-use crate::{Batch, Intake, saved};
+use crate::{Batch, Intake, Stop, saved};
+use quotas::Quotas;
 use signs::Signs;
 
 /// Asks, and remembers what was told, so that only what wasn't is found.
@@ -38,8 +40,7 @@ pub(super) struct Asking<'a> {
     signs: Signs,
     /// Owners of whose mail something was missed that may not be found.
     suspects: BTreeSet<String>,
-    /// Whose quota is to be looked at, through which mailbox, and on which occasion.
-    quotas_due: BTreeMap<(String, String), Observation>,
+    quotas: Quotas,
     /// Our own sessions as Cyrus names them, and our ends of their connections, and when they were
     /// opened.
     own: BTreeMap<String, i64>,
@@ -75,7 +76,7 @@ impl<'a> Asking<'a> {
             round: Round::default(),
             signs: Signs::default(),
             suspects: BTreeSet::new(),
-            quotas_due: BTreeMap::new(),
+            quotas: Quotas::restore(&intake.checkpoint(quotas::KEY)?),
             own: saved::restore(OWN_KEY, &intake.checkpoint(OWN_KEY)?),
             changed: BTreeSet::new(),
             names_flags: !intake.checkpoint(NAMES_FLAGS_KEY)?.is_empty(),
@@ -151,6 +152,7 @@ impl<'a> Asking<'a> {
         seen: &mut Observation,
         answers: &mut Answers,
     ) -> bool {
+        self.note_quota(seen);
         let Some(owner) = seen.owner.clone() else {
             // It may have been somebody's before.
             if let What::MailboxRenamed { from_owner: Some(owner), from, .. } = &seen.what {
@@ -158,7 +160,6 @@ impl<'a> Asking<'a> {
             }
             return true;
         };
-        self.note_quota(&owner, seen);
         if !is_mail(said) || said.event == "AclChange" {
             return true;
         }
@@ -240,42 +241,38 @@ impl<'a> Asking<'a> {
     }
 
     /// Has the quota looked at of whoever's mail grew or shrank.
-    fn note_quota(&mut self, owner: &str, seen: &Observation) {
-        let mailbox = match &seen.what {
-            What::Delivered { message, .. } | What::Appended(message) => &message.mailbox.name,
-            What::Expunged { mailbox, .. } | What::Expired { mailbox, .. } => &mailbox.name,
-            What::MailboxDeleted(_) => INBOX,
-            _ => return,
-        };
-        let place = (owner.to_owned(), self.options.namespace.asked(mailbox));
-        let occasion = Observation {
-            identity: seen.identity.clone(),
-            at: seen.at,
-            certainty: seen.certainty,
-            owner: Some(owner.to_owned()),
-            actor: seen.actor.clone(),
-            origin: seen.origin.clone(),
-            what: What::QuotaSeen(Quota::default()),
-            extras: Vec::new(),
-        };
-        self.quotas_due.insert(place, occasion);
+    fn note_quota(&mut self, seen: &Observation) {
+        let namespace = &self.options.namespace;
+        self.quotas.note(seen, |mailbox| namespace.asked(&mailbox.name));
     }
 
-    /// How the quotas stand of those whose mail grew or shrank since this was last asked.
-    pub(super) fn look_at_quotas(&mut self) -> Vec<Observation> {
+    /// How some of the quotas stand of those whose mail grew or shrank since this was last asked:
+    /// no more than take a moment, since what happens meanwhile is told afterwards.
+    pub(super) fn look_at_quotas(&mut self, at: Timestamp, stop: &Stop) -> Vec<Observation> {
+        let begun = Instant::now();
         let mut seen = Vec::new();
-        for ((owner, mailbox), occasion) in std::mem::take(&mut self.quotas_due) {
-            self.announce(&owner);
-            let quotas = self.asker.quota(&owner, &mailbox, Instant::now()).unwrap_or_default();
-            self.opened();
-            for (place, quota) in (0_u32..).zip(quotas) {
-                let part = format!("quota {place}");
-                let identity = [&occasion.identity.0[..], part.as_bytes()].concat();
-                let (identity, what) = (Identity(identity), What::QuotaSeen(quota));
-                seen.push(Observation { identity, what, ..occasion.clone() });
+        for _ in 0..QUOTAS_AT_ONCE {
+            if stop.is_set() || self.asker.is_resting() || begun.elapsed() >= QUOTAS_LIMIT {
+                break;
             }
+            let Some(look) = self.quotas.take() else { break };
+            self.announce(&look.owner);
+            let quotas = self.asker.quota(&look.owner, &look.mailbox, Instant::now());
+            self.opened();
+            if quotas.is_none() && self.asker.is_resting() {
+                // When the server is back.
+                self.quotas.put_back(look);
+                break;
+            }
+            let server_fqdn = self.options.server_fqdn.as_deref();
+            seen.extend(look.seen(quotas.unwrap_or_default(), at, server_fqdn));
         }
         seen
+    }
+
+    /// Whether a quota is to be looked at, and can be.
+    pub(super) fn has_quotas_to_look_at(&self) -> bool {
+        !self.quotas.is_empty() && !self.asker.is_resting()
     }
 
     /// Something was lost that may have been of anybody's mail: everything is looked at.
@@ -358,6 +355,7 @@ impl<'a> Asking<'a> {
             let is_holed = self.suspects.contains(one.owner());
             seen.extend(self.reconcile.settle(one, is_holed, now, &naming));
         }
+        seen.iter().for_each(|seen| self.note_quota(seen));
         Some(seen)
     }
 
@@ -374,6 +372,7 @@ impl<'a> Asking<'a> {
         let own = own.iter().map(|name| saved::change(OWN_KEY, name, self.own.get(name)));
         let mut changes: Vec<_> = own.chain(self.learned.take()).collect();
         changes.extend(self.reconcile.drain_changes());
+        changes.extend(self.quotas.drain_changes());
         changes
     }
 
@@ -455,8 +454,6 @@ fn complete(
     }
 }
 
-const INBOX: &str = "INBOX";
-
 /// What Cyrus calls a mailbox that holds mail (`vnd.cmu.mbtype`).
 const MAIL: [&str; 2] = ["", "e"];
 
@@ -480,6 +477,10 @@ const LOGIN_MAX_MS: i64 = 10_000;
 
 /// Owners of whose mail something was missed, while it is looked at.
 const SUSPECTS_MAX: usize = 10_000;
+
+/// Quotas looked at before what happened meanwhile is told, and for how long another is begun.
+const QUOTAS_AT_ONCE: usize = 16;
+const QUOTAS_LIMIT: Duration = Duration::from_millis(200);
 
 /// How long what happened may take from Cyrus to its line in the spool: notifyd waits for the disk.
 const GRACE: Duration = Duration::from_secs(2);

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
 use mail_event::Flags;
-use postbell_engine::{Actor, Certainty, Origin, Status};
+use postbell_engine::{Actor, Certainty, Identity, Origin, Status};
 
 use super::*;
 use crate::{Pair, Secret, Stopped};
@@ -49,6 +49,8 @@ fn refusing() -> Master {
     });
     Master { address, user: "m".to_owned(), password: Secret::new(*b"secret"), separator: None }
 }
+
+const INBOX: &str = "INBOX";
 
 fn noon() -> Timestamp {
     "2026-11-25T12:00:00+01:00".parse().unwrap()
