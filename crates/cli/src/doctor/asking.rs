@@ -18,8 +18,7 @@ pub(super) fn judge(
     }
     let address = configured.master_address;
     let check = format!("asking of {name}");
-    let error = source.get("lastError").and_then(Value::as_str);
-    match error.filter(|error| error.starts_with(&format!("{address}: "))) {
+    match source.get("askingError").and_then(Value::as_str) {
         Some(error) => report.notice(&check, error, remedy),
         None => report.right(&check, format!("{address}: no question was refused last")),
     }
@@ -39,10 +38,17 @@ mod tests {
         for (case, source, configured) in [
             (
                 "refused",
+                json!({
+                    "askingError": "127.0.0.1:143: refused: NO [AUTHENTICATIONFAILED]",
+                    "lastError": "/spool: no room",
+                }),
+                &asked,
+            ),
+            (
+                "answered since",
                 json!({"lastError": "127.0.0.1:143: refused: NO [AUTHENTICATIONFAILED]"}),
                 &asked,
             ),
-            ("something else", json!({"lastError": "/spool: no room"}), &asked),
             ("right", json!({}), &asked),
             ("nobody asks", json!({}), &SourceConfig::default()),
         ] {

@@ -113,6 +113,9 @@ pub(super) struct ShownSource {
     /// What went wrong last, if anything did.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
+    /// Why the last question to a store that is asked over IMAP had no answer, if it had none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asking_error: Option<String>,
     /// Users watched now.
     users: u64,
     /// Mailboxes watched now.
@@ -209,6 +212,7 @@ impl ShownSource {
             state: now.state,
             detail: now.detail,
             last_error: now.last_error,
+            asking_error: now.asking_error,
             users: now.users,
             mailboxes: now.mailboxes,
             messages: now.messages,

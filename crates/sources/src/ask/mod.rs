@@ -24,7 +24,7 @@ use std::{fmt, io};
 use mail_event::{Flags, MessageContent, Modseq, UidSet};
 use postbell_engine::Quota;
 
-use crate::Secret;
+use crate::{Health, Secret};
 #[cfg(test)]
 pub(super) use answers::listed;
 pub(super) use answers::union;
@@ -257,9 +257,18 @@ impl Asker {
         std::mem::take(&mut self.opened)
     }
 
-    /// What went wrong last.
+    /// What went wrong last, if nothing was answered since.
+    #[cfg(test)]
     pub(super) fn last_error(&self) -> Option<&str> {
         self.last_error.as_deref()
+    }
+
+    /// Shows what went wrong last, if nothing was answered since.
+    pub(super) fn show_error(&self, health: &Health) {
+        health.set_asking_error(self.last_error.as_deref());
+        if let Some(error) = &self.last_error {
+            health.set_error(error);
+        }
     }
 
     /// Whether nobody is asked at the moment, since asking failed.

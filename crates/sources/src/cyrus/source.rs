@@ -341,9 +341,7 @@ impl<'a> Source<'a> {
     fn look_at_mailboxes(&mut self) -> Option<Instant> {
         let asking = self.asking.as_mut()?;
         let next = asking.step(now());
-        if let Some(error) = asking.last_error() {
-            self.health.set_error(&error);
-        }
+        asking.show_error(self.health);
         match next {
             Next::Rest => return None,
             Next::At(moment) => return Some(moment),
@@ -366,6 +364,7 @@ impl<'a> Source<'a> {
             return Ok(None);
         }
         let seen = asking.look_at_quotas(now(), stop);
+        asking.show_error(self.health);
         let has_more = asking.has_quotas_to_look_at();
         seen.into_iter().for_each(|seen| self.push(seen));
         self.flush()?;

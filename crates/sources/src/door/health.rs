@@ -22,6 +22,7 @@ struct Words {
     state: State,
     detail: String,
     last_error: Option<String>,
+    asking_error: Option<String>,
 }
 
 impl Health {
@@ -46,6 +47,12 @@ impl Health {
         self.with(|words| words.last_error = Some(error));
     }
 
+    /// Says why the last question to the store had no answer; nothing where it had one.
+    pub fn set_asking_error(&self, error: Option<&str>) {
+        let error = error.map(|error| clipped(in_words(&error)));
+        self.with(|words| words.asking_error = error);
+    }
+
     /// Sets a count that is a level, such as [`Count::Messages`].
     pub fn set(&self, count: Count, value: u64) {
         self.count(count).store(value, Ordering::Relaxed);
@@ -65,6 +72,7 @@ impl Health {
             state: words.state,
             detail: words.detail,
             last_error: words.last_error,
+            asking_error: words.asking_error,
             users: read(Count::Users),
             mailboxes: read(Count::Mailboxes),
             messages: read(Count::Messages),
@@ -163,6 +171,9 @@ pub struct Snapshot {
     /// What went wrong last, if anything did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// Why the last question to the store had no answer, if it had none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asking_error: Option<String>,
     /// Users watched now.
     pub users: u64,
     /// Mailboxes watched now.
@@ -226,6 +237,21 @@ mod tests {
                 "users": 1, "mailboxes": 2, "messages": 3, "observations": 4,
                 "rescans": 15, "skipped": 6, "gaps": 7, "unread": 8,
             })
+        );
+    }
+
+    #[test]
+    fn what_was_asked_in_vain_is_forgotten_with_the_next_answer_and_by_nothing_else() {
+        let health = Health::new();
+        health.set_asking_error(Some("127.0.0.1:143: refused"));
+        health.set_error(&"/spool: no room");
+        let shown = health.snapshot();
+        assert_eq!(shown.asking_error.as_deref(), Some("127.0.0.1:143: refused"));
+        health.set_asking_error(None);
+        let shown = health.snapshot();
+        assert_eq!(
+            (shown.asking_error, shown.last_error.as_deref()),
+            (None, Some("/spool: no room"))
         );
     }
 

@@ -697,9 +697,7 @@ impl<'a> Source<'a> {
     fn look_at_mailboxes(&mut self) -> Option<Instant> {
         let asker = self.asker.as_mut()?;
         let next = self.round.ask(&mut self.reconcile, asker, &*self.names, (now(), GRACE));
-        if let Some(error) = asker.last_error() {
-            self.health.set_error(&error);
-        }
+        asker.show_error(self.health);
         match next {
             Next::Rest => return None,
             Next::At(moment) => return Some(moment),

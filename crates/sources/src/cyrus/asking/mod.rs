@@ -25,7 +25,7 @@ use crate::Master;
 use crate::ask::{Asker, InTurn, Want};
 use crate::reconcile::{BoxStatus, EVERYTHING_INTERVAL, Naming, Next, Reconcile, Round};
 use crate::spool::{Change, Said, Spool};
-use crate::{Batch, Intake, Stop, saved};
+use crate::{Batch, Health, Intake, Stop, saved};
 use quotas::Quotas;
 use signs::Signs;
 
@@ -85,9 +85,9 @@ impl<'a> Asking<'a> {
         })
     }
 
-    /// What went wrong last.
-    pub(super) fn last_error(&self) -> Option<&str> {
-        self.asker.last_error()
+    /// Shows why the last question had no answer, if it had none.
+    pub(super) fn show_error(&self, health: &Health) {
+        self.asker.show_error(health);
     }
 
     /// How many looks wait or aren't settled yet.
