@@ -269,6 +269,35 @@ impl Imap {
         Ok(resources)
     }
 
+    /// Waits for news of the open mailbox until [`Imap::done`] (RFC 2177).
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where the server doesn't know how.
+    pub fn idle(&mut self) -> Result<(), Error> {
+        let tag = self.tag();
+        self.wire.send(format!("{tag} IDLE\r\n").as_bytes())?;
+        let invitation = self.wire.line()?;
+        if invitation.starts_with(b"+") { Ok(()) } else { Err(refused("IDLE", &invitation)) }
+    }
+
+    /// The next piece of news while it idles.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where none comes.
+    pub fn news(&mut self) -> Result<String, Error> {
+        Ok(String::from_utf8_lossy(&self.wire.line()?).into_owned())
+    }
+
+    /// Ends [`Imap::idle`], and says what was news meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where the server doesn't go on.
+    pub fn done(&mut self) -> Result<Answer, Error> {
+        self.wire.send(b"DONE\r\n")?;
+        let tag = format!("a{}", self.commands);
+        self.answer(&tag, "IDLE")
+    }
+
     /// Ends the session.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use postbell_testkit::{
 };
 use tempfile::TempDir;
 
-use crate::expected;
+use crate::{expected, hibernation};
 
 /// A Dovecot with all that postbell uses of it.
 #[derive(Debug)]
@@ -48,13 +48,12 @@ impl MailStore for Whole {
             Deed::Limit { user, storage_kib, messages } => {
                 self.dovecot.set_quota(user, Quota { storage_kib, messages })
             }
+            // Those that postbell asks are killed with it: they look the same.
             Deed::Kill { user } => {
-                let who = self.dovecot.doveadm(&["-f", "tab", "who", "-1", user])?;
-                let pid = who.lines().last().and_then(|line| line.split('\t').nth(2));
-                let pid = pid.and_then(|digits| digits.parse().ok());
-                let odd =
-                    || Error::Answer { expected: format!("{user}'s process"), answer: who.clone() };
-                self.dovecot.kill_process(pid.ok_or_else(odd)?)
+                for pid in self.dovecot.processes_of(user)? {
+                    self.dovecot.kill_process(pid)?;
+                }
+                Ok(())
             }
             Deed::Sieve { user, script } => self.dovecot.set_sieve(user, script),
         }
@@ -82,7 +81,7 @@ impl MailStore for Whole {
 fn play(
     wanted: Options,
     scenario: &str,
-    acts: impl FnOnce(&mut Stage<'_>) -> Result<(), Error>,
+    acts: impl FnOnce(&mut Stage<'_>, &Dovecot) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let spool = tempfile::tempdir().map_err(Error::io("make a temporary folder"))?;
     let folder = spool.path().join("spool");
@@ -92,8 +91,8 @@ fn play(
         ..Notify::into_spool(&folder)
     };
     let quota = Some(Quota { storage_kib: 100_000, messages: 100_000 });
-    let Options { format, overquota, .. } = wanted;
-    let options = Options { quota, format, overquota, ..Options::whole(notify) };
+    let Options { format, overquota, hibernates, .. } = wanted;
+    let options = Options { quota, format, overquota, hibernates, ..Options::whole(notify) };
     let Some(dovecot) = Dovecot::start_with(options)? else { return Ok(()) };
     let key = spool.path().join("master");
     private_file(&key, &password(MASTER))?;
@@ -105,7 +104,7 @@ fn play(
     let mut bench = Bench::start_behind(door, &source)?;
     let store = Whole { dovecot, _spool: spool };
     let mut stage = Stage::new(&store, &mut bench)?;
-    let outcome = acts(&mut stage);
+    let outcome = acts(&mut stage, &store.dovecot);
     // What was told until it went wrong is what a person wants to see.
     let told = stage.finish()?;
     outcome.map_err(|error| Error::Answer { expected: error.to_string(), answer: told.clone() })?;
@@ -117,7 +116,7 @@ macro_rules! played {
     ($($test:ident: $scenario:ident::$act:ident;)*) => {$(
         #[test]
         fn $test() -> Result<(), Error> {
-            play(Options::default(), concat!(stringify!($scenario), "_", stringify!($act)), plays::$scenario::$act)
+            play(Options::default(), concat!(stringify!($scenario), "_", stringify!($act)), |stage, _| plays::$scenario::$act(stage))
         }
     )*};
 }
@@ -147,13 +146,20 @@ played! {
 #[test]
 fn r90_r93_r94_renaming_inbox_leaves_an_inbox() -> Result<(), Error> {
     let wanted = Options { format: Format::Sdbox, ..Options::default() };
-    play(wanted, "mailboxes_rename_inbox", plays::mailboxes::rename_inbox)
+    play(wanted, "mailboxes_rename_inbox", |stage, _| plays::mailboxes::rename_inbox(stage))
 }
 
 #[test]
 fn r46_a_full_mailbox_is_told_where_it_is_noticed_before_there_is_a_message() -> Result<(), Error> {
     let wanted = Options { overquota: Overquota::AtRecipient, ..Options::default() };
-    play(wanted, "quota_recipient", plays::quota::recipient)
+    play(wanted, "quota_recipient", |stage, _| plays::quota::recipient(stage))
+}
+
+/// A session that idles is handed to a process that holds many, and back; only its client ends it.
+#[test]
+fn r74_a_session_that_hibernates_has_one_logout_when_it_ends() -> Result<(), Error> {
+    let wanted = Options { hibernates: true, ..Options::default() };
+    play(wanted, "sessions_hibernation", hibernation::play)
 }
 
 const SOURCE: &str = r#"

@@ -6,3 +6,5 @@ mod cyrus;
 mod dovecot;
 #[cfg(test)]
 mod expected;
+#[cfg(test)]
+mod hibernation;

@@ -5,6 +5,7 @@
 //! adds what the script can't know, where it is heard; and a master user, where one is named, lets
 //! postbell ask the server for what nobody says.
 
+mod connections;
 mod exporter;
 mod holes;
 pub(crate) mod names;

@@ -17,7 +17,7 @@ pub(super) struct Sessions {
 /// What is kept of a session: what its Logout will want to say.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct Session {
-    /// The run it is served in.
+    /// The run it is served in, or was served in last.
     pub(super) run: String,
     /// When it began, in seconds since 1970.
     pub(super) began: i64,
@@ -35,6 +35,60 @@ pub(super) struct Session {
     pub(super) server: Option<SocketAddr>,
     /// The process.
     pub(super) pid: u32,
+    /// Whether it ever hibernated: Dovecot handed it to `imap-hibernate` while its client idled.
+    #[serde(default)]
+    pub(super) has_slept: bool,
+    #[serde(default)]
+    standing: Standing,
+    /// How its connection was found when it was looked for last.
+    #[serde(default)]
+    connection: Connection,
+}
+
+/// Who serves a session.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Standing {
+    /// The process of its run.
+    #[default]
+    Served,
+    /// None: it hibernates.
+    Asleep,
+    /// None: it ended, unless it turns out to hibernate.
+    Closing(Said),
+}
+
+/// What was said of a session's end.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Said {
+    /// When, in milliseconds since 1970.
+    pub(super) at_millis: i64,
+    /// By which process.
+    pub(super) pid: u32,
+    /// How long it had lasted.
+    pub(super) seconds: Option<u64>,
+    /// The client was heard to say LOGOUT.
+    pub(super) is_graceful: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Connection {
+    /// Never on this machine: it may end on another.
+    #[default]
+    Unseen,
+    Open,
+    Closed,
+}
+
+/// Which sessions that hibernate are looked at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Sleepers {
+    /// Each, at intervals that leave time for what was on its way.
+    All,
+    /// Those whose connection was not found yet.
+    New,
 }
 
 impl Session {
@@ -49,6 +103,9 @@ impl Session {
             client: line.client,
             server: line.server(),
             pid: line.pid,
+            has_slept: false,
+            standing: Standing::Served,
+            connection: Connection::Unseen,
         }
     }
 }
@@ -80,6 +137,87 @@ impl Sessions {
         self.sessions.remove(id)
     }
 
+    /// Notes that a session ended, if it doesn't turn out to hibernate: [`Sessions::fall_asleep`].
+    pub(super) fn close(&mut self, id: &str, said: Said) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.standing = Standing::Closing(said);
+        }
+    }
+
+    /// What was said of a session's end, where nobody said that it hibernates.
+    pub(super) fn closing(&self, id: &str) -> Option<Said> {
+        match self.sessions.get(id)?.standing {
+            Standing::Closing(said) => Some(said),
+            Standing::Served | Standing::Asleep => None,
+        }
+    }
+
+    /// The sessions that [`Sessions::close`] was told of.
+    pub(super) fn all_closing(&self) -> Vec<String> {
+        let closing = self.sessions.keys().filter(|id| self.closing(id).is_some());
+        closing.cloned().collect()
+    }
+
+    /// Notes that a session hibernates: what its script took for the end was none.
+    pub(super) fn fall_asleep(&mut self, id: &str) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            (session.standing, session.has_slept) = (Standing::Asleep, true);
+        }
+    }
+
+    /// Notes that a process serves a session that none had served; says whether none had.
+    pub(super) fn wake(&mut self, line: &Transaction) -> bool {
+        let Some(session) = self.sessions.get_mut(&Self::id(line)) else { return false };
+        if session.standing == Standing::Served || session.run == line.run {
+            return false;
+        }
+        session.run.clone_from(&line.run);
+        (session.pid, session.has_slept, session.standing) = (line.pid, true, Standing::Served);
+        if session.connection == Connection::Closed {
+            session.connection = Connection::Open;
+        }
+        true
+    }
+
+    /// Whether a session ever hibernated.
+    pub(super) fn has_slept(&self, id: &str) -> bool {
+        self.sessions.get(id).is_some_and(|session| session.has_slept)
+    }
+
+    /// Whether any session hibernates.
+    pub(super) fn any_asleep(&self) -> bool {
+        self.sessions.values().any(|session| session.standing == Standing::Asleep)
+    }
+
+    /// Looks which of the hibernating sessions' connections are open, by the server's address and
+    /// the client's. Gives those that changed, and whether they are over: the connection was open,
+    /// and in two looks it was not. One that was never found on this machine may be anywhere.
+    pub(super) fn look(
+        &mut self,
+        which: Sleepers,
+        is_open: impl Fn(SocketAddr, SocketAddr) -> bool,
+    ) -> Vec<(String, bool)> {
+        let mut changed = Vec::new();
+        for (id, session) in &mut self.sessions {
+            let before = session.connection;
+            let is_meant = which == Sleepers::All || before == Connection::Unseen;
+            if session.standing != Standing::Asleep || !is_meant {
+                continue;
+            }
+            let (Some(server), Some(client)) = (session.server, session.client) else { continue };
+            session.connection = match (before, is_open(server, client)) {
+                (_, true) => Connection::Open,
+                (Connection::Unseen, false) => Connection::Unseen,
+                (_, false) => Connection::Closed,
+            };
+            let is_over = (before, session.connection) == (Connection::Closed, Connection::Closed);
+            if before != session.connection || is_over {
+                changed.push((id.clone(), is_over));
+            }
+        }
+        changed
+    }
+
     /// Whether a session has begun and not ended.
     pub(super) fn has(&self, id: &str) -> bool {
         self.sessions.contains_key(id)
@@ -87,7 +225,8 @@ impl Sessions {
 
     /// The sessions that were served in a run.
     pub(super) fn of_run(&self, run: &str) -> Vec<String> {
-        let of_run = self.sessions.iter().filter(|(_, session)| session.run == run);
+        let of_run = |one: &Session| one.run == run && one.standing == Standing::Served;
+        let of_run = self.sessions.iter().filter(|(_, session)| of_run(session));
         of_run.map(|(id, _)| id.clone()).collect()
     }
 
@@ -111,22 +250,83 @@ mod tests {
     use crate::dovecot::record;
 
     fn line(session: &str) -> Transaction {
+        line_of('a', session)
+    }
+
+    fn line_of(run: char, session: &str) -> Transaction {
         let text = format!(
-            r#"{{"v":1,"run":"{}","seq":1,"pid":7,"time":90,"user":"u","service":"imap","session":"{session}","lip":"::1","lport":143,"events":[{{"e":"login"}}]}}"#,
-            "a".repeat(32)
+            r#"{{"v":1,"run":"{}","seq":1,"pid":7,"time":90,"user":"u","service":"imap","session":"{session}","rip":"::2","rport":9,"lip":"::1","lport":143,"events":[{{"e":"login"}}]}}"#,
+            run.to_string().repeat(32)
         );
         record::parse(text.as_bytes()).unwrap()
+    }
+
+    fn again(sessions: &Sessions, id: &str) -> Sessions {
+        let (key, value) = sessions.change(id);
+        Sessions::restore(&[(key, value.unwrap())])
     }
 
     #[test]
     fn r74_a_session_begins_once_and_ends_once_over_restarts() {
         let mut sessions = Sessions::default();
         assert!(sessions.begin(&line("s")) && !sessions.begin(&line("s")));
-        let (key, value) = sessions.change("s");
-        let mut again = Sessions::restore(&[(key, value.unwrap())]);
+        let mut again = again(&sessions, "s");
         assert_eq!(again.of_run(&"a".repeat(32)), ["s"]);
         let ended = again.end("s").unwrap();
         assert_eq!((ended.began, ended.server.unwrap().port()), (90, 143));
         assert_eq!((again.end("s"), again.change("s").1, again.len()), (None, None, 0));
+    }
+
+    #[test]
+    fn r74_a_session_that_hibernates_goes_on_and_is_no_process() {
+        let mut sessions = Sessions::default();
+        sessions.begin(&line("s"));
+        assert!(!sessions.wake(&line("s")) && !sessions.any_asleep());
+        sessions.fall_asleep("s");
+        let mut again = again(&sessions, "s");
+        assert!(again.any_asleep());
+        assert_eq!(again.of_run(&"a".repeat(32)), Vec::<String>::new());
+        assert!(again.wake(&line_of('b', "s")) && !again.any_asleep());
+        assert_eq!(again.of_run(&"b".repeat(32)), ["s"]);
+        assert_eq!(again.end("s").unwrap().began, 90);
+    }
+
+    #[test]
+    fn r74_a_session_that_closes_has_ended_unless_it_hibernates_or_goes_on() {
+        let said = Said { at_millis: 95_000, pid: 7, seconds: Some(5), is_graceful: false };
+        let mut sessions = Sessions::default();
+        sessions.begin(&line("s"));
+        sessions.close("s", said);
+        let mut again = again(&sessions, "s");
+        assert_eq!((again.all_closing(), again.closing("s")), (vec!["s".to_owned()], Some(said)));
+        assert_eq!(again.of_run(&"a".repeat(32)), Vec::<String>::new());
+        assert!(!again.wake(&line("s")), "its own run has ended");
+        again.fall_asleep("s");
+        assert!(again.closing("s").is_none() && again.any_asleep());
+        assert!(sessions.wake(&line_of('b', "s")) && sessions.closing("s").is_none());
+    }
+
+    #[test]
+    fn a_hibernating_session_is_over_when_its_connection_was_open_and_twice_is_not() {
+        let mut sessions = Sessions::default();
+        sessions.begin(&line("s"));
+        let all = |sessions: &mut Sessions, is_open| sessions.look(Sleepers::All, |_, _| is_open);
+        let new = |sessions: &mut Sessions, is_open| sessions.look(Sleepers::New, |_, _| is_open);
+        assert!(all(&mut sessions, false).is_empty(), "it is awake");
+        sessions.fall_asleep("s");
+        assert!(all(&mut sessions, false).is_empty(), "it may be another machine's");
+        let (goes_on, is_over) = ([("s".to_owned(), false)], [("s".to_owned(), true)]);
+        assert_eq!(new(&mut sessions, true), goes_on);
+        assert!(all(&mut sessions, true).is_empty() && new(&mut sessions, false).is_empty());
+        assert_eq!(all(&mut sessions, false), goes_on);
+        assert!(new(&mut sessions, false).is_empty(), "too soon");
+        assert_eq!(all(&mut again(&sessions, "s"), false), is_over);
+        assert_eq!(all(&mut sessions, true), goes_on);
+        assert_eq!(all(&mut sessions, false), goes_on);
+        // Awake it is its process that tells.
+        assert!(sessions.wake(&line_of('b', "s")) && all(&mut sessions, false).is_empty());
+        sessions.fall_asleep("s");
+        assert_eq!(all(&mut sessions, false), goes_on, "it was found before");
+        assert_eq!(all(&mut sessions, false), is_over);
     }
 }

@@ -1,7 +1,9 @@
 //! The thread of a Dovecot source: reads the spool, has each line wait for what belongs to it, and
 //! tells it.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod logins;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +19,7 @@ use super::holes::{self, Hole, Lost, Runs, Turn, process_began};
 use super::names::Names;
 use super::open_holes::{self, OpenHoles};
 use super::record::{Act, Transaction};
-use super::sessions::{self, Sessions};
+use super::sessions::{self, Sessions, Sleepers};
 use super::tell::{self, Beside, End, Teller};
 use super::{DovecotError, Options};
 use crate::ask::{Asker, InTurn, Want};
@@ -58,6 +60,12 @@ pub(super) struct Source<'a> {
     has_warned_of_ports: bool,
     /// The spool couldn't be written to when it was looked at last.
     is_unwritable: bool,
+    /// Sessions that ended unless they hibernate, and when that is known.
+    closing: VecDeque<(Instant, String)>,
+    /// Sessions began to hibernate, and their connections are to be found.
+    has_new_sleepers: bool,
+    /// Not before.
+    new_sleepers_at: Instant,
     /// When everything is looked at next, since a process may have died before its first line.
     everything_at: Instant,
 }
@@ -109,6 +117,8 @@ impl<'a> Source<'a> {
             // While nobody listened anything may have happened.
             reconcile.want_everything();
         }
+        let sessions = Sessions::restore(&intake.checkpoint(sessions::KEY)?);
+        let closing = sessions.all_closing().into_iter().map(|id| (Instant::now(), id)).collect();
         let names = Arc::new(Names::new(options.separator, &options.shared));
         Ok(Self {
             options,
@@ -120,7 +130,7 @@ impl<'a> Source<'a> {
             spool: Spool::new(&options.spool, saved, health),
             runs: Runs::restore(&intake.checkpoint(holes::KEY)?),
             open_holes: OpenHoles::restore(&intake.checkpoint(open_holes::KEY)?),
-            sessions: Sessions::restore(&intake.checkpoint(sessions::KEY)?),
+            sessions,
             annotations: Annotations::default(),
             access: Access::restore(intake.checkpoint(Access::PREFIX)?),
             asker,
@@ -134,6 +144,9 @@ impl<'a> Source<'a> {
             validities: BTreeMap::new(),
             has_warned_of_ports: false,
             is_unwritable: false,
+            closing,
+            has_new_sleepers: false,
+            new_sleepers_at: Instant::now(),
             everything_at: Instant::now() + EVERYTHING_INTERVAL,
         })
     }
@@ -156,6 +169,9 @@ impl<'a> Source<'a> {
             }
             self.hear();
             let wait = self.advance(stop)?;
+            if self.has_new_sleepers && now >= self.new_sleepers_at {
+                self.look_at_sleepers(Sleepers::New);
+            }
             if now >= look_at {
                 let begun = Instant::now();
                 self.look()?;
@@ -163,8 +179,13 @@ impl<'a> Source<'a> {
                 look_at = begun + LOOK_INTERVAL.max(begun.elapsed() * 50);
             }
             let look_on = self.look_at_mailboxes();
+            let closing = self.close();
             self.flush()?;
-            let until = [wait, look_on].into_iter().flatten().fold(scan_at, Instant::min);
+            let new_sleepers = self.has_new_sleepers.then_some(self.new_sleepers_at);
+            let until = [wait, look_on, closing, new_sleepers]
+                .into_iter()
+                .flatten()
+                .fold(scan_at, Instant::min);
             let limit = until.saturating_duration_since(Instant::now());
             self.bell.wait(stop, self.options.exporter.wake_fd(), limit);
         }
@@ -270,6 +291,7 @@ impl<'a> Source<'a> {
         let since = Instant::now();
         for exported in waiting {
             self.annotations.add(&exported, Instant::now());
+            self.heard_of_sleep(&exported);
             let mut with = ExportedBeside {
                 names: &self.names,
                 server_fqdn: self.options.server_fqdn.as_deref(),
@@ -475,6 +497,9 @@ impl<'a> Source<'a> {
         if self.teller.is_suppressed(line, beside) {
             return Ok(());
         }
+        if self.sessions.wake(line) {
+            self.pending.sessions.insert(Sessions::id(line));
+        }
         for act in &line.acts {
             if *act == Act::LoggedIn {
                 self.logged_in(line);
@@ -503,8 +528,7 @@ impl<'a> Source<'a> {
         }
         for act in &line.acts {
             if let Act::LoggedOut { secs } = act {
-                let end = End::Said { line, secs: *secs, ending: found.ending.as_ref() };
-                self.logged_out(&Sessions::id(line), end);
+                self.said_to_end(line, *secs, found.ending.as_ref());
             }
         }
         if is_move && half.is_none() {
@@ -568,29 +592,6 @@ impl<'a> Source<'a> {
     fn after(&self, ident: Ident, line: &Transaction) -> Option<Transaction> {
         let mut lines = self.spool.lines(ident).take(NEXT_AMONG);
         lines.find(|next| is_next(line, next))?.said.as_ref().ok().cloned()
-    }
-
-    fn logged_in(&mut self, line: &Transaction) {
-        let Some(seen) = self.teller.logged_in(line) else {
-            if !std::mem::replace(&mut self.has_warned_of_ports, true) {
-                warn!("{NO_PORT}");
-                self.health.set_error(&NO_PORT);
-            }
-            return;
-        };
-        let id = Sessions::id(line);
-        let is_new = self.sessions.begin(line);
-        self.pending.sessions.insert(id);
-        if is_new {
-            self.push(seen);
-        }
-    }
-
-    fn logged_out(&mut self, id: &str, end: End<'_>) {
-        let Some(session) = self.sessions.end(id) else { return };
-        let seen = self.teller.logged_out(&session, end);
-        self.pending.sessions.insert(id.to_owned());
-        self.push(seen);
     }
 
     /// Something that no line tells of: the server will say what it was, if it said how things
@@ -688,6 +689,7 @@ impl<'a> Source<'a> {
                 self.reconcile.want_everything_if_few();
             }
         }
+        self.look_at_sleepers(Sleepers::All);
         self.tend_holes();
         Ok(())
     }
@@ -929,9 +931,6 @@ fn octets(seen: &Observation) -> usize {
     };
     identity.len() + more + 512
 }
-
-/// A Login must say which port was reached (R131).
-const NO_PORT: &str = "no Login is told: Dovecot doesn't say which port was reached (its userdb needs override_fields with postbell_lport)";
 
 /// How often the folder is looked at beside inotify.
 const SCAN_INTERVAL: Duration = Duration::from_secs(1);

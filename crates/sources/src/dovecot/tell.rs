@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use jiff::tz::TimeZone;
+use jiff::tz::{Offset, TimeZone};
 use mail_event::{Flags, OtherName, Timestamp, UidSet, Value};
 use postbell_engine::{
     Actor, Certainty, Identity, Mailbox, Message, Observation, Origin, Origination, Quota, Status,
@@ -19,7 +19,7 @@ use super::exporter::{Annotation, Ending, Login};
 use super::holes::{Hole, Runs};
 use super::names::Names;
 use super::record::{Act, Transaction};
-use super::sessions::Session;
+use super::sessions::{Said, Session};
 use super::{ExpireRule, Options};
 use crate::ask::NamingScope as _;
 use crate::spool::Mishap;
@@ -206,11 +206,12 @@ impl<'a> Teller<'a> {
     }
 
     /// A session that ended; where its process died, nobody said so (R74, R77, R78).
-    pub(super) fn logged_out(&self, session: &Session, end: End<'_>) -> Observation {
+    pub(super) fn logged_out(&self, session: &Session, end: End) -> Observation {
         let (certainty, at, pid) = match end {
-            End::Said { line, .. } => (Certainty::Seen, self.local(line.at), line.pid),
-            End::Died { at } => (Certainty::Inferred, self.local(at), session.pid),
+            End::Said(said) => (Certainty::Seen, moment(said.at_millis), said.pid),
+            End::Died { at } | End::Vanished { at } => (Certainty::Inferred, at, session.pid),
         };
+        let at = self.local(at);
         let mut seen = Observation {
             identity: Identity(
                 format!(
@@ -236,18 +237,15 @@ impl<'a> Teller<'a> {
         };
         let between = at.instant().as_second().saturating_sub(session.began);
         let seconds = match end {
-            End::Said { secs, ending, .. } => ending
-                .and_then(|ending| ending.duration)
-                .map(|duration| duration.as_secs())
-                .or(secs),
-            End::Died { .. } => None,
+            End::Said(said) => said.seconds,
+            End::Died { .. } | End::Vanished { .. } => None,
         };
         let seconds = seconds.or_else(|| u64::try_from(between).ok());
         add(&mut seen, "vnd.postbell.sessionDuration", seconds);
         let how = match end {
-            End::Said { ending: Some(ending), .. } if ending.is_graceful => Some("graceful"),
+            End::Said(said) if said.is_graceful => Some("graceful"),
             // No word of a LOGOUT is no proof that there was none: the exporter may be late.
-            End::Said { .. } => None,
+            End::Said(_) | End::Vanished { .. } => None,
             End::Died { .. } => Some("abort"),
         };
         add(&mut seen, "vnd.postbell.disconnect", how);
@@ -408,20 +406,40 @@ impl<'a> Teller<'a> {
     }
 }
 
+/// What a line and the exporter say of a session's end.
+pub(super) fn said(
+    line: &Transaction,
+    seconds: Option<u64>,
+    ending: Option<&Ending>,
+    has_slept: bool,
+) -> Said {
+    // Of a session that hibernated the exporter counts only since it woke.
+    let counted = ending.filter(|_| !has_slept).and_then(|ending| ending.duration);
+    Said {
+        at_millis: line.at.unix_millis(),
+        pid: line.pid,
+        seconds: counted.map(|duration| duration.as_secs()).or(seconds),
+        is_graceful: ending.is_some_and(|ending| ending.is_graceful),
+    }
+}
+
+fn moment(millis: i64) -> Timestamp {
+    let instant = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    Timestamp::new(instant, Offset::UTC)
+}
+
 /// How a session ended.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum End<'a> {
+pub(super) enum End {
     /// The script said so.
-    Said {
-        /// Where.
-        line: &'a Transaction,
-        /// How long it lasted.
-        secs: Option<u64>,
-        /// What the exporter says of it.
-        ending: Option<&'a Ending>,
-    },
+    Said(Said),
     /// Its process is gone.
     Died {
+        /// When that was found.
+        at: Timestamp,
+    },
+    /// It had no process, and its connection is gone.
+    Vanished {
         /// When that was found.
         at: Timestamp,
     },
@@ -906,15 +924,20 @@ mod tests {
             seen.extras.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
         };
         let graceful = Ending { is_graceful: true, ..Ending::default() };
-        let end = End::Said { line: &login, secs: Some(15), ending: Some(&graceful) };
+        let end = End::Said(said(&login, Some(15), Some(&graceful), false));
         let told = extras(teller.logged_out(&session, end));
         assert_eq!(
             told,
             ["vnd.postbell.sessionDuration=15", "vnd.postbell.disconnect=\"graceful\""]
         );
-        let end = End::Said { line: &login, secs: Some(15), ending: None };
+        let end = End::Said(said(&login, Some(15), None, false));
         assert_eq!(extras(teller.logged_out(&session, end)), ["vnd.postbell.sessionDuration=15"]);
-        let at = Timestamp::new("2026-11-25T02:26:48Z".parse().unwrap(), jiff::tz::Offset::UTC);
+        let counted = Some(Duration::from_secs(3));
+        let ending = Ending { duration: counted, ..Ending::default() };
+        for (has_slept, seconds) in [(false, 3), (true, 15)] {
+            assert_eq!(said(&login, Some(15), Some(&ending), has_slept).seconds, Some(seconds));
+        }
+        let at = Timestamp::new("2026-11-25T02:26:48Z".parse().unwrap(), Offset::UTC);
         let died = teller.logged_out(&session, End::Died { at });
         assert_eq!(died.certainty, Certainty::Inferred);
         let told = extras(died);

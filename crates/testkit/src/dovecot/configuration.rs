@@ -33,6 +33,9 @@ pub(super) fn text(
     if options.overquota == Overquota::AtRecipient {
         text.push_str("lmtp_rcpt_check_quota = yes\n");
     }
+    if options.hibernates {
+        text.push_str(HIBERNATES);
+    }
     if options.extent == Extent::Whole {
         text.push_str(WHOLE);
     }
@@ -201,6 +204,15 @@ plugin {
   quota = maildir:User quota
   quota_grace = 0
   quota_rule = @RULE@
+}
+";
+
+const HIBERNATES: &str = r"
+imap_hibernate_timeout = 1s
+service imap {
+  unix_listener imap-master {
+    user = @USER@
+  }
 }
 ";
 

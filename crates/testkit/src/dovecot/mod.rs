@@ -155,6 +155,44 @@ impl Dovecot {
         self.daemon.as_ref().map(|daemon| daemon.members(program)).unwrap_or_default()
     }
 
+    /// Its processes that serve IMAP and POP3 sessions of `user`, one for each session.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with what `doveadm who` prints.
+    pub fn processes_of(&self, user: &str) -> Result<Vec<u32>, Error> {
+        let who = self.doveadm(&["-f", "tab", "who", "-1", user])?;
+        let pids = who.lines().skip(1).filter_map(|line| line.split('\t').nth(2));
+        pids.map(|pid| {
+            pid.parse().map_err(|_| Error::Answer {
+                expected: format!("processes of {user}"),
+                answer: who.clone(),
+            })
+        })
+        .collect()
+    }
+
+    /// Returns when a session of `user` hibernates ([`Options::hibernates`]).
+    ///
+    /// # Errors
+    /// [`Error::Answer`] where none does.
+    pub fn wait_until_asleep(&self, user: &str) -> Result<(), Error> {
+        let begun = Instant::now();
+        loop {
+            let (serving, holding) = (self.processes_of(user)?, self.processes("imap-hibernate"));
+            if serving.iter().any(|pid| holding.contains(pid)) {
+                return Ok(());
+            }
+            if begun.elapsed() > NOTICE_MAX {
+                let expected = format!("a session of {user} that hibernates");
+                return Err(Error::Answer {
+                    expected,
+                    answer: format!("{serving:?}, {holding:?}"),
+                });
+            }
+            std::thread::sleep(NOTICE_POLL);
+        }
+    }
+
     /// Runs `doveadm` with `arguments` on the running server, and returns what it prints.
     ///
     /// # Errors

@@ -13,6 +13,8 @@ pub struct Options {
     pub format: Format,
     /// At which command of LMTP a full mailbox is noticed.
     pub overquota: Overquota,
+    /// Whether sessions that idle for a second hibernate: `imap_hibernate_timeout`.
+    pub hibernates: bool,
     /// postbell's script, if Dovecot loads it.
     pub notify: Option<Notify>,
 }

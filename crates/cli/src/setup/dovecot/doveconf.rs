@@ -97,6 +97,13 @@ impl Settings {
         }
     }
 
+    /// Whether IMAP sessions that idle are taken from their processes.
+    pub(super) fn hibernates(&self) -> bool {
+        let imap = self.top.of("protocol", "imap").filter_map(|section| section.value(HIBERNATE));
+        imap.chain(self.value(HIBERNATE))
+            .any(|timeout| timeout.starts_with(|digit| matches!(digit, '1'..='9')))
+    }
+
     /// Whether some `passdb` is for master users.
     pub(super) fn has_masters(&self) -> bool {
         let mut passdbs = self.top.sections.iter().filter(|section| section.kind == "passdb");
@@ -144,6 +151,9 @@ fn version(text: &str) -> Option<Version> {
 
 /// Dovecot prints only what differs from it.
 const IMAP_PORT: u16 = 143;
+
+/// How long a session idles before it hibernates; 0 for never.
+const HIBERNATE: &str = "imap_hibernate_timeout";
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -228,6 +238,14 @@ protocol imap {
             Some(Version(2, 4, 0)),
             "a suffix is no number"
         );
+    }
+
+    #[test]
+    fn sessions_hibernate_after_a_time_that_is_not_0() {
+        let hibernates = |text: &str| Settings::parse(text).hibernates();
+        assert!(hibernates("imap_hibernate_timeout = 30 secs\n"));
+        assert!(hibernates("protocol imap {\n  imap_hibernate_timeout = 1 mins\n}\n"));
+        assert!(!hibernates("imap_hibernate_timeout = 0\n") && !hibernates(SAMPLE));
     }
 
     #[test]

@@ -53,6 +53,9 @@ pub(super) fn put(
         Some(exporter) => format!("Dovecot's exporter posts what the script can't know to {}", exporter.address),
         None => "without the exporter there are no reasons, no envelopes, no refusals for want of quota, and no Logins unless your userdb says the port (see docs/dovecot.md)".to_owned(),
     });
+    if facts.exporter.is_none() && facts.settings.hibernates() {
+        report.notes.push("imap_hibernate_timeout is set: without the exporter a session that hibernates is told as logged out".to_owned());
+    }
     if let Some(port) = facts.settings.imap_port().filter(|_| facts.settings.has_masters()) {
         let master = facts.settings.value("auth_master_user_separator").unwrap_or_default();
         report.notes.push(match master {

@@ -29,6 +29,8 @@ pub(in super::super) struct Ending {
     /// The client said LOGOUT and was answered. Where it didn't, the connection broke or timed
     /// out; which of the two, Dovecot does not export.
     pub(in super::super) is_graceful: bool,
+    /// Only its process ended: the session hibernates.
+    pub(in super::super) is_hibernation: bool,
 }
 
 impl Annotations {
@@ -49,6 +51,11 @@ impl Annotations {
                 if let Some(session) = &whence.session {
                     let ending = self.endings.entry(session.clone());
                     (ending.at, ending.duration) = (whence.at, Some(*duration));
+                }
+            }
+            Exported::Hibernated { whence } => {
+                if let Some(session) = &whence.session {
+                    self.endings.entry(session.clone()).is_hibernation = true;
                 }
             }
             Exported::Auth { whence, login } => {
@@ -75,6 +82,11 @@ impl Annotations {
     pub(in super::super) fn take_ending(&mut self, session: &str) -> Option<Ending> {
         self.endings.get(session).filter(|ending| ending.at.is_some())?;
         self.endings.remove(&session.to_owned())
+    }
+
+    /// Forgets that a session hibernates, whose end was taken before.
+    pub(in super::super) fn take_hibernation(&mut self, session: &str) {
+        self.endings.remove(&session.to_owned());
     }
 
     /// Says that a line was waited for, and nothing came.
@@ -234,5 +246,20 @@ mod tests {
 
         kept.add(&Exported::Session { whence: whence(), duration }, Instant::now());
         assert!(!kept.take_ending("s").unwrap().is_graceful);
+    }
+
+    #[test]
+    fn r74_a_session_that_hibernates_is_known_by_the_word_of_it() {
+        let mut kept = Annotations::default();
+        kept.add(&Exported::Hibernated { whence: whence() }, Instant::now());
+        assert_eq!(kept.take_ending("s"), None);
+        let duration = Duration::from_secs(1);
+        kept.add(&Exported::Session { whence: whence(), duration }, Instant::now());
+        assert!(kept.take_ending("s").unwrap().is_hibernation);
+        // Where it came late it must not be taken for the next end's.
+        kept.add(&Exported::Hibernated { whence: whence() }, Instant::now());
+        kept.take_hibernation("s");
+        kept.add(&Exported::Session { whence: whence(), duration }, Instant::now());
+        assert!(!kept.take_ending("s").unwrap().is_hibernation);
     }
 }

@@ -73,6 +73,7 @@ pub(in super::super) fn beside(exported: &Exported, with: &mut Beside<'_>) -> Ve
         Exported::Delivery { .. }
         | Exported::Transaction { .. }
         | Exported::Session { .. }
+        | Exported::Hibernated { .. }
         | Exported::Auth { .. } => Vec::new(),
     }
 }

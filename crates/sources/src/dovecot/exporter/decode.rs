@@ -37,6 +37,10 @@ pub(super) fn decode(body: &[u8]) -> Result<Option<Said>, ExportError> {
             let duration = Duration::from_micros(fields.number("duration").unwrap_or(0));
             Some(Exported::Session { whence: whence(&event, &fields), duration })
         }
+        // One that failed says why, and its process goes on.
+        "imap_client_hibernated" if fields.text("error").is_none() => {
+            Some(Exported::Hibernated { whence: whence(&event, &fields) })
+        }
         "imap_command_finished" => command(&event, &fields),
         "mail_delivery_finished" => Some(Exported::Delivery {
             whence: whence(&event, &fields),
@@ -212,7 +216,7 @@ mod tests {
     #[test]
     fn what_dovecot_posted_is_understood() {
         let samples = samples();
-        let [auth, transaction, logout, delivery, session] = &samples[..] else {
+        let [auth, transaction, logout, delivery, session, hibernated] = &samples[..] else {
             panic!("{samples:?}")
         };
         let Exported::Auth { whence, login } = auth else { panic!() };
@@ -246,6 +250,15 @@ mod tests {
 
         let Exported::Session { duration, .. } = session else { panic!() };
         assert_eq!(*duration, Duration::from_micros(15_113_361));
+
+        let Exported::Hibernated { whence } = hibernated else { panic!() };
+        assert_eq!(whence.session.as_deref(), Some("t5eiVFlhSLh/AAAB"));
+    }
+
+    #[test]
+    fn a_session_that_could_not_hibernate_goes_on() {
+        let body = br#"{"event":"imap_client_hibernated","fields":{"error":"output pending","session":"s"}}"#;
+        assert_eq!(decode(body).unwrap(), None);
     }
 
     #[test]
@@ -285,7 +298,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_sample_cut_or_changed_anywhere_is_read_or_refused(
-            which in 0_usize..5, at in 0_usize..900, octet: u8,
+            which in 0_usize..6, at in 0_usize..900, octet: u8,
         ) {
             let mut body = SAMPLES.lines().nth(which).unwrap().as_bytes().to_vec();
             let at = at % body.len();

@@ -192,6 +192,11 @@ pub(super) enum Exported {
         /// From the user's first moment to the last.
         duration: Duration,
     },
+    /// `imap_client_hibernated`: the session goes on without a process.
+    Hibernated {
+        /// Whose and where from.
+        whence: Whence,
+    },
     /// `imap_command_finished` of a command that may mean something by itself.
     Command {
         /// Whose and where from.
