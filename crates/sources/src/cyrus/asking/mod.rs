@@ -9,6 +9,7 @@
 
 mod quotas;
 mod signs;
+mod suspects;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,7 @@ use crate::spool::{Change, Said, Spool};
 use crate::{Batch, Health, Intake, Stop, saved};
 use quotas::Quotas;
 use signs::Signs;
+use suspects::Suspects;
 
 /// Asks, and remembers what was told, so that only what wasn't is found.
 #[derive(Debug)]
@@ -38,8 +40,9 @@ pub(super) struct Asking<'a> {
     reconcile: Reconcile,
     round: Round,
     signs: Signs,
-    /// Owners of whose mail something was missed that may not be found.
-    suspects: BTreeSet<String>,
+    suspects: Suspects,
+    /// Those from before the start of whose mailboxes nothing is known.
+    unfindable: BTreeSet<String>,
     quotas: Quotas,
     /// Our own sessions as Cyrus names them, and our ends of their connections, and when they were
     /// opened.
@@ -68,6 +71,9 @@ impl<'a> Asking<'a> {
         let mut reconcile = reconcile.hearing_creations();
         // While nobody listened anything may have happened.
         reconcile.want_everything();
+        let suspects = Suspects::restore(intake.checkpoint(suspects::KEY)?);
+        let unknown = suspects.iter().filter(|owner| !reconcile.knows(owner));
+        let unfindable = unknown.map(str::to_owned).collect();
         Ok(Self {
             options,
             intake,
@@ -75,7 +81,8 @@ impl<'a> Asking<'a> {
             reconcile,
             round: Round::default(),
             signs: Signs::default(),
-            suspects: BTreeSet::new(),
+            suspects,
+            unfindable,
             quotas: Quotas::restore(&intake.checkpoint(quotas::KEY)?),
             own: saved::restore(OWN_KEY, &intake.checkpoint(OWN_KEY)?),
             changed: BTreeSet::new(),
@@ -291,16 +298,14 @@ impl<'a> Asking<'a> {
             self.look_at_everything();
         }
         let mut lost = self.reconcile.take_refused();
+        lost.append(&mut self.unfindable);
         lost.retain(|owner| self.suspects.remove(owner));
         for name in self.signs.take(now) {
             lost.extend(self.missed(&name));
         }
-        let looked_at: Vec<_> = self.suspects.iter().cloned().collect();
-        for owner in looked_at {
-            if self.reconcile.has_looked_at(std::slice::from_ref(&owner)) {
-                self.suspects.remove(&owner);
-            }
-        }
+        let memory = &self.reconcile;
+        let is_done = |owner: &str| memory.has_looked_at(std::slice::from_ref(&owner.to_owned()));
+        drop(self.suspects.take(is_done));
         let is_old = |name: &str, opened: i64| {
             let is_end = name.parse::<SocketAddr>().is_ok();
             at.unix_millis() - opened > if is_end { LOGIN_KEPT_MS } else { OWN_KEPT_MS }
@@ -318,11 +323,8 @@ impl<'a> Asking<'a> {
         tracing::debug!("something of a mailbox was not heard");
         // Of all their mailboxes, lest one that was renamed be taken for one that is gone.
         self.reconcile.want_user(&owner);
-        if !self.reconcile.knows(&owner) || self.suspects.len() >= SUSPECTS_MAX {
-            return Some(owner);
-        }
-        self.suspects.insert(owner);
-        None
+        let may_be_found = self.reconcile.knows(&owner) && self.suspects.add(owner.clone());
+        (!may_be_found).then_some(owner)
     }
 
     /// Takes one step in finding what nobody said.
@@ -373,6 +375,9 @@ impl<'a> Asking<'a> {
         let mut changes: Vec<_> = own.chain(self.learned.take()).collect();
         changes.extend(self.reconcile.drain_changes());
         changes.extend(self.quotas.drain_changes());
+        let unclear = self.signs.unclear().map(|name| self.options.namespace.place(name));
+        let owners = unclear.filter(|place| !place.is_deleted).filter_map(|place| place.owner);
+        changes.extend(self.suspects.drain_changes(owners.collect()));
         changes
     }
 
@@ -474,9 +479,6 @@ const LOGIN_KEPT_MS: i64 = 10 * 60 * 1000;
 
 /// How long after its connection a login of ours may come.
 const LOGIN_MAX_MS: i64 = 10_000;
-
-/// Owners of whose mail something was missed, while it is looked at.
-const SUSPECTS_MAX: usize = 10_000;
 
 /// Quotas looked at before what happened meanwhile is told, and for how long another is begun.
 const QUOTAS_AT_ONCE: usize = 16;

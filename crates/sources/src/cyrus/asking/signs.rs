@@ -47,6 +47,12 @@ impl Signs {
         }
     }
 
+    /// Mailboxes of which something may not have been heard, as far as was said by now.
+    pub(super) fn unclear(&self) -> impl Iterator<Item = &str> {
+        let unclear = self.said.iter().filter(|(_, said)| said.unexplained > 0);
+        unclear.map(|((_, name), _)| name.as_str())
+    }
+
     /// Mailboxes of which something must have been said that wasn't heard; of those that were
     /// spoken of a moment ago it isn't clear yet.
     pub(super) fn take(&mut self, now: Instant) -> Vec<String> {

@@ -9,9 +9,9 @@ use postbell_engine::{Actor, Certainty, Identity, Origin, Status};
 use super::*;
 use crate::{Pair, Secret, Stopped};
 
-/// Takes everything, and once listed alice's mailboxes.
-#[derive(Debug)]
-struct Taking;
+/// Takes everything, and once listed alice's mailboxes; remembers these of somebody who ran before.
+#[derive(Debug, Default)]
+struct Taking(Vec<Pair>);
 
 impl Intake for Taking {
     fn take(&self, _: Batch) -> Result<(), Stopped> {
@@ -20,7 +20,8 @@ impl Intake for Taking {
 
     fn checkpoint(&self, prefix: &[u8]) -> Result<Vec<Pair>, Stopped> {
         let listed = (b"box/alice\0".to_vec(), Vec::new());
-        Ok(if prefix == Reconcile::PREFIX { vec![listed] } else { Vec::new() })
+        let known = self.0.iter().chain(std::iter::once(&listed));
+        Ok(known.filter(|(key, _)| key.starts_with(prefix)).cloned().collect())
     }
 }
 
@@ -64,8 +65,8 @@ fn look_at_all(asking: &mut Asking<'_>) {
 
 #[test]
 fn what_was_missed_and_cannot_be_found_is_said_once() {
-    let options = options();
-    let mut asking = Asking::new(&options, &refusing(), &Taking).unwrap();
+    let (options, intake) = (options(), Taking::default());
+    let mut asking = Asking::new(&options, &refusing(), &intake).unwrap();
     look_at_all(&mut asking);
     assert!(asking.tend(noon()).is_empty(), "nothing was missed");
 
@@ -75,6 +76,46 @@ fn what_was_missed_and_cannot_be_found_is_said_once() {
     look_at_all(&mut asking);
     assert_eq!(asking.tend(noon()), ["alice".to_owned()].into());
     assert!(asking.tend(noon()).is_empty(), "once");
+}
+
+fn modseq(mailbox: &str) -> Notification {
+    let json = format!(r#"{{"event":"MailboxModseq","pid":7,"uri":"imap://host/{mailbox}"}}"#);
+    super::super::notification::parse(json.as_bytes()).unwrap()
+}
+
+#[test]
+fn what_was_missed_and_not_looked_for_before_the_end_is_looked_for_by_the_next_run() {
+    let options = options();
+    for is_clear in [true, false] {
+        let intake = Taking::default();
+        let mut asking = Asking::new(&options, &refusing(), &intake).unwrap();
+        look_at_all(&mut asking);
+        assert!(asking.tend(noon()).is_empty());
+        match is_clear {
+            true => assert_eq!(asking.missed("user/alice"), None),
+            false => asking.hear(&modseq("user/alice")),
+        }
+        // So little was heard of bob that nothing of his can be found.
+        asking.hear(&modseq("user/bob"));
+        let saved = asking.drain_changes().into_iter();
+        let saved = saved.filter_map(|(key, value)| Some((key, value?))).collect();
+
+        let intake = Taking(saved);
+        let mut asking = Asking::new(&options, &refusing(), &intake).unwrap();
+        let kept = |asking: &mut Asking<'_>| {
+            let changes = asking.drain_changes();
+            changes
+                .into_iter()
+                .filter(|(key, _)| key.starts_with(suspects::KEY))
+                .collect::<Vec<_>>()
+        };
+        assert!(kept(&mut asking).is_empty(), "they stay until it is clear");
+        assert_eq!(asking.tend(noon()), ["bob".to_owned()].into());
+        look_at_all(&mut asking);
+        assert_eq!(asking.tend(noon()), ["alice".to_owned()].into());
+        let gone = kept(&mut asking);
+        assert_eq!(gone.iter().filter(|(_, value)| value.is_none()).count(), 2, "{gone:?}");
+    }
 }
 
 fn seen(what: What) -> Observation {
@@ -92,8 +133,8 @@ fn seen(what: What) -> Observation {
 
 #[test]
 fn a_mailbox_that_comes_from_another_user_may_come_with_mail() {
-    let options = options();
-    let mut asking = Asking::new(&options, &refusing(), &Taking).unwrap();
+    let (options, intake) = (options(), Taking::default());
+    let mut asking = Asking::new(&options, &refusing(), &intake).unwrap();
     look_at_all(&mut asking);
     let mailbox = |name: &str| Mailbox { name: name.to_owned(), uid_validity: Some(7) };
     let (from, to) = (mailbox("Theirs"), mailbox("Mine"));
@@ -120,8 +161,8 @@ fn appended(uid: u32, flags: &str) -> Observation {
 
 #[test]
 fn a_message_came_without_flags_where_cyrus_is_known_to_name_them() {
-    let options = options();
-    let mut asking = Asking::new(&options, &refusing(), &Taking).unwrap();
+    let (options, intake) = (options(), Taking::default());
+    let mut asking = Asking::new(&options, &refusing(), &intake).unwrap();
     for (uid, flags) in [(1, ""), (2, "\\Seen"), (3, "")] {
         let json = format!(
             r#"{{"event":"MessageAppend","uri":"imap://host/user/alice","flagNames":"{flags}"}}"#
@@ -131,7 +172,7 @@ fn a_message_came_without_flags_where_cyrus_is_known_to_name_them() {
         asking.hear(&said);
         asking.remember("alice", &mut appended(uid, flags));
     }
-    let mut known = Reconcile::restore(Taking.checkpoint(Reconcile::PREFIX).unwrap());
+    let mut known = Reconcile::restore(intake.checkpoint(Reconcile::PREFIX).unwrap());
     known = known.hearing_creations();
     for (uid, flags) in [(1, ""), (2, "\\Seen"), (3, "")] {
         let flags = Flags::parse(flags).unwrap();
