@@ -27,7 +27,7 @@ use crate::ask::{Asker, InTurn, Want};
 use crate::reconcile::{BoxStatus, EVERYTHING_INTERVAL, Naming, Next, Reconcile, Round};
 use crate::spool::{Change, Said, Spool};
 use crate::{Batch, Health, Intake, Stop, saved};
-use quotas::Quotas;
+use quotas::{INBOX, Quotas};
 use signs::Signs;
 use suspects::Suspects;
 
@@ -179,7 +179,11 @@ impl<'a> Asking<'a> {
             complete(&mut self.asker, (&owner, &name), (said, message), want, answers);
             self.opened();
         }
-        let is_left = self.remember(&owner, seen);
+        let comes_with_mail = is_brought_back(said, seen);
+        if comes_with_mail {
+            self.quotas.add(&owner, INBOX.to_owned(), seen);
+        }
+        let is_left = self.remember(&owner, seen, comes_with_mail);
         if !self.reconcile.knows(&owner) {
             self.reconcile.want_user(&owner);
         }
@@ -187,7 +191,7 @@ impl<'a> Asking<'a> {
     }
 
     /// Has it remembered, so that a look finds nothing in it.
-    fn remember(&mut self, owner: &str, seen: &mut Observation) -> bool {
+    fn remember(&mut self, owner: &str, seen: &mut Observation, comes_with_mail: bool) -> bool {
         let namespace = &self.options.namespace;
         let memory = &mut self.reconcile;
         let asked = |mailbox: &Mailbox| namespace.asked(&mailbox.name);
@@ -212,6 +216,12 @@ impl<'a> Asking<'a> {
             }
             What::FlagsChanged { mailbox, uids, .. } => {
                 memory.flagged(owner, &asked(mailbox), uids);
+                true
+            }
+            What::MailboxCreated(mailbox) if comes_with_mail => {
+                // Of its mail nothing is told: none of it came (R27). A look says how it stands.
+                memory.created(owner, &asked(mailbox), None);
+                memory.want_user(owner);
                 true
             }
             What::MailboxCreated(mailbox) => {
@@ -418,6 +428,12 @@ fn is_mail(said: &Notification) -> bool {
     said.others.iter().all(|(name, value)| {
         name != "vnd.cmu.mbtype" || value.as_str().is_some_and(|kind| MAIL.contains(&kind))
     })
+}
+
+/// Whether it is a mailbox that was deleted, and that an admin gave its name again: it is told as
+/// one that came into view (R79).
+fn is_brought_back(said: &Notification, seen: &Observation) -> bool {
+    said.event == "MailboxRename" && matches!(seen.what, What::MailboxCreated(_))
 }
 
 /// What is to be asked of a message that came, if anything.

@@ -93,7 +93,8 @@ impl Quotas {
         }
     }
 
-    fn add(&mut self, owner: &str, mailbox: String, seen: &Observation) {
+    /// Has an owner's quota looked at through a mailbox, because of what was seen.
+    pub(super) fn add(&mut self, owner: &str, mailbox: String, seen: &Observation) {
         let cause = occasion(owner, seen);
         if let Some(due) = self.due.get_mut(owner) {
             due.occasion = due.occasion.take().map(|before| joined(before, cause));
@@ -220,7 +221,8 @@ fn common<T: PartialEq>(one: Option<T>, other: Option<T>) -> Option<T> {
     one.filter(|one| Some(one) == other.as_ref())
 }
 
-const INBOX: &str = "INBOX";
+/// Through it the quota is found of whoever has but one.
+pub(super) const INBOX: &str = "INBOX";
 
 /// Owners whose quotas are to be looked at, in the checkpoint.
 pub(super) const KEY: &[u8] = b"quota-due/";

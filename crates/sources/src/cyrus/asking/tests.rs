@@ -51,8 +51,6 @@ fn refusing() -> Master {
     Master { address, user: "m".to_owned(), password: Secret::new(*b"secret"), separator: None }
 }
 
-const INBOX: &str = "INBOX";
-
 fn noon() -> Timestamp {
     "2026-11-25T12:00:00+01:00".parse().unwrap()
 }
@@ -139,7 +137,7 @@ fn a_mailbox_that_comes_from_another_user_may_come_with_mail() {
     let mailbox = |name: &str| Mailbox { name: name.to_owned(), uid_validity: Some(7) };
     let (from, to) = (mailbox("Theirs"), mailbox("Mine"));
     let renamed = What::MailboxRenamed { from_owner: Some("bob".to_owned()), from, to };
-    assert!(asking.remember("alice", &mut seen(renamed)));
+    assert!(asking.remember("alice", &mut seen(renamed), false));
     assert!(asking.reconcile.has("alice", "Mine"));
     assert!(!asking.reconcile.stood("alice", "Mine", Some(7)), "how it stands, nobody said");
     assert_eq!(asking.waiting(), 1, "that is looked at");
@@ -170,7 +168,7 @@ fn a_message_came_without_flags_where_cyrus_is_known_to_name_them() {
         let said =
             super::super::notification::parse(json.replace('\\', "\\\\").as_bytes()).unwrap();
         asking.hear(&said);
-        asking.remember("alice", &mut appended(uid, flags));
+        asking.remember("alice", &mut appended(uid, flags), false);
     }
     let mut known = Reconcile::restore(intake.checkpoint(Reconcile::PREFIX).unwrap());
     known = known.hearing_creations();
