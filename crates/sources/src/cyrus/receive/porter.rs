@@ -99,7 +99,7 @@ impl Shared {
             let Some(end) = end else { continue };
             answer(end, &mut kept);
             for one in kept.iter_mut().filter(|one| one.reader != reader.number) {
-                match hand_over(end, one) {
+                match hand_over(end, one.stream.as_fd(), one.ns) {
                     Ok(()) => one.reader = reader.number,
                     Err(Errno::AGAIN) => break,
                     Err(error) if is_gone(error) => {
@@ -183,12 +183,13 @@ fn answer(end: &UnixDatagram, kept: &mut Vec<Kept>) {
     }
 }
 
-fn hand_over(end: &UnixDatagram, one: &Kept) -> Result<(), Errno> {
-    let files = [one.stream.as_fd()];
+/// Hands over a connection, and when it was accepted.
+pub(super) fn hand_over(end: &UnixDatagram, stream: BorrowedFd<'_>, ns: u64) -> Result<(), Errno> {
+    let files = [stream];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&files));
-    let octets = one.ns.to_be_bytes();
+    let octets = ns.to_be_bytes();
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     sendmsg(end, &[IoSlice::new(&octets)], &mut control, flags)?;
     Ok(())
@@ -254,13 +255,12 @@ mod tests {
     #[test]
     fn only_a_reader_that_is_not_there_any_more_is_gone() {
         let (stream, _cyrus) = UnixStream::pair().unwrap();
-        let one = Kept { stream, ns: 1, reader: 0 };
         let (ours, theirs) = UnixDatagram::pair().unwrap();
-        assert_eq!(hand_over(&ours, &one), Ok(()));
+        assert_eq!(hand_over(&ours, stream.as_fd(), 1), Ok(()));
         drop(theirs);
         // The kernel says it in another way the second time.
         for _ in 0..2 {
-            assert!(is_gone(hand_over(&ours, &one).unwrap_err()));
+            assert!(is_gone(hand_over(&ours, stream.as_fd(), 1).unwrap_err()));
         }
         for passes in [Errno::NOBUFS, Errno::NOMEM, Errno::TOOMANYREFS, Errno::MFILE, Errno::INTR] {
             assert!(!is_gone(passes), "{passes}");

@@ -8,6 +8,8 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use rustix::net::{RecvFlags, recv};
 use tracing::warn;
 
@@ -130,10 +132,11 @@ impl Streams {
                     return;
                 }
             };
-            let Ok(peer) = rustix::net::sockopt::socket_peercred(&stream) else { continue };
+            // The kernel names the process 0 where it can't be seen from here.
+            let peer = getsockopt(&stream, PeerCredentials);
             let mut connection = Connection {
                 stream,
-                pid: u32::try_from(peer.pid.as_raw_nonzero().get()).unwrap_or(0),
+                pid: peer.map_or(0, |peer| u32::try_from(peer.pid()).unwrap_or(0)),
                 ns,
                 octets: Vec::new(),
                 is_taken: false,
@@ -141,9 +144,14 @@ impl Streams {
                 looks: 0,
                 state: State::Reading,
             };
-            let uid = peer.uid.as_raw();
-            if !is_permitted(uid) {
-                heard.refused.push(format!("a connection of uid {uid}, who is not permitted"));
+            let refused = match peer.map(|peer| peer.uid()) {
+                Ok(uid) if is_permitted(uid) => None,
+                Ok(uid) => Some(format!("a connection of uid {uid}, who is not permitted")),
+                // Whose it is, nobody knows: so nobody says that they may.
+                Err(error) => Some(format!("a connection of whoever it may be: {error}")),
+            };
+            if let Some(why) = refused {
+                heard.refused.push(why);
                 connection.state = State::Answered(dlist::NO);
             }
             self.open.push(connection);
@@ -231,3 +239,28 @@ const LOOKS_MAX: usize = 256;
 
 /// How long a notification may take to come.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+
+    #[test]
+    fn whoever_the_kernel_does_not_name_is_refused_and_answered() {
+        let (porters, door) = UnixDatagram::pair().unwrap();
+        let mut streams = Streams::new(door);
+        // Of what is no socket it says nothing.
+        let nobodys = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        porter::hand_over(&porters, nobodys.as_fd(), 7).unwrap();
+        let heard = streams.hear(|_| true);
+        assert!(heard.records.is_empty());
+        assert_eq!(heard.refused.len(), 1, "{heard:?}");
+        assert!(heard.refused[0].starts_with("a connection of whoever it may be: "), "{heard:?}");
+        streams.answer(dlist::OK);
+        let mut answer = [0; 100];
+        let length = porters.recv(&mut answer).unwrap();
+        assert_eq!(answer[..length], [&7_u64.to_be_bytes()[..], dlist::NO].concat());
+        assert!(!streams.is_busy(), "it is let go of");
+    }
+}
