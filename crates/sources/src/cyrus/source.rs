@@ -256,7 +256,7 @@ impl<'a> Source<'a> {
                 let done = done.map_or(0, |(_, count)| count);
                 let from = usize::try_from(done).unwrap_or(usize::MAX);
                 if let Some(asking) = &mut self.asking {
-                    asking.hear(&said);
+                    asking.hear(&said, whence.received);
                 }
                 let mut answers = Answers::default();
                 for (count, mut seen) in (done.saturating_add(1)..).zip(told.skip(from)) {

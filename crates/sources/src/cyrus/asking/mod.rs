@@ -7,6 +7,7 @@
 //! Asking is done in sessions of IMAP, and Cyrus tells of these as of all others. Of ours nothing
 //! is told on.
 
+mod flag_naming;
 mod quotas;
 mod signs;
 mod suspects;
@@ -27,6 +28,7 @@ use crate::ask::{Asker, InTurn, Want};
 use crate::reconcile::{BoxStatus, EVERYTHING_INTERVAL, Naming, Next, Reconcile, Round};
 use crate::spool::{Change, Said, Spool};
 use crate::{Batch, Health, Intake, Stop, saved};
+use flag_naming::FlagNaming;
 use quotas::{INBOX, Quotas};
 use signs::Signs;
 use suspects::Suspects;
@@ -48,10 +50,7 @@ pub(super) struct Asking<'a> {
     /// opened.
     own: BTreeMap<String, i64>,
     changed: BTreeSet<String>,
-    /// Whether Cyrus ever named the flags of a message that came. Of one without flags it names
-    /// none, and of none where it isn't configured to.
-    names_flags: bool,
-    learned: Option<Change>,
+    naming: FlagNaming,
     /// When everything is looked at next.
     everything_at: Instant,
 }
@@ -86,8 +85,7 @@ impl<'a> Asking<'a> {
             quotas: Quotas::restore(&intake.checkpoint(quotas::KEY)?),
             own: saved::restore(OWN_KEY, &intake.checkpoint(OWN_KEY)?),
             changed: BTreeSet::new(),
-            names_flags: !intake.checkpoint(NAMES_FLAGS_KEY)?.is_empty(),
-            learned: None,
+            naming: FlagNaming::restore(&intake.checkpoint(flag_naming::KEY)?),
             everything_at: Instant::now() + EVERYTHING_INTERVAL,
         })
     }
@@ -103,15 +101,16 @@ impl<'a> Asking<'a> {
     }
 
     /// Notes that something was said; what it is is told to [`Asking::note`].
-    pub(super) fn hear(&mut self, said: &Notification) {
+    ///
+    /// `received` is when, where Cyrus doesn't say.
+    pub(super) fn hear(&mut self, said: &Notification, received: Timestamp) {
         if !is_mail(said) {
             return;
         }
         self.signs.note(said, Instant::now());
         let is_message = matches!(said.event.as_str(), "MessageNew" | "MessageAppend");
-        if is_message && !said.flags.is_empty() && !self.names_flags {
-            self.names_flags = true;
-            self.learned = Some((NAMES_FLAGS_KEY.to_vec(), Some(Vec::new())));
+        if is_message && !said.flags.is_empty() {
+            self.naming.note(said.at.unwrap_or(received));
         }
         let name = said.uri.as_ref().and_then(mail_event::ImapUrl::mailbox);
         if let Some(name) = name.filter(|_| said.event == "MailboxModseq") {
@@ -200,7 +199,7 @@ impl<'a> Asking<'a> {
             What::Delivered { message, .. } | What::Appended(message) => {
                 let (name, uid) = (asked(&message.mailbox), UidSet::single(message.uid));
                 let told = memory.added(owner, &name, (&uid, &message.flags), status);
-                let is_certain = self.names_flags && message.copied_from.is_none();
+                let is_certain = self.naming.is_sure_at(seen.at) && message.copied_from.is_none();
                 if message.flags.is_empty() && !is_certain {
                     // Whether it has any, Cyrus doesn't say.
                     memory.flagged(owner, &name, &uid);
@@ -382,7 +381,7 @@ impl<'a> Asking<'a> {
     pub(super) fn drain_changes(&mut self) -> Vec<Change> {
         let own = std::mem::take(&mut self.changed);
         let own = own.iter().map(|name| saved::change(OWN_KEY, name, self.own.get(name)));
-        let mut changes: Vec<_> = own.chain(self.learned.take()).collect();
+        let mut changes: Vec<_> = own.chain(self.naming.take_change()).collect();
         changes.extend(self.reconcile.drain_changes());
         changes.extend(self.quotas.drain_changes());
         let unclear = self.signs.unclear().map(|name| self.options.namespace.place(name));
@@ -480,9 +479,6 @@ const MAIL: [&str; 2] = ["", "e"];
 
 /// Our sessions in the checkpoint.
 const OWN_KEY: &[u8] = b"own/";
-
-/// Whether Cyrus names flags, in the checkpoint.
-const NAMES_FLAGS_KEY: &[u8] = b"names-flags";
 
 /// Our sessions remembered; no more than sixteen are open at once.
 const OWN_MAX: usize = 1_000;
