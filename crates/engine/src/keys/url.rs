@@ -6,17 +6,28 @@
 
 use std::borrow::Cow;
 
+use memchr::{memchr, memchr2, memrchr};
+
 /// The user of an IMAP URL, still percent-encoded.
 pub(super) fn raw_owner(uri: &str) -> Option<&str> {
-    let (authority, _) = parts(uri)?;
-    let (userinfo, _) = authority.rsplit_once('@')?;
-    userinfo.split(';').next().filter(|user| !user.is_empty())
+    raw(uri).0
 }
 
 /// The mailbox of an IMAP URL, still percent-encoded.
 pub(super) fn raw_mailbox(uri: &str) -> Option<&str> {
-    let (_, path) = parts(uri)?;
-    path.get(..name_end(path.as_bytes())).filter(|name| !name.is_empty())
+    raw(uri).1
+}
+
+/// Both, in one pass.
+pub(super) fn raw(uri: &str) -> (Option<&str>, Option<&str>) {
+    let Some((authority, path)) = parts(uri) else { return (None, None) };
+    let userinfo = memrchr(b'@', authority.as_bytes()).and_then(|at| authority.get(..at));
+    let owner = userinfo.map(|user| match memchr(b';', user.as_bytes()) {
+        Some(end) => user.get(..end).unwrap_or_default(),
+        None => user,
+    });
+    let mailbox = path.get(..name_end(path.as_bytes()));
+    (owner.filter(|user| !user.is_empty()), mailbox.filter(|name| !name.is_empty()))
 }
 
 /// Scheme, host and port of an IMAP URL.
@@ -69,7 +80,8 @@ pub(super) fn lane(uri: &[u8]) -> &[u8] {
 /// Authority and path, without the slash between them.
 fn parts(uri: &str) -> Option<(&str, &str)> {
     let rest = uri.get(SCHEME.len()..).filter(|_| strip_scheme(uri.as_bytes()).is_some())?;
-    Some(rest.split_once('/').unwrap_or((rest, "")))
+    let Some(slash) = memchr(b'/', rest.as_bytes()) else { return Some((rest, "")) };
+    Some((rest.get(..slash)?, rest.get(slash + 1..)?))
 }
 
 /// What follows `imap://`, in either case.
@@ -81,7 +93,7 @@ fn strip_scheme(uri: &[u8]) -> Option<&[u8]> {
 /// Where the mailbox's name ends in a path. `;` and `?` can't be part of it unencoded; the
 /// slash of `/;UID=` isn't part of it either.
 fn name_end(path: &[u8]) -> usize {
-    let Some(end) = path.iter().position(|octet| matches!(octet, b';' | b'?')) else {
+    let Some(end) = memchr2(b';', b'?', path) else {
         return path.len();
     };
     let (name, after) = path.split_at(end);
@@ -89,7 +101,8 @@ fn name_end(path: &[u8]) -> usize {
     if of_message && name.last() == Some(&b'/') { end - 1 } else { end }
 }
 
-fn decoded(text: &str) -> Cow<'_, str> {
+/// A text without its percent-encoding.
+pub(super) fn decoded(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
         return Cow::Borrowed(text);
     }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use mail_event::{EventGroup, EventName};
+use memchr::memchr;
 
 use super::{Keys, registered, url};
 
@@ -73,33 +74,17 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Gives `ask` the owner, decoded without allocating where it is of ordinary length.
-    pub(crate) fn with_owner<R>(&self, ask: impl FnOnce(&str) -> R) -> Option<R> {
-        self.with(url::raw_owner, Self::owner, ask)
-    }
-
-    /// Gives `ask` the mailbox, decoded without allocating where it is of ordinary length.
-    pub(crate) fn with_mailbox<R>(&self, ask: impl FnOnce(&str) -> R) -> Option<R> {
-        self.with(url::raw_mailbox, Self::mailbox, ask)
-    }
-
-    fn with<R>(
-        &self,
-        raw: impl FnOnce(&str) -> Option<&str>,
-        whole: impl FnOnce(&Self) -> Option<Cow<'a, str>>,
-        ask: impl FnOnce(&str) -> R,
-    ) -> Option<R> {
-        let mut buffer = [0; ORDINARY_OCTETS];
-        if let Cow::Borrowed(uri) = text(self.uri) {
-            let raw = raw(uri)?;
-            if !raw.contains('%') {
-                return Some(ask(raw));
-            }
-            if let Some(decoded) = url::decode_into(raw, &mut buffer) {
-                return Some(ask(decoded));
-            }
-        }
-        Some(ask(&whole(self)?))
+    /// Gives `ask` owner and mailbox, decoded without allocating where they are of ordinary
+    /// length.
+    pub(crate) fn with_places<R>(&self, ask: impl FnOnce(Option<&str>, Option<&str>) -> R) -> R {
+        let Cow::Borrowed(uri) = text(self.uri) else {
+            return ask(self.owner().as_deref(), self.mailbox().as_deref());
+        };
+        let (owner, mailbox) = url::raw(uri);
+        let (mut first, mut second) = ([0; ORDINARY_OCTETS], [0; ORDINARY_OCTETS]);
+        let owner = owner.map(|raw| decoded(raw, &mut first));
+        let mailbox = mailbox.map(|raw| decoded(raw, &mut second));
+        ask(owner.as_deref(), mailbox.as_deref())
     }
 
     /// The place of the event's name in the registry's order, where it is a registered one.
@@ -158,9 +143,17 @@ impl<'a> View<'a> {
     }
 }
 
+/// A percent-encoded text, decoded into `buffer` where that suffices.
+fn decoded<'b>(raw: &'b str, buffer: &'b mut [u8]) -> Cow<'b, str> {
+    if memchr(b'%', raw.as_bytes()).is_none() {
+        return Cow::Borrowed(raw);
+    }
+    url::decode_into(raw, buffer).map_or_else(|| url::decoded(raw), Cow::Borrowed)
+}
+
 /// The text of a JSON string's inside.
 fn text(inside: &[u8]) -> Cow<'_, str> {
-    if !inside.contains(&b'\\') {
+    if memchr(b'\\', inside).is_none() {
         // Faster than looking for what is lossy, and journalled events never are.
         return std::str::from_utf8(inside)
             .map_or_else(|_| String::from_utf8_lossy(inside), Cow::Borrowed);

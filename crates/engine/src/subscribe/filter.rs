@@ -45,7 +45,12 @@ impl Filter {
             Wanted::Yes => (true, false),
             Wanted::Gap => (true, true),
         };
-        wanted && self.user(view, missing) && self.mailbox(view, missing)
+        if !wanted || (self.users.is_empty() && self.mailboxes.is_empty()) {
+            return wanted;
+        }
+        view.with_places(|owner, mailbox| {
+            self.user(view, owner, missing) && self.mailbox(mailbox, missing)
+        })
     }
 
     fn event(&self, view: &View<'_>) -> Wanted {
@@ -68,24 +73,22 @@ impl Filter {
         })
     }
 
-    fn user(&self, view: &View<'_>, missing: bool) -> bool {
-        if self.users.is_empty() {
+    fn user(&self, view: &View<'_>, owner: Option<&str>, missing: bool) -> bool {
+        if self.users.is_empty() || owner.is_some_and(|owner| contains(&self.users, owner)) {
             return true;
         }
-        let user = view.user();
-        if user.as_deref().is_some_and(|user| contains(&self.users, user)) {
-            return true;
+        match view.user() {
+            Some(user) => contains(&self.users, &user),
+            None => missing && owner.is_none(),
         }
-        let owner = view.with_owner(|owner| contains(&self.users, owner));
-        owner.unwrap_or_else(|| missing && user.is_none())
     }
 
-    fn mailbox(&self, view: &View<'_>, missing: bool) -> bool {
-        if self.mailboxes.is_empty() {
-            return true;
+    fn mailbox(&self, mailbox: Option<&str>, missing: bool) -> bool {
+        match mailbox {
+            _ if self.mailboxes.is_empty() => true,
+            Some(name) => self.mailboxes.iter().any(|pattern| pattern.matches(name)),
+            None => missing,
         }
-        let any = |name: &str| self.mailboxes.iter().any(|pattern| pattern.matches(name));
-        view.with_mailbox(any).unwrap_or(missing)
     }
 }
 
@@ -101,7 +104,7 @@ fn contains(sorted: &[Box<str>], text: &str) -> bool {
 }
 
 /// What says that something can't be told.
-const GAP: &str = "vnd.postbell.Gap";
+pub(super) const GAP: &str = "vnd.postbell.Gap";
 
 #[cfg(test)]
 mod tests {

@@ -1,12 +1,14 @@
 //! What a subscription asks for: which events, and which of their parameters.
 
 mod filter;
+mod index;
 mod nearest;
 mod pattern;
 mod projection;
 mod selection;
 
 pub use filter::Filter;
+pub use index::Index;
 pub use pattern::{InvalidPattern, Pattern};
 pub(crate) use projection::EVENT_ID;
 pub use projection::{Projection, Stamp};

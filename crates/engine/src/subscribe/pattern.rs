@@ -11,14 +11,14 @@ use memchr::memchr;
 ///
 /// Whatever the pattern, looking whether a name fits takes no longer than the product of both
 /// lengths.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Pattern {
     /// Up to the first wildcard.
     prefix: Box<[u8]>,
     rest: Rest,
 }
 
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 enum Rest {
     /// No wildcard.
     Nothing,
@@ -40,9 +40,8 @@ impl FromStr for Pattern {
         if text.contains('\0') {
             return Err(InvalidPattern::Nul(text.to_owned()));
         }
-        let wild = |octet: &u8| matches!(octet, b'*' | b'%');
         let octets = text.as_bytes();
-        let at = octets.iter().position(wild).unwrap_or(octets.len());
+        let at = octets.iter().position(is_wild).unwrap_or(octets.len());
         let (prefix, rest) = octets.split_at_checked(at).unwrap_or((octets, &[]));
         let rest = match rest {
             [] => Rest::Nothing,
@@ -69,8 +68,8 @@ impl Pattern {
     /// Whether a mailbox is one of those meant.
     #[must_use]
     pub fn matches(&self, mailbox: &str) -> bool {
-        let case = if mailbox.eq_ignore_ascii_case("INBOX") { Case::Ignored } else { Case::Kept };
         let name = mailbox.as_bytes();
+        let case = if name.eq_ignore_ascii_case(INBOX) { Case::Ignored } else { Case::Kept };
         let Some((start, rest)) = name.split_at_checked(self.prefix.len()) else { return false };
         if !case.same(&self.prefix, start) {
             return false;
@@ -82,6 +81,30 @@ impl Pattern {
             Rest::Parts(parts) => walk(parts, rest, case),
         }
     }
+}
+
+impl Pattern {
+    /// The one name meant, where there is no wildcard.
+    pub(super) fn literal(&self) -> Option<&[u8]> {
+        (self.rest == Rest::Nothing).then_some(&self.prefix)
+    }
+
+    /// What every name meant begins with.
+    pub(super) fn prefix(&self) -> &[u8] {
+        &self.prefix
+    }
+
+    /// What every name meant ends with, where there is a wildcard before it.
+    pub(super) fn suffix(&self) -> &[u8] {
+        match &self.rest {
+            Rest::Parts(parts) => parts.rsplit(is_wild).next().unwrap_or_default(),
+            Rest::Nothing | Rest::Anything | Rest::Level => &[],
+        }
+    }
+}
+
+fn is_wild(octet: &u8) -> bool {
+    matches!(octet, b'*' | b'%')
 }
 
 #[derive(Clone, Copy)]
@@ -108,7 +131,7 @@ fn walk(parts: &[u8], name: &[u8], case: Case) -> bool {
     let mut before = true;
     for (at, cell) in alive.iter_mut().enumerate() {
         *cell = before;
-        before = before && parts.get(at).is_some_and(|part| matches!(part, b'*' | b'%'));
+        before = before && parts.get(at).is_some_and(is_wild);
     }
     for octet in name {
         // What the cell to the left held before this octet, and holds after it.
@@ -136,6 +159,9 @@ fn walk(parts: &[u8], name: &[u8], case: Case) -> bool {
 
 /// The octets of a pattern at most. Mail systems stop at 255 for a whole name.
 const PATTERN_OCTETS_MAX: usize = 255;
+
+/// The mailbox whose name has no case (RFC 9051, section 5.1).
+pub(super) const INBOX: &[u8] = b"INBOX";
 
 /// What parts the levels of a mailbox's name in an IMAP URL (RFC 5092, section 2).
 const SEPARATOR: u8 = b'/';
