@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 
 use crate::ending::{self, Ending, Misuse};
 use crate::{
-    bench, config, demo, doctor, notifyd, pages, publish, serve, setup, sources, subscriptions,
+    bench, config, demo, doctor, notifyd, on, pages, publish, serve, setup, sources, subscriptions,
     tail, validate,
 };
 
@@ -42,6 +42,7 @@ enum Command {
     Serve(serve::ServeArgs),
     Notifyd(notifyd::NotifydArgs),
     Tail(tail::TailArgs),
+    On(on::OnArgs),
     Publish(publish::PublishArgs),
     Validate(validate::ValidateArgs),
     Subscriptions(subscriptions::SubscriptionsArgs),
@@ -73,6 +74,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Notifyd(args) => notifyd::run(args),
         Command::Tail(args) => wait(tail::run(args)),
+        Command::On(args) => wait(on::run(args)),
         Command::Publish(args) => wait(publish::run(args)),
         Command::Validate(args) => validate::run(&args),
         Command::Subscriptions(args) => wait(subscriptions::run(args)),

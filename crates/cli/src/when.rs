@@ -48,6 +48,11 @@ pub(crate) fn time(text: &str) -> Result<jiff::Timestamp, String> {
     })
 }
 
+/// Reads how long something may take: `90s`, `10m`, `2h`, `1d`.
+pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
+    ago(text).filter(|time| !time.is_zero()).ok_or("is not a length of time (try 60s or 5m)")
+}
+
 fn ago(text: &str) -> Option<Duration> {
     let at = text.find(|letter: char| !letter.is_ascii_digit())?;
     let (number, unit) = text.split_at_checked(at)?;

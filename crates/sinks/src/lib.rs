@@ -1,4 +1,5 @@
 //! Where events go, one module per transport.
 
+pub mod command;
 pub mod stream;
 pub mod webhook;

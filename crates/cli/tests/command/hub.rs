@@ -11,14 +11,14 @@ use tempfile::TempDir;
 use crate::run::{Ended, command, feed, run, transcript};
 
 /// `postbell serve` on a temporary folder; killed when dropped.
-struct Served {
+pub(crate) struct Served {
     folder: TempDir,
     process: Child,
     said: String,
 }
 
 impl Served {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         let config = format!(
@@ -29,7 +29,7 @@ impl Served {
         Self { folder, process, said }
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
@@ -41,12 +41,12 @@ impl Served {
         run(self.path(), &[arguments, &["--data", "data"]].concat())
     }
 
-    fn publish(&self, events: &str) -> Ended {
+    pub(crate) fn publish(&self, events: &str) -> Ended {
         feed(self.path(), &["publish", "--data", "data"], events.as_bytes())
     }
 
     /// Asks it to stop and gives its exit code and what it logged.
-    fn stop(&mut self, signal: Signal) -> (Option<i32>, String) {
+    pub(crate) fn stop(&mut self, signal: Signal) -> (Option<i32>, String) {
         kill_process(Pid::from_child(&self.process), signal).unwrap();
         let code = self.process.wait().unwrap().code();
         let mut log = String::new();
@@ -54,7 +54,7 @@ impl Served {
         (code, log)
     }
 
-    fn resume(&mut self) {
+    pub(crate) fn resume(&mut self) {
         (self.process, self.said) = serve(self.folder.path());
     }
 }
@@ -80,7 +80,7 @@ fn serve(folder: &Path) -> (Child, String) {
 }
 
 /// Whether somebody follows the hub's stream.
-fn following(served: &Served) -> bool {
+pub(crate) fn following(served: &Served) -> bool {
     let address = served.url().trim_start_matches("http://").parse().unwrap();
     let token = std::fs::read_to_string(served.path().join("data/token")).unwrap();
     let answer = postbell_testkit::http::get(address, "/v1/status", Some(token.trim())).unwrap();
@@ -88,7 +88,7 @@ fn following(served: &Served) -> bool {
     status["streams"].as_u64().is_some_and(|streams| streams > 0)
 }
 
-fn event(uid: u32) -> String {
+pub(crate) fn event(uid: u32) -> String {
     format!(
         "{{\"event\":\"MessageNew\",\"uri\":\"imap://john@mail.example.org/INBOX;UIDVALIDITY=1/;UID={uid}\",\"timestamp\":\"2026-11-25T09:30:{:02}+01:00\",\"messageSize\":976}}\n",
         uid % 60

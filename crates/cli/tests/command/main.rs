@@ -11,4 +11,6 @@ mod hub;
 #[cfg(test)]
 mod mistakes;
 #[cfg(test)]
+mod on;
+#[cfg(test)]
 mod run;
