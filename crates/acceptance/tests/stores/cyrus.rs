@@ -300,6 +300,7 @@ played! {
     what_is_refused_at_rcpt_to_is_told_by_nobody: quota::recipient;
     room_for_octets_ends_and_comes_back_unseen: quota::storage;
     r52_r53_changed_limits_are_seen_at_the_next_change: quota::limits;
+    r107_more_octets_than_the_limit_lets_in_are_told_with_what_is_used: quota::above;
     r79_r85_r150_access_comes_and_goes_and_names_actor_and_owner: sharing::access;
     r74_r77_r78_each_login_has_one_logout: sessions::sessions;
     r121_r124_r142_figures_are_the_servers_own: truth::figures;

@@ -137,6 +137,7 @@ played! {
     r46_r48_r49_r52_too_many_messages_are_refused_and_within_again_is_told_once: quota::messages;
     r47_r50_r106_r108_too_much_storage_is_told_in_units_of_1024_octets: quota::storage;
     r52_r53_limits_that_change_are_told_with_what_follows: quota::limits;
+    r107_more_octets_than_the_limit_lets_in_are_told_with_what_is_used: quota::above;
     r79_r85_r150_access_comes_and_goes_and_names_actor_and_owner: sharing::access;
     r71_r74_r77_r78_each_login_has_one_logout: sessions::sessions;
     r102_r121_r124_r142_figures_are_the_servers_own: truth::figures;

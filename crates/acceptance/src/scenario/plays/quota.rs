@@ -177,6 +177,33 @@ pub fn limits(stage: &mut Stage<'_>) -> Result<(), Error> {
     as_answered(&mut imap, &told, Shown::Always)
 }
 
+/// More octets in use than a lowered limit lets in, which is seen at the next change of mail, and
+/// within again (R52, R107).
+///
+/// # Errors
+/// As [`messages`].
+pub fn above(stage: &mut Stage<'_>) -> Result<(), Error> {
+    let store = stage.store();
+    limit(stage, ALICE, 100, 1000)?;
+    // Both stay open, lest their ends be told: a session goes by the limits that it began under.
+    let mut before = store.imap(ALICE)?;
+    for _ in 0..3 {
+        before.append("INBOX", "", &large())?;
+    }
+    stage.aside(|| Ok(()))?;
+    limit(stage, ALICE, 20, 1000)?;
+    let mut imap = store.imap(ALICE)?;
+    imap.select("INBOX")?;
+    stage.aside(|| Ok(()))?;
+    let told =
+        stage.step("the limit was lowered; one of three is removed: still above", 4, || {
+            remove(&mut imap, "1")
+        })?;
+    as_answered(&mut imap, &told, Shown::Always)?;
+    let told = stage.step("one of two is removed: within again", 3, || remove(&mut imap, "2"))?;
+    as_answered(&mut imap, &told, Shown::Always)
+}
+
 fn limit(stage: &Stage<'_>, user: &str, storage_kib: u64, messages: u64) -> Result<(), Error> {
     stage.store().operate(Deed::Limit { user, storage_kib, messages })
 }
