@@ -1,7 +1,7 @@
 //! What senders of our own see, and what becomes of what they send.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use postbell_engine::What;
@@ -156,6 +156,33 @@ fn what_somebody_said_who_went_without_an_answer_is_told_by_the_next_reader() {
     rig.start_notifyd();
     wait_until(|| rig.kept.count() >= 1);
     assert_eq!(uids(&rig), [1]);
+}
+
+#[test]
+fn a_long_notification_that_is_half_read_is_read_on_by_the_next_reader() {
+    let mut rig = Rig::new();
+    rig.start_source();
+    // Both begin alike again and again.
+    let long =
+        flagged(1).replace("{\"event\"", &format!("{{\"x\":\"{}\",\"event\"", "y".repeat(500_000)));
+    let octets = dlist(&long);
+    let mut stream = UnixStream::connect(rig.streams()).unwrap();
+    for part in octets.chunks(octets.len() / 3 + 1) {
+        rig.start_notifyd();
+        // More than waits in the kernel: it is read while it is written.
+        let (most, rest) = part.split_at(part.len() - 10_000);
+        stream.write_all(most).unwrap();
+        stream.write_all(rest).unwrap();
+        if part.as_ptr_range().end != octets.as_ptr_range().end {
+            rig.stop_notifyd();
+        }
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "OK ()\r\n");
+    wait_until(|| rig.kept.count() >= 1);
+    assert_eq!(uids(&rig), [1]);
+    assert!(rig.written().lines().count() == 1, "written down once");
 }
 
 #[test]

@@ -2,8 +2,10 @@
 //!
 //! A connection that only its reader holds ends with it, and Cyrus doesn't ask again. So whoever
 //! holds the listening socket accepts, hands each connection to the reader over a socket between the
-//! two, is told the answer over the same, and hands those without one to the next reader. Nobody is
-//! answered twice, whenever a reader dies.
+//! two, is told the answer over the same, and hands those without one to the next reader.
+//!
+//! A notification may be too long to wait in the kernel until it is whole. Where a reader finds it
+//! so, the porter takes what comes, keeps it, and passes it on: to the next reader as well.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -20,6 +22,7 @@ use rustix::net::{
 };
 use tracing::warn;
 
+use super::super::record::NOTIFICATION_OCTETS_MAX;
 use super::queue::now_ns;
 
 /// Accepts Cyrus's connections, on a thread of its own, for as long as the process lives.
@@ -48,6 +51,19 @@ struct Kept {
     ns: u64,
     /// The number of the reader that has it.
     reader: u64,
+    /// What came over it, where that had to be taken.
+    taken: Option<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    octets: Vec<u8>,
+    /// How many of them the reader has.
+    passed_on: usize,
+    /// No more comes.
+    is_over: bool,
+    /// The reader knows that no more comes.
+    is_end_told: bool,
 }
 
 impl Porter {
@@ -96,11 +112,12 @@ impl Shared {
             let end = reader.end.as_deref().filter(|_| reader.number != gone);
             self.wait(listener, &kept, end, reader.number);
             accept(listener, &mut kept, &mut last_ns);
+            kept.iter_mut().for_each(Kept::take);
             let Some(end) = end else { continue };
             answer(end, &mut kept);
-            for one in kept.iter_mut().filter(|one| one.reader != reader.number) {
-                match hand_over(end, one.stream.as_fd(), one.ns) {
-                    Ok(()) => one.reader = reader.number,
+            for one in kept.iter_mut().filter(|one| one.is_ahead_of(reader.number)) {
+                match one.pass_on(end, reader.number) {
+                    Ok(()) => {}
                     Err(Errno::AGAIN) => break,
                     Err(error) if is_gone(error) => {
                         gone = reader.number;
@@ -127,9 +144,12 @@ impl Shared {
     ) {
         let come = if kept.len() < KEPT_MAX { PollFlags::IN } else { PollFlags::empty() };
         let mut fds = vec![PollFd::new(&self.changed, PollFlags::IN), PollFd::new(listener, come)];
-        let has_waiting = kept.iter().any(|one| one.reader != reader);
+        let has_waiting = kept.iter().any(|one| one.is_ahead_of(reader));
         let room = if has_waiting { PollFlags::OUT } else { PollFlags::empty() };
         fds.extend(end.map(|end| PollFd::new(end, PollFlags::IN | room)));
+        // Until it is passed on, what came is let wait, so that no reader is needed to go on.
+        let taking = kept.iter().filter(|one| one.is_to_be_taken() && !one.is_ahead_of(reader));
+        fds.extend(taking.map(|one| PollFd::new(&one.stream, PollFlags::IN)));
         if poll(&mut fds, None).is_err() {
             // Interrupted, or refused for want of memory: be late rather than spin.
             std::thread::sleep(Duration::from_millis(1));
@@ -140,12 +160,79 @@ impl Shared {
     }
 }
 
+impl Kept {
+    /// Whether the reader doesn't have all of it yet.
+    fn is_ahead_of(&self, reader: u64) -> bool {
+        self.reader != reader || self.taken.as_ref().is_some_and(Taken::has_more)
+    }
+
+    /// Hands it to a reader, and what was taken of it, as much as there is room for.
+    fn pass_on(&mut self, end: &UnixDatagram, reader: u64) -> Result<(), Errno> {
+        if self.reader != reader {
+            hand_over(end, self.stream.as_fd(), self.ns, self.taken.is_some())?;
+            self.reader = reader;
+            if let Some(taken) = &mut self.taken {
+                (taken.passed_on, taken.is_end_told) = (0, false);
+            }
+        }
+        match &mut self.taken {
+            Some(taken) => taken.pass_on(end, self.ns),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether what comes is to be taken.
+    fn is_to_be_taken(&self) -> bool {
+        let fits = |taken: &Taken| taken.octets.len() <= NOTIFICATION_OCTETS_MAX;
+        self.taken.as_ref().is_some_and(|taken| !taken.is_over && fits(taken))
+    }
+
+    /// Takes what is there, where that is to be.
+    fn take(&mut self) {
+        if !self.is_to_be_taken() {
+            return;
+        }
+        let mut part = vec![0; PART_OCTETS];
+        while self.is_to_be_taken()
+            && let Some(taken) = &mut self.taken
+        {
+            match recv(&self.stream, &mut part[..], RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => taken.is_over = true,
+                Ok((_, count)) => taken.octets.extend(part.get(..count).unwrap_or_default()),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
+                Err(_) => taken.is_over = true,
+            }
+        }
+    }
+}
+
+impl Taken {
+    fn has_more(&self) -> bool {
+        self.passed_on < self.octets.len() || self.is_over != self.is_end_told
+    }
+
+    fn pass_on(&mut self, end: &UnixDatagram, ns: u64) -> Result<(), Errno> {
+        while self.has_more() {
+            let rest = self.octets.get(self.passed_on..).unwrap_or_default();
+            // Nothing, where no more comes.
+            let part = rest.get(..PART_OCTETS).unwrap_or(rest);
+            let octets = [PART, &ns.to_be_bytes(), part].concat();
+            send(end, &octets, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+            self.passed_on += part.len();
+            self.is_end_told = part.is_empty();
+        }
+        Ok(())
+    }
+}
+
 fn accept(listener: &UnixListener, kept: &mut Vec<Kept>, last_ns: &mut u64) {
     while kept.len() < KEPT_MAX {
         match listener.accept() {
             Ok((stream, _)) => {
                 *last_ns = now_ns().max(last_ns.saturating_add(1));
-                kept.push(Kept { stream, ns: *last_ns, reader: 0 });
+                let ns = *last_ns;
+                kept.push(Kept { stream, ns, reader: 0, taken: None });
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -169,6 +256,12 @@ fn answer(end: &UnixDatagram, kept: &mut Vec<Kept>) {
         };
         let ns = u64::from_be_bytes(*ns);
         let Some(at) = kept.iter().position(|one| one.ns == ns) else { continue };
+        if said == TAKE {
+            if let Some(one) = kept.get_mut(at) {
+                one.taken.get_or_insert_default();
+            }
+            continue;
+        }
         let Kept { stream, .. } = kept.swap_remove(at);
         // Who doesn't wait for the answer doesn't want it.
         let _sent = send(&stream, said, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
@@ -183,13 +276,19 @@ fn answer(end: &UnixDatagram, kept: &mut Vec<Kept>) {
     }
 }
 
-/// Hands over a connection, and when it was accepted.
-pub(super) fn hand_over(end: &UnixDatagram, stream: BorrowedFd<'_>, ns: u64) -> Result<(), Errno> {
+/// Hands over a connection, when it was accepted, and whether what comes over it is taken here.
+pub(super) fn hand_over(
+    end: &UnixDatagram,
+    stream: BorrowedFd<'_>,
+    ns: u64,
+    is_taken: bool,
+) -> Result<(), Errno> {
     let files = [stream];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&files));
-    let octets = ns.to_be_bytes();
+    let kind = if is_taken { TAKEN } else { CONNECTION };
+    let octets = [kind, &ns.to_be_bytes()].concat();
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     sendmsg(end, &[IoSlice::new(&octets)], &mut control, flags)?;
     Ok(())
@@ -200,23 +299,55 @@ fn is_gone(error: Errno) -> bool {
     matches!(error, Errno::CONNREFUSED | Errno::CONNRESET | Errno::NOTCONN | Errno::PIPE)
 }
 
-/// The next connection that was handed over, and when it was accepted; nothing while none waits.
+/// What comes from the porter.
+#[derive(Debug)]
+pub(super) enum Came {
+    /// A connection.
+    Connection {
+        stream: UnixStream,
+        /// When it was accepted.
+        ns: u64,
+        /// Whether what comes over it is taken by the porter; then it follows in parts.
+        is_taken: bool,
+    },
+    /// More of what was taken; nothing where no more comes.
+    Part {
+        /// Of the connection that was accepted then.
+        ns: u64,
+        octets: Vec<u8>,
+    },
+}
+
+/// The next that the porter has for us; nothing while there is none.
 ///
 /// # Errors
 ///
-/// Where there is no file descriptor for it, or too few would be left to write down what it says:
-/// it waits on.
-pub(super) fn receive(end: BorrowedFd<'_>) -> Result<Option<(UnixStream, u64)>, Errno> {
-    let mut octets = [0; 8];
+/// Where there is no file descriptor for a connection, or too few would be left to write down what
+/// it says: it waits on.
+pub(super) fn receive(end: BorrowedFd<'_>) -> Result<Option<Came>, Errno> {
+    let mut octets = vec![0; 1 + 8 + PART_OCTETS];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     // Taken without a descriptor for it, it would be closed.
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    match recvmsg(end, &mut [IoSliceMut::new(&mut octets)], &mut control, flags) {
-        Ok(_) => {}
+    let message = match recvmsg(end, &mut [IoSliceMut::new(&mut octets)], &mut control, flags) {
+        Ok(message) => message,
         Err(Errno::AGAIN) => return Ok(None),
         Err(error) => return Err(error),
+    };
+    let took = || recv(end, &mut [0; 1], RecvFlags::DONTWAIT).map(drop);
+    let octets = octets.get(..message.bytes).unwrap_or_default();
+    let (kind, rest) = octets.split_at_checked(1).unwrap_or_default();
+    let Some((ns, rest)) = rest.split_first_chunk() else {
+        took()?;
+        return Ok(None);
+    };
+    let ns = u64::from_be_bytes(*ns);
+    if kind == PART {
+        took()?;
+        return Ok(Some(Came::Part { ns, octets: rest.to_vec() }));
     }
+    let is_taken = kind == TAKEN;
     let mut files = control.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut files) => files.next(),
         _ => None,
@@ -225,8 +356,8 @@ pub(super) fn receive(end: BorrowedFd<'_>) -> Result<Option<(UnixStream, u64)>, 
     // The spool's file and its folder.
     let _spare =
         [rustix::io::fcntl_dupfd_cloexec(end, 0)?, rustix::io::fcntl_dupfd_cloexec(end, 0)?];
-    recv(end, &mut octets, RecvFlags::DONTWAIT)?;
-    Ok(Some((UnixStream::from(file), u64::from_be_bytes(octets))))
+    took()?;
+    Ok(Some(Came::Connection { stream: UnixStream::from(file), ns, is_taken }))
 }
 
 /// Tells the other side what to answer whom, which may be nothing; says whether that was possible.
@@ -234,6 +365,17 @@ pub(super) fn tell(end: BorrowedFd<'_>, ns: u64, answer: &[u8]) -> bool {
     let octets = [&ns.to_be_bytes()[..], answer].concat();
     send(end, &octets, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).is_ok()
 }
+
+/// How what comes from the porter begins.
+const CONNECTION: &[u8] = b"c";
+const TAKEN: &[u8] = b"t";
+const PART: &[u8] = b"p";
+
+/// In the place of an answer: what comes is to be taken.
+pub(super) const TAKE: &[u8] = b"take";
+
+/// How much is taken at once, and passed on.
+const PART_OCTETS: usize = 64 * 1024;
 
 /// Octets of an answer, with whom it is for.
 const ANSWER_OCTETS_MAX: usize = 64;
@@ -243,7 +385,7 @@ const REST_OCTETS: usize = 64 * 1024;
 const REST_MAX: usize = 16;
 
 /// Connections kept at once; more wait in the kernel. Each of Cyrus's processes has one.
-pub(super) const KEPT_MAX: usize = 256;
+const KEPT_MAX: usize = 256;
 
 /// Before it is tried again to accept, or to hand over.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -256,11 +398,11 @@ mod tests {
     fn only_a_reader_that_is_not_there_any_more_is_gone() {
         let (stream, _cyrus) = UnixStream::pair().unwrap();
         let (ours, theirs) = UnixDatagram::pair().unwrap();
-        assert_eq!(hand_over(&ours, stream.as_fd(), 1), Ok(()));
+        assert_eq!(hand_over(&ours, stream.as_fd(), 1, false), Ok(()));
         drop(theirs);
         // The kernel says it in another way the second time.
         for _ in 0..2 {
-            assert!(is_gone(hand_over(&ours, stream.as_fd(), 1).unwrap_err()));
+            assert!(is_gone(hand_over(&ours, stream.as_fd(), 1, false).unwrap_err()));
         }
         for passes in [Errno::NOBUFS, Errno::NOMEM, Errno::TOOMANYREFS, Errno::MFILE, Errno::INTR] {
             assert!(!is_gone(passes), "{passes}");

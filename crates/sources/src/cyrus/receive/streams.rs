@@ -1,7 +1,7 @@
 //! Notifications over streams: one connection each, answered when it is durable.
 //!
 //! What came is looked at and left there until it is answered, so that another reader finds it
-//! whole; only what the kernel has no room for at once has to be taken before.
+//! whole; what the kernel has no room for at once is taken before by the porter, who keeps it.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -15,7 +15,7 @@ use tracing::warn;
 
 use super::super::dlist;
 use super::super::record::{NOTIFICATION_OCTETS_MAX, Received, Record};
-use super::porter::{self, KEPT_MAX};
+use super::porter::{self, Came};
 
 /// Connections that are open.
 #[derive(Debug)]
@@ -33,8 +33,12 @@ struct Connection {
     /// When it was accepted: a moment no other has.
     ns: u64,
     octets: Vec<u8>,
-    /// Whether they were taken, and not only looked at.
+    /// How many of them there were when it was looked last whether all is there.
+    looked_at: usize,
+    /// Whether the porter takes them, and passes them on; else they are only looked at.
     is_taken: bool,
+    /// Whether no more come.
+    is_over: bool,
     began: Instant,
     /// How often it was looked whether all is there.
     looks: usize,
@@ -68,9 +72,9 @@ impl Streams {
 
     /// What to wait for.
     pub(super) fn ends(&self) -> Vec<BorrowedFd<'_>> {
-        let has_room = self.open.len() < KEPT_MAX && !self.is_starved;
-        let door = has_room.then(|| self.door.as_fd());
-        let reading = self.open.iter().filter(|one| one.state == State::Reading);
+        let door = (!self.is_starved).then(|| self.door.as_fd());
+        let looking = |one: &&Connection| one.state == State::Reading && !one.is_taken;
+        let reading = self.open.iter().filter(looking);
         door.into_iter().chain(reading.map(|one| one.stream.as_fd())).collect()
     }
 
@@ -85,7 +89,7 @@ impl Streams {
         self.take_over(&is_permitted, &mut heard);
         for connection in &mut self.open {
             let Connection { ns, pid, .. } = *connection;
-            if let Some(why) = connection.read() {
+            if let Some(why) = connection.read(self.door.as_fd()) {
                 // Cyrus waits for an answer, and goes on when it has one.
                 connection.state = State::Answered(dlist::NO);
                 heard.refused.push(why.clone());
@@ -120,9 +124,19 @@ impl Streams {
 
     fn take_over(&mut self, is_permitted: impl Fn(u32) -> bool, heard: &mut Heard) {
         let was_starved = std::mem::take(&mut self.is_starved);
-        while self.open.len() < KEPT_MAX {
-            let (stream, ns) = match porter::receive(self.door.as_fd()) {
-                Ok(Some(came)) => came,
+        loop {
+            match porter::receive(self.door.as_fd()) {
+                Ok(Some(Came::Connection { stream, ns, is_taken })) => {
+                    let (connection, refused) =
+                        Connection::begin(stream, ns, is_taken, &is_permitted);
+                    heard.refused.extend(refused);
+                    self.open.push(connection);
+                }
+                Ok(Some(Came::Part { ns, octets })) => {
+                    let mut open = self.open.iter_mut();
+                    // One that has an answer needs no more.
+                    open.find(|one| one.ns == ns).into_iter().for_each(|one| one.add(&octets));
+                }
                 Ok(None) => return,
                 Err(error) => {
                     if !was_starved {
@@ -131,49 +145,68 @@ impl Streams {
                     self.is_starved = true;
                     return;
                 }
-            };
-            // The kernel names the process 0 where it can't be seen from here.
-            let peer = getsockopt(&stream, PeerCredentials);
-            let mut connection = Connection {
-                stream,
-                pid: peer.map_or(0, |peer| u32::try_from(peer.pid()).unwrap_or(0)),
-                ns,
-                octets: Vec::new(),
-                is_taken: false,
-                began: Instant::now(),
-                looks: 0,
-                state: State::Reading,
-            };
-            let refused = match peer.map(|peer| peer.uid()) {
-                Ok(uid) if is_permitted(uid) => None,
-                Ok(uid) => Some(format!("a connection of uid {uid}, who is not permitted")),
-                // Whose it is, nobody knows: so nobody says that they may.
-                Err(error) => Some(format!("a connection of whoever it may be: {error}")),
-            };
-            if let Some(why) = refused {
-                heard.refused.push(why);
-                connection.state = State::Answered(dlist::NO);
             }
-            self.open.push(connection);
         }
     }
 }
 
 impl Connection {
-    /// Reads what is there; gives why it won't be read on.
-    fn read(&mut self) -> Option<String> {
+    /// One that was handed over, and why it is refused, if it is.
+    fn begin(
+        stream: UnixStream,
+        ns: u64,
+        is_taken: bool,
+        is_permitted: impl Fn(u32) -> bool,
+    ) -> (Self, Option<String>) {
+        // The kernel names the process 0 where it can't be seen from here.
+        let peer = getsockopt(&stream, PeerCredentials);
+        let refused = match peer.map(|peer| peer.uid()) {
+            Ok(uid) if is_permitted(uid) => None,
+            Ok(uid) => Some(format!("a connection of uid {uid}, who is not permitted")),
+            // Whose it is, nobody knows: so nobody says that they may.
+            Err(error) => Some(format!("a connection of whoever it may be: {error}")),
+        };
+        let connection = Self {
+            stream,
+            pid: peer.map_or(0, |peer| u32::try_from(peer.pid()).unwrap_or(0)),
+            ns,
+            octets: Vec::new(),
+            looked_at: 0,
+            is_taken,
+            is_over: false,
+            began: Instant::now(),
+            looks: 0,
+            state: if refused.is_some() { State::Answered(dlist::NO) } else { State::Reading },
+        };
+        (connection, refused)
+    }
+
+    /// Adds what the porter has taken; nothing where no more comes.
+    fn add(&mut self, part: &[u8]) {
+        self.is_over |= part.is_empty();
+        // More than it may be is refused, however much more it is.
+        if self.octets.len() <= NOTIFICATION_OCTETS_MAX {
+            self.octets.extend_from_slice(part);
+        }
+    }
+
+    /// Looks at what is there; gives why it won't be read on. What there is no more room for behind
+    /// it, the porter is asked over `door` to take.
+    fn read(&mut self, door: BorrowedFd<'_>) -> Option<String> {
         if self.state != State::Reading {
             return None;
         }
-        let before = self.octets.len();
-        let is_over = match self.look() {
-            Ok(is_over) => is_over,
-            Err(error) => return Some(format!("a connection that broke: {:?}", error.kind())),
-        };
+        if !self.is_taken
+            && let Err(error) = self.look()
+        {
+            return Some(format!("a connection that broke: {:?}", error.kind()));
+        }
         if self.octets.len() > NOTIFICATION_OCTETS_MAX {
             return Some(format!("a notification of more than {NOTIFICATION_OCTETS_MAX} octets"));
         }
-        if self.octets.len() != before && self.octets.ends_with(b"\n") {
+        let has_more =
+            std::mem::replace(&mut self.looked_at, self.octets.len()) != self.octets.len();
+        if has_more && self.octets.ends_with(b"\n") {
             self.looks += 1;
             match dlist::length(&self.octets) {
                 Ok(Some(length)) if length == self.octets.len() => {
@@ -186,49 +219,44 @@ impl Connection {
                 Err(error) => return Some(error.to_string()),
             }
         }
-        if is_over && self.octets.is_empty() {
+        if self.is_over && self.octets.is_empty() {
             self.state = State::Answered(b"");
             return None;
         }
-        if is_over {
+        if self.is_over {
             return Some("a notification that ends within itself".to_owned());
         }
         // The rest may wait until there is room for it.
         let is_full = self.octets.len() >= LOOK_OCTETS || self.began.elapsed() > LOOK_LIMIT;
-        if is_full && !self.is_taken {
+        if is_full && !self.is_taken && porter::tell(door, self.ns, porter::TAKE) {
             self.is_taken = true;
+            // All of it comes from there.
             self.octets.clear();
-            return self.read();
         }
         (self.began.elapsed() > PATIENCE).then(|| "a notification that takes too long".to_owned())
     }
 
-    /// Gets what came, all of it anew while nothing is taken; says whether that was the end.
-    fn look(&mut self) -> io::Result<bool> {
+    /// Gets what came, all of it anew.
+    fn look(&mut self) -> io::Result<()> {
         let mut part = vec![0; LOOK_OCTETS];
-        let how = if self.is_taken { RecvFlags::empty() } else { RecvFlags::PEEK };
         loop {
-            let count = match recv(&self.stream, &mut part[..], how | RecvFlags::DONTWAIT) {
-                Ok((_, count)) => count,
-                Err(rustix::io::Errno::AGAIN) => return Ok(false),
-                Err(rustix::io::Errno::INTR) => continue,
+            let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+            match recv(&self.stream, &mut part[..], flags) {
+                Ok((_, count)) => {
+                    self.is_over = count == 0;
+                    part.truncate(count);
+                    self.octets = part;
+                    return Ok(());
+                }
+                Err(rustix::io::Errno::AGAIN) => return Ok(()),
+                Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
-            };
-            let came = part.get(..count).unwrap_or_default();
-            if !self.is_taken {
-                self.octets.clear();
-                self.octets.extend_from_slice(came);
-                return Ok(count == 0);
-            }
-            self.octets.extend_from_slice(came);
-            if count == 0 || self.octets.len() > NOTIFICATION_OCTETS_MAX {
-                return Ok(count == 0);
             }
         }
     }
 }
 
-/// How much is looked at, or taken, at once: what the kernel always has room for.
+/// How much is looked at at once: what the kernel always has room for.
 const LOOK_OCTETS: usize = 64 * 1024;
 
 /// How long more is waited for without taking what came: the kernel has less room for small pieces.
@@ -252,7 +280,7 @@ mod tests {
         let mut streams = Streams::new(door);
         // Of what is no socket it says nothing.
         let nobodys = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
-        porter::hand_over(&porters, nobodys.as_fd(), 7).unwrap();
+        porter::hand_over(&porters, nobodys.as_fd(), 7, false).unwrap();
         let heard = streams.hear(|_| true);
         assert!(heard.records.is_empty());
         assert_eq!(heard.refused.len(), 1, "{heard:?}");
