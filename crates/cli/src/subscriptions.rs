@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
@@ -39,6 +40,7 @@ enum Command {
     Remove(RemoveArgs),
     /// Let a subscription go on where it stood, also one that ended.
     Resume(NameArg),
+    Rotate(RotateArgs),
     /// Show one subscription whole.
     Show(NameArg),
 }
@@ -78,9 +80,13 @@ struct AddArgs {
     /// Where to begin: now, with a record's number (1 for the oldest there is), or at a time.
     #[arg(long, value_name = "now|SEQ|TIME", default_value = "now", value_parser = when::begin)]
     begin: Begin,
-    /// A file with the secret (whsec_…), where it is not for the hub to make one.
+    /// A file with the secret (whsec_… or whsk_…), where it is not for the hub to make one.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
+    /// How deliveries are signed: v1 with a key that the receiver has too (HMAC-SHA256), v1a with
+    /// one of which it has the public half (Ed25519).
+    #[arg(long, default_value = "v1", value_parser = ["v1", "v1a"], conflicts_with = "secret_file")]
+    signature: String,
 }
 
 /// Show what was given up after its last attempt, newest first.
@@ -103,6 +109,25 @@ struct RemoveArgs {
     yes: bool,
 }
 
+/// Give a subscription another secret.
+///
+/// Prints it; it is shown this once. Deliveries are signed with the one before as well for a while,
+/// so that the receiver need not change over in the same moment.
+#[derive(Args, Debug)]
+struct RotateArgs {
+    /// The subscription's name or id.
+    name: String,
+    /// A file with the secret (whsec_… or whsk_…), where it is not for the hub to make one.
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// How long the secret before holds, up to 30d; not at all with --at-once.
+    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = when::duration)]
+    overlap: Duration,
+    /// Let the secret before hold no longer, because others have it.
+    #[arg(long, conflicts_with = "overlap")]
+    at_once: bool,
+}
+
 #[derive(Args, Debug)]
 struct NameArg {
     /// The subscription's name or id.
@@ -119,6 +144,7 @@ pub(crate) async fn run(args: SubscriptionsArgs) -> anyhow::Result<Ending> {
         Command::Pause(which) => change(&mut client, &which.name, "pause", args.json).await,
         Command::Remove(which) => remove(&mut client, &which, args.json).await,
         Command::Resume(which) => change(&mut client, &which.name, "resume", args.json).await,
+        Command::Rotate(which) => rotate(&mut client, &which, args.json).await,
         Command::Show(which) => {
             let shown = client.json(Call::get(&path(&which.name))).await?;
             tell(&shown, args.json)
@@ -137,18 +163,41 @@ async fn add_one(client: &mut Client, add: &AddArgs, as_json: bool) -> anyhow::R
         return Ok(Ending::Done);
     }
     describe(&answer)?;
-    if let Some(secret) = word(&answer, "/secret").or_else(|| word(&answer, "/sink/secret")) {
+    tell_secret(&answer)?;
+    Ok(Ending::Done)
+}
+
+async fn rotate(client: &mut Client, which: &RotateArgs, as_json: bool) -> anyhow::Result<Ending> {
+    let overlap = if which.at_once { Duration::ZERO } else { which.overlap };
+    let mut request = json!({ "overlapSeconds": overlap.as_secs() });
+    if let (Some(file), Some(request)) = (&which.secret_file, request.as_object_mut()) {
+        request.insert("secret".to_owned(), secret(file)?.into());
+    }
+    let path = format!("{}/rotate", path(&which.name));
+    let answer = client.json(Call::post(&path, &request)).await?;
+    if as_json {
+        out::json(&answer)?;
+        return Ok(Ending::Done);
+    }
+    describe(&answer)?;
+    tell_secret(&answer)?;
+    Ok(Ending::Done)
+}
+
+/// What is told this once.
+fn tell_secret(answer: &Value) -> anyhow::Result<()> {
+    if let Some(secret) = word(answer, "/sink/secret") {
         print(format!("secret      {secret}"))?;
         note(
             "keep the secret: the receiver needs it to check signatures, and it is not shown again",
         );
     }
-    Ok(Ending::Done)
+    Ok(())
 }
 
 impl AddArgs {
     fn request(&self) -> anyhow::Result<Value> {
-        let mut sink = json!({ "kind": "webhook", "url": self.to });
+        let mut sink = json!({ "kind": "webhook", "url": self.to, "signature": self.signature });
         if let (Some(file), Some(sink)) = (&self.secret_file, sink.as_object_mut()) {
             sink.insert("secret".to_owned(), secret(file)?.into());
         }
@@ -294,6 +343,8 @@ fn describe(shown: &Value) -> anyhow::Result<()> {
         ("state", "/state"),
         ("because", "/detail"),
         ("to", "/sink/url"),
+        ("public key", "/sink/publicKey"),
+        ("before till", "/sink/previousUntil"),
         ("events", "/events"),
         ("users", "/users"),
         ("mailboxes", "/mailboxes"),

@@ -133,6 +133,7 @@ fn guarded() -> Vec<Route> {
         ("/v1/subscriptions/{name}/dead-letters", "GET", get(subscriptions::dead_letters)),
         ("/v1/subscriptions/{name}/pause", "POST", post(subscriptions::pause)),
         ("/v1/subscriptions/{name}/resume", "POST", post(subscriptions::resume)),
+        ("/v1/subscriptions/{name}/rotate", "POST", post(subscriptions::rotate)),
     ]
 }
 

@@ -26,6 +26,7 @@ use super::{Problem, dovecot, events, health, publish, status, subscriptions};
         subscriptions::remove,
         subscriptions::pause,
         subscriptions::resume,
+        subscriptions::rotate,
         subscriptions::dead_letters,
         dovecot::exported,
         status::sources,

@@ -7,13 +7,13 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use utoipa::ToSchema;
 
 use super::query::{Name, NoQuery, Query, clipped};
 use super::{App, Problem, publish};
 use crate::state::{DEAD_LETTERS_MAX, StateError};
-use crate::subscriptions::{CreateError, NewSubscription, Shown, ShownDeadLetter};
+use crate::subscriptions::{CreateError, NewSubscription, Rotation, Shown, ShownDeadLetter};
 
 /// All subscriptions.
 #[derive(Debug, Serialize, ToSchema)]
@@ -57,26 +57,7 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     publish::wants_json(&request)?;
     let body = publish::read(request.into_body(), &app.http).await?;
-    // serde would take a list for the members in order.
-    if body.trim_ascii_start().first() == Some(&b'[') {
-        return Err(Problem::invalid_subscription("a list, where an object is wanted"));
-    }
-    let mut deserializer = serde_json::Deserializer::from_slice(&body);
-    let new: NewSubscription =
-        serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-            let pointer = pointer(error.path());
-            let error = error.into_inner();
-            if error.is_data() {
-                Problem::invalid_subscription(plain(&error.to_string())).at(pointer)
-            } else if serde_json::from_slice::<IgnoredAny>(&body).is_ok() {
-                // It is JSON: what serde wanted was the end of a choice between members.
-                Problem::invalid_subscription("has more than the one member it may have")
-                    .at(pointer)
-            } else {
-                Problem::bad_request(format!("body: {error}"))
-            }
-        })?;
-    deserializer.end().map_err(|error| Problem::bad_request(format!("body: {error}")))?;
+    let new: NewSubscription = read(&body)?;
     let shown = app.subscriptions.create(new).await.map_err(refused)?;
     let location = HeaderValue::try_from(format!("/v1/subscriptions/{}", shown.id));
     let mut response = (StatusCode::CREATED, Json(shown)).into_response();
@@ -141,6 +122,36 @@ pub(super) async fn resume(
     shown.map(Json).ok_or_else(|| unknown(&name))
 }
 
+/// Gives a subscription another secret.
+#[utoipa::path(post, path = "/v1/subscriptions/{name}/rotate", tag = "subscriptions",
+    params(("name" = String, Path, description = "Its name or id")),
+    request_body(content = Option<Rotation>, description = "Nothing has one made, and the one before hold for a day"),
+    responses(
+        (status = 200, description = "It is signed with another secret, which only here is shown, and for a while with the one before as well", body = Shown),
+        (status = 400, description = "The body is no JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such subscription", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not said to be JSON, or it is compressed", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Something in it is wrong", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn rotate(
+    State(app): State<Arc<App>>,
+    _: NoQuery,
+    Name(name): Name,
+    request: Request,
+) -> Result<Json<Shown>, Problem> {
+    let is_json = publish::wants_json(&request);
+    let body = publish::read(request.into_body(), &app.http).await?;
+    let rotation = if body.is_empty() {
+        Rotation::default()
+    } else {
+        is_json?;
+        read(&body)?
+    };
+    let shown = app.subscriptions.rotate(&name, rotation).await.map_err(refused)?;
+    shown.map(Json).ok_or_else(|| unknown(&name))
+}
+
 /// Deliveries of a subscription that were given up, newest first.
 #[utoipa::path(get, path = "/v1/subscriptions/{name}/dead-letters", tag = "subscriptions",
     params(
@@ -165,6 +176,29 @@ pub(super) async fn dead_letters(
     let letters = app.subscriptions.dead_letters(&name, limit).map_err(|error| failed(&error))?;
     let dead_letters = letters.ok_or_else(|| unknown(&name))?;
     Ok(Json(DeadLetters { dead_letters }))
+}
+
+/// Reads a body's object.
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // serde would take a list for the members in order.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Problem::invalid_subscription("a list, where an object is wanted"));
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let pointer = pointer(error.path());
+        let error = error.into_inner();
+        if error.is_data() {
+            Problem::invalid_subscription(plain(&error.to_string())).at(pointer)
+        } else if serde_json::from_slice::<IgnoredAny>(body).is_ok() {
+            // It is JSON: what serde wanted was the end of a choice between members.
+            Problem::invalid_subscription("has more than the one member it may have").at(pointer)
+        } else {
+            Problem::bad_request(format!("body: {error}"))
+        }
+    })?;
+    deserializer.end().map_err(|error| Problem::bad_request(format!("body: {error}")))?;
+    Ok(value)
 }
 
 fn unknown(name: &str) -> Problem {
@@ -200,6 +234,7 @@ fn plain(message: &str) -> String {
         .replace('`', "\"")
         .replace("a sequence", "a list")
         .replace("struct NewSubscription", "an object")
+        .replace("struct Rotation", "an object")
         .replace("expected u64", "expected a whole number from 0")
         .replace("unknown variant", "unknown value")
 }

@@ -1,6 +1,7 @@
 //! Subscriptions as clients of the API write and read them.
 
 use postbell_engine::Selection;
+use postbell_sinks::webhook::Secret;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -63,10 +64,35 @@ pub(crate) enum NewSink {
     Webhook {
         /// Its URL.
         url: String,
-        /// The secret deliveries are signed with, `whsec_…`; made where there is none.
+        /// How deliveries are signed where no secret is given.
+        #[serde(default)]
+        signature: Signature,
+        /// The secret deliveries are signed with, `whsec_…` or `whsk_…`; made where there is none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         secret: Option<String>,
     },
+}
+
+/// How deliveries are signed (Standard Webhooks 1.0.0).
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Signature {
+    /// HMAC-SHA256, with a key that the receiver has too.
+    #[default]
+    V1,
+    /// Ed25519: the receiver has the public key, and can sign nothing itself.
+    V1a,
+}
+
+/// Another secret for a webhook.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(crate) struct Rotation {
+    /// The secret, `whsec_…` or `whsk_…`; one of the kind there was is made where there is none.
+    pub(crate) secret: Option<String>,
+    /// Seconds in which deliveries are signed with the one before as well; a day where absent, 30
+    /// days at most.
+    pub(crate) overlap_seconds: Option<u64>,
 }
 
 /// A subscription as it stands.
@@ -116,16 +142,30 @@ pub(crate) struct Shown {
 
 /// Where deliveries go.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase", tag = "kind")]
+#[serde(rename_all = "lowercase", rename_all_fields = "camelCase", tag = "kind")]
 pub(crate) enum ShownSink {
     /// An HTTP endpoint.
     Webhook {
         /// Its URL.
         url: String,
-        /// What deliveries are signed with; shown once, in the answer that made the subscription.
+        /// What deliveries are signed with; shown once, in the answer that made or rotated it.
         #[serde(skip_serializing_if = "Option::is_none")]
         secret: Option<String>,
+        /// What `v1a` signatures are verified with, `whpk_…`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        public_key: Option<String>,
+        /// Until when deliveries are signed with the secret before as well (RFC 3339).
+        #[serde(skip_serializing_if = "Option::is_none")]
+        previous_until: Option<String>,
     },
+}
+
+impl ShownSink {
+    /// Puts in what a receiver needs; the private half of a pair is not that.
+    pub(crate) fn tell(&mut self, made: &Secret) {
+        let Self::Webhook { secret, .. } = self;
+        *secret = made.public().is_none().then(|| made.reveal());
+    }
 }
 
 /// Whether a subscription delivers.

@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::Shown;
 use super::kept::Kept;
-use super::{Shown, ShownSink};
 use crate::metrics::SubscriptionFigures;
 
 #[derive(Debug)]
@@ -84,6 +84,7 @@ impl Entry {
         let live = &self.live;
         let cursor = live.cursor.load(Ordering::Relaxed);
         let last_delivered = live.last_delivered.load(Ordering::Relaxed);
+        let sink = kept.shown_sink();
         Shown {
             id: self.id.clone(),
             name: self.name.clone(),
@@ -93,7 +94,7 @@ impl Entry {
             parameters: kept.selection.parameters,
             tags: kept.selection.tags,
             begin: kept.begin,
-            sink: ShownSink::Webhook { url: kept.url, secret: None },
+            sink,
             state: kept.state,
             detail: kept.detail.or_else(|| locked(&live.trouble).clone()),
             cursor,

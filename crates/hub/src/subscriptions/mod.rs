@@ -11,6 +11,7 @@ mod worker;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
 
 use mail_event::{EventId, Timestamp};
 use postbell_engine::{Policy, Schedule, Selection, Store};
@@ -20,10 +21,11 @@ use tokio::sync::{Mutex, watch};
 use tracing::{debug, error, warn};
 
 pub(crate) use api::{
-    Begin, NewSink, NewSubscription, Shown, ShownDeadLetter, ShownSink, SubscriptionState,
+    Begin, NewSink, NewSubscription, Rotation, Shown, ShownDeadLetter, ShownSink, Signature,
+    SubscriptionState,
 };
 use entry::{Entry, Running, Stop, locked};
-use kept::Kept;
+use kept::{Kept, Previous};
 use threads::DeliveryThreads;
 use worker::{Cursors, Job};
 
@@ -156,11 +158,11 @@ impl Subscriptions {
             pointer: error.pointer,
             message: error.message,
         })?;
-        let NewSink::Webhook { url, secret } = new.sink;
+        let NewSink::Webhook { url, signature, secret } = new.sink;
         Target::parse(&url, shared.reach).map_err(|error| invalid("/sink/url", error))?;
         let secret = match secret {
             Some(text) => Secret::parse(&text).map_err(|error| invalid("/sink/secret", error))?,
-            None => Secret::new(random()?),
+            None => made(signature)?,
         };
         let _changing = shared.changing.lock().await;
         let start = self.start_of(&new.begin).await?;
@@ -177,6 +179,7 @@ impl Subscriptions {
             start,
             url,
             secret: secret.reveal(),
+            previous: None,
             state: SubscriptionState::Active,
             detail: None,
             created: time(jiff::Timestamp::now()),
@@ -191,8 +194,7 @@ impl Subscriptions {
         shared.entries.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&entry));
         self.start(&entry);
         let mut shown = self.shown(&entry);
-        let ShownSink::Webhook { secret: told, .. } = &mut shown.sink;
-        *told = Some(secret.reveal());
+        shown.sink.tell(&secret);
         Ok(shown)
     }
 
@@ -239,6 +241,41 @@ impl Subscriptions {
             self.start(&entry);
         }
         Ok(Some(self.shown(&entry)))
+    }
+
+    /// Gives one another secret, which the answer alone holds; deliveries are signed with the one
+    /// before as well for a while. `None` where there is none such.
+    pub(crate) async fn rotate(
+        &self,
+        name_or_id: &str,
+        rotation: Rotation,
+    ) -> Result<Option<Shown>, CreateError> {
+        let overlap = rotation.overlap_seconds.unwrap_or(OVERLAP_SECONDS);
+        if overlap > OVERLAP_SECONDS_MAX {
+            let message = format!("at most {OVERLAP_SECONDS_MAX} seconds");
+            return Err(invalid("/overlapSeconds", message));
+        }
+        let given = rotation.secret.map(|text| Secret::parse(&text)).transpose();
+        let given = given.map_err(|error| invalid("/secret", error))?;
+        let _changing = self.0.changing.lock().await;
+        let Some(entry) = self.entry(name_or_id) else { return Ok(None) };
+        let mut changed = entry.kept().clone();
+        let is_pair = Secret::parse(&changed.secret).is_ok_and(|secret| secret.public().is_some());
+        let secret = match given {
+            Some(secret) => secret,
+            None => made(if is_pair { Signature::V1a } else { Signature::V1 })?,
+        };
+        let until = jiff::Timestamp::now().as_second().saturating_add_unsigned(overlap);
+        let previous = std::mem::replace(&mut changed.secret, secret.reveal());
+        changed.previous = (overlap > 0).then_some(Previous { secret: previous, until });
+        let (id, body) = (entry.id.clone(), changed.body());
+        self.0.context.blocking(move |db| db.update(&id, &body)).await?;
+        *entry.kept() = changed;
+        stop(&entry, Stop::Gently).await;
+        self.start(&entry);
+        let mut shown = self.shown(&entry);
+        shown.sink.tell(&secret);
+        Ok(Some(shown))
     }
 
     /// Forgets one and its dead letters; the answer is how it stood.
@@ -368,13 +405,19 @@ impl Subscriptions {
         let (filter, projection) =
             selection.compile(&shared.policy).map_err(|error| error.to_string())?;
         let target = Target::parse(&kept.url, shared.reach).map_err(|error| error.to_string())?;
-        let secret = Secret::parse(&kept.secret).map_err(|error| error.to_string())?;
+        let read = |text: &str| Secret::parse(text).map_err(|error| error.to_string());
+        let timeout = shared.webhooks.timeout;
+        let mut webhook = Webhook::new(target, read(&kept.secret)?, timeout, &shared.tls);
+        if let Some(previous) = &kept.previous {
+            let until = Duration::from_secs(u64::try_from(previous.until).unwrap_or(0));
+            webhook = webhook.signed_also(read(&previous.secret)?, SystemTime::UNIX_EPOCH + until);
+        }
         Ok(Job {
             entry: Arc::clone(entry),
             context: Arc::clone(&shared.context),
             filter,
             projection,
-            webhook: Arc::new(Webhook::new(target, secret, shared.webhooks.timeout, &shared.tls)),
+            webhook: Arc::new(webhook),
         })
     }
 
@@ -441,6 +484,13 @@ fn invalid(pointer: &str, message: impl ToString) -> CreateError {
     CreateError::Invalid { pointer: pointer.to_owned(), message: message.to_string() }
 }
 
+fn made(signature: Signature) -> Result<Secret, StateError> {
+    Ok(match signature {
+        Signature::V1 => Secret::new(random()?),
+        Signature::V1a => Secret::pair(random()?),
+    })
+}
+
 fn random<const OCTETS: usize>() -> Result<[u8; OCTETS], StateError> {
     let mut octets = [0; OCTETS];
     fill_random(&mut octets).map_err(|source| StateError::Random { source })?;
@@ -462,6 +512,12 @@ fn reach(reach: crate::Reach) -> Reach {
 /// Subscriptions at most. Each has a worker, and may hold some megabytes while its receiver
 /// fails.
 const SUBSCRIPTIONS_MAX: usize = 10_000;
+
+/// How long the secret before holds: a day, for a receiver that is told by hand.
+const OVERLAP_SECONDS: u64 = 24 * 3600;
+
+/// A secret that is to be replaced shouldn't hold for ever.
+const OVERLAP_SECONDS_MAX: u64 = 30 * 24 * 3600;
 
 /// Octets of a name: it is a label of metrics and a part of paths.
 const NAME_OCTETS_MAX: usize = 64;

@@ -175,7 +175,7 @@ fn random_hex(octets: usize) -> String {
 }
 
 fn wanted(name: &str, url: &str) -> NewSubscription {
-    let sink = NewSink::Webhook { url: url.to_owned(), secret: None };
+    let sink = NewSink::Webhook { url: url.to_owned(), signature: Signature::V1, secret: None };
     NewSubscription {
         name: name.to_owned(),
         events: vec![],
@@ -276,6 +276,51 @@ async fn a_pause_asked_for_is_kept_and_each_attempt_is_signed() {
     assert_eq!(ids[0], ids[1], "a repeat is recognisable");
     let ShownSink::Webhook { secret, .. } = bench.shown("phone").sink;
     assert_eq!(secret, None, "a secret is shown once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r164_a_secret_is_replaced_while_deliveries_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path()).await;
+    let receiver = Receiver::start(|_, _| ok()).await;
+    let first = secret_of(bench.create("phone", &receiver).await);
+    bench.append("INBOX");
+    receiver.wait_for(1).await;
+    let rotated = bench.subscriptions.rotate("phone", Rotation::default()).await.unwrap().unwrap();
+    let ShownSink::Webhook { previous_until: Some(_), .. } = &rotated.sink else {
+        panic!("{rotated:?}")
+    };
+    let second = secret_of(rotated);
+    // A restart changes nothing.
+    bench.close().await;
+    let bench = Bench::open(folder.path()).await;
+    bench.append("INBOX");
+    receiver.wait_for(2).await;
+    let pair = Secret::pair([7; 32]);
+    let at_once = Rotation { secret: Some(pair.reveal()), overlap_seconds: Some(0) };
+    let rotated = bench.subscriptions.rotate("phone", at_once).await.unwrap().unwrap();
+    let ShownSink::Webhook { secret: None, public_key, previous_until: None, .. } = rotated.sink
+    else {
+        panic!("a private key is not shown")
+    };
+    assert_eq!(public_key, pair.public());
+    bench.append("INBOX");
+    let taken = receiver.wait_for(3).await;
+    for (one, secrets) in taken.iter().zip([&[&first][..], &[&second, &first], &[&pair]]) {
+        let header = |name: &str| one.headers[name].to_str().unwrap().to_owned();
+        let at = header("webhook-timestamp").parse().unwrap();
+        let signed = secrets.iter().map(|secret| secret.sign(&header("webhook-id"), at, &one.body));
+        assert_eq!(header("webhook-signature"), signed.collect::<Vec<_>>().join(" "));
+    }
+    let long = Rotation { overlap_seconds: Some(1 << 40), ..Rotation::default() };
+    let refused = bench.subscriptions.rotate("phone", long).await.unwrap_err();
+    assert_eq!(refused.to_string(), "at most 2592000 seconds");
+    assert!(bench.subscriptions.rotate("nobody", Rotation::default()).await.unwrap().is_none());
+}
+
+fn secret_of(shown: Shown) -> Secret {
+    let ShownSink::Webhook { secret, .. } = shown.sink;
+    Secret::parse(&secret.unwrap()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -750,7 +795,11 @@ async fn what_is_wrong_with_a_subscription_is_named() {
         (
             "/sink/secret",
             NewSubscription {
-                sink: NewSink::Webhook { url: "https://example.org/".to_owned(), secret: secret() },
+                sink: NewSink::Webhook {
+                    url: "https://example.org/".to_owned(),
+                    signature: Signature::V1,
+                    secret: secret(),
+                },
                 ..fine()
             },
         ),
@@ -795,6 +844,7 @@ fn a_kept_secret_prints_as_dots() {
         start: 0,
         url: "https://example.org/t0ken".to_owned(),
         secret: "whsec_t0ken".to_owned(),
+        previous: None,
         state: SubscriptionState::Active,
         detail: None,
         created: String::new(),

@@ -37,6 +37,8 @@ pub use target::{InvalidTarget, Target, URL_OCTETS_MAX};
 pub struct Webhook {
     target: Target,
     secret: Secret,
+    /// What deliveries were signed with before, and until when they still are.
+    previous: Option<(Secret, SystemTime)>,
     timeout: Duration,
     /// The target's path, as it stands in a request.
     path: Uri,
@@ -61,13 +63,20 @@ impl Webhook {
         let uri = target.uri();
         let path = uri.path_and_query().map_or_else(Uri::default, |path| Uri::from(path.clone()));
         let connections = Connections::new(connect::connector(&target, tls), uri.clone());
-        Self { host: host(uri), path, secret, timeout, connections, target }
+        Self { host: host(uri), path, secret, previous: None, timeout, connections, target }
+    }
+
+    /// The same, whose deliveries are signed with `secret` as well until then: a receiver has so long
+    /// to take the new one.
+    #[must_use]
+    pub fn signed_also(mut self, secret: Secret, until: SystemTime) -> Self {
+        self.previous = Some((secret, until));
+        self
     }
 
     /// Makes one attempt to deliver `body`, at `now`.
     pub async fn post(&self, id: EventId, body: Bytes, now: SystemTime) -> Answer {
-        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let request = match self.request(id, body, since.as_secs()) {
+        let request = match self.request(id, body, now) {
             Ok(request) => request,
             Err(error) => return failed(error.to_string()),
         };
@@ -102,10 +111,15 @@ impl Webhook {
         &self,
         id: EventId,
         body: Bytes,
-        unix_seconds: u64,
+        now: SystemTime,
     ) -> Result<Request<Full<Bytes>>, InvalidHeaderValue> {
-        let id = id.to_string();
-        let signature = self.secret.sign(&id, unix_seconds, &body);
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let (id, unix_seconds) = (id.to_string(), since.as_secs());
+        let mut signature = self.secret.sign(&id, unix_seconds, &body);
+        if let Some((previous, _)) = self.previous.as_ref().filter(|(_, until)| now < *until) {
+            signature.push(' ');
+            signature.push_str(&previous.sign(&id, unix_seconds, &body));
+        }
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.path.clone();
