@@ -92,6 +92,13 @@ pub(super) fn peak_memory_mib() -> Option<u64> {
     Some(kib / 1024)
 }
 
+/// The memory this process holds now, in octets.
+pub(super) fn memory_octets() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: usize = text.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size())
+}
+
 /// Enough for a median.
 const SYNCS: usize = 200;
 
@@ -106,5 +113,6 @@ mod tests {
         assert!(machine.cores > 0 && machine.memory_mib > 0 && machine.sync_p50_ms > 0.0);
         assert_eq!(machine.text().lines().count(), 2, "{}", machine.text());
         assert!(peak_memory_mib().unwrap() > 0);
+        assert!(memory_octets().unwrap() > 1_000);
     }
 }

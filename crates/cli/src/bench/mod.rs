@@ -9,6 +9,7 @@ mod fixture;
 mod ingest;
 mod journal;
 mod machine;
+mod matching;
 mod path;
 mod probe;
 mod processor;
@@ -48,6 +49,8 @@ pub(crate) struct BenchArgs {
 /// What can be measured by itself.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 enum Part {
+    /// Matching among a million subscriptions, beside a bare hash table
+    Match,
     /// Durable append in groups, beside a growing file
     Append,
     /// A lone event until it is acknowledged, beside fdatasync
@@ -69,6 +72,7 @@ enum Part {
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
 struct Scale {
+    matched_events: usize,
     append_events: usize,
     lone_rounds: usize,
     path_rounds: usize,
@@ -122,6 +126,7 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<Ending> {
 
 fn measure(part: Part, folder: &Path, scale: Scale) -> anyhow::Result<Vec<Row>> {
     Ok(match part {
+        Part::Match => matching::matching(scale.matched_events)?,
         Part::Append => vec![journal::append(folder, scale.append_events)?],
         Part::Lone => vec![journal::lone(folder, scale.lone_rounds)?],
         Part::Path => vec![path::batches(folder, scale.path_rounds)?],
@@ -140,6 +145,7 @@ impl Part {
     /// What is being measured, for whoever waits.
     fn about(self) -> &'static str {
         match self {
+            Self::Match => "matching",
             Self::Append => "appending in groups",
             Self::Lone => "appending one by one",
             Self::Path => "the whole path, in batches",
@@ -198,8 +204,9 @@ fn clear_up_when_interrupted(folder: PathBuf) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Everything, in the order it is measured.
+/// Everything, in the order it is measured: what is held against memory before others leave some.
 const ALL: &[Part] = &[
+    Part::Match,
     Part::Append,
     Part::Lone,
     Part::Path,
@@ -212,6 +219,7 @@ const ALL: &[Part] = &[
 
 /// Some minutes.
 const FULL: Scale = Scale {
+    matched_events: 100_000,
     append_events: 256 * 2_000,
     lone_rounds: 5_000,
     path_rounds: 30,
@@ -225,6 +233,7 @@ const FULL: Scale = Scale {
 
 /// About a minute.
 const QUICK: Scale = Scale {
+    matched_events: 20_000,
     append_events: 256 * 400,
     lone_rounds: 500,
     path_rounds: 5,
@@ -255,7 +264,7 @@ mod tests {
             .collect();
         assert_eq!(
             names,
-            ["append", "lone", "path", "single", "http", "webhooks", "octets", "start"]
+            ["match", "append", "lone", "path", "single", "http", "webhooks", "octets", "start"]
         );
         assert_eq!(ALL, Part::value_variants());
     }
