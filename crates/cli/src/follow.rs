@@ -32,6 +32,10 @@ pub(crate) struct FollowArgs {
     /// Only mailboxes of this name; * and % as in IMAP's LIST; may be given several times.
     #[arg(short, long, value_name = "PATTERN")]
     mailbox: Vec<String>,
+    /// Only where this is true of an event's parameters, such as 'messageSize > 1000000'; see
+    /// docs/subscriptions.md.
+    #[arg(long = "where", value_name = "CONDITION")]
+    condition: Option<String>,
     /// Only these parameters, besides the mandatory ones; may be given several times.
     #[arg(short, long, alias = "parameters", value_name = "NAME")]
     pub(crate) parameter: Vec<String>,
@@ -188,6 +192,9 @@ impl Follow {
             if !values.is_empty() {
                 path.push_str(&format!("&{name}={}", encode(&listed(values, name))));
             }
+        }
+        if let Some(condition) = &self.args.condition {
+            path.push_str(&format!("&where={}", encode(condition)));
         }
         if let Some(left) = self.left() {
             path.push_str(&format!("&limit={left}"));

@@ -53,6 +53,8 @@ enum Command {
 Examples:
   postbell subscriptions add phone --to https://hooks.example.org/mail --event MessageNew
   postbell subscriptions add audit --to https://audit.example.org/in --event access --begin 1
+  postbell subscriptions add large --to https://hooks.example.org/large --event MessageNew \\
+      --where 'messageSize > 10000000'
   postbell subscriptions add john --to https://john.example.org/ --user john@example.org \\
       --mailbox INBOX --mailbox 'Archive/*' --tag vip")]
 struct AddArgs {
@@ -71,6 +73,10 @@ struct AddArgs {
     /// Only mailboxes of this name; * and % as in IMAP's LIST; may be given several times.
     #[arg(short, long, value_name = "PATTERN")]
     mailbox: Vec<String>,
+    /// Only where this is true of an event's parameters, such as 'messageSize > 1000000'; see
+    /// docs/subscriptions.md.
+    #[arg(long = "where", value_name = "CONDITION")]
+    condition: Option<String>,
     /// Only these parameters, besides the mandatory ones; may be given several times.
     #[arg(short, long, alias = "parameters", value_name = "NAME")]
     parameter: Vec<String>,
@@ -219,6 +225,9 @@ impl AddArgs {
                 request.insert(name.to_owned(), json!(values));
             }
         }
+        if let Some(condition) = &self.condition {
+            request.insert("where".to_owned(), condition.clone().into());
+        }
         request.insert("begin".to_owned(), begin);
         request.insert("sink".to_owned(), sink);
         Ok(Value::Object(request))
@@ -348,6 +357,7 @@ fn describe(shown: &Value) -> anyhow::Result<()> {
         ("events", "/events"),
         ("users", "/users"),
         ("mailboxes", "/mailboxes"),
+        ("where", "/where"),
         ("parameters", "/parameters"),
         ("tags", "/tags"),
         ("begin", "/begin"),
@@ -357,6 +367,7 @@ fn describe(shown: &Value) -> anyhow::Result<()> {
         ("attempts", "/attempts"),
         ("last error", "/lastError"),
         ("given up", "/deadLetters"),
+        ("unclear", "/lastUnclear"),
         ("created", "/created"),
     ];
     let mut text = Vec::new();

@@ -19,6 +19,7 @@ Examples:
   postbell tail
   postbell tail --event MessageNew --user john@example.org
   postbell tail --event flags --mailbox 'Archive/*'
+  postbell tail --where 'messageSize > 1000000 || \"$Junk\" in flagNames'
   postbell tail --since 0 --no-follow --json > all.ndjson
   postbell tail --since-time 2h
   postbell tail --raw --user john@example.org")]

@@ -20,6 +20,7 @@ pub(crate) struct Metrics {
     pub(crate) streams: Gauge,
     pub(crate) streams_refused: Counter,
     pub(crate) streamed: Counter,
+    pub(crate) stream_unclear: Counter,
     pub(crate) unauthorised: Counter,
 }
 
@@ -54,6 +55,7 @@ pub(crate) struct SubscriptionFigures {
     pub(crate) accepted: u64,
     pub(crate) retried: u64,
     pub(crate) given_up: u64,
+    pub(crate) unclear: u64,
     pub(crate) lag: u64,
 }
 
@@ -83,6 +85,7 @@ impl Metrics {
             streams: gauge("postbell_stream_clients"),
             streams_refused: counter("postbell_stream_refused_total"),
             streamed: counter("postbell_stream_deliveries_total"),
+            stream_unclear: counter("postbell_stream_unclear_total"),
             unauthorised: counter("postbell_http_unauthorised_total"),
             commits_seen: AtomicU64::new(0),
             recorder,
@@ -209,6 +212,12 @@ fn write_subscriptions(text: &mut String, all: &[SubscriptionFigures]) -> fmt::R
     for one in all {
         writeln!(text, r#"{lag}{{subscription="{}"}} {}"#, one.name, one.lag)?;
     }
+    let unclear = "postbell_subscription_unclear_total";
+    writeln!(text, "\n# HELP {unclear} Events whose condition could not be judged")?;
+    writeln!(text, "# TYPE {unclear} counter")?;
+    for one in all {
+        writeln!(text, r#"{unclear}{{subscription="{}"}} {}"#, one.name, one.unclear)?;
+    }
     writeln!(text)
 }
 
@@ -232,6 +241,11 @@ const COUNTERS: &[(&str, Unit, &str)] = &[
     ("postbell_events_repeated_total", Unit::Count, "Events that were there already, by source"),
     ("postbell_events_rejected_total", Unit::Count, "Events refused, by source"),
     ("postbell_stream_deliveries_total", Unit::Count, "Events written to streams"),
+    (
+        "postbell_stream_unclear_total",
+        Unit::Count,
+        "Events not streamed because a stream's condition could not be judged",
+    ),
     ("postbell_stream_refused_total", Unit::Count, "Streams refused because there were enough"),
     ("postbell_http_unauthorised_total", Unit::Count, "Requests without the right token"),
 ];
@@ -274,6 +288,7 @@ mod tests {
             accepted: 7,
             retried: 3,
             given_up: 1,
+            unclear: 4,
             lag: 2,
         };
         let text = metrics.render(std::slice::from_ref(&phone));
@@ -285,6 +300,7 @@ mod tests {
                 r#"postbell_deliveries_total{subscription="phone",outcome="given_up"} 1"#,
                 r#"postbell_deliveries_total{subscription="phone",outcome="retried"} 3"#,
                 r#"postbell_subscription_lag_records{subscription="phone"} 2"#,
+                r#"postbell_subscription_unclear_total{subscription="phone"} 4"#,
             ]
         );
         assert_eq!(text.matches("# TYPE postbell_deliveries_total counter\n").count(), 1);

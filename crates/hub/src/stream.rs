@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::Stream;
 use mail_event::{Event, EventId, Timestamp, json};
-use postbell_engine::{Filter, Keys, Projection, Stamp, Store, event_id};
+use postbell_engine::{Filter, Keys, Projection, Stamp, Store, Verdict, event_id};
 use postbell_journal::{ReadError, Records};
 use postbell_sinks::stream::Form;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -163,8 +163,13 @@ impl Follower {
                 break;
             }
             let view = Keys::from_head(record.head).view(record.body);
-            if !self.filter.matches(&view) {
-                continue;
+            match self.filter.judge(&view, record.body) {
+                Verdict::Wanted => {}
+                Verdict::Unwanted => continue,
+                Verdict::Unclear(_) => {
+                    self.metrics.stream_unclear.increment(1);
+                    continue;
+                }
             }
             let seq = record.seq.0;
             let stamp = Stamp { id: EventId::from_u128(record.id.0), seq, prev_seq: self.prev_seq };

@@ -1,5 +1,6 @@
 //! Which events a subscription wants.
 
+use super::condition::{Condition, Truth};
 use super::pattern::Pattern;
 use crate::View;
 
@@ -7,7 +8,8 @@ use crate::View;
 /// without allocating.
 ///
 /// An event is wanted where it is one of the events, *and* of one of the users, *and* of one of
-/// the mailboxes asked for; a kind that nothing is asked of lets everything through.
+/// the mailboxes asked for, *and* meets the condition; a kind that nothing is asked of lets
+/// everything through.
 ///
 /// - A user is meant both as the one who acted and as the mailbox's owner (R149, R150).
 /// - Where mailboxes are asked for, an event that has none (Login, a quota over all mailboxes)
@@ -20,6 +22,19 @@ pub struct Filter {
     /// Sorted.
     pub(super) users: Box<[Box<str>]>,
     pub(super) mailboxes: Box<[Pattern]>,
+    pub(super) condition: Option<Condition>,
+}
+
+/// What a filter says of an event.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// It is wanted.
+    Wanted,
+    /// It isn't.
+    Unwanted,
+    /// Its condition can't be judged of this event, which counts as not wanted, and why. No value
+    /// of the event is in it.
+    Unclear(String),
 }
 
 /// The events asked for.
@@ -37,7 +52,23 @@ pub(super) enum Events {
 }
 
 impl Filter {
-    /// Whether the event is wanted.
+    /// Whether the event is wanted; `view` is of `json`.
+    #[must_use]
+    pub fn judge(&self, view: &View<'_>, json: &[u8]) -> Verdict {
+        if !self.matches(view) {
+            return Verdict::Unwanted;
+        }
+        // A gap is told whatever it would have been about.
+        let condition = self.condition.as_ref().filter(|_| !is_gap(view));
+        match condition.map_or(Truth::True, |condition| condition.holds(json)) {
+            Truth::True => Verdict::Wanted,
+            Truth::False => Verdict::Unwanted,
+            Truth::Unknown(why) => Verdict::Unclear(why),
+        }
+    }
+
+    /// Whether the event is wanted as far as its name, its users and its mailbox say; the
+    /// condition isn't looked at.
     #[must_use]
     pub fn matches(&self, view: &View<'_>) -> bool {
         let (wanted, missing) = match self.event(view) {
@@ -97,6 +128,10 @@ enum Wanted {
     Yes,
     /// Yes, and what it doesn't name it concerns.
     Gap,
+}
+
+fn is_gap(view: &View<'_>) -> bool {
+    view.place().is_none() && view.name() == GAP
 }
 
 fn contains(sorted: &[Box<str>], text: &str) -> bool {

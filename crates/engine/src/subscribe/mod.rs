@@ -1,5 +1,6 @@
 //! What a subscription asks for: which events, and which of their parameters.
 
+mod condition;
 mod filter;
 mod index;
 mod nearest;
@@ -7,7 +8,7 @@ mod pattern;
 mod projection;
 mod selection;
 
-pub use filter::Filter;
+pub use filter::{Filter, Verdict};
 pub use index::Index;
 pub use pattern::{InvalidPattern, Pattern};
 pub(crate) use projection::EVENT_ID;

@@ -6,6 +6,7 @@ use mail_event::limits::{NAME_OCTETS_MAX, TEXT_OCTETS_MAX};
 use mail_event::{EventGroup, EventName, ParameterName};
 use serde::{Deserialize, Serialize};
 
+use super::condition::Condition;
 use super::filter::Events;
 use super::nearest::nearest;
 use super::pattern::Pattern;
@@ -37,6 +38,9 @@ pub struct Selection {
     pub users: Vec<String>,
     /// Mailboxes, with IMAP's wildcards `*` and `%`.
     pub mailboxes: Vec<String>,
+    /// A condition on the event's parameters, in the Common Expression Language; `where` in JSON.
+    #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
     /// Parameters, by name; `*` is every one that is not private.
     pub parameters: Vec<String>,
     /// Tags put on each delivery (R135).
@@ -59,6 +63,7 @@ impl Selection {
             events: events(&self.events)?,
             users: users(&self.users)?,
             mailboxes: mailboxes(&self.mailboxes)?,
+            condition: self.condition.as_deref().map(|text| condition(text, policy)).transpose()?,
         };
         let parameters = parameters(&self.parameters, policy)?;
         tags(&self.tags)?;
@@ -66,7 +71,8 @@ impl Selection {
     }
 
     /// The same without the private parameters that `policy` no longer lets leave: for one that
-    /// was fine when it was made.
+    /// was fine when it was made. A condition on one of them stays, and is refused: without it
+    /// more would be told than was asked for.
     #[must_use]
     pub fn under(&self, policy: &Policy) -> Self {
         let mut selection = self.clone();
@@ -171,6 +177,11 @@ fn mailboxes(list: &[String]) -> Result<Box<[Pattern]>, InvalidSelection> {
     Ok(patterns.into())
 }
 
+fn condition(text: &str, policy: &Policy) -> Result<Condition, InvalidSelection> {
+    let invalid = |message| InvalidSelection { pointer: "/where".to_owned(), message };
+    Condition::parse(text, policy).map_err(invalid)
+}
+
 fn parameters(list: &[String], policy: &Policy) -> Result<Parameters, InvalidSelection> {
     let mut parameters = Parameters { all: list.is_empty(), named: BTreeSet::new() };
     for (at, text) in list.iter().enumerate() {
@@ -198,7 +209,7 @@ fn parameters(list: &[String], policy: &Policy) -> Result<Parameters, InvalidSel
 }
 
 /// The key of the configuration that keeps a parameter from leaving, where one does.
-fn forbidden(parameter: &str, policy: &Policy) -> Option<&'static str> {
+pub(super) fn forbidden(parameter: &str, policy: &Policy) -> Option<&'static str> {
     let (allowed, key) = match parameter {
         "messageContent" => (policy.content_max_octets.is_some(), "policy.content_max_octets"),
         "bodyStructure" => (policy.body_structure, "policy.body_structure"),

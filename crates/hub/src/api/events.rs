@@ -20,6 +20,7 @@ use crate::stream::{Follower, PIECE_OCTETS};
         ("events" = Option<String>, Query, description = "Events and groups of events, between commas; all where absent. As every list it may be given several times, and a comma within a name is written `\\,`"),
         ("users" = Option<String>, Query, description = "Users, between commas: who owns the mailbox, or who acted"),
         ("mailboxes" = Option<String>, Query, description = "Mailboxes, between commas; `*` stands for anything, `%` for anything without a `/`"),
+        ("where" = Option<String>, Query, description = "A condition on the event's parameters (docs/subscriptions.md), such as `messageSize > 1000000`"),
         ("parameters" = Option<String>, Query, description = "Parameters, between commas; `*` is every one that is not private"),
         ("tags" = Option<String>, Query, description = "Tags put on each delivery, between commas"),
         ("since" = Option<u64>, Query, description = "Records after this number; 0 is from the oldest. From now where neither this nor the others say"),
@@ -47,6 +48,7 @@ pub(super) async fn follow(
         events: query.list("events")?,
         users: query.list("users")?,
         mailboxes: query.list("mailboxes")?,
+        condition: query.text("where").map(str::to_owned),
         parameters: query.list("parameters")?,
         tags: query.list("tags")?,
     };
@@ -197,8 +199,18 @@ fn weighed(range: &str) -> (&str, u16) {
     (name, weight)
 }
 
-const PARAMETERS: [&str; 9] =
-    ["events", "users", "mailboxes", "parameters", "tags", "since", "sinceTime", "follow", "limit"];
+const PARAMETERS: [&str; 10] = [
+    "events",
+    "users",
+    "mailboxes",
+    "where",
+    "parameters",
+    "tags",
+    "since",
+    "sinceTime",
+    "follow",
+    "limit",
+];
 
 /// Seconds after which a refused stream may try again.
 const RETRY_SECONDS: u32 = 5;

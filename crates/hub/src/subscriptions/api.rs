@@ -30,6 +30,10 @@ pub(crate) struct NewSubscription {
     /// Mailboxes; `*` stands for anything, `%` for anything without a `/`.
     #[serde(default)]
     pub(crate) mailboxes: Vec<String>,
+    /// A condition on the event's parameters (docs/subscriptions.md), such as
+    /// `messageSize > 1000000`.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub(crate) condition: Option<String>,
     /// Parameters; `*` is every one that is not private.
     #[serde(default)]
     pub(crate) parameters: Vec<String>,
@@ -109,6 +113,9 @@ pub(crate) struct Shown {
     pub(crate) users: Vec<String>,
     /// Mailboxes wanted.
     pub(crate) mailboxes: Vec<String>,
+    /// The condition on the event's parameters.
+    #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
+    pub(crate) condition: Option<String>,
     /// Parameters wanted.
     pub(crate) parameters: Vec<String>,
     /// Tags put on each delivery.
@@ -136,6 +143,12 @@ pub(crate) struct Shown {
     pub(crate) last_error: Option<String>,
     /// Deliveries given up.
     pub(crate) dead_letters: u64,
+    /// Events since the hub started of which the condition could not be judged; they were not
+    /// delivered.
+    pub(crate) unclear: u64,
+    /// Why the last of them could not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) last_unclear: Option<String>,
     /// When it was made (RFC 3339).
     pub(crate) created: String,
 }
@@ -203,8 +216,82 @@ impl NewSubscription {
             events: self.events.clone(),
             users: self.users.clone(),
             mailboxes: self.mailboxes.clone(),
+            condition: self.condition.clone(),
             parameters: self.parameters.clone(),
             tags: self.tags.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mail_event::{EventGroup, EventName, ParameterName};
+    use serde_json::{Value, json};
+    use utoipa::PartialSchema as _;
+
+    use super::*;
+
+    fn schema() -> Value {
+        serde_json::from_str(include_str!("../../../../docs/subscription.schema.json")).unwrap()
+    }
+
+    /// The first example of the page.
+    fn example() -> Value {
+        let page = include_str!("../../../../docs/subscriptions.md");
+        let block = page.split("```json\n").nth(1).and_then(|rest| rest.split("```").next());
+        serde_json::from_str(block.unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_schema_takes_the_pages_example_and_refuses_what_the_api_refuses() {
+        let schema = jsonschema::validator_for(&schema()).unwrap();
+        let example = example();
+        assert!(schema.is_valid(&example), "{:?}", schema.validate(&example));
+        let new: NewSubscription = serde_json::from_value(example.clone()).unwrap();
+        let open = postbell_engine::Policy { envelope: true, ..Default::default() };
+        new.selection().compile(&open).unwrap();
+        for (member, wrong) in [
+            ("name", json!("a b")),
+            ("events", json!(["MessageGnu"])),
+            ("users", json!([""])),
+            ("mailboxes", json!(["x".repeat(256)])),
+            ("where", json!(["true"])),
+            ("where", json!("x".repeat(1_025))),
+            ("parameters", json!(["uidSet"])),
+            ("tags", json!(["a,b"])),
+            ("tags", json!(["a", "a"])),
+            ("begin", json!({"seq": -1})),
+            ("sink", json!({"kind": "pigeon", "url": "https://h/"})),
+            ("wher", json!("true")),
+        ] {
+            let mut bad = example.clone();
+            bad[member] = wrong;
+            assert!(!schema.is_valid(&bad), "{bad}");
+            let read = serde_json::from_value::<NewSubscription>(bad.clone());
+            let refused = read.is_err()
+                || read
+                    .is_ok_and(|new| new.name == "a b" || new.selection().compile(&open).is_err());
+            assert!(refused, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_schema_knows_every_member_and_every_name() {
+        let (schema, api) = (schema(), json!(NewSubscription::schema()));
+        let names = |schema: &Value| {
+            let members = schema["properties"].as_object().unwrap();
+            let mut names: Vec<_> = members.keys().cloned().collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(&schema), names(&api));
+        let listed = |kind: &str, at: usize| {
+            schema["properties"][kind]["items"]["anyOf"][at]["enum"].as_array().unwrap().clone()
+        };
+        assert_eq!(listed("events", 0), EventGroup::ALL.map(|one| json!(one.as_str())));
+        let events = EventName::REGISTERED.map(|one| json!(one.as_str()));
+        assert_eq!(listed("events", 1), events);
+        let parameters = ParameterName::REGISTERED.map(|one| json!(one.as_str()));
+        assert_eq!(listed("parameters", 1), parameters);
     }
 }

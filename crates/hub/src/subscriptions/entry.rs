@@ -33,6 +33,9 @@ pub(super) struct Live {
     /// Attempts after which the delivery was given up.
     pub(super) given_up: AtomicU64,
     pub(super) dead_letters: AtomicU64,
+    /// Events of which its condition could not be judged.
+    unclear: AtomicU64,
+    last_unclear: Mutex<Option<String>>,
     last_error: Mutex<Option<String>>,
     trouble: Mutex<Option<String>>,
 }
@@ -74,6 +77,7 @@ impl Entry {
             accepted: of(&live.accepted),
             retried: of(&live.retried),
             given_up: of(&live.given_up),
+            unclear: of(&live.unclear),
             lag: last.saturating_sub(of(&live.cursor)),
         }
     }
@@ -91,6 +95,7 @@ impl Entry {
             events: kept.selection.events,
             users: kept.selection.users,
             mailboxes: kept.selection.mailboxes,
+            condition: kept.selection.condition,
             parameters: kept.selection.parameters,
             tags: kept.selection.tags,
             begin: kept.begin,
@@ -103,12 +108,20 @@ impl Entry {
             attempts: live.attempts.load(Ordering::Relaxed),
             last_error: locked(&live.last_error).clone(),
             dead_letters: live.dead_letters.load(Ordering::Relaxed),
+            unclear: live.unclear.load(Ordering::Relaxed),
+            last_unclear: locked(&live.last_unclear).clone(),
             created: kept.created,
         }
     }
 }
 
 impl Live {
+    /// Counts an event of which the condition could not be judged, and keeps why.
+    pub(super) fn unclear(&self, why: String) {
+        self.unclear.fetch_add(1, Ordering::Relaxed);
+        *locked(&self.last_unclear) = Some(why);
+    }
+
     pub(super) fn set_last_error(&self, error: Option<String>) {
         *locked(&self.last_error) = error;
     }

@@ -181,6 +181,7 @@ fn wanted(name: &str, url: &str) -> NewSubscription {
         events: vec![],
         users: vec![],
         mailboxes: vec![],
+        condition: None,
         parameters: vec![],
         tags: vec![],
         begin: Begin::Now,
@@ -245,6 +246,31 @@ async fn a_failing_mailbox_delays_only_itself_and_each_stays_in_order() {
     assert_chain(&taken);
     let shown = bench.wait_until("phone", |shown| shown.lag == 0).await;
     assert_eq!((shown.cursor, shown.last_delivered, shown.last_error), (40, Some(40), None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_whose_condition_is_unclear_is_counted_and_loses_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path()).await;
+    let receiver = Receiver::start(|_, _| ok()).await;
+    let condition = Some("10 / (int(uidset) - 3) > -10 && uidset != \"5\"".to_owned());
+    let new = NewSubscription { condition: condition.clone(), ..wanted("phone", &receiver.url) };
+    bench.subscriptions.create(new).await.unwrap();
+    for _ in 0..6 {
+        bench.append("A");
+    }
+    let taken = receiver.wait_for(3).await;
+    assert_eq!(seqs(&taken, "A"), [1, 4, 6], "2 is false, 3 unclear, 5 false");
+    assert_chain(&taken);
+    let shown = bench.wait_until("phone", |shown| shown.lag == 0).await;
+    assert_eq!((shown.unclear, shown.last_unclear.as_deref()), (1, Some("it divides by zero")));
+    assert_eq!(bench.subscriptions.figures()[0].unclear, 1);
+    bench.close().await;
+    let bench = Bench::open(folder.path()).await;
+    assert_eq!(bench.shown("phone").condition, condition, "it outlives a restart");
+    bench.append("A");
+    let taken = receiver.wait_for(4).await;
+    assert_eq!((taken[3].seq, taken[3].prev_seq), (7, Some(6)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -557,6 +583,7 @@ async fn the_cursor_shown_is_the_one_reached_while_deliveries_are_under_way() {
         accepted: 15,
         retried: 0,
         given_up: 0,
+        unclear: 0,
         lag: 6,
     };
     assert_eq!(figures, [told]);
@@ -786,6 +813,7 @@ async fn what_is_wrong_with_a_subscription_is_named() {
         ("/name", NewSubscription { name: "sub_x".to_owned(), ..fine() }),
         ("/name", NewSubscription { name: "..".to_owned(), ..fine() }),
         ("/events/0", NewSubscription { events: vec!["MessageGnu".to_owned()], ..fine() }),
+        ("/where", NewSubscription { condition: Some("size > 5".to_owned()), ..fine() }),
         ("/tags/0", NewSubscription { tags: vec!["a,b".to_owned()], ..fine() }),
         ("/parameters/0", NewSubscription { parameters: vec!["envelope".to_owned()], ..fine() }),
         ("/begin/seq", NewSubscription { begin: Begin::Seq(7), ..fine() }),

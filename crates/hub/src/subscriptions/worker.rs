@@ -17,7 +17,8 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use mail_event::EventId;
 use postbell_engine::{
-    Attempt, Filter, HEAD_OCTETS, Keys, Lanes, Moment, Next, Outcome, Projection, Stamp, event_id,
+    Attempt, Filter, HEAD_OCTETS, Keys, Lanes, Moment, Next, Outcome, Projection, Stamp, Verdict,
+    event_id,
 };
 use postbell_journal::{ReadError, Records, Seq};
 use postbell_sinks::webhook::{Answer, Webhook, write_body};
@@ -286,12 +287,17 @@ impl<'a> Worker<'a> {
                 return;
             }
             let view = Keys::from_head(record.head).view(record.body);
-            if self.job.filter.matches(&view) {
-                self.lanes.push(seq, view.lane());
-                let id = EventId::from_u128(record.id.0);
-                self.hold(seq, Held { id, head: *record.head, body: record.body.into() });
-            } else {
-                self.lanes.pass(seq);
+            match self.job.filter.judge(&view, record.body) {
+                Verdict::Wanted => {
+                    self.lanes.push(seq, view.lane());
+                    let id = EventId::from_u128(record.id.0);
+                    self.hold(seq, Held { id, head: *record.head, body: record.body.into() });
+                }
+                Verdict::Unwanted => self.lanes.pass(seq),
+                Verdict::Unclear(why) => {
+                    self.job.entry.live.unclear(why);
+                    self.lanes.pass(seq);
+                }
             }
         }
     }
@@ -538,7 +544,7 @@ impl Cursors {
                 Some(Step::Records(records)) => {
                     for record in records.iter().filter(|record| record.seq.0 <= done) {
                         let view = Keys::from_head(record.head).view(record.body);
-                        if job.filter.matches(&view) {
+                        if job.filter.judge(&view, record.body) == Verdict::Wanted {
                             told = Some(record.seq.0);
                         }
                     }

@@ -116,6 +116,27 @@ async fn only_what_is_asked_for_comes_and_prev_seq_skips_the_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_may_ask_for_a_condition() {
+    let world = World::start().await;
+    world.accept(1..=9);
+    let headers = [("Accept", "application/x-ndjson")];
+    let condition = "user.startsWith(%22user7%22)%20%7C%7C%20int(user)%20%3E%201";
+    let path = format!("/v1/events?since=0&follow=false&where={condition}");
+    let told = lines(&world.ask("GET", &path, &headers, b"").body);
+    let numbers: Vec<_> = told.iter().map(|told| told["vnd.postbell.seq"].as_u64()).collect();
+    assert_eq!(numbers, [Some(7)]);
+    // Of the others it can't be said: no user's name is a number.
+    let metrics = world.get("/metrics").body;
+    assert!(metrics.contains("postbell_stream_unclear_total 8"), "{metrics}");
+    let answer = world.get("/v1/events?where=userr%20%3D%3D%20%22a%22");
+    assert_eq!(answer.status, 400);
+    for part in ["where: ", "\\\"userr\\\" is not a parameter", "did you mean"] {
+        assert!(answer.body.contains(part), "{part} in {}", answer.body);
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mailbox_with_a_comma_in_its_name_can_be_asked_for() {
     let world = World::start().await;
     for name in ["Smith,%20John", "Smith", "INBOX"] {

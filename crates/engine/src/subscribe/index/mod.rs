@@ -168,7 +168,8 @@ impl Index {
         removed > 0
     }
 
-    /// Gives `tell` each subscription that wants an event, once, in no order.
+    /// Gives `tell` each subscription that wants an event as far as [`Filter::matches`] says, once,
+    /// in no order.
     pub fn for_each_match(&self, view: &View<'_>, mut tell: impl FnMut(u32)) {
         let registered = view.place();
         let name = if registered.is_some() { Cow::default() } else { view.name() };
