@@ -79,7 +79,7 @@ impl<'a> Asking<'a> {
             asker,
             reconcile,
             round: Round::default(),
-            signs: Signs::default(),
+            signs: Signs::restore(&intake.checkpoint(signs::KEY)?, Instant::now()),
             suspects,
             unfindable,
             quotas: Quotas::restore(&intake.checkpoint(quotas::KEY)?),
@@ -384,9 +384,8 @@ impl<'a> Asking<'a> {
         let mut changes: Vec<_> = own.chain(self.naming.take_change()).collect();
         changes.extend(self.reconcile.drain_changes());
         changes.extend(self.quotas.drain_changes());
-        let unclear = self.signs.unclear().map(|name| self.options.namespace.place(name));
-        let owners = unclear.filter(|place| !place.is_deleted).filter_map(|place| place.owner);
-        changes.extend(self.suspects.drain_changes(owners.collect()));
+        changes.extend(self.signs.drain_changes());
+        changes.extend(self.suspects.drain_changes());
         changes
     }
 

@@ -23,15 +23,13 @@ impl Suspects {
         Self { stored: owners.clone(), owners }
     }
 
-    /// What is to be stored, since this was last asked; `more` are owners of whom it isn't clear
-    /// yet.
-    pub(super) fn drain_changes(&mut self, more: BTreeSet<String>) -> Vec<Change> {
-        let wanted = &more | &self.owners;
+    /// What is to be stored, since this was last asked.
+    pub(super) fn drain_changes(&mut self) -> Vec<Change> {
         let key = |owner: &String| [KEY, owner.as_bytes()].concat();
-        let gone = self.stored.difference(&wanted).map(|owner| (key(owner), None));
-        let new = wanted.difference(&self.stored).map(|owner| (key(owner), Some(Vec::new())));
+        let gone = self.stored.difference(&self.owners).map(|owner| (key(owner), None));
+        let new = self.owners.difference(&self.stored).map(|owner| (key(owner), Some(Vec::new())));
         let changes = gone.chain(new).collect();
-        self.stored = wanted;
+        self.stored.clone_from(&self.owners);
         changes
     }
 
