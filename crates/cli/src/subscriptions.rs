@@ -1,5 +1,7 @@
 //! `postbell subscriptions`: who is told what, and how that goes.
 
+mod explain;
+
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,6 +35,7 @@ pub(crate) struct SubscriptionsArgs {
 enum Command {
     Add(Box<AddArgs>),
     DeadLetters(DeadLettersArgs),
+    Explain(ExplainArgs),
     /// List every subscription with its state.
     List,
     /// Hold a subscription where it stands.
@@ -95,6 +98,22 @@ struct AddArgs {
     signature: String,
 }
 
+/// Say in words what a subscription will match, and what policy takes away.
+///
+/// Asks no hub: the policy is the configuration's. Exit code 1 where the subscription can't be, and
+/// why.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  postbell subscriptions explain phone.json
+  postbell subscriptions explain --config postbell.toml phone.json
+  echo '{\"events\": [\"flags\"]}' | postbell subscriptions explain -")]
+struct ExplainArgs {
+    /// A subscription as the API takes it, in JSON; name and sink may be left out; - for standard
+    /// input.
+    file: PathBuf,
+}
+
 /// Show what was given up after its last attempt, newest first.
 #[derive(Args, Debug)]
 struct DeadLettersArgs {
@@ -142,10 +161,19 @@ struct NameArg {
 
 /// Runs the command.
 pub(crate) async fn run(args: SubscriptionsArgs) -> anyhow::Result<Ending> {
+    if let Command::Explain(explain) = &args.command {
+        return explain::explain(
+            &explain.file,
+            args.connection.config_file().as_deref(),
+            args.json,
+        );
+    }
     let mut client = args.connection.client()?;
     match args.command {
         Command::Add(add) => add_one(&mut client, &add, args.json).await,
         Command::DeadLetters(which) => dead_letters(&mut client, &which, args.json).await,
+        // Asks nobody.
+        Command::Explain(_) => Ok(Ending::Done),
         Command::List => list(&mut client, args.json).await,
         Command::Pause(which) => change(&mut client, &which.name, "pause", args.json).await,
         Command::Remove(which) => remove(&mut client, &which, args.json).await,

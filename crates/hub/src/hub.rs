@@ -292,7 +292,9 @@ fn options(config: &JournalConfig) -> Options {
     }
 }
 
-fn policy(config: &PolicyConfig) -> Policy {
+/// What a configuration's policy comes to.
+#[must_use]
+pub fn policy(config: &PolicyConfig) -> Policy {
     let form = |form| match form {
         Form::Simple => FlagForm::Simple,
         Form::Flags => FlagForm::Flags,

@@ -27,6 +27,6 @@ pub use config::{
     Virtdomains, WebhooksConfig, markdown as config_markdown,
 };
 pub use examine::examine;
-pub use hub::{Hub, StartError};
+pub use hub::{Hub, StartError, policy};
 pub use state::StateError;
 pub use token::{PathSecret, Token, TokenError};

@@ -56,6 +56,40 @@ fn a_configuration_is_checked_line_by_line_and_printed_whole() {
 }
 
 #[test]
+fn a_subscription_is_explained_or_what_is_wrong_with_it_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in [
+        (
+            "phone.json",
+            r#"{"name": "phone", "events": ["message"], "users": ["john"], "mailboxes": ["INBOX", "Lists/%"], "where": "messageSize > 5", "sink": {"kind": "webhook", "url": "https://h/"}}"#,
+        ),
+        ("unknown.json", r#"{"wher": "true"}"#),
+        ("kind.json", r#"{"events": "message"}"#),
+        ("wrong.json", r#"{"where": "messagesize > 5"}"#),
+        ("private.json", r#"{"parameters": ["*", "envelope"]}"#),
+        ("open.toml", "[policy]\nenvelope = true\n"),
+        ("broken.json", "{"),
+    ] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let mut text = String::new();
+    for arguments in [
+        &["subscriptions", "explain", "phone.json"][..],
+        &["subscriptions", "explain", "phone.json", "--json"],
+        &["subscriptions", "explain", "unknown.json"],
+        &["subscriptions", "explain", "kind.json"],
+        &["subscriptions", "explain", "wrong.json"],
+        &["subscriptions", "explain", "private.json"],
+        &["subscriptions", "explain", "private.json", "--config", "open.toml"],
+        &["subscriptions", "explain", "broken.json"],
+        &["subscriptions", "explain", "absent.json"],
+    ] {
+        text.push_str(&transcript(arguments, &run(folder.path(), arguments)));
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
 fn completions_and_man_pages_are_made() {
     let folder = tempfile::tempdir().unwrap();
     for shell in ["bash", "zsh", "fish"] {

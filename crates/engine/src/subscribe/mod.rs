@@ -1,6 +1,7 @@
 //! What a subscription asks for: which events, and which of their parameters.
 
 mod condition;
+mod explain;
 mod filter;
 mod index;
 mod nearest;
@@ -8,6 +9,7 @@ mod pattern;
 mod projection;
 mod selection;
 
+pub use explain::Explanation;
 pub use filter::{Filter, Verdict};
 pub use index::Index;
 pub use pattern::{InvalidPattern, Pattern};

@@ -209,7 +209,7 @@ fn index(name: &[u8]) -> Option<u32> {
 const ALL: u32 = (1 << 27) - 1;
 
 /// Who asks for the first gets the second: without it the event would break the binding.
-const COMPANIONS: [(ParameterName, ParameterName); 2] = [
+pub(super) const COMPANIONS: [(ParameterName, ParameterName); 2] = [
     (ParameterName::Service, ParameterName::User),
     (ParameterName::ClientPort, ParameterName::ClientIp),
 ];

@@ -285,6 +285,8 @@ mod tests {
             names
         };
         assert_eq!(names(&schema), names(&api));
+        let sink = json!(NewSink::schema());
+        assert_eq!(names(&schema["properties"]["sink"]), names(&sink["oneOf"][0]));
         let listed = |kind: &str, at: usize| {
             schema["properties"][kind]["items"]["anyOf"][at]["enum"].as_array().unwrap().clone()
         };
