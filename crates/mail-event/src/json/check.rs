@@ -279,6 +279,7 @@ impl<'a> Scan<'a> {
                 let time: Timestamp = self.string()?.plain()?.parse().ok()?;
                 self.unix_millis = time.unix_millis();
                 if !time.is_canonical() {
+                    self.order.padded = true;
                     self.spelled(Spelling::Scattered);
                 }
             }

@@ -49,6 +49,8 @@ pub(super) struct Order<'a> {
     /// How many came; more than [`MEMBERS_MAX`] are only counted.
     count: usize,
     last: Option<(u8, &'a str)>,
+    /// Whether zeros end its time.
+    pub(super) padded: bool,
 }
 
 /// One of them.
@@ -62,7 +64,7 @@ struct Member<'a> {
 
 impl Default for Order<'_> {
     fn default() -> Self {
-        Self { members: [Member::default(); MEMBERS_MAX], count: 0, last: None }
+        Self { members: [Member::default(); MEMBERS_MAX], count: 0, last: None, padded: false }
     }
 }
 
@@ -97,7 +99,7 @@ impl<'a> Order<'a> {
             out.extend_from_slice(key.as_bytes());
             out.extend_from_slice(b"\":");
             let value = text.get(*start..*end)?;
-            if *place == TIMESTAMP {
+            if *place == TIMESTAMP && self.padded {
                 let time: Timestamp = value.trim_matches('"').parse().ok()?;
                 write!(out, "\"{}\"", time.canonical()).ok()?;
             } else {

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 /// What was received, or what became of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -47,12 +48,12 @@ impl Record {
             Received::Began => (4, &[]),
             Received::Lost { .. } => (5, &[]),
         };
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.ns.to_be_bytes());
-        hasher.update(&self.pid.to_be_bytes());
-        hasher.update(&[kind]);
+        let mut hasher = Sha256::new();
+        hasher.update(self.ns.to_be_bytes());
+        hasher.update(self.pid.to_be_bytes());
+        hasher.update([kind]);
         hasher.update(octets);
-        *hasher.finalize().as_bytes()
+        hasher.finalize().into()
     }
 
     /// Adds it to `out`, with its line end.
