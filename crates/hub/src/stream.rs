@@ -225,4 +225,8 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const SEND_TIME: Duration = Duration::from_millis(100);
 
 /// What a piece is about; large enough that a system call costs little beside what it carries.
-pub(crate) const PIECE_OCTETS: usize = 64 * 1024;
+const PIECE_OCTETS: usize = 64 * 1024;
+
+/// Octets of bodies that go into one: with what a delivery adds to an event of the usual size they
+/// fit, so that a piece need not grow.
+pub(crate) const BODIES_OCTETS: usize = PIECE_OCTETS / 4 * 3;

@@ -1,7 +1,6 @@
 //! Which parameters of an event leave, and what is put on it as it does.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
 use std::sync::LazyLock;
 
 use mail_event::{EventId, EventName, ParameterName, Presence, binding};
@@ -158,13 +157,14 @@ fn stamps(json: &[u8]) -> impl Iterator<Item = &'static str> {
 fn write_stamp(out: &mut Vec<u8>, stamp: &Stamp) {
     out.extend_from_slice(br#","vnd.postbell.eventId":""#);
     out.extend_from_slice(&stamp.id.to_bytes());
-    let mut number = |name: &str, value: u64| {
-        // Writing to memory can't fail.
-        write!(out, r#"{name}{value}"#).unwrap_or_default();
+    let mut number = |name: &[u8], value: u64| {
+        out.extend_from_slice(name);
+        // Writing a number to memory can't fail.
+        serde_json::to_writer(&mut *out, &value).unwrap_or_default();
     };
-    number(r#"","vnd.postbell.seq":"#, stamp.seq);
+    number(br#"","vnd.postbell.seq":"#, stamp.seq);
     if let Some(previous) = stamp.prev_seq {
-        number(r#","vnd.postbell.prevSeq":"#, previous);
+        number(br#","vnd.postbell.prevSeq":"#, previous);
     }
 }
 

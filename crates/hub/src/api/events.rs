@@ -12,7 +12,7 @@ use postbell_sinks::stream::Form;
 
 use super::query::{Query, clipped};
 use super::{App, Problem};
-use crate::stream::{Follower, PIECE_OCTETS};
+use crate::stream::{BODIES_OCTETS, Follower};
 
 /// Events as they come, from where the client says.
 #[utoipa::path(get, path = "/v1/events", tag = "events",
@@ -71,7 +71,7 @@ pub(super) async fn follow(
         .retry_after(RETRY_SECONDS));
     };
     let follower = Follower {
-        reader: app.feed.reader(begin.next).reading(PIECE_OCTETS),
+        reader: app.feed.reader(begin.next).reading(BODIES_OCTETS),
         form,
         filter,
         projection,
