@@ -41,6 +41,7 @@ enum Command {
     /// Hold a subscription where it stands.
     Pause(NameArg),
     Remove(RemoveArgs),
+    Replay(ReplayArgs),
     /// Let a subscription go on where it stood, also one that ended.
     Resume(NameArg),
     Rotate(RotateArgs),
@@ -134,6 +135,24 @@ struct RemoveArgs {
     yes: bool,
 }
 
+/// Have a subscription deliver anew from a record or a time on.
+///
+/// What comes again has the same id as before, and the receiver knows it by that. With --from now
+/// what the subscription has not come to yet is left out.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  postbell subscriptions replay phone --from 17
+  postbell subscriptions replay phone --from 2h
+  postbell subscriptions replay phone --from now")]
+struct ReplayArgs {
+    /// The subscription's name or id.
+    name: String,
+    /// A record's number (1 for the oldest there is), a time, or now.
+    #[arg(long, value_name = "now|SEQ|TIME", value_parser = when::begin)]
+    from: Begin,
+}
+
 /// Give a subscription another secret.
 ///
 /// Prints it; it is shown this once. Deliveries are signed with the one before as well for a while,
@@ -178,11 +197,25 @@ pub(crate) async fn run(args: SubscriptionsArgs) -> anyhow::Result<Ending> {
         Command::Pause(which) => change(&mut client, &which.name, "pause", args.json).await,
         Command::Remove(which) => remove(&mut client, &which, args.json).await,
         Command::Resume(which) => change(&mut client, &which.name, "resume", args.json).await,
+        Command::Replay(which) => {
+            let path = format!("{}/replay", path(&which.name));
+            let request = json!({ "begin": begin(which.from) });
+            let shown = client.json(Call::post(&path, &request)).await?;
+            tell(&shown, args.json)
+        }
         Command::Rotate(which) => rotate(&mut client, &which, args.json).await,
         Command::Show(which) => {
             let shown = client.json(Call::get(&path(&which.name))).await?;
             tell(&shown, args.json)
         }
+    }
+}
+
+fn begin(begin: Begin) -> Value {
+    match begin {
+        Begin::Now => json!("now"),
+        Begin::Seq(seq) => json!({ "seq": seq }),
+        Begin::Time(time) => json!({ "time": time.to_string() }),
     }
 }
 
@@ -235,11 +268,6 @@ impl AddArgs {
         if let (Some(file), Some(sink)) = (&self.secret_file, sink.as_object_mut()) {
             sink.insert("secret".to_owned(), secret(file)?.into());
         }
-        let begin = match self.begin {
-            Begin::Now => json!("now"),
-            Begin::Seq(seq) => json!({ "seq": seq }),
-            Begin::Time(time) => json!({ "time": time.to_string() }),
-        };
         let mut request = Map::new();
         request.insert("name".to_owned(), self.name.clone().into());
         for (name, values) in [
@@ -256,7 +284,7 @@ impl AddArgs {
         if let Some(condition) = &self.condition {
             request.insert("where".to_owned(), condition.clone().into());
         }
-        request.insert("begin".to_owned(), begin);
+        request.insert("begin".to_owned(), begin(self.begin));
         request.insert("sink".to_owned(), sink);
         Ok(Value::Object(request))
     }

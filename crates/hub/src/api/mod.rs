@@ -132,6 +132,7 @@ fn guarded() -> Vec<Route> {
         ),
         ("/v1/subscriptions/{name}/dead-letters", "GET", get(subscriptions::dead_letters)),
         ("/v1/subscriptions/{name}/pause", "POST", post(subscriptions::pause)),
+        ("/v1/subscriptions/{name}/replay", "POST", post(subscriptions::replay)),
         ("/v1/subscriptions/{name}/resume", "POST", post(subscriptions::resume)),
         ("/v1/subscriptions/{name}/rotate", "POST", post(subscriptions::rotate)),
     ]

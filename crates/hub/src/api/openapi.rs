@@ -25,6 +25,7 @@ use super::{Problem, dovecot, events, health, publish, status, subscriptions};
         subscriptions::show,
         subscriptions::remove,
         subscriptions::pause,
+        subscriptions::replay,
         subscriptions::resume,
         subscriptions::rotate,
         subscriptions::dead_letters,

@@ -13,7 +13,9 @@ use utoipa::ToSchema;
 use super::query::{Name, NoQuery, Query, clipped};
 use super::{App, Problem, publish};
 use crate::state::{DEAD_LETTERS_MAX, StateError};
-use crate::subscriptions::{CreateError, NewSubscription, Rotation, Shown, ShownDeadLetter};
+use crate::subscriptions::{
+    CreateError, NewSubscription, Replay, Rotation, Shown, ShownDeadLetter,
+};
 
 /// All subscriptions.
 #[derive(Debug, Serialize, ToSchema)]
@@ -119,6 +121,31 @@ pub(super) async fn resume(
     Name(name): Name,
 ) -> Result<Json<Shown>, Problem> {
     let shown = app.subscriptions.resume(&name).await.map_err(|error| failed(&error))?;
+    shown.map(Json).ok_or_else(|| unknown(&name))
+}
+
+/// Has a subscription deliver anew from a record or a time on.
+#[utoipa::path(post, path = "/v1/subscriptions/{name}/replay", tag = "subscriptions",
+    params(("name" = String, Path, description = "Its name or id")),
+    request_body = Replay,
+    responses(
+        (status = 200, description = "It goes on from there, where it is active", body = Shown),
+        (status = 400, description = "The body is no JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such subscription", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not said to be JSON, or it is compressed", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Something in it is wrong", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn replay(
+    State(app): State<Arc<App>>,
+    _: NoQuery,
+    Name(name): Name,
+    request: Request,
+) -> Result<Json<Shown>, Problem> {
+    publish::wants_json(&request)?;
+    let body = publish::read(request.into_body(), &app.http).await?;
+    let Replay { begin } = read(&body)?;
+    let shown = app.subscriptions.replay(&name, begin).await.map_err(refused)?;
     shown.map(Json).ok_or_else(|| unknown(&name))
 }
 
@@ -235,6 +262,7 @@ fn plain(message: &str) -> String {
         .replace("a sequence", "a list")
         .replace("struct NewSubscription", "an object")
         .replace("struct Rotation", "an object")
+        .replace("struct Replay", "an object")
         .replace("expected u64", "expected a whole number from 0")
         .replace("unknown variant", "unknown value")
 }

@@ -47,6 +47,14 @@ pub(crate) struct NewSubscription {
     pub(crate) sink: NewSink,
 }
 
+/// From where a subscription is to deliver anew.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Replay {
+    /// Where to begin; `now` leaves out what it has not come to yet.
+    pub(crate) begin: Begin,
+}
+
 /// Where a subscription begins.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

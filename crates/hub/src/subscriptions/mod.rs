@@ -21,8 +21,8 @@ use tokio::sync::{Mutex, watch};
 use tracing::{debug, error, warn};
 
 pub(crate) use api::{
-    Begin, NewSink, NewSubscription, Rotation, Shown, ShownDeadLetter, ShownSink, Signature,
-    SubscriptionState,
+    Begin, NewSink, NewSubscription, Replay, Rotation, Shown, ShownDeadLetter, ShownSink,
+    Signature, SubscriptionState,
 };
 use entry::{Entry, Running, Stop, locked};
 use kept::{Kept, Previous};
@@ -276,6 +276,31 @@ impl Subscriptions {
         let mut shown = self.shown(&entry);
         shown.sink.tell(&secret);
         Ok(Some(shown))
+    }
+
+    /// Has one deliver anew from there on, or leave out what it hadn't come to; `None` where there is
+    /// none such. One that is held or has ended stays so.
+    pub(crate) async fn replay(
+        &self,
+        name_or_id: &str,
+        begin: Begin,
+    ) -> Result<Option<Shown>, CreateError> {
+        let _changing = self.0.changing.lock().await;
+        let Some(entry) = self.entry(name_or_id) else { return Ok(None) };
+        let start = self.start_of(&begin).await?;
+        stop(&entry, Stop::Gently).await;
+        let mut changed = entry.kept().clone();
+        (changed.begin, changed.start) = (begin, start);
+        let (id, body) = (entry.id.clone(), changed.body());
+        self.0.context.blocking(move |db| db.update(&id, &body)).await?;
+        *entry.kept() = changed;
+        let journal = self.0.context.feed.journal().as_ref();
+        Cursors::new(&entry.id)
+            .begin_anew(journal, start)
+            .map_err(|source| StateError::Cursor { source })?;
+        entry.live.cursor.store(start, Ordering::Relaxed);
+        self.start(&entry);
+        Ok(Some(self.shown(&entry)))
     }
 
     /// Forgets one and its dead letters; the answer is how it stood.

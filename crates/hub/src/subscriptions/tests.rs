@@ -344,6 +344,39 @@ async fn r164_a_secret_is_replaced_while_deliveries_go_on() {
     assert!(bench.subscriptions.rotate("nobody", Rotation::default()).await.unwrap().is_none());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_delivered_is_delivered_anew_and_a_backlog_can_be_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path()).await;
+    let receiver = Receiver::start(|_, _| ok()).await;
+    bench.create("phone", &receiver).await;
+    for _ in 0..3 {
+        bench.append("INBOX");
+    }
+    receiver.wait_for(3).await;
+    let replay = |begin| bench.subscriptions.replay("phone", begin);
+    assert_eq!(replay(Begin::Seq(2)).await.unwrap().unwrap().begin, Begin::Seq(2));
+    let taken = receiver.wait_for(5).await;
+    let came: Vec<_> = taken.iter().map(|one| (one.seq, one.prev_seq)).collect();
+    assert_eq!(came[3..], [(2, None), (3, Some(2))], "as to one that is new");
+    let ids: Vec<_> = taken.iter().map(|one| &one.headers["webhook-id"]).collect();
+    assert_eq!(ids[1..3], ids[3..], "a repeat is recognisable");
+
+    // One that is held is held from there.
+    bench.subscriptions.pause("phone").await.unwrap();
+    bench.append("INBOX");
+    let shown = replay(Begin::Now).await.unwrap().unwrap();
+    assert_eq!((shown.state, shown.cursor, shown.lag), (SubscriptionState::Paused, 4, 0));
+    bench.close().await;
+    let bench = Bench::open(folder.path()).await;
+    bench.subscriptions.resume("phone").await.unwrap();
+    bench.append("INBOX");
+    let taken = receiver.wait_for(6).await;
+    assert_eq!((taken[5].seq, taken[5].prev_seq), (5, None));
+    let early = bench.subscriptions.replay("phone", Begin::Seq(99)).await.unwrap_err();
+    assert_eq!(early.to_string(), "there is no record 99 yet; the newest is 5");
+}
+
 fn secret_of(shown: Shown) -> Secret {
     let ShownSink::Webhook { secret, .. } = shown.sink;
     Secret::parse(&secret.unwrap()).unwrap()

@@ -567,6 +567,17 @@ impl Cursors {
         journal.set_cursor(&self.known, Some(Seq(done)))
     }
 
+    /// Has the subscription begin behind this number, as one does that is new.
+    pub(super) fn begin_anew(
+        &self,
+        journal: &dyn postbell_journal::Journal,
+        start: u64,
+    ) -> Result<(), postbell_journal::AppendError> {
+        journal.set_cursor(&self.told, None)?;
+        journal.set_cursor(&self.known, Some(Seq(start)))?;
+        journal.set_cursor(&self.done, Some(Seq(start)))
+    }
+
     pub(super) fn forget(
         &self,
         journal: &dyn postbell_journal::Journal,
