@@ -20,7 +20,7 @@ pub(super) fn parse(text: &str, environment: &Env, policy: &Policy) -> Result<Ch
     if !says_yes_or_no(&expression.expr) {
         return Err("a condition must come to true or false".to_owned());
     }
-    let mut check = Check { policy, parts: 0, names: Vec::new(), asked: Vec::new() };
+    let mut check = Check { policy, parts: 0, sums: 0, names: Vec::new(), asked: Vec::new() };
     check.expression(&mut expression, 0)?;
     Ok(Checked { expression, names: check.names, asked: check.asked })
 }
@@ -33,6 +33,7 @@ pub(super) fn presence(name: &str) -> String {
 struct Check<'a> {
     policy: &'a Policy,
     parts: usize,
+    sums: usize,
     names: Vec<Box<str>>,
     asked: Vec<Box<str>>,
 }
@@ -59,6 +60,10 @@ impl Check<'_> {
             }
             Expr::Call(call) => {
                 known_function(call)?;
+                self.sums += usize::from(call.func_name == operators::ADD);
+                if self.sums > SUMS_MAX {
+                    return Err(format!("a condition has at most {SUMS_MAX} \"+\""));
+                }
                 let target = call.target.iter_mut().map(AsMut::as_mut);
                 target.chain(&mut call.args).try_for_each(|one| self.expression(one, depth + 1))
             }
@@ -260,6 +265,9 @@ const TEXT_OCTETS_MAX: usize = 1_024;
 
 /// Parts of one: each costs a microsecond at most, beside the octets it looks at.
 const PARTS_MAX: usize = 128;
+
+/// Sums in one: those of texts and lists are copied, and those of sums copied again.
+const SUMS_MAX: usize = 8;
 
 /// How deep they nest; reading and evaluating them takes some stack for each.
 const DEPTH_MAX: usize = 32;

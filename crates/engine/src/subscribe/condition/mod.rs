@@ -49,7 +49,7 @@ impl Condition {
     pub(super) fn holds(&self, json: &[u8]) -> Truth {
         let Checked { expression, names, asked } = &*self.0;
         let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
-        let mut octets = 0;
+        let (mut octets, mut values_left) = (0, TESTED_VALUES_MAX + 1);
         let mut present = Vec::new();
         for member in Members::new(json) {
             let Ok(name) = std::str::from_utf8(member.name) else { continue };
@@ -61,13 +61,17 @@ impl Condition {
             }
             octets += member.value.len();
             if octets > TESTED_OCTETS_MAX {
-                return Truth::Unknown(format!(
-                    "what it looks at has more than {TESTED_OCTETS_MAX} octets"
-                ));
+                let too_much = format!("what it looks at has more than {TESTED_OCTETS_MAX} octets");
+                return Truth::Unknown(too_much);
             }
-            match values::value(member.value) {
-                Some(value) => context.add_variable_from_value(name, value),
+            match values::value(member.value, &mut values_left) {
                 None => return Truth::Unknown(format!("{name} can't be read")),
+                Some(_) if values_left == 0 => {
+                    let too_many =
+                        format!("what it looks at has more than {TESTED_VALUES_MAX} values");
+                    return Truth::Unknown(too_many);
+                }
+                Some(value) => context.add_variable_from_value(name, value),
             }
         }
         for name in asked {
@@ -115,5 +119,10 @@ static ENVIRONMENT: LazyLock<Arc<Env>> =
     LazyLock::new(|| Arc::new(Env::default().with_optional_support(false).with_stdlib()));
 
 /// Octets of the parameters a condition looks at, together. Holds every figure, name and list of
-/// flags there is, and keeps what one event costs one condition below a fraction of a millisecond.
+/// flags there is; with the other limits one event costs one condition two milliseconds at most,
+/// as far as was found (docs/performance.md).
 const TESTED_OCTETS_MAX: usize = 16 * 1024;
+
+/// Values in them, as the entries of a list; each costs as much as many octets of a text. There
+/// are at most 256 flags.
+const TESTED_VALUES_MAX: usize = 1_024;

@@ -88,6 +88,7 @@ fn what_is_not_taken_of_the_language_is_refused_with_the_reason() {
     let long = "true && ".repeat(140);
     let deep = format!("{}true{}", "(".repeat(200), ")".repeat(200));
     let wide = format!("{}true", "1<2||".repeat(60));
+    let sums = format!("user{} == user", "+user".repeat(9));
     let conditions = [
         "",
         "messagesize > 5",
@@ -112,6 +113,7 @@ fn what_is_not_taken_of_the_language_is_refused_with_the_reason() {
         &long,
         &deep,
         &wide,
+        &sums,
     ];
     let told: Vec<_> = conditions
         .iter()
@@ -140,6 +142,16 @@ fn what_is_too_large_to_be_looked_at_is_not_looked_at() {
     let large = format!("{}{big}", NEW.strip_suffix('}').unwrap());
     let told = judge_with("vnd.example.big.contains(\"y\")", &Policy::default(), &large);
     let why = "what it looks at has more than 16384 octets";
+    assert_eq!(told, Verdict::Unclear(why.to_owned()));
+    let list = |values: usize| {
+        let list = format!(r#","vnd.example.list2":[{}]}}"#, vec!["1"; values].join(","));
+        format!("{}{list}", NEW.strip_suffix('}').unwrap())
+    };
+    let condition = "1 in vnd.example.list2 && user == \"a\"";
+    // The list and the user are values too.
+    assert_eq!(judge_with(condition, &Policy::default(), &list(1_022)), Verdict::Wanted);
+    let why = "what it looks at has more than 1024 values";
+    let told = judge_with(condition, &Policy::default(), &list(1_023));
     assert_eq!(told, Verdict::Unclear(why.to_owned()));
     assert_eq!(judge_with("messageSize > 5", &Policy::default(), &large), Verdict::Wanted);
 }

@@ -4,9 +4,20 @@ use std::collections::HashMap;
 
 use cel::Value;
 
-/// The value of one member.
-pub(super) fn value(json: &[u8]) -> Option<Value> {
-    serde_json::from_slice(json).ok().map(converted)
+/// The value of one member; `left` is how many values may still be in it, and goes down by those
+/// that are. Nothing where it can't be read; once none is left, what is given isn't whole.
+pub(super) fn value(json: &[u8], left: &mut usize) -> Option<Value> {
+    let json: serde_json::Value = serde_json::from_slice(json).ok()?;
+    *left = left.saturating_sub(count(&json));
+    Some(if *left > 0 { converted(json) } else { Value::Null })
+}
+
+fn count(json: &serde_json::Value) -> usize {
+    match json {
+        serde_json::Value::Array(list) => 1 + list.iter().map(count).sum::<usize>(),
+        serde_json::Value::Object(members) => 1 + members.values().map(count).sum::<usize>(),
+        _ => 1,
+    }
 }
 
 fn converted(json: serde_json::Value) -> Value {
