@@ -36,8 +36,9 @@ pub const GREETING: &[u8] = b"postbell-publish 1\n";
 /// What the hub's first line begins with where it will have nothing to do with the publisher.
 pub const REFUSAL: &[u8] = b"error ";
 
-/// Frames the hub reads ahead of its answers; a publisher that sends more waits for some.
-pub const FRAMES_AHEAD_MAX: usize = 4096;
+/// Frames the hub reads ahead of its answers; a publisher that sends more waits for some. Enough for
+/// a disk that takes some milliseconds for a commit not to keep a busy one waiting.
+pub const FRAMES_AHEAD_MAX: usize = 16_384;
 
 /// Octets of events the hub reads ahead of its answers.
 pub const OCTETS_AHEAD_MAX: usize = 8 * 1024 * 1024;
