@@ -10,6 +10,8 @@ use crate::members::Members;
 
 pub use view::View;
 
+pub(crate) use url::{lane, owner_and_mailbox};
+
 /// Where the few texts an event is matched on stand in its JSON: 24 octets beside each record.
 ///
 /// Made once, at the door, from what [`mail_event::json::check`] found; the journal keeps them

@@ -1,5 +1,6 @@
 //! What postbell decides: normalise, match, deliver; no clock, disk or socket.
 
+mod access;
 mod admit;
 mod deliver;
 mod identity;
@@ -14,6 +15,7 @@ mod subscribe;
 mod telling;
 mod words;
 
+pub use access::{InvalidScope, Principal, Role, Scope};
 pub use admit::{Admitted, admit};
 pub use deliver::{Attempt, Delivery, Lanes, Moment, Next, Outcome, Schedule};
 pub use identity::event_id;

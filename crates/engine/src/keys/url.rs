@@ -30,6 +30,12 @@ pub(super) fn raw(uri: &str) -> (Option<&str>, Option<&str>) {
     (owner.filter(|user| !user.is_empty()), mailbox.filter(|name| !name.is_empty()))
 }
 
+/// Both, decoded.
+pub(crate) fn owner_and_mailbox(uri: &str) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
+    let (owner, mailbox) = raw(uri);
+    (owner.map(decoded), mailbox.map(decoded))
+}
+
 /// Scheme, host and port of an IMAP URL.
 pub(super) fn server(uri: &str) -> Option<String> {
     let (authority, _) = parts(uri)?;
@@ -65,7 +71,7 @@ pub(super) fn decode_into<'b>(text: &str, buffer: &'b mut [u8]) -> Option<&'b st
 }
 
 /// A URI up to where its mailbox's name ends.
-pub(super) fn lane(uri: &[u8]) -> &[u8] {
+pub(crate) fn lane(uri: &[u8]) -> &[u8] {
     let start = match strip_scheme(uri) {
         Some(rest) => rest
             .iter()

@@ -1,0 +1,409 @@
+//! Who may do and see what: decided without knowing who else there is.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use crate::View;
+use crate::keys::{lane, owner_and_mailbox};
+use crate::members::{Member, Members};
+
+/// Whoever asks, as far as decisions go: what they may do, and whose events they may see.
+///
+/// Made once at the door from what was shown there, and asked again for each delivery. It decides
+/// by the event alone, so that its answer can tell nothing of what else there is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Principal {
+    role: Role,
+    scopes: Scopes,
+    /// Sorted; `None` where everybody's events may be seen.
+    users: Option<Box<[Box<str>]>>,
+}
+
+/// What kind of principal.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// Whoever runs the hub: may do and see everything.
+    Admin,
+    /// A program: does what its scopes say, for all users or for some.
+    Service,
+    /// A person or their device: sees their own mailboxes.
+    User,
+}
+
+impl Role {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Service => "service",
+            Self::User => "user",
+        }
+    }
+}
+
+/// One thing that may be done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Scope {
+    /// Hand events in.
+    Publish,
+    /// Follow the stream.
+    Read,
+    /// Make subscriptions and look after them.
+    Subscribe,
+    /// See how the hub and its sources are.
+    Monitor,
+}
+
+impl Scope {
+    /// All there are.
+    pub const ALL: [Self; 4] = [Self::Publish, Self::Read, Self::Subscribe, Self::Monitor];
+
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Read => "read",
+            Self::Subscribe => "subscribe",
+            Self::Monitor => "monitor",
+        }
+    }
+
+    fn bit(self) -> u8 {
+        match self {
+            Self::Publish => 1,
+            Self::Read => 1 << 1,
+            Self::Subscribe => 1 << 2,
+            Self::Monitor => 1 << 3,
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Scope {
+    type Err = InvalidScope;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == text).ok_or(InvalidScope)
+    }
+}
+
+/// A text is none of the scopes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("not a scope (\"publish\", \"read\", \"subscribe\" or \"monitor\")")]
+pub struct InvalidScope;
+
+/// A set of scopes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Scopes(u8);
+
+impl FromIterator<Scope> for Scopes {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
+        Self(scopes.into_iter().fold(0, |bits, scope| bits | scope.bit()))
+    }
+}
+
+impl Principal {
+    /// Whoever runs the hub.
+    #[must_use]
+    pub fn admin() -> Self {
+        Self { role: Role::Admin, scopes: Scope::ALL.into_iter().collect(), users: None }
+    }
+
+    /// A program with these scopes, for these users; for all where none is named.
+    #[must_use]
+    pub fn service(scopes: impl IntoIterator<Item = Scope>, users: Vec<String>) -> Self {
+        let users = (!users.is_empty()).then(|| sorted(users));
+        Self { role: Role::Service, scopes: scopes.into_iter().collect(), users }
+    }
+
+    /// A person with these scopes. Handing events in and seeing how the hub is are not for them,
+    /// whatever is named: both would reach beyond their own.
+    #[must_use]
+    pub fn user(scopes: impl IntoIterator<Item = Scope>, name: &str) -> Self {
+        let theirs = |scope: &Scope| matches!(scope, Scope::Read | Scope::Subscribe);
+        let scopes = scopes.into_iter().filter(theirs).collect();
+        Self { role: Role::User, scopes, users: Some(sorted(vec![name.to_owned()])) }
+    }
+
+    /// What kind of principal.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Whether this may be done at all.
+    #[must_use]
+    pub fn has(&self, scope: Scope) -> bool {
+        self.scopes.0 & scope.bit() != 0
+    }
+
+    /// Whose events may be seen; everybody's where nobody is named.
+    #[must_use]
+    pub fn users(&self) -> Option<&[Box<str>]> {
+        self.users.as_deref()
+    }
+
+    /// Whether an event may be seen: `json` is what `view` was made from (R162).
+    ///
+    /// Where the users are limited, an event is seen
+    ///
+    /// - in a mailbox that is one of theirs, whoever acted;
+    /// - where it names no owner, by the one who acted: nobody sees another's Login;
+    /// - where it is a `vnd.postbell.Gap` that names nobody at all, by everybody, since it
+    ///   concerns them ([`Principal::redact`] leaves nothing else on it).
+    ///
+    /// What its mandatory parameters say of somebody else's mailbox can't be left out, so an event
+    /// that moves a mailbox from one owner to another is seen by neither.
+    #[must_use]
+    pub fn may(&self, view: &View<'_>, json: &[u8]) -> bool {
+        let Some(users) = &self.users else { return true };
+        let is_theirs = view.with_places(|owner, mailbox| match (owner, view.user()) {
+            (Some(owner), _) => contains(users, owner),
+            (None, Some(user)) => contains(users, &user),
+            (None, None) => mailbox.is_none() && view.name() == GAP,
+        });
+        is_theirs && !self.names_others(view, json)
+    }
+
+    /// An event that may be seen, without what it says of somebody else's mailboxes: where a
+    /// message was copied from, or what a store has to say in its own words.
+    #[must_use]
+    pub fn redact<'a>(&self, view: &View<'_>, json: &'a [u8]) -> Cow<'a, [u8]> {
+        if self.users.is_none() {
+            return Cow::Borrowed(json);
+        }
+        let uri = view.uri();
+        let is_bare_gap = view.name() == GAP && view.owner().is_none() && view.user().is_none();
+        let stays = |member: &Member<'_>| match is_bare_gap {
+            true => ON_A_GAP.contains(&member.name),
+            false => member.name == b"uri" || !self.is_foreign(member, &uri),
+        };
+        if Members::new(json).all(|member| stays(&member)) {
+            return Cow::Borrowed(json);
+        }
+        let mut out = Vec::with_capacity(json.len());
+        for member in Members::new(json).filter(stays) {
+            out.push(if out.is_empty() { b'{' } else { b',' });
+            out.extend_from_slice(member.text);
+        }
+        out.push(b'}');
+        Cow::Owned(out)
+    }
+
+    fn names_others(&self, view: &View<'_>, json: &[u8]) -> bool {
+        let uri = view.uri();
+        Members::new(json).any(|member| {
+            matches!(member.name, b"mailboxID" | b"oldMailboxID") && self.is_foreign(&member, &uri)
+        })
+    }
+
+    /// Whether a parameter names a mailbox that is none of theirs. `uri` is the event's own.
+    fn is_foreign(&self, member: &Member<'_>, uri: &str) -> bool {
+        let text = String::from_utf8_lossy(member.value);
+        let text = match text.contains('\\') {
+            true => match serde_json::from_slice::<serde_json::Value>(member.value) {
+                Ok(value) => Cow::Owned(value.to_string()),
+                Err(_) => return true,
+            },
+            false => text,
+        };
+        let inside = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+        let Some(url) = inside.filter(|text| names_mailboxes(text.get(..7).unwrap_or_default()))
+        else {
+            // A list or a sentence: which of it is whose can't be told.
+            return names_mailboxes(&text);
+        };
+        match owner_and_mailbox(url) {
+            (Some(owner), _) => !self.users.as_ref().is_none_or(|users| contains(users, &owner)),
+            (None, Some(_)) => lane(url.as_bytes()) != lane(uri.as_bytes()),
+            (None, None) => {
+                let is_plain = url.get(..7).is_some_and(|s| s.eq_ignore_ascii_case("imap://"));
+                !is_plain || names_mailboxes(url.get(7..).unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// Whether a text holds the beginning of an IMAP URL.
+fn names_mailboxes(text: &str) -> bool {
+    let octets = text.as_bytes();
+    octets.windows(5).any(|five| five.eq_ignore_ascii_case(b"imap:"))
+        || octets.windows(6).any(|six| six.eq_ignore_ascii_case(b"imaps:"))
+}
+
+fn sorted(users: Vec<String>) -> Box<[Box<str>]> {
+    let mut users: Vec<Box<str>> = users.into_iter().map(String::into_boxed_str).collect();
+    users.sort_unstable();
+    users.dedup();
+    users.into()
+}
+
+fn contains(sorted: &[Box<str>], text: &str) -> bool {
+    sorted.binary_search_by(|one| (**one).cmp(text)).is_ok()
+}
+
+/// What says that something can't be told.
+const GAP: &str = "vnd.postbell.Gap";
+
+/// What is left of a gap that concerns everybody: which of the store's mailboxes it comes from,
+/// and in whose words, is nobody's business.
+const ON_A_GAP: [&[u8]; 9] = [
+    b"event",
+    b"uri",
+    b"timestamp",
+    b"tags",
+    b"vnd.postbell.eventId",
+    b"vnd.postbell.gapFrom",
+    b"vnd.postbell.gapTo",
+    b"vnd.postbell.prevSeq",
+    b"vnd.postbell.seq",
+];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Keys;
+
+    fn alice() -> Principal {
+        Principal::user(Scope::ALL, "alice")
+    }
+
+    fn seen(principal: &Principal, json: &str) -> Option<String> {
+        let view = Keys::find(json.as_bytes()).unwrap().view(json.as_bytes());
+        let may = principal.may(&view, json.as_bytes());
+        may.then(|| String::from_utf8(principal.redact(&view, json.as_bytes()).into()).unwrap())
+    }
+
+    fn event(name: &str, uri: &str, rest: &str) -> String {
+        let time = "2026-08-20T13:34:14+02:00";
+        format!(r#"{{"event":"{name}","uri":"{uri}","timestamp":"{time}"{rest}}}"#)
+    }
+
+    #[test]
+    fn r162_a_user_sees_their_own_mailboxes_and_sessions_and_nobody_elses() {
+        let own = event("MessageRead", "imap://alice@h/INBOX", r#","user":"bob""#);
+        assert_eq!(seen(&alice(), &own).as_deref(), Some(own.as_str()));
+        let login = event("Login", "imap://h/", r#","user":"alice""#);
+        assert_eq!(seen(&alice(), &login).as_deref(), Some(login.as_str()));
+        for (uri, rest) in [
+            ("imap://bob@h/INBOX", r#","user":"alice""#),
+            ("imap://alic@h/INBOX", ""),
+            ("imap://alice%40x@h/INBOX", ""),
+            ("imap://Alice@h/INBOX", ""),
+            ("imap://h/alice", ""),
+            ("imap://h/", r#","user":"bob""#),
+            ("imap://h/", r#","user":"bob","admin":"alice""#),
+            ("imap://h/", ""),
+            ("urn:alice", ""),
+        ] {
+            assert_eq!(seen(&alice(), &event("MessageRead", uri, rest)), None, "{uri}");
+        }
+    }
+
+    #[test]
+    fn r162_the_other_end_of_a_copy_is_left_out_where_it_is_somebody_elses() {
+        let copied = |from: &str| {
+            let rest = format!(
+                r#","vnd.postbell.copyFromMailboxID":"{from}","vnd.x":["imap:\/\/bob@h/X"],"vnd.y":1"#
+            );
+            seen(&alice(), &event("MessageAppend", "imap://alice@h/INBOX", &rest)).unwrap()
+        };
+        assert!(copied("imap://alice@h/Sent").contains("Sent"));
+        let other = copied("imap://bob@h/Divorce");
+        assert!(!other.contains("bob") && other.ends_with(r#","vnd.y":1}"#), "{other}");
+        assert!(!copied("imap://h/Shared").contains("Shared"));
+        assert!(!copied("IMAPS://bob@h/X").contains("bob"));
+    }
+
+    #[test]
+    fn r162_a_mailbox_that_changes_hands_is_told_to_neither() {
+        for (new, old) in [("alice", "bob"), ("bob", "alice")] {
+            let rest =
+                format!(r#","mailboxID":"imap://{new}@h/A","oldMailboxID":"imap://{old}@h/B""#);
+            let renamed = event("MailboxRename", &format!("imap://{new}@h/A"), &rest);
+            assert_eq!(seen(&alice(), &renamed), None);
+            assert_eq!(seen(&Principal::admin(), &renamed), Some(renamed));
+        }
+    }
+
+    #[test]
+    fn r162_a_gap_of_everybodys_names_nobody() {
+        let rest = r#","serverFQDN":"h","vnd.postbell.gapReason":"bob's spool","vnd.x":"bob""#;
+        let gap = event(GAP, "imap://h/", rest);
+        assert_eq!(seen(&alice(), &gap), Some(event(GAP, "imap://h/", "")));
+        assert_eq!(seen(&alice(), &event(GAP, "imap://h/", r#","user":"bob""#)), None);
+        assert_eq!(seen(&alice(), &event(GAP, "imap://bob@h/X", "")), None);
+        assert_eq!(seen(&alice(), &event(GAP, "imap://h/Shared", "")), None);
+        assert_eq!(seen(&alice(), &event("vnd.x.Gap", "imap://h/", "")), None);
+    }
+
+    #[test]
+    fn a_user_never_publishes_or_monitors_and_a_service_does_what_it_was_given() {
+        let user = alice();
+        assert!(user.has(Scope::Read) && user.has(Scope::Subscribe));
+        assert!(!user.has(Scope::Publish) && !user.has(Scope::Monitor));
+        let service = Principal::service([Scope::Publish], Vec::new());
+        assert!(service.has(Scope::Publish) && !service.has(Scope::Read));
+        assert!(Scope::ALL.iter().all(|scope| Principal::admin().has(*scope)));
+        assert_eq!("monitor".parse(), Ok(Scope::Monitor));
+        assert_eq!("Read".parse::<Scope>(), Err(InvalidScope));
+    }
+
+    proptest! {
+        /// Each private name below says whose it is, so that a leak can be seen.
+        #[test]
+        fn r162_whatever_a_user_sees_names_no_mailbox_of_anybody_else(
+            name in prop::sample::select(vec![
+                "MessageNew", "MessageAppend", "Login", "QuotaChange", "MailboxRename", "FlagsSet", GAP, "vnd.a.B",
+            ]),
+            owner in prop::option::of(prop::sample::select(vec!["alice", "bob", "carol"])),
+            mailbox in any::<bool>(),
+            user in prop::option::of(prop::sample::select(vec!["alice", "bob", "carol"])),
+            others in prop::collection::vec((
+                prop::sample::select(vec![
+                    "mailboxID", "oldMailboxID", "vnd.postbell.copyFromMailboxID",
+                    "vnd.postbell.moveToMailboxID", "vnd.a.list",
+                ]),
+                prop::option::of(prop::sample::select(vec!["alice", "bob", "carol"])),
+            ), 0..4),
+        ) {
+            let place = |owner: Option<&str>| match owner {
+                Some(owner) => format!("imap://{owner}@h/private-{owner}"),
+                None => "imap://h/private-shared".to_owned(),
+            };
+            let uri = match mailbox {
+                true => place(owner),
+                false => owner.map_or_else(|| "imap://h/".to_owned(), |owner| format!("imap://{owner}@h/")),
+            };
+            let mut rest = user.map(|user| format!(r#","user":"{user}""#)).unwrap_or_default();
+            let mut given = Vec::new();
+            for (name, owner) in others {
+                if given.contains(&name) { continue; }
+                given.push(name);
+                let place = place(owner);
+                let value = if name == "vnd.a.list" { format!(r#"["{place}"]"#) } else { format!(r#""{place}""#) };
+                rest.push_str(&format!(r#","{name}":{value}"#));
+            }
+            let json = event(name, &uri, &rest);
+            let Some(told) = seen(&alice(), &json) else { return Ok(()) };
+            prop_assert!(!told.contains("private-bob") && !told.contains("private-carol"), "{}", told);
+            let own_act = user == Some("alice") && owner.is_none();
+            prop_assert!(own_act || !told.contains("private-shared"), "{}", told);
+            prop_assert!(owner == Some("alice") || owner.is_none() && (own_act || user.is_none() && name == GAP));
+            // And nothing that is one's own is kept back.
+            if owner == Some("alice") && given.is_empty() {
+                prop_assert_eq!(told, json);
+            }
+        }
+    }
+}
