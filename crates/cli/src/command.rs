@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use crate::ending::{self, Ending, Misuse};
 use crate::{
     bench, config, demo, doctor, notifyd, on, pages, publish, serve, setup, sources, subscriptions,
-    tail, validate,
+    tail, tokens, validate,
 };
 
 /// Tells the world what happens in a mail store.
@@ -47,6 +47,7 @@ enum Command {
     Validate(validate::ValidateArgs),
     Subscriptions(subscriptions::SubscriptionsArgs),
     Sources(sources::SourcesArgs),
+    Tokens(tokens::TokensArgs),
     Config(config::ConfigArgs),
     Setup(setup::SetupArgs),
     Doctor(doctor::DoctorArgs),
@@ -79,6 +80,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Validate(args) => validate::run(&args),
         Command::Subscriptions(args) => wait(subscriptions::run(args)),
         Command::Sources(args) => wait(sources::run(args)),
+        Command::Tokens(args) => wait(tokens::run(args)),
         Command::Config(args) => config::run(&args),
         Command::Setup(args) => setup::run(args),
         Command::Doctor(args) => wait(doctor::run(args)),

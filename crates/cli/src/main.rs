@@ -21,6 +21,7 @@ mod show;
 mod sources;
 mod subscriptions;
 mod tail;
+mod tokens;
 mod validate;
 mod when;
 

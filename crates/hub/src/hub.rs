@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, info, warn};
 
+use crate::access::Tokens;
 use crate::api::{self, App};
 use crate::config::{Config, Form, JournalConfig, PolicyConfig, SourceKind};
 use crate::feed::Feed;
@@ -62,6 +63,8 @@ impl Hub {
         let secrets = secrets.collect();
         let opened = open(config.data.clone(), options(&config.journal), secrets).await?;
         let Opened { journal, token, state, secrets, subscriptions_lost } = opened;
+        let state = Arc::new(state);
+        let tokens = Arc::new(Tokens::open(token, Arc::clone(&state))?);
         let (address, listener) = bind(config.listen).await?;
 
         let metrics = Arc::new(Metrics::new());
@@ -81,7 +84,8 @@ impl Hub {
             None => None,
         };
         let subscriptions = Subscriptions::open(
-            Arc::new(state),
+            state,
+            Arc::clone(&tokens),
             feed.clone(),
             policy.clone(),
             store.clone(),
@@ -108,7 +112,7 @@ impl Hub {
         ));
         let app = Arc::new(App {
             started: Instant::now(),
-            token,
+            tokens,
             exporters: exporters(secrets, &list),
             http: config.http.clone(),
             store,
@@ -152,10 +156,10 @@ impl Hub {
         self.address
     }
 
-    /// The API's bearer token.
+    /// The API's bearer token that is in the data folder's file.
     #[must_use]
     pub fn token(&self) -> &Token {
-        &self.app.token
+        self.app.tokens.file()
     }
 
     /// Waits until something failed that only a person can set right, and says what; a hub that

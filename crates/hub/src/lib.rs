@@ -3,6 +3,7 @@
 //! [`Hub::start`] wires sources, journal and subscriptions together and serves the HTTP API and
 //! the publishers' socket until [`Hub::shutdown`].
 
+mod access;
 mod api;
 mod config;
 mod examine;

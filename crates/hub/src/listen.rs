@@ -1,6 +1,7 @@
 //! Connections: taken up to a limit, served over HTTP/1.1, drained at the end.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,8 +29,8 @@ pub(crate) async fn serve(
     loop {
         tokio::select! {
             taken = take(&listener, &permits) => match taken {
-                Ok((stream, permit)) => {
-                    let served = connection(stream, door.clone(), http.header_timeout, stopping.clone());
+                Ok((stream, peer, permit)) => {
+                    let served = connection(stream, door.before(peer.ip()), http.header_timeout, stopping.clone());
                     connections.spawn(async move {
                         served.await;
                         drop(permit);
@@ -56,11 +57,11 @@ pub(crate) async fn serve(
 async fn take(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     // The semaphore is never closed.
     let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, permit))
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, permit))
 }
 
 async fn connection(

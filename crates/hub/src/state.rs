@@ -1,4 +1,4 @@
-//! What the hub remembers beside the journal: subscriptions and dead letters, in `hub.db`.
+//! What the hub remembers beside the journal: subscriptions, dead letters and tokens, in `hub.db`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -38,6 +38,21 @@ pub(crate) struct DeadLetter {
     pub(crate) reason: String,
 }
 
+/// A token as it is kept: whoever reads the file can't use it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct TokenRow {
+    /// Its id.
+    pub(crate) id: String,
+    /// Its name, unique.
+    pub(crate) name: String,
+    /// The SHA-256 of its text.
+    pub(crate) hash: [u8; 32],
+    /// What it opens, as JSON.
+    pub(crate) body: String,
+    /// In which hour since 1970 it was used last; 0 where it never was.
+    pub(crate) used_unix_hours: i64,
+}
+
 impl StateDb {
     /// Opens `path`, making it where there is none.
     pub(crate) fn open(path: &Path) -> Result<Self, StateError> {
@@ -48,7 +63,12 @@ impl StateDb {
         let format: u32 =
             connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(fault)?;
         match format {
-            0 => connection.execute_batch(SCHEMA).map_err(fault)?,
+            0 => {
+                connection.execute_batch(SCHEMA).map_err(fault)?;
+                connection.execute_batch(TOKENS).map_err(fault)?;
+            }
+            // Before there were tokens.
+            1 => connection.execute_batch(TOKENS).map_err(fault)?,
             FORMAT => {}
             found => return Err(StateError::Format { path: path.to_owned(), found }),
         }
@@ -170,6 +190,52 @@ impl StateDb {
             .map_err(|source| self.fault(source))
     }
 
+    /// Every token, oldest first.
+    pub(crate) fn tokens(&self) -> Result<Vec<TokenRow>, StateError> {
+        let connection = self.lock();
+        let mut statement = connection
+            .prepare("SELECT id, name, hash, body, used_unix_hours FROM token ORDER BY rowid")
+            .map_err(|source| self.fault(source))?;
+        let rows = statement.query_map([], |row| {
+            Ok(TokenRow {
+                id: row.get(0)?,
+                name: row.get(1)?,
+                hash: row.get(2)?,
+                body: row.get(3)?,
+                used_unix_hours: row.get(4)?,
+            })
+        });
+        rows.and_then(Iterator::collect).map_err(|source| self.fault(source))
+    }
+
+    /// Adds a token; `false` where its name is taken.
+    pub(crate) fn add_token(&self, row: &TokenRow) -> Result<bool, StateError> {
+        self.lock()
+            .execute(
+                "INSERT INTO token (id, name, hash, body, used_unix_hours)
+                 VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
+                params![row.id, row.name, row.hash, row.body, row.used_unix_hours],
+            )
+            .map(|changed| changed == 1)
+            .map_err(|source| self.fault(source))
+    }
+
+    /// Forgets a token; `false` where there was none.
+    pub(crate) fn remove_token(&self, id: &str) -> Result<bool, StateError> {
+        self.lock()
+            .execute("DELETE FROM token WHERE id = ?1", [id])
+            .map(|changed| changed == 1)
+            .map_err(|source| self.fault(source))
+    }
+
+    /// Notes in which hour since 1970 a token was used.
+    pub(crate) fn token_used(&self, id: &str, unix_hours: i64) -> Result<(), StateError> {
+        self.lock()
+            .execute("UPDATE token SET used_unix_hours = ?2 WHERE id = ?1", params![id, unix_hours])
+            .map(drop)
+            .map_err(|source| self.fault(source))
+    }
+
     /// A panic elsewhere leaves SQLite's own transaction rolled back, so the connection is good.
     fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
@@ -202,7 +268,7 @@ fn private_file(path: &Path) -> std::io::Result<()> {
 pub(crate) const DEAD_LETTERS_MAX: u32 = 10_000;
 
 /// The format this version reads and writes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 const PRAGMAS: &str = "
 PRAGMA journal_mode = WAL;
@@ -228,6 +294,19 @@ CREATE TABLE dead_letter (
     PRIMARY KEY (subscription, seq)
 ) STRICT, WITHOUT ROWID;
 PRAGMA user_version = 1;
+COMMIT;
+";
+
+const TOKENS: &str = "
+BEGIN;
+CREATE TABLE token (
+    id TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL UNIQUE,
+    hash BLOB NOT NULL UNIQUE,
+    body TEXT NOT NULL,
+    used_unix_hours INTEGER NOT NULL
+) STRICT;
+PRAGMA user_version = 2;
 COMMIT;
 ";
 
@@ -355,6 +434,28 @@ mod tests {
         assert!(db.remove("a").unwrap());
         assert!(!db.remove("a").unwrap());
         assert_eq!(db.dead_letter_count("a").unwrap(), 0);
+    }
+
+    #[test]
+    fn a_file_from_before_there_were_tokens_takes_some() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        Connection::open(&path).unwrap().execute_batch(SCHEMA).unwrap();
+        let row = TokenRow {
+            id: "tok_a".to_owned(),
+            name: "phone".to_owned(),
+            hash: [7; 32],
+            body: "{}".to_owned(),
+            used_unix_hours: 0,
+        };
+        let db = StateDb::open(&path).unwrap();
+        assert!(db.add_token(&row).unwrap());
+        assert!(!db.add_token(&TokenRow { id: "tok_b".to_owned(), ..row.clone() }).unwrap());
+        db.token_used("tok_a", 9).unwrap();
+        drop(db);
+        let db = StateDb::open(&path).unwrap();
+        assert_eq!(db.tokens().unwrap(), [TokenRow { used_unix_hours: 9, ..row }]);
+        assert!(db.remove_token("tok_a").unwrap() && !db.remove_token("tok_a").unwrap());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, timeout_at};
 use tracing::error;
 
+use crate::access::Grant;
 use crate::api::Problem;
 use crate::feed::{Gap, Reader, Step};
 use crate::hub::stopped;
@@ -34,6 +35,8 @@ pub(crate) struct Follower {
     pub(crate) left: u64,
     /// The last record wanted; the stream ends there.
     pub(crate) until: u64,
+    /// Who reads it; it ends when they may not any more.
+    pub(crate) grant: Arc<Grant>,
     pub(crate) store: Store,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) stopping: watch::Receiver<bool>,
@@ -105,10 +108,13 @@ impl Open {
                 None => {
                     let stopping = &mut self.follower.stopping;
                     let reader = &mut self.follower.reader;
+                    let grant = &self.follower.grant;
                     let more = async {
                         tokio::select! {
-                            () = reader.more() => true,
+                            biased;
                             () = stopped(stopping) => false,
+                            () = grant.ended() => false,
+                            () = reader.more() => true,
                         }
                     };
                     match timeout_at(beat, more).await {
@@ -151,7 +157,10 @@ impl Drop for Open {
 
 impl Follower {
     fn ended(&self) -> bool {
-        self.left == 0 || self.reader.next_seq() > self.until || *self.stopping.borrow()
+        self.left == 0
+            || self.reader.next_seq() > self.until
+            || *self.stopping.borrow()
+            || !self.grant.is_good()
     }
 
     /// The wanted ones of some records, as they are sent.
@@ -163,7 +172,14 @@ impl Follower {
                 break;
             }
             let view = Keys::from_head(record.head).view(record.body);
-            match self.filter.judge(&view, record.body) {
+            // Before anything else is asked of it: not even that a condition failed is told of
+            // what is another's.
+            let principal = self.grant.principal();
+            if !principal.may(&view, record.body) {
+                continue;
+            }
+            let body = principal.redact(&view, record.body);
+            match self.filter.judge(&view, &body) {
                 Verdict::Wanted => {}
                 Verdict::Unwanted => continue,
                 Verdict::Unclear(_) => {
@@ -174,7 +190,7 @@ impl Follower {
             let seq = record.seq.0;
             let stamp = Stamp { id: EventId::from_u128(record.id.0), seq, prev_seq: self.prev_seq };
             self.form.deliver(&mut out, seq, &view.name(), |out| {
-                self.projection.write(out, record.body, &view, &stamp);
+                self.projection.write(out, &body, &view, &stamp);
             });
             self.prev_seq = Some(seq);
             self.left -= 1;

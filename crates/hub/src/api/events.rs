@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -12,6 +13,7 @@ use postbell_sinks::stream::Form;
 
 use super::query::{Query, clipped};
 use super::{App, Problem};
+use crate::access::Grant;
 use crate::stream::{BODIES_OCTETS, Follower};
 
 /// Events as they come, from where the client says.
@@ -40,6 +42,7 @@ use crate::stream::{BODIES_OCTETS, Follower};
 )]
 pub(super) async fn follow(
     State(app): State<Arc<App>>,
+    Extension(grant): Extension<Arc<Grant>>,
     request: Request,
 ) -> Result<Response, Problem> {
     let form = form(request.headers())?;
@@ -78,6 +81,7 @@ pub(super) async fn follow(
         prev_seq: begin.prev_seq,
         left,
         until,
+        grant,
         store: app.store.clone(),
         metrics: Arc::clone(&app.metrics),
         stopping: app.stopping.clone(),

@@ -10,9 +10,11 @@ mod publish;
 mod query;
 mod status;
 mod subscriptions;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,22 +25,23 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, any, delete, get, post};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
-use postbell_engine::{Policy, Store};
+use postbell_engine::{Policy, Principal, Role, Scope, Store};
 use postbell_journal::SqliteJournal;
 use postbell_sources::dovecot::Exporter;
 use tokio::sync::{Semaphore, watch};
 
+use crate::access::{Grant, Tokens};
 use crate::config::HttpConfig;
 use crate::feed::Feed;
 use crate::metrics::Metrics;
 use crate::publish::{Gatherer, Publishers};
 use crate::sources::Source;
 use crate::subscriptions::Subscriptions;
-use crate::token::{PathSecret, Token};
+use crate::token::PathSecret;
 
 pub(crate) use problem::Problem;
 
@@ -46,7 +49,7 @@ pub(crate) use problem::Problem;
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) started: Instant,
-    pub(crate) token: Token,
+    pub(crate) tokens: Arc<Tokens>,
     /// Whose exporters may post, and with which secrets.
     pub(crate) exporters: BTreeMap<String, (PathSecret, Exporter)>,
     pub(crate) http: HttpConfig,
@@ -77,15 +80,34 @@ impl App {
 pub(crate) struct Door {
     app: Arc<App>,
     router: TowerToHyperService<Router>,
+    /// Who stands before it.
+    peer: Peer,
+}
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+struct Peer(IpAddr);
+
+impl Door {
+    /// The door as somebody at `peer` stands before it.
+    pub(crate) fn before(&self, peer: IpAddr) -> Self {
+        Self { peer: Peer(peer), ..self.clone() }
+    }
 }
 
 /// The door to everything.
 pub(crate) fn door(app: Arc<App>) -> Door {
-    let guarded = router(guarded())
-        .fallback(no_such_path)
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard));
-    let router = router(open()).merge(guarded).with_state(Arc::clone(&app));
-    Door { app, router: TowerToHyperService::new(router) }
+    let mut router = Router::new();
+    for (path, allow, needs, methods) in guarded() {
+        let guard = middleware::from_fn_with_state((Arc::clone(&app), needs), guard);
+        router = router.route(path, only(allow, methods).layer(guard));
+    }
+    let anything = (Arc::clone(&app), Needs::both(Need::Token));
+    let fallback = any(no_such_path).layer(middleware::from_fn_with_state(anything, guard));
+    router = router.fallback_service(fallback.with_state(Arc::clone(&app)));
+    let router = opened().merge(router).with_state(Arc::clone(&app));
+    let peer = Peer(Ipv4Addr::UNSPECIFIED.into());
+    Door { app, router: TowerToHyperService::new(router), peer }
 }
 
 impl Service<hyper::Request<Incoming>> for Door {
@@ -93,21 +115,67 @@ impl Service<hyper::Request<Incoming>> for Door {
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
-    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: hyper::Request<Incoming>) -> Self::Future {
         // What comes by the thousand goes past the router's layers, and finds the same there.
         if request.method() == Method::POST && request.uri().path() == publish::PATH {
-            let app = Arc::clone(&self.app);
-            return Box::pin(async move { Ok(publish::straight(&app, request).await) });
+            let (app, peer) = (Arc::clone(&self.app), self.peer);
+            return Box::pin(async move { Ok(publish::straight(&app, request, peer).await) });
         }
+        request.extensions_mut().insert(self.peer);
         Box::pin(self.router.call(request))
     }
 }
 
 /// A path, the methods it has, and what answers them.
-type Route = (&'static str, &'static str, MethodRouter<Arc<App>>);
+type OpenRoute = (&'static str, &'static str, MethodRouter<Arc<App>>);
+
+/// The same with what a token must be for.
+type Route = (&'static str, &'static str, Needs, MethodRouter<Arc<App>>);
+
+/// What a token must be for, to have a path's answer.
+#[derive(Clone, Copy, Debug)]
+struct Needs {
+    /// With GET and HEAD.
+    reading: Need,
+    /// With every other method.
+    changing: Need,
+}
+
+/// What a token must be for.
+#[derive(Clone, Copy, Debug)]
+enum Need {
+    /// Anything.
+    Token,
+    /// This.
+    Scope(Scope),
+    /// Running the hub.
+    Admin,
+}
+
+impl Needs {
+    fn both(need: Need) -> Self {
+        Self { reading: need, changing: need }
+    }
+
+    fn scope(scope: Scope) -> Self {
+        Self::both(Need::Scope(scope))
+    }
+}
+
+impl Need {
+    /// Whether a principal may have the answer, as far as that can be said without looking.
+    fn met(self, principal: &Principal) -> Result<(), Problem> {
+        let (is_met, wanted) = match self {
+            Self::Token => return Ok(()),
+            Self::Scope(scope) => (principal.has(scope), format!("the scope {:?}", scope.as_str())),
+            Self::Admin => (principal.role() == Role::Admin, "the role \"admin\"".to_owned()),
+        };
+        if is_met { Ok(()) } else { Err(Problem::forbidden(format!("it has not {wanted}"))) }
+    }
+}
 
 /// What needs no token: anybody may ask, or the path itself holds a secret.
-fn open() -> Vec<Route> {
+fn open() -> Vec<OpenRoute> {
     vec![
         (dovecot::PATH, "POST", post(dovecot::exported)),
         ("/healthz", "GET", get(health::healthz)),
@@ -115,31 +183,49 @@ fn open() -> Vec<Route> {
     ]
 }
 
-/// What needs the token.
+/// What needs a token.
 fn guarded() -> Vec<Route> {
+    let events = Needs { reading: Need::Scope(Scope::Read), changing: Need::Scope(Scope::Publish) };
+    let subscriptions = Needs::scope(Scope::Subscribe);
+    let hub = Needs::scope(Scope::Monitor);
+    let anybody = Needs::both(Need::Token);
+    let admin = Needs::both(Need::Admin);
     vec![
-        ("/metrics", "GET", get(health::metrics)),
-        (publish::PATH, "GET, POST", get(events::follow).post(publish::publish)),
-        ("/v1/openapi.json", "GET", get(openapi::serve)),
-        ("/v1/sources", "GET", get(status::sources)),
-        ("/v1/sources/{name}", "GET", get(status::source)),
-        ("/v1/status", "GET", get(status::status)),
-        ("/v1/subscriptions", "GET, POST", get(subscriptions::list).post(subscriptions::create)),
+        ("/metrics", "GET", hub, get(health::metrics)),
+        (publish::PATH, "GET, POST", events, get(events::follow).post(publish::publish)),
+        ("/v1/openapi.json", "GET", anybody, get(openapi::serve)),
+        ("/v1/sources", "GET", hub, get(status::sources)),
+        ("/v1/sources/{name}", "GET", hub, get(status::source)),
+        ("/v1/status", "GET", hub, get(status::status)),
+        (
+            "/v1/subscriptions",
+            "GET, POST",
+            subscriptions,
+            get(subscriptions::list).post(subscriptions::create),
+        ),
         (
             "/v1/subscriptions/{name}",
             "GET, DELETE",
+            subscriptions,
             get(subscriptions::show).delete(subscriptions::remove),
         ),
-        ("/v1/subscriptions/{name}/dead-letters", "GET", get(subscriptions::dead_letters)),
-        ("/v1/subscriptions/{name}/pause", "POST", post(subscriptions::pause)),
-        ("/v1/subscriptions/{name}/replay", "POST", post(subscriptions::replay)),
-        ("/v1/subscriptions/{name}/resume", "POST", post(subscriptions::resume)),
-        ("/v1/subscriptions/{name}/rotate", "POST", post(subscriptions::rotate)),
+        (
+            "/v1/subscriptions/{name}/dead-letters",
+            "GET",
+            subscriptions,
+            get(subscriptions::dead_letters),
+        ),
+        ("/v1/subscriptions/{name}/pause", "POST", subscriptions, post(subscriptions::pause)),
+        ("/v1/subscriptions/{name}/replay", "POST", subscriptions, post(subscriptions::replay)),
+        ("/v1/subscriptions/{name}/resume", "POST", subscriptions, post(subscriptions::resume)),
+        ("/v1/subscriptions/{name}/rotate", "POST", subscriptions, post(subscriptions::rotate)),
+        ("/v1/tokens", "GET, POST", admin, get(tokens::list).post(tokens::create)),
+        ("/v1/tokens/{name}", "DELETE", admin, delete(tokens::revoke)),
     ]
 }
 
-fn router(routes: Vec<Route>) -> Router<Arc<App>> {
-    routes.into_iter().fold(Router::new(), |router, (path, allow, methods)| {
+fn opened() -> Router<Arc<App>> {
+    open().into_iter().fold(Router::new(), |router, (path, allow, methods)| {
         router.route(path, only(allow, methods))
     })
 }
@@ -149,22 +235,42 @@ fn only(allow: &'static str, methods: MethodRouter<Arc<App>>) -> MethodRouter<Ar
     methods.fallback(async move || Problem::method_not_allowed(allow))
 }
 
-/// Lets in whoever has the token.
-async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    match admitted(&app, request.headers()) {
-        Ok(()) => next.run(request).await,
+/// Lets in whoever has a token that is for this; the handlers find what it opens beside the
+/// request.
+async fn guard(
+    State((app, needs)): State<(Arc<App>, Needs)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let peer = request.extensions().get::<Peer>().copied();
+    let peer = peer.unwrap_or_else(|| Peer(Ipv4Addr::UNSPECIFIED.into()));
+    let need = match *request.method() {
+        Method::GET | Method::HEAD => needs.reading,
+        _ => needs.changing,
+    };
+    match admitted(&app, request.headers(), peer, need) {
+        Ok(grant) => {
+            request.extensions_mut().insert(grant);
+            next.run(request).await
+        }
         Err(problem) => problem.into_response(),
     }
 }
 
-/// Whether a request carries the token.
-fn admitted(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
-    let header = headers.get(header::AUTHORIZATION);
-    if header.is_some_and(|header| app.token.opens(header.as_bytes())) {
-        return Ok(());
-    }
-    app.metrics.unauthorised.increment(1);
-    Err(Problem::unauthorised())
+/// What the token of a request opens, where that is what it needs.
+fn admitted(
+    app: &App,
+    headers: &HeaderMap,
+    Peer(peer): Peer,
+    need: Need,
+) -> Result<Arc<Grant>, Problem> {
+    let header = headers.get(header::AUTHORIZATION).map(|header| header.as_bytes());
+    let grant = app.tokens.admit(header, peer).map_err(|denied| {
+        app.metrics.unauthorised.increment(1);
+        denied.pause.map_or_else(Problem::unauthorised, Problem::too_many_guesses)
+    })?;
+    need.met(grant.principal())?;
+    Ok(grant)
 }
 
 async fn no_such_path(request: Request) -> Problem {

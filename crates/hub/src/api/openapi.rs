@@ -9,7 +9,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, ResponseBuilder}
 use utoipa::{Modify, OpenApi};
 
 use super::query::NoQuery;
-use super::{Problem, dovecot, events, health, publish, status, subscriptions};
+use super::{Problem, dovecot, events, health, publish, status, subscriptions, tokens};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -29,6 +29,9 @@ use super::{Problem, dovecot, events, health, publish, status, subscriptions};
         subscriptions::resume,
         subscriptions::rotate,
         subscriptions::dead_letters,
+        tokens::list,
+        tokens::create,
+        tokens::revoke,
         dovecot::exported,
         status::sources,
         status::source,
@@ -51,7 +54,7 @@ impl Modify for Guarded {
         let bearer = SecurityScheme::Http(
             Http::builder()
                 .scheme(HttpAuthScheme::Bearer)
-                .description(Some("The token in the data folder's file `token`"))
+                .description(Some("The token in the data folder's file `token`, or one made with `POST /v1/tokens`"))
                 .build(),
         );
         if let Some(components) = &mut document.components {
@@ -76,6 +79,9 @@ impl Modify for Guarded {
             };
             let responses = &mut operation.responses.responses;
             responses.insert("401".to_owned(), refused("No token, or another one"));
+            responses.insert("403".to_owned(), refused("The token is not for this"));
+            let guesses = refused("Too many wrong tokens came from there");
+            responses.insert("429".to_owned(), guesses);
             let unknown = || refused("A query parameter is unknown");
             responses.entry("400".to_owned()).or_insert_with(unknown);
         }
@@ -117,7 +123,9 @@ mod tests {
                 described.insert((path.clone(), method.to_uppercase()));
             }
         }
-        let routes = crate::api::open().into_iter().chain(crate::api::guarded());
+        let guarded = crate::api::guarded().into_iter();
+        let guarded = guarded.map(|(path, allow, _, methods)| (path, allow, methods));
+        let routes = crate::api::open().into_iter().chain(guarded);
         let served: BTreeSet<_> = routes
             .flat_map(|(path, allow, _)| {
                 allow.split(", ").map(move |method| (path.to_owned(), method.to_owned()))

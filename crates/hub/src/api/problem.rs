@@ -1,5 +1,7 @@
 //! Errors as clients see them: `application/problem+json` (RFC 9457).
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
@@ -91,6 +93,18 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorised", "a bearer token is needed")
     }
 
+    /// 403: the token is good, and not for this.
+    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "the token is not for this").because(detail)
+    }
+
+    /// 429: too many wrong tokens from one address.
+    pub(crate) fn too_many_guesses(pause: Duration) -> Self {
+        let seconds = u32::try_from(pause.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+        let title = "too many wrong tokens came from there";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-guesses", title).retry_after(seconds)
+    }
+
     /// 404.
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", "there is no such thing").because(detail)
@@ -156,6 +170,12 @@ impl Problem {
     pub(crate) fn invalid_subscription(detail: impl Into<String>) -> Self {
         let status = StatusCode::UNPROCESSABLE_ENTITY;
         Self::new(status, "invalid-subscription", "the subscription can't be made").because(detail)
+    }
+
+    /// 422: a token that can't be.
+    pub(crate) fn invalid_token(detail: impl Into<String>) -> Self {
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        Self::new(status, "invalid-token", "the token can't be made").because(detail)
     }
 
     /// 500: our own fault, told in the log.

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use mail_event::cloudevents::{self, InvalidCloudEvent};
 use mail_event::json::JsonError;
 use mail_event::{EventId, Repair};
+use postbell_engine::Scope;
 use postbell_journal::{AppendError, Verdict as Appended};
 use postbell_sources::publish::Lines;
 use serde::de::{Error as _, SeqAccess, Visitor};
@@ -23,7 +24,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::query::{Query, clipped};
-use super::{App, Problem, lone};
+use super::{App, Need, Peer, Problem, lone};
 use crate::config::HttpConfig;
 use crate::publish::{Gatherer, Publishers};
 
@@ -112,9 +113,10 @@ pub(super) async fn publish(
 }
 
 /// The same for a request that did not come by way of the router.
-pub(super) async fn straight(app: &App, request: hyper::Request<Incoming>) -> Response {
-    let answer = match super::admitted(app, request.headers()) {
-        Ok(()) => take(app, request).await,
+pub(super) async fn straight(app: &App, request: hyper::Request<Incoming>, peer: Peer) -> Response {
+    let need = Need::Scope(Scope::Publish);
+    let answer = match super::admitted(app, request.headers(), peer, need) {
+        Ok(_) => take(app, request).await,
         Err(problem) => Err(problem),
     };
     answer.into_response()

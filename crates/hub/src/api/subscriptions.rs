@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use utoipa::ToSchema;
 
 use super::query::{Name, NoQuery, Query, clipped};
 use super::{App, Problem, publish};
+use crate::access::Grant;
+use crate::config::HttpConfig;
 use crate::state::{DEAD_LETTERS_MAX, StateError};
 use crate::subscriptions::{
     CreateError, NewSubscription, Replay, Rotation, Shown, ShownDeadLetter,
@@ -36,8 +38,12 @@ pub(super) struct DeadLetters {
 #[utoipa::path(get, path = "/v1/subscriptions", tag = "subscriptions", responses(
     (status = 200, description = "All subscriptions", body = SubscriptionList),
 ))]
-pub(super) async fn list(State(app): State<Arc<App>>, _: NoQuery) -> Json<SubscriptionList> {
-    Json(SubscriptionList { subscriptions: app.subscriptions.list() })
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Extension(grant): Extension<Arc<Grant>>,
+    _: NoQuery,
+) -> Json<SubscriptionList> {
+    Json(SubscriptionList { subscriptions: app.subscriptions.list(&grant) })
 }
 
 /// Makes a subscription.
@@ -54,13 +60,12 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: NoQuery) -> Json<Subscr
 )]
 pub(super) async fn create(
     State(app): State<Arc<App>>,
+    Extension(grant): Extension<Arc<Grant>>,
     _: NoQuery,
     request: Request,
 ) -> Result<Response, Problem> {
-    publish::wants_json(&request)?;
-    let body = publish::read(request.into_body(), &app.http).await?;
-    let new: NewSubscription = read(&body)?;
-    let shown = app.subscriptions.create(new).await.map_err(refused)?;
+    let new: NewSubscription = from_json(request, &app.http, Problem::invalid_subscription).await?;
+    let shown = app.subscriptions.create(new, &grant).await.map_err(refused)?;
     let location = HeaderValue::try_from(format!("/v1/subscriptions/{}", shown.id));
     let mut response = (StatusCode::CREATED, Json(shown)).into_response();
     if let Ok(location) = location {
@@ -76,10 +81,11 @@ pub(super) async fn create(
 )]
 pub(super) async fn show(
     State(app): State<Arc<App>>,
+    Extension(grant): Extension<Arc<Grant>>,
     _: NoQuery,
     Name(name): Name,
 ) -> Result<Json<Shown>, Problem> {
-    app.subscriptions.find(&name).map(Json).ok_or_else(|| unknown(&name))
+    app.subscriptions.find(&grant, &name).map(Json).ok_or_else(|| unknown(&name))
 }
 
 /// Forgets a subscription and its dead letters.
@@ -89,10 +95,11 @@ pub(super) async fn show(
 )]
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
+    Extension(grant): Extension<Arc<Grant>>,
     _: NoQuery,
     Name(name): Name,
 ) -> Result<StatusCode, Problem> {
-    let removed = app.subscriptions.remove(&name).await.map_err(|error| failed(&error))?;
+    let removed = app.subscriptions.remove(&grant, &name).await.map_err(|error| failed(&error))?;
     removed.map(|_| StatusCode::NO_CONTENT).ok_or_else(|| unknown(&name))
 }
 
@@ -103,10 +110,11 @@ pub(super) async fn remove(
 )]
 pub(super) async fn pause(
     State(app): State<Arc<App>>,
+    Extension(grant): Extension<Arc<Grant>>,
     _: NoQuery,
     Name(name): Name,
 ) -> Result<Json<Shown>, Problem> {
-    let shown = app.subscriptions.pause(&name).await.map_err(|error| failed(&error))?;
+    let shown = app.subscriptions.pause(&grant, &name).await.map_err(|error| failed(&error))?;
     shown.map(Json).ok_or_else(|| unknown(&name))
 }
 
@@ -117,10 +125,11 @@ pub(super) async fn pause(
 )]
 pub(super) async fn resume(
     State(app): State<Arc<App>>,
+    Extension(grant): Extension<Arc<Grant>>,
     _: NoQuery,
     Name(name): Name,
 ) -> Result<Json<Shown>, Problem> {
-    let shown = app.subscriptions.resume(&name).await.map_err(|error| failed(&error))?;
+    let shown = app.subscriptions.resume(&grant, &name).await.map_err(|error| failed(&error))?;
     shown.map(Json).ok_or_else(|| unknown(&name))
 }
 
@@ -138,14 +147,13 @@ pub(super) async fn resume(
 )]
 pub(super) async fn replay(
     State(app): State<Arc<App>>,
+    Extension(grant): Extension<Arc<Grant>>,
     _: NoQuery,
     Name(name): Name,
     request: Request,
 ) -> Result<Json<Shown>, Problem> {
-    publish::wants_json(&request)?;
-    let body = publish::read(request.into_body(), &app.http).await?;
-    let Replay { begin } = read(&body)?;
-    let shown = app.subscriptions.replay(&name, begin).await.map_err(refused)?;
+    let Replay { begin } = from_json(request, &app.http, Problem::invalid_subscription).await?;
+    let shown = app.subscriptions.replay(&grant, &name, begin).await.map_err(refused)?;
     shown.map(Json).ok_or_else(|| unknown(&name))
 }
 
@@ -163,6 +171,7 @@ pub(super) async fn replay(
 )]
 pub(super) async fn rotate(
     State(app): State<Arc<App>>,
+    Extension(grant): Extension<Arc<Grant>>,
     _: NoQuery,
     Name(name): Name,
     request: Request,
@@ -173,9 +182,9 @@ pub(super) async fn rotate(
         Rotation::default()
     } else {
         is_json?;
-        read(&body)?
+        object(&body, Problem::invalid_subscription)?
     };
-    let shown = app.subscriptions.rotate(&name, rotation).await.map_err(refused)?;
+    let shown = app.subscriptions.rotate(&grant, &name, rotation).await.map_err(refused)?;
     shown.map(Json).ok_or_else(|| unknown(&name))
 }
 
@@ -193,6 +202,7 @@ pub(super) async fn rotate(
 )]
 pub(super) async fn dead_letters(
     State(app): State<Arc<App>>,
+    Extension(grant): Extension<Arc<Grant>>,
     Name(name): Name,
     request: Request,
 ) -> Result<Json<DeadLetters>, Problem> {
@@ -200,32 +210,42 @@ pub(super) async fn dead_letters(
     let limit = query.number("limit")?.map_or(DEAD_LETTERS_SHOWN, |limit| {
         u32::try_from(limit).unwrap_or(u32::MAX).min(DEAD_LETTERS_MAX)
     });
-    let letters = app.subscriptions.dead_letters(&name, limit).map_err(|error| failed(&error))?;
+    let letters =
+        app.subscriptions.dead_letters(&grant, &name, limit).map_err(|error| failed(&error))?;
     let dead_letters = letters.ok_or_else(|| unknown(&name))?;
     Ok(Json(DeadLetters { dead_letters }))
 }
 
-/// Reads a body's object.
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+/// Reads a body that is one JSON object; `invalid` tells of one that says something else.
+pub(super) async fn from_json<T: DeserializeOwned>(
+    request: Request,
+    http: &HttpConfig,
+    invalid: fn(String) -> Problem,
+) -> Result<T, Problem> {
+    publish::wants_json(&request)?;
+    object(&publish::read(request.into_body(), http).await?, invalid)
+}
+
+fn object<T: DeserializeOwned>(body: &[u8], invalid: fn(String) -> Problem) -> Result<T, Problem> {
     // serde would take a list for the members in order.
     if body.trim_ascii_start().first() == Some(&b'[') {
-        return Err(Problem::invalid_subscription("a list, where an object is wanted"));
+        return Err(invalid("a list, where an object is wanted".to_owned()));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let new = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let pointer = pointer(error.path());
         let error = error.into_inner();
         if error.is_data() {
-            Problem::invalid_subscription(plain(&error.to_string())).at(pointer)
+            invalid(plain(&error.to_string())).at(pointer)
         } else if serde_json::from_slice::<IgnoredAny>(body).is_ok() {
             // It is JSON: what serde wanted was the end of a choice between members.
-            Problem::invalid_subscription("has more than the one member it may have").at(pointer)
+            invalid("has more than the one member it may have".to_owned()).at(pointer)
         } else {
             Problem::bad_request(format!("body: {error}"))
         }
     })?;
     deserializer.end().map_err(|error| Problem::bad_request(format!("body: {error}")))?;
-    Ok(value)
+    Ok(new)
 }
 
 fn unknown(name: &str) -> Problem {
@@ -237,12 +257,14 @@ fn refused(error: CreateError) -> Problem {
         CreateError::Invalid { pointer, message } => {
             Problem::invalid_subscription(message).at(pointer)
         }
-        CreateError::NameTaken(_) | CreateError::TooMany(_) => Problem::conflict(error.to_string()),
+        CreateError::NameTaken(_) | CreateError::TooMany(_) | CreateError::Full => {
+            Problem::conflict(error.to_string())
+        }
         CreateError::State(error) => failed(&error),
     }
 }
 
-fn failed(error: &StateError) -> Problem {
+pub(super) fn failed(error: &StateError) -> Problem {
     if let StateError::Sqlite { path, source } = error
         && source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
     {
@@ -250,7 +272,7 @@ fn failed(error: &StateError) -> Problem {
         return Problem::unavailable(why).retry_after(RETRY_SECONDS);
     }
     let why = crate::sources::chain(error);
-    tracing::error!(why, "a subscription could not be kept");
+    tracing::error!(why, "a change could not be kept");
     Problem::internal()
 }
 
@@ -263,6 +285,7 @@ fn plain(message: &str) -> String {
         .replace("struct NewSubscription", "an object")
         .replace("struct Rotation", "an object")
         .replace("struct Replay", "an object")
+        .replace("struct NewToken", "an object")
         .replace("expected u64", "expected a whole number from 0")
         .replace("unknown variant", "unknown value")
 }

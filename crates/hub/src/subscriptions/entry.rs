@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Shown;
-use super::kept::Kept;
+use super::kept::{Kept, Owner};
 use crate::metrics::SubscriptionFigures;
 
 #[derive(Debug)]
@@ -61,7 +61,26 @@ pub(super) enum Stop {
 impl Entry {
     pub(super) fn new(id: String, name: String, kept: Kept) -> Self {
         let live = Live { cursor: AtomicU64::new(kept.start), ..Live::default() };
+        // Before the "@" that tells whose it is.
+        let name = name.split('@').next().unwrap_or_default().to_owned();
         Self { id, name, kept: Mutex::new(kept), live, running: Mutex::default() }
+    }
+
+    /// Whether this is what `asker` means by a name or an id: their own, and for whoever runs the
+    /// hub everybody's.
+    pub(super) fn is_meant(&self, asker: Option<&Owner>, name_or_id: &str) -> bool {
+        self.is_seen_by(asker) && (self.name == name_or_id || self.id == name_or_id)
+    }
+
+    /// Whether it is `asker`'s, or `asker` runs the hub.
+    pub(super) fn is_seen_by(&self, asker: Option<&Owner>) -> bool {
+        let Some(asker) = asker else { return true };
+        self.kept().owner.as_ref().is_some_and(|owner| owner.is(asker))
+    }
+
+    /// Whether it is whoever runs the hub's.
+    pub(super) fn is_the_hubs(&self) -> bool {
+        self.kept().owner.is_none()
     }
 
     pub(super) fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -73,7 +92,8 @@ impl Entry {
         let live = &self.live;
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         SubscriptionFigures {
-            name: self.name.clone(),
+            // Names of others' choosing may meet.
+            name: if self.is_the_hubs() { self.name.clone() } else { self.id.clone() },
             accepted: of(&live.accepted),
             retried: of(&live.retried),
             given_up: of(&live.given_up),

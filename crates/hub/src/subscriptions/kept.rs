@@ -1,10 +1,11 @@
 //! A subscription as `hub.db` keeps it.
 
-use postbell_engine::Selection;
+use postbell_engine::{Role, Selection};
 use postbell_sinks::webhook::Secret;
 use serde::{Deserialize, Serialize};
 
 use super::{Begin, ShownSink, SubscriptionState, time};
+use crate::access::Grant;
 
 /// All that survives a restart, but for the cursors: those stand in the journal.
 #[derive(Clone, Deserialize, Serialize)]
@@ -25,6 +26,50 @@ pub(super) struct Kept {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) detail: Option<String>,
     pub(super) created: String,
+    /// Who made it; none where it was whoever runs the hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) owner: Option<Owner>,
+}
+
+/// Whose a subscription is. It delivers what their token may see, as long as that is good.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) struct Owner {
+    /// The id of the token it was made, or last resumed, with.
+    pub(super) token: String,
+    /// The user, where it is a user's: theirs it is with every token of theirs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) user: Option<String>,
+}
+
+impl Owner {
+    /// Whoever is let in by a grant; none for whoever runs the hub.
+    pub(super) fn of(grant: &Grant) -> Option<Self> {
+        let principal = grant.principal();
+        let user = match (principal.role(), principal.users()) {
+            (Role::Admin, _) => return None,
+            (Role::User, Some([user])) => Some(user.to_string()),
+            (Role::User | Role::Service, _) => None,
+        };
+        // Only whoever runs the hub has no token of a name.
+        Some(Self { token: grant.id()?.to_owned(), user })
+    }
+
+    /// Whether both are the same.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        match (&self.user, &other.user) {
+            (None, None) => self.token == other.token,
+            (one, another) => one == another,
+        }
+    }
+
+    /// A subscription's name among all there are: two owners may call theirs the same, and nobody
+    /// learns what another's is called.
+    pub(super) fn qualified(&self, name: &str) -> String {
+        match &self.user {
+            Some(user) => format!("{name}@user:{user}"),
+            None => format!("{name}@token:{}", self.token),
+        }
+    }
 }
 
 /// A secret that was replaced.

@@ -25,11 +25,12 @@ pub(crate) use api::{
     Signature, SubscriptionState,
 };
 use entry::{Entry, Running, Stop, locked};
-use kept::{Kept, Previous};
+use kept::{Kept, Owner, Previous};
 use threads::DeliveryThreads;
 use worker::{Cursors, Job};
 
 use crate::WebhooksConfig;
+use crate::access::{Grant, Tokens};
 use crate::feed::Feed;
 use crate::metrics::SubscriptionFigures;
 use crate::state::{Row, StateDb, StateError};
@@ -42,6 +43,8 @@ pub(crate) struct Subscriptions(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     context: Arc<Context>,
+    /// What subscriptions' owners may see.
+    tokens: Arc<Tokens>,
     policy: Policy,
     reach: Reach,
     webhooks: WebhooksConfig,
@@ -82,6 +85,9 @@ pub(crate) enum CreateError {
     /// There are as many as there may be.
     #[error("there are {0} subscriptions already, and no more are taken")]
     TooMany(usize),
+    /// All of them together are as many as there may be.
+    #[error("no more subscriptions are taken")]
+    Full,
     /// It can't be stored.
     #[error(transparent)]
     State(#[from] StateError),
@@ -91,18 +97,20 @@ impl Subscriptions {
     /// Reads what was kept and starts a worker for each that is active.
     pub(crate) async fn open(
         db: Arc<StateDb>,
+        tokens: Arc<Tokens>,
         feed: Feed,
         policy: Policy,
         store: Store,
         webhooks: WebhooksConfig,
     ) -> Result<Self, StateError> {
         let schedule = Schedule::standard();
-        Self::open_with(db, feed, policy, store, webhooks, schedule).await
+        Self::open_with(db, tokens, feed, policy, store, webhooks, schedule).await
     }
 
     /// The same with a schedule of one's own.
     async fn open_with(
         db: Arc<StateDb>,
+        tokens: Arc<Tokens>,
         feed: Feed,
         policy: Policy,
         store: Store,
@@ -135,6 +143,7 @@ impl Subscriptions {
         }
         let subscriptions = Self(Arc::new(Shared {
             context,
+            tokens,
             policy,
             reach: reach(webhooks.reach),
             webhooks,
@@ -149,8 +158,12 @@ impl Subscriptions {
         Ok(subscriptions)
     }
 
-    /// Makes a subscription; the answer alone holds its secret.
-    pub(crate) async fn create(&self, new: NewSubscription) -> Result<Shown, CreateError> {
+    /// Makes a subscription of whoever is let in by `grant`; the answer alone holds its secret.
+    pub(crate) async fn create(
+        &self,
+        new: NewSubscription,
+        grant: &Grant,
+    ) -> Result<Shown, CreateError> {
         let shared = &self.0;
         let selection = new.selection();
         check_name(&new.name)?;
@@ -166,12 +179,26 @@ impl Subscriptions {
         };
         let _changing = shared.changing.lock().await;
         let start = self.start_of(&new.begin).await?;
-        if self.entries().iter().any(|entry| entry.name == new.name) {
+        let owner = Owner::of(grant);
+        let is_own = |entry: &Arc<Entry>| match &owner {
+            Some(_) => entry.is_seen_by(owner.as_ref()),
+            None => entry.is_the_hubs(),
+        };
+        let own: Vec<_> = self.entries().into_iter().filter(is_own).collect();
+        if own.iter().any(|entry| entry.name == new.name) {
             return Err(CreateError::NameTaken(new.name));
         }
         let count = self.count();
+        if owner.is_some() && own.len() >= OWN_SUBSCRIPTIONS_MAX {
+            return Err(CreateError::TooMany(own.len()));
+        }
         if count >= SUBSCRIPTIONS_MAX {
-            return Err(CreateError::TooMany(count));
+            // How many others have is nobody's business.
+            return Err(if owner.is_some() {
+                CreateError::Full
+            } else {
+                CreateError::TooMany(count)
+            });
         }
         let kept = Kept {
             selection,
@@ -183,10 +210,15 @@ impl Subscriptions {
             state: SubscriptionState::Active,
             detail: None,
             created: time(jiff::Timestamp::now()),
+            owner,
         };
+        let qualified = kept
+            .owner
+            .as_ref()
+            .map_or_else(|| new.name.clone(), |owner| owner.qualified(&new.name));
         let id = format!("sub_{}", EventId::from_u128(u128::from_be_bytes(random()?)));
         let id = id.to_ascii_lowercase();
-        let row = Row { id: id.clone(), name: new.name.clone(), body: kept.body() };
+        let row = Row { id: id.clone(), name: qualified, body: kept.body() };
         if !shared.context.blocking(move |db| db.add(&row)).await? {
             return Err(CreateError::NameTaken(new.name));
         }
@@ -198,9 +230,11 @@ impl Subscriptions {
         Ok(shown)
     }
 
-    /// All of them, oldest first.
-    pub(crate) fn list(&self) -> Vec<Shown> {
-        self.entries().iter().map(|entry| self.shown(entry)).collect()
+    /// Those that whoever is let in by `grant` may see, oldest first.
+    pub(crate) fn list(&self, grant: &Grant) -> Vec<Shown> {
+        let asker = Owner::of(grant);
+        let seen = |entry: &&Arc<Entry>| entry.is_seen_by(asker.as_ref());
+        self.entries().iter().filter(seen).map(|entry| self.shown(entry)).collect()
     }
 
     /// How many there are.
@@ -215,15 +249,19 @@ impl Subscriptions {
     }
 
     /// The one with this name or id.
-    pub(crate) fn find(&self, name_or_id: &str) -> Option<Shown> {
-        self.entry(name_or_id).map(|entry| self.shown(&entry))
+    pub(crate) fn find(&self, grant: &Grant, name_or_id: &str) -> Option<Shown> {
+        self.entry(grant, name_or_id).map(|entry| self.shown(&entry))
     }
 
     /// Holds one; `None` where there is none. Nothing is attempted any more once this returns;
     /// one that has ended stays so.
-    pub(crate) async fn pause(&self, name_or_id: &str) -> Result<Option<Shown>, StateError> {
+    pub(crate) async fn pause(
+        &self,
+        grant: &Grant,
+        name_or_id: &str,
+    ) -> Result<Option<Shown>, StateError> {
         let _changing = self.0.changing.lock().await;
-        let Some(entry) = self.entry(name_or_id) else { return Ok(None) };
+        let Some(entry) = self.entry(grant, name_or_id) else { return Ok(None) };
         stop(&entry, Stop::Gently).await;
         if entry.kept().state != SubscriptionState::Ended {
             self.keep(&entry, SubscriptionState::Paused).await?;
@@ -232,11 +270,20 @@ impl Subscriptions {
     }
 
     /// Lets one go on where it stood, also one that had ended.
-    pub(crate) async fn resume(&self, name_or_id: &str) -> Result<Option<Shown>, StateError> {
+    pub(crate) async fn resume(
+        &self,
+        grant: &Grant,
+        name_or_id: &str,
+    ) -> Result<Option<Shown>, StateError> {
         let _changing = self.0.changing.lock().await;
-        let Some(entry) = self.entry(name_or_id) else { return Ok(None) };
-        if entry.kept().state != SubscriptionState::Active {
+        let Some(entry) = self.entry(grant, name_or_id) else { return Ok(None) };
+        let kept = entry.kept().clone();
+        if kept.state != SubscriptionState::Active || self.grant(&kept).is_none() {
             stop(&entry, Stop::Gently).await;
+            // Whoever else resumes it lends no token: it stays its owner's.
+            if let Some(owner) = Owner::of(grant) {
+                entry.kept().owner = Some(owner);
+            }
             self.keep(&entry, SubscriptionState::Active).await?;
             self.start(&entry);
         }
@@ -247,6 +294,7 @@ impl Subscriptions {
     /// before as well for a while. `None` where there is none such.
     pub(crate) async fn rotate(
         &self,
+        grant: &Grant,
         name_or_id: &str,
         rotation: Rotation,
     ) -> Result<Option<Shown>, CreateError> {
@@ -258,7 +306,7 @@ impl Subscriptions {
         let given = rotation.secret.map(|text| Secret::parse(&text)).transpose();
         let given = given.map_err(|error| invalid("/secret", error))?;
         let _changing = self.0.changing.lock().await;
-        let Some(entry) = self.entry(name_or_id) else { return Ok(None) };
+        let Some(entry) = self.entry(grant, name_or_id) else { return Ok(None) };
         let mut changed = entry.kept().clone();
         let is_pair = Secret::parse(&changed.secret).is_ok_and(|secret| secret.public().is_some());
         let secret = match given {
@@ -282,11 +330,12 @@ impl Subscriptions {
     /// none such. One that is held or has ended stays so.
     pub(crate) async fn replay(
         &self,
+        grant: &Grant,
         name_or_id: &str,
         begin: Begin,
     ) -> Result<Option<Shown>, CreateError> {
         let _changing = self.0.changing.lock().await;
-        let Some(entry) = self.entry(name_or_id) else { return Ok(None) };
+        let Some(entry) = self.entry(grant, name_or_id) else { return Ok(None) };
         let start = self.start_of(&begin).await?;
         stop(&entry, Stop::Gently).await;
         let mut changed = entry.kept().clone();
@@ -304,9 +353,13 @@ impl Subscriptions {
     }
 
     /// Forgets one and its dead letters; the answer is how it stood.
-    pub(crate) async fn remove(&self, name_or_id: &str) -> Result<Option<Shown>, StateError> {
+    pub(crate) async fn remove(
+        &self,
+        grant: &Grant,
+        name_or_id: &str,
+    ) -> Result<Option<Shown>, StateError> {
         let _changing = self.0.changing.lock().await;
-        let Some(entry) = self.entry(name_or_id) else { return Ok(None) };
+        let Some(entry) = self.entry(grant, name_or_id) else { return Ok(None) };
         let shown = self.shown(&entry);
         stop(&entry, Stop::AtOnce).await;
         let id = entry.id.clone();
@@ -325,10 +378,11 @@ impl Subscriptions {
     /// The newest dead letters of one.
     pub(crate) fn dead_letters(
         &self,
+        grant: &Grant,
         name_or_id: &str,
         limit: u32,
     ) -> Result<Option<Vec<ShownDeadLetter>>, StateError> {
-        let Some(entry) = self.entry(name_or_id) else { return Ok(None) };
+        let Some(entry) = self.entry(grant, name_or_id) else { return Ok(None) };
         let letters = self.0.context.db.dead_letters(&entry.id, limit)?;
         let shown = letters.into_iter().map(|letter| ShownDeadLetter {
             seq: letter.seq,
@@ -360,9 +414,22 @@ impl Subscriptions {
         self.0.entries.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn entry(&self, name_or_id: &str) -> Option<Arc<Entry>> {
+    /// What `grant` lets somebody call so. Whoever runs the hub means their own before another's.
+    fn entry(&self, grant: &Grant, name_or_id: &str) -> Option<Arc<Entry>> {
+        let asker = Owner::of(grant);
         let entries = self.0.entries.read().unwrap_or_else(PoisonError::into_inner);
-        entries.iter().find(|one| one.name == name_or_id || one.id == name_or_id).cloned()
+        let mut meant = entries.iter().filter(|one| one.is_meant(asker.as_ref(), name_or_id));
+        let first = meant.clone().next();
+        meant.find(|one| one.is_the_hubs()).or(first).cloned()
+    }
+
+    /// What the owner of a subscription may see now; nothing where their token is good no more.
+    fn grant(&self, kept: &Kept) -> Option<Arc<Grant>> {
+        let tokens = &self.0.tokens;
+        match &kept.owner {
+            None => Some(Arc::clone(tokens.admin())),
+            Some(owner) => tokens.grant(&owner.token).filter(|grant| grant.is_good()),
+        }
     }
 
     fn shown(&self, entry: &Entry) -> Shown {
@@ -426,6 +493,7 @@ impl Subscriptions {
     /// are the operator's to change.
     fn job(&self, entry: &Arc<Entry>, kept: &Kept) -> Result<Job, String> {
         let shared = &self.0;
+        let grant = self.grant(kept).ok_or(OVER)?;
         let selection: Selection = kept.selection.under(&shared.policy);
         let (filter, projection) =
             selection.compile(&shared.policy).map_err(|error| error.to_string())?;
@@ -440,6 +508,7 @@ impl Subscriptions {
         Ok(Job {
             entry: Arc::clone(entry),
             context: Arc::clone(&shared.context),
+            grant,
             filter,
             projection,
             webhook: Arc::new(webhook),
@@ -543,6 +612,11 @@ const OVERLAP_SECONDS: u64 = 24 * 3600;
 
 /// A secret that is to be replaced shouldn't hold for ever.
 const OVERLAP_SECONDS_MAX: u64 = 30 * 24 * 3600;
+/// Subscriptions of one owner at most, so that none takes everybody's.
+const OWN_SUBSCRIPTIONS_MAX: usize = 100;
+
+/// Why a subscription delivers nothing any more.
+const OVER: &str = "its owner's token was revoked or has expired (resume it with another one)";
 
 /// Octets of a name: it is a label of metrics and a part of paths.
 const NAME_OCTETS_MAX: usize = 64;

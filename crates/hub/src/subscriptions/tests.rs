@@ -13,6 +13,8 @@ use postbell_journal::{Batch, Entry as JournalEntry, Options, RecordId, Retentio
 use serde_json::Value;
 
 use super::*;
+use crate::access::NewToken;
+use crate::token::Token;
 
 /// A delivery as a receiver saw it, with the answer it got.
 #[derive(Clone, Debug)]
@@ -97,6 +99,8 @@ const SOON: Duration = Duration::from_secs(10);
 struct Bench {
     journal: Arc<SqliteJournal>,
     subscriptions: Subscriptions,
+    tokens: Arc<Tokens>,
+    admin: Arc<Grant>,
 }
 
 impl Bench {
@@ -108,15 +112,19 @@ impl Bench {
         let journal = Arc::new(SqliteJournal::open(folder.join("journal"), options).unwrap());
         let db = Arc::new(StateDb::open(&folder.join("hub.db")).unwrap());
         let pauses: Vec<_> = pauses_millis.iter().copied().map(Duration::from_millis).collect();
+        let file = Token::load_or_make(&folder.join("token")).unwrap();
+        let tokens = Arc::new(Tokens::open(file, Arc::clone(&db)).unwrap());
+        let admin = Arc::clone(tokens.admin());
         let subscriptions = Subscriptions::open_with(
             db,
+            Arc::clone(&tokens),
             Feed::new(Arc::clone(&journal) as _),
             Policy::default(),
             Store::new("imap.example.org", None).unwrap(),
             WebhooksConfig { reach: crate::Reach::Loopback, timeout: TIMEOUT, lanes: 4 },
             Schedule::new(pauses),
         );
-        Self { journal, subscriptions: subscriptions.await.unwrap() }
+        Self { journal, subscriptions: subscriptions.await.unwrap(), tokens, admin }
     }
 
     /// Ends the worker and the journal, as the hub does.
@@ -149,11 +157,11 @@ impl Bench {
     }
 
     async fn create(&self, name: &str, receiver: &Receiver) -> Shown {
-        self.subscriptions.create(wanted(name, &receiver.url)).await.unwrap()
+        self.subscriptions.create(wanted(name, &receiver.url), &self.admin).await.unwrap()
     }
 
     fn shown(&self, name: &str) -> Shown {
-        self.subscriptions.find(name).unwrap()
+        self.subscriptions.find(&self.admin, name).unwrap()
     }
 
     async fn wait_until(&self, name: &str, what: impl Fn(&Shown) -> bool) -> Shown {
@@ -255,7 +263,7 @@ async fn an_event_whose_condition_is_unclear_is_counted_and_loses_no_other() {
     let receiver = Receiver::start(|_, _| ok()).await;
     let condition = Some("10 / (int(uidset) - 3) > -10 && uidset != \"5\"".to_owned());
     let new = NewSubscription { condition: condition.clone(), ..wanted("phone", &receiver.url) };
-    bench.subscriptions.create(new).await.unwrap();
+    bench.subscriptions.create(new, &bench.admin).await.unwrap();
     for _ in 0..6 {
         bench.append("A");
     }
@@ -312,7 +320,12 @@ async fn r164_a_secret_is_replaced_while_deliveries_go_on() {
     let first = secret_of(bench.create("phone", &receiver).await);
     bench.append("INBOX");
     receiver.wait_for(1).await;
-    let rotated = bench.subscriptions.rotate("phone", Rotation::default()).await.unwrap().unwrap();
+    let rotated = bench
+        .subscriptions
+        .rotate(&bench.admin, "phone", Rotation::default())
+        .await
+        .unwrap()
+        .unwrap();
     let ShownSink::Webhook { previous_until: Some(_), .. } = &rotated.sink else {
         panic!("{rotated:?}")
     };
@@ -324,7 +337,8 @@ async fn r164_a_secret_is_replaced_while_deliveries_go_on() {
     receiver.wait_for(2).await;
     let pair = Secret::pair([7; 32]);
     let at_once = Rotation { secret: Some(pair.reveal()), overlap_seconds: Some(0) };
-    let rotated = bench.subscriptions.rotate("phone", at_once).await.unwrap().unwrap();
+    let rotated =
+        bench.subscriptions.rotate(&bench.admin, "phone", at_once).await.unwrap().unwrap();
     let ShownSink::Webhook { secret: None, public_key, previous_until: None, .. } = rotated.sink
     else {
         panic!("a private key is not shown")
@@ -339,9 +353,16 @@ async fn r164_a_secret_is_replaced_while_deliveries_go_on() {
         assert_eq!(header("webhook-signature"), signed.collect::<Vec<_>>().join(" "));
     }
     let long = Rotation { overlap_seconds: Some(1 << 40), ..Rotation::default() };
-    let refused = bench.subscriptions.rotate("phone", long).await.unwrap_err();
+    let refused = bench.subscriptions.rotate(&bench.admin, "phone", long).await.unwrap_err();
     assert_eq!(refused.to_string(), "at most 2592000 seconds");
-    assert!(bench.subscriptions.rotate("nobody", Rotation::default()).await.unwrap().is_none());
+    assert!(
+        bench
+            .subscriptions
+            .rotate(&bench.admin, "nobody", Rotation::default())
+            .await
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -354,7 +375,7 @@ async fn what_was_delivered_is_delivered_anew_and_a_backlog_can_be_left_out() {
         bench.append("INBOX");
     }
     receiver.wait_for(3).await;
-    let replay = |begin| bench.subscriptions.replay("phone", begin);
+    let replay = |begin| bench.subscriptions.replay(&bench.admin, "phone", begin);
     assert_eq!(replay(Begin::Seq(2)).await.unwrap().unwrap().begin, Begin::Seq(2));
     let taken = receiver.wait_for(5).await;
     let came: Vec<_> = taken.iter().map(|one| (one.seq, one.prev_seq)).collect();
@@ -363,17 +384,18 @@ async fn what_was_delivered_is_delivered_anew_and_a_backlog_can_be_left_out() {
     assert_eq!(ids[1..3], ids[3..], "a repeat is recognisable");
 
     // One that is held is held from there.
-    bench.subscriptions.pause("phone").await.unwrap();
+    bench.subscriptions.pause(&bench.admin, "phone").await.unwrap();
     bench.append("INBOX");
     let shown = replay(Begin::Now).await.unwrap().unwrap();
     assert_eq!((shown.state, shown.cursor, shown.lag), (SubscriptionState::Paused, 4, 0));
     bench.close().await;
     let bench = Bench::open(folder.path()).await;
-    bench.subscriptions.resume("phone").await.unwrap();
+    bench.subscriptions.resume(&bench.admin, "phone").await.unwrap();
     bench.append("INBOX");
     let taken = receiver.wait_for(6).await;
     assert_eq!((taken[5].seq, taken[5].prev_seq), (5, None));
-    let early = bench.subscriptions.replay("phone", Begin::Seq(99)).await.unwrap_err();
+    let early =
+        bench.subscriptions.replay(&bench.admin, "phone", Begin::Seq(99)).await.unwrap_err();
     assert_eq!(early.to_string(), "there is no record 99 yet; the newest is 5");
 }
 
@@ -401,7 +423,7 @@ async fn a_receiver_that_is_gone_ends_it_for_good() {
     let bench = Bench::open(folder.path()).await;
     assert_eq!(bench.shown("phone").state, SubscriptionState::Ended);
     assert_eq!(receiver.taken().len(), 1);
-    let resumed = bench.subscriptions.resume("phone").await.unwrap().unwrap();
+    let resumed = bench.subscriptions.resume(&bench.admin, "phone").await.unwrap().unwrap();
     assert_eq!((resumed.state, resumed.detail), (SubscriptionState::Active, None));
     assert_eq!(seqs(&receiver.wait_for(2).await, "INBOX"), [1, 2]);
 }
@@ -416,7 +438,7 @@ async fn a_restart_loses_nothing_and_keeps_the_chain() {
         if round == 0 {
             let mut new = wanted("phone", &receiver.url);
             new.mailboxes = vec!["A".to_owned(), "B".to_owned()];
-            bench.subscriptions.create(new).await.unwrap();
+            bench.subscriptions.create(new, &bench.admin).await.unwrap();
         }
         for _ in 0..5 {
             bench.append("A");
@@ -471,7 +493,7 @@ async fn nothing_is_delivered_while_it_is_paused_and_everything_after() {
     let id = bench.create("phone", &receiver).await.id;
     bench.append("A");
     receiver.wait_for(1).await;
-    let paused = bench.subscriptions.pause(&id).await.unwrap().unwrap();
+    let paused = bench.subscriptions.pause(&bench.admin, &id).await.unwrap().unwrap();
     assert_eq!(paused.state, SubscriptionState::Paused);
     bench.append("A");
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -480,14 +502,14 @@ async fn nothing_is_delivered_while_it_is_paused_and_everything_after() {
     let bench = Bench::open(folder.path()).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(receiver.taken().len(), 1, "a restart doesn't wake it");
-    bench.subscriptions.resume("phone").await.unwrap();
+    bench.subscriptions.resume(&bench.admin, "phone").await.unwrap();
     assert_eq!(seqs(&receiver.wait_for(2).await, "A"), [1, 2]);
-    let removed = bench.subscriptions.remove("phone").await.unwrap().unwrap();
+    let removed = bench.subscriptions.remove(&bench.admin, "phone").await.unwrap().unwrap();
     assert_eq!(removed.id, id);
     bench.append("A");
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(receiver.taken().len(), 2);
-    assert_eq!(bench.subscriptions.list(), []);
+    assert_eq!(bench.subscriptions.list(&bench.admin), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -496,7 +518,7 @@ async fn a_hanging_receiver_delays_only_itself() {
     let bench = Bench::open(folder.path()).await;
     let hanging = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", hanging.local_addr().unwrap());
-    bench.subscriptions.create(wanted("hanging", &url)).await.unwrap();
+    bench.subscriptions.create(wanted("hanging", &url), &bench.admin).await.unwrap();
     let receiver = Receiver::start(|_, _| ok()).await;
     bench.create("phone", &receiver).await;
     for at in 0..200 {
@@ -505,7 +527,7 @@ async fn a_hanging_receiver_delays_only_itself() {
     receiver.wait_for(200).await;
     assert_eq!(bench.shown("hanging").cursor, 0);
     let began = Instant::now();
-    bench.subscriptions.remove("hanging").await.unwrap();
+    bench.subscriptions.remove(&bench.admin, "hanging").await.unwrap();
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
 
@@ -519,7 +541,7 @@ async fn what_fails_to_the_end_of_the_schedule_is_buried_and_the_rest_goes_on() 
     bench.append("Good");
     let shown = bench.wait_until("phone", |shown| shown.lag == 0).await;
     assert_eq!((shown.cursor, shown.dead_letters, shown.attempts), (2, 1, 4));
-    let letters = bench.subscriptions.dead_letters("phone", 10).unwrap().unwrap();
+    let letters = bench.subscriptions.dead_letters(&bench.admin, "phone", 10).unwrap().unwrap();
     assert_eq!(letters.len(), 1);
     assert_eq!((letters[0].seq, letters[0].attempts), (1, 3));
     assert_eq!(letters[0].reason, "503 Service Unavailable");
@@ -527,7 +549,7 @@ async fn what_fails_to_the_end_of_the_schedule_is_buried_and_the_rest_goes_on() 
     bench.close().await;
     let bench = Bench::open(folder.path()).await;
     assert_eq!(bench.shown("phone").dead_letters, 1);
-    assert!(bench.subscriptions.dead_letters("nobody", 10).unwrap().is_none());
+    assert!(bench.subscriptions.dead_letters(&bench.admin, "nobody", 10).unwrap().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -546,7 +568,7 @@ async fn a_state_database_that_takes_nothing_stalls_no_attempt() {
     })
     .await;
     let new = NewSubscription { begin: Begin::Seq(1), ..wanted("phone", &receiver.url) };
-    bench.subscriptions.create(new).await.unwrap();
+    bench.subscriptions.create(new, &bench.admin).await.unwrap();
     // As good as a full disk: nothing can be written for a while.
     let other = rusqlite::Connection::open(folder.path().join("hub.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -598,7 +620,7 @@ async fn ten_done(bench: &Bench) -> (String, Receiver) {
         bench.append(if at == 11 { "Hang" } else { "A" });
     }
     let new = NewSubscription { begin: Begin::Seq(1), ..wanted("phone", &receiver.url) };
-    let id = bench.subscriptions.create(new).await.unwrap().id;
+    let id = bench.subscriptions.create(new, &bench.admin).await.unwrap().id;
     bench.wait_until("phone", |shown| shown.last_delivered == Some(16)).await;
     (id, receiver)
 }
@@ -622,7 +644,7 @@ async fn the_cursor_shown_is_the_one_reached_while_deliveries_are_under_way() {
     assert_eq!(figures, [told]);
     bench.append("A");
     assert_eq!(bench.subscriptions.figures()[0].lag, 7, "also while it is stuck");
-    bench.subscriptions.remove("phone").await.unwrap();
+    bench.subscriptions.remove(&bench.admin, "phone").await.unwrap();
     assert_eq!((bench.subscriptions.figures(), bench.subscriptions.count()), (vec![], 0));
 }
 
@@ -640,7 +662,7 @@ async fn an_orderly_stop_in_the_middle_of_deliveries_keeps_the_cursor() {
     drop(journal);
     let bench = Bench::open(folder.path()).await;
     assert_eq!(seqs(&receiver.wait_for(6).await, "A"), [12, 13, 14, 15, 16]);
-    bench.subscriptions.remove("phone").await.unwrap();
+    bench.subscriptions.remove(&bench.admin, "phone").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -648,7 +670,7 @@ async fn a_worker_nobody_can_stop_any_more_keeps_the_cursor_as_it_ends() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::open(folder.path()).await;
     let (id, _receiver) = ten_done(&bench).await;
-    let entry = bench.subscriptions.entry("phone").unwrap();
+    let entry = bench.subscriptions.entry(&bench.admin, "phone").unwrap();
     let Running { stop, task } = locked(&entry.running).take().unwrap();
     drop(stop);
     task.await.unwrap();
@@ -667,7 +689,11 @@ async fn subscriptions_whose_receivers_are_away_stop_at_once() {
     receiver.wait_for(1).await;
     bench.wait_until("idle", |shown| shown.lag == 0).await;
     // One is refused a connection, and waits for its next attempt.
-    bench.subscriptions.create(wanted("refused", "http://127.0.0.1:1/")).await.unwrap();
+    bench
+        .subscriptions
+        .create(wanted("refused", "http://127.0.0.1:1/"), &bench.admin)
+        .await
+        .unwrap();
     // One waits for a connection: nobody takes what queues up, and then there is no more room.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -679,7 +705,7 @@ async fn subscriptions_whose_receivers_are_away_stop_at_once() {
         queued.push(one.unwrap());
     }
     let url = format!("http://{address}/");
-    bench.subscriptions.create(wanted("connecting", &url)).await.unwrap();
+    bench.subscriptions.create(wanted("connecting", &url), &bench.admin).await.unwrap();
     bench.append("A");
     bench.wait_until("refused", |shown| shown.attempts == 1).await;
     tokio::time::sleep(soon).await;
@@ -695,7 +721,7 @@ async fn a_connection_its_receiver_has_closed_is_closed_soon_though_nothing_is_d
     let bench = Bench::open(folder.path()).await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
-    bench.subscriptions.create(wanted("phone", &url)).await.unwrap();
+    bench.subscriptions.create(wanted("phone", &url), &bench.admin).await.unwrap();
     bench.append("A");
     let (mut stream, _) = listener.accept().await.unwrap();
     let mut request = vec![0; 64 * 1024];
@@ -773,7 +799,7 @@ async fn what_retention_took_is_told_as_a_gap() {
     bench.create("phone", &receiver).await;
     bench.append("A");
     receiver.wait_for(1).await;
-    bench.subscriptions.pause("phone").await.unwrap();
+    bench.subscriptions.pause(&bench.admin, "phone").await.unwrap();
     for _ in 0..60 {
         bench.append_padded("A", 32 * 1024);
     }
@@ -785,7 +811,7 @@ async fn what_retention_took_is_told_as_a_gap() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(bench.journal.bounds().first.0 > 2, "retention took nothing");
-    bench.subscriptions.resume("phone").await.unwrap();
+    bench.subscriptions.resume(&bench.admin, "phone").await.unwrap();
     bench.wait_until("phone", |shown| shown.lag == 0).await;
     let mut taken = receiver.taken();
     assert_chain(&taken);
@@ -824,7 +850,7 @@ async fn a_subscription_begins_where_it_was_told_to() {
     ] {
         let receiver = Receiver::start(|_, _| ok()).await;
         let new = NewSubscription { begin, ..wanted(name, &receiver.url) };
-        bench.subscriptions.create(new).await.unwrap();
+        bench.subscriptions.create(new, &bench.admin).await.unwrap();
         if first == 6 {
             assert_eq!(bench.shown(name).cursor, 5);
         } else {
@@ -867,7 +893,7 @@ async fn what_is_wrong_with_a_subscription_is_named() {
     ];
     let mut told = String::new();
     for (wanted, new) in cases {
-        match bench.subscriptions.create(new).await {
+        match bench.subscriptions.create(new, &bench.admin).await {
             Err(CreateError::Invalid { pointer, message }) => {
                 assert_eq!(pointer, wanted, "{message}");
                 told.push_str(&format!("{pointer}: {message}\n"));
@@ -876,8 +902,8 @@ async fn what_is_wrong_with_a_subscription_is_named() {
         }
     }
     insta::assert_snapshot!(told);
-    bench.subscriptions.create(fine()).await.unwrap();
-    let again = bench.subscriptions.create(fine()).await;
+    bench.subscriptions.create(fine(), &bench.admin).await.unwrap();
+    let again = bench.subscriptions.create(fine(), &bench.admin).await;
     assert!(matches!(again, Err(CreateError::NameTaken(name)) if name == "phone"));
 }
 
@@ -909,7 +935,87 @@ fn a_kept_secret_prints_as_dots() {
         state: SubscriptionState::Active,
         detail: None,
         created: String::new(),
+        owner: None,
     };
     assert!(!format!("{kept:?}").contains("t0ken"));
     assert!(kept.body().contains("t0ken"));
+}
+
+impl Bench {
+    /// A user's token, and its id.
+    fn user(&self, name: &str, user: &str) -> (Arc<Grant>, String) {
+        let new: NewToken = serde_json::from_value(
+            serde_json::json!({ "name": name, "role": "user", "users": [user] }),
+        )
+        .unwrap();
+        let id = self.tokens.create(new).unwrap().id;
+        (self.tokens.grant(&id).unwrap(), id)
+    }
+
+    async fn make(&self, name: &str, receiver: &Receiver, grant: &Grant) -> Shown {
+        self.subscriptions.create(wanted(name, &receiver.url), grant).await.unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r162_a_users_subscription_delivers_their_own_until_their_token_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path()).await;
+    let (mine, others) = (Receiver::start(|_, _| ok()).await, Receiver::start(|_, _| ok()).await);
+    let (owner, token) = bench.user("a1", "a");
+    let (stranger, _) = bench.user("b1", "b");
+    let id = bench.make("phone", &mine, &owner).await.id;
+    // Names of others' can't be told from those that are free.
+    let other = bench.make("phone", &others, &stranger).await.id;
+    bench.append("INBOX");
+    mine.wait_for(1).await;
+
+    let all = &bench.subscriptions;
+    assert_eq!(all.list(&owner).len(), 1);
+    assert_eq!(all.list(&bench.admin).len(), 2);
+    assert_eq!(all.find(&stranger, &id), None);
+    assert_eq!(all.pause(&stranger, &id).await.unwrap(), None);
+    assert_eq!(all.remove(&stranger, &id).await.unwrap(), None);
+    assert_eq!(all.find(&stranger, "phone").unwrap().id, other);
+
+    bench.tokens.revoke(&token).unwrap();
+    bench.append("INBOX");
+    let ended = bench.wait_until(&id, |shown| shown.state == SubscriptionState::Ended).await;
+    assert!(ended.detail.unwrap().contains("token"), "{:?}", ended.state);
+    bench.append("INBOX");
+    // Whoever runs the hub lends no token, and the user has another one.
+    all.resume(&bench.admin, &id).await.unwrap();
+    assert!(all.find(&bench.admin, &id).unwrap().detail.is_some());
+    assert_eq!(mine.taken().len(), 1);
+    let (again, _) = bench.user("a2", "a");
+    all.resume(&again, &id).await.unwrap();
+    assert_eq!(seqs(&mine.wait_for(3).await, "INBOX"), [1, 2, 3]);
+    assert_eq!(others.taken().len(), 0);
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r162_what_is_under_way_or_to_be_tried_again_is_dropped_with_the_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path()).await;
+    let receiver = Receiver::start(|mailbox, _| match mailbox {
+        "Slow" => hang(),
+        _ => busy(),
+    });
+    let receiver = receiver.await;
+    let (owner, token) = bench.user("a1", "a");
+    let id = bench.make("phone", &receiver, &owner).await.id;
+    bench.append("Slow");
+    bench.append("Failing");
+    while receiver.taken().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let begun = Instant::now();
+    bench.tokens.revoke(&token).unwrap();
+    bench.wait_until(&id, |shown| shown.state == SubscriptionState::Ended).await;
+    assert!(begun.elapsed() < SOON);
+    let count = receiver.taken().len();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(receiver.taken().len(), count);
+    bench.close().await;
 }

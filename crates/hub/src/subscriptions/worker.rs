@@ -18,17 +18,18 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use mail_event::EventId;
 use postbell_engine::{
     Attempt, Filter, HEAD_OCTETS, Keys, Lanes, Moment, Next, Outcome, Projection, Stamp, Verdict,
-    event_id,
+    View, event_id,
 };
 use postbell_journal::{ReadError, Records, Seq};
 use postbell_sinks::webhook::{Answer, Webhook, write_body};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
 use super::burial::Burials;
 use super::entry::{Entry, Stop};
-use super::{Context, SubscriptionState};
+use super::{Context, OVER, SubscriptionState};
+use crate::access::Grant;
 use crate::feed::{Gap, Reader, Step};
 use crate::stream::gap_event;
 use crate::token::fill_random;
@@ -38,6 +39,8 @@ use crate::token::fill_random;
 pub(super) struct Job {
     pub(super) entry: Arc<Entry>,
     pub(super) context: Arc<Context>,
+    /// What its owner may see, as long as it is good.
+    pub(super) grant: Arc<Grant>,
     pub(super) filter: Filter,
     pub(super) projection: Projection,
     pub(super) webhook: Arc<Webhook>,
@@ -63,6 +66,18 @@ impl Job {
             if tokio::time::timeout(TROUBLE_PAUSE, stopped).await.is_ok() {
                 return;
             }
+        }
+    }
+}
+
+impl Job {
+    /// Whether an event is wanted, and its owner's to have. That comes first: not even that a
+    /// condition failed is told of what is another's.
+    fn judge(&self, view: &View<'_>, json: &[u8]) -> Verdict {
+        let principal = self.grant.principal();
+        match principal.may(view, json) {
+            true => self.filter.judge(view, &principal.redact(view, json)),
+            false => Verdict::Unwanted,
         }
     }
 }
@@ -184,6 +199,9 @@ impl<'a> Worker<'a> {
     }
 
     async fn work(&mut self, stop: &mut watch::Receiver<Stop>) -> Result<(), Trouble> {
+        let job = self.job;
+        let mut over = pin!(job.grant.ended());
+        let mut is_over = false;
         {
             // Whoever could say it being gone is as good as being told.
             let mut stopped = pin!(stop.wait_for(|stop| *stop != Stop::No));
@@ -195,6 +213,10 @@ impl<'a> Worker<'a> {
                 let news = tokio::select! {
                     biased;
                     _ = &mut stopped => break,
+                    () = &mut over => {
+                        is_over = true;
+                        break;
+                    }
                     news = poll_fn(|context| self.poll_news(context)) => news?,
                     () = sleep_until(due) => continue,
                 };
@@ -209,7 +231,25 @@ impl<'a> Worker<'a> {
                 }
             }
         }
+        if is_over {
+            self.lose().await;
+            return Ok(());
+        }
         self.wind_down(stop).await
+    }
+
+    /// Ends the subscription whose owner's token is over, at once: what is under way is dropped.
+    async fn lose(&mut self) {
+        info!(subscription = %self.job.entry.id, "the owner's token is over: the subscription has ended");
+        self.attempts.clear();
+        self.note_progress();
+        self.save();
+        {
+            let mut kept = self.job.entry.kept();
+            kept.state = SubscriptionState::Ended;
+            kept.detail = Some(OVER.to_owned());
+        }
+        end(self.job).await;
     }
 
     /// Whether another delivery may be held.
@@ -287,7 +327,7 @@ impl<'a> Worker<'a> {
                 return;
             }
             let view = Keys::from_head(record.head).view(record.body);
-            match self.job.filter.judge(&view, record.body) {
+            match self.job.judge(&view, record.body) {
                 Verdict::Wanted => {
                     self.lanes.push(seq, view.lane());
                     let id = EventId::from_u128(record.id.0);
@@ -329,7 +369,9 @@ impl<'a> Worker<'a> {
 
     fn start_attempts(&mut self) {
         let now = self.now();
-        while let Some(attempt) = self.lanes.start(now) {
+        while self.job.grant.is_good()
+            && let Some(attempt) = self.lanes.start(now)
+        {
             let Some(held) = self.held.get(&attempt.seq) else {
                 let next = self.lanes.conclude(attempt.seq, Outcome::Accepted, now, 0);
                 error!(seq = attempt.seq, ?next, "a delivery was not held where it should be");
@@ -350,7 +392,8 @@ impl<'a> Worker<'a> {
         let view = Keys::from_head(&held.head).view(&held.body);
         let stamp = Stamp { id: held.id, seq: attempt.seq, prev_seq: attempt.prev_seq };
         let mut data = Vec::with_capacity(held.body.len() + STAMP_OCTETS);
-        self.job.projection.write(&mut data, &held.body, &view, &stamp);
+        let allowed = self.job.grant.principal().redact(&view, &held.body);
+        self.job.projection.write(&mut data, &allowed, &view, &stamp);
         let mut body = Vec::with_capacity(data.len() + ENVELOPE_OCTETS);
         write_body(&mut body, &data, &view, &stamp, &self.job.context.source);
         body.into()
@@ -544,7 +587,7 @@ impl Cursors {
                 Some(Step::Records(records)) => {
                     for record in records.iter().filter(|record| record.seq.0 <= done) {
                         let view = Keys::from_head(record.head).view(record.body);
-                        if job.filter.judge(&view, record.body) == Verdict::Wanted {
+                        if job.judge(&view, record.body) == Verdict::Wanted {
                             told = Some(record.seq.0);
                         }
                     }

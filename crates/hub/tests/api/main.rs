@@ -1,6 +1,8 @@
 //! A whole hub in a temporary folder, asked over HTTP and the publishers' socket.
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
 mod documented;
 #[cfg(test)]
 mod lifecycle;

@@ -1,0 +1,177 @@
+//! `postbell tokens`: who may ask the hub, and what for.
+
+use clap::{Args, Subcommand, ValueEnum};
+use hyper::Method;
+use serde_json::{Map, Value, json};
+
+use crate::client::{Call, Client, encode};
+use crate::connection::ConnectionArgs;
+use crate::ending::{Ending, note};
+use crate::out::{self, print};
+use crate::show::clean;
+use crate::subscriptions::word;
+use crate::when;
+
+/// Make, look at and revoke tokens, which let others than this machine's administrator ask the hub.
+#[derive(Args, Debug)]
+pub(crate) struct TokensArgs {
+    #[command(subcommand)]
+    command: Command,
+    /// Print the hub's answer as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Add(AddArgs),
+    /// List every token with what it is for; none is shown itself.
+    List,
+    /// End a token at once: streams it opened are closed, deliveries stop.
+    Revoke {
+        /// The token's name or id.
+        name: String,
+    },
+}
+
+/// Make a token and print it, this once.
+///
+/// An admin may do everything; a service what its scopes say, for all users or for some; a user sees
+/// their own mailboxes.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  postbell tokens add phone --role user --user john@example.org --expires 90d
+  postbell tokens add prometheus --role service --scope monitor
+  postbell tokens add crm --role service --scope read --scope subscribe --user sales@example.org
+  postbell tokens add store2 --role service --scope publish > /etc/postbell/store2.token")]
+struct AddArgs {
+    /// A name of your choice, for the other commands.
+    name: String,
+    /// Whose it is.
+    #[arg(long)]
+    role: Role,
+    /// The user it is for; for a service, one of those whose events it reaches; may be given several
+    /// times then.
+    #[arg(short, long, value_name = "USER")]
+    user: Vec<String>,
+    /// What it is for (publish, read, subscribe, monitor); may be given several times. A service needs
+    /// one; a user has read and subscribe where none is given.
+    #[arg(short, long, value_name = "SCOPE")]
+    scope: Vec<String>,
+    /// When it ends: after so long (12h, 30d), or a time such as 2027-01-01T00:00:00Z [default:
+    /// never].
+    #[arg(long, value_name = "WHEN", value_parser = expiry)]
+    expires: Option<jiff::Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Role {
+    Admin,
+    Service,
+    User,
+}
+
+impl Role {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Service => "service",
+            Self::User => "user",
+        }
+    }
+}
+
+/// Reads how long from now, or a time.
+fn expiry(text: &str) -> Result<jiff::Timestamp, String> {
+    let now = jiff::Timestamp::now();
+    if let Ok(long) = when::duration(text) {
+        return now.checked_add(long).map_err(|_| "is after all time".to_owned());
+    }
+    text.parse().map_err(|_| "is not a time (try 30d, or 2027-01-01T00:00:00Z)".to_owned())
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: TokensArgs) -> anyhow::Result<Ending> {
+    let mut client = args.connection.client()?;
+    match args.command {
+        Command::Add(add) => add_one(&mut client, &add, args.json).await,
+        Command::List => list(&mut client, args.json).await,
+        Command::Revoke { name } => revoke(&mut client, &name, args.json).await,
+    }
+}
+
+async fn add_one(client: &mut Client, add: &AddArgs, as_json: bool) -> anyhow::Result<Ending> {
+    let mut request = Map::new();
+    request.insert("name".to_owned(), add.name.clone().into());
+    request.insert("role".to_owned(), add.role.as_str().into());
+    request.insert("users".to_owned(), json!(add.user));
+    request.insert("scope".to_owned(), json!(add.scope));
+    if let Some(at) = add.expires {
+        request.insert("expires".to_owned(), at.to_string().into());
+    }
+    let answer = client.json(Call::post("/v1/tokens", &Value::Object(request))).await?;
+    if as_json {
+        out::json(&answer)?;
+        return Ok(Ending::Done);
+    }
+    print(word(&answer, "/token").unwrap_or_default())?;
+    note(&format!("{}: keep it: the hub does not, and it is not shown again", clean(&add.name)));
+    Ok(Ending::Done)
+}
+
+async fn list(client: &mut Client, as_json: bool) -> anyhow::Result<Ending> {
+    let answer = client.json(Call::get("/v1/tokens")).await?;
+    if as_json {
+        out::json(&answer)?;
+        return Ok(Ending::Done);
+    }
+    let all = answer.get("tokens").and_then(Value::as_array);
+    let rows: Vec<Vec<String>> = all.into_iter().flatten().map(row).collect();
+    if rows.is_empty() {
+        note("there are no tokens but the hub's own (make one with: postbell tokens add)");
+    } else {
+        print(out::columns(&["NAME", "ROLE", "USERS", "SCOPE", "EXPIRES", "LAST USED"], &rows))?;
+    }
+    Ok(Ending::Done)
+}
+
+fn row(one: &Value) -> Vec<String> {
+    let is_over = one.get("expired").and_then(Value::as_bool).unwrap_or_default();
+    let mut cells: Vec<String> = ["/name", "/role", "/users", "/scope", "/expires", "/lastUsed"]
+        .iter()
+        .map(|pointer| word(one, pointer).unwrap_or_else(|| "–".to_owned()))
+        .collect();
+    if let Some(expires) = cells.get_mut(4).filter(|_| is_over) {
+        expires.push_str(" (over)");
+    }
+    cells
+}
+
+async fn revoke(client: &mut Client, name: &str, as_json: bool) -> anyhow::Result<Ending> {
+    let path = format!("/v1/tokens/{}", encode(name));
+    client.ask(Call::new(Method::DELETE, &path)).await?.refusal()?;
+    if as_json {
+        out::json(&json!({ "revoked": name }))?;
+    } else {
+        note(&format!("{}: revoked", clean(name)));
+    }
+    Ok(Ending::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiry_is_how_long_or_when() {
+        let left = expiry("30d").unwrap().duration_since(jiff::Timestamp::now());
+        assert!((2_591_990..=2_592_000).contains(&left.as_secs()), "{left}");
+        assert_eq!(expiry("2027-01-01T00:00:00Z").unwrap().to_string(), "2027-01-01T00:00:00Z");
+        for wrong in ["0d", "soon", "30", "999999999999d"] {
+            assert!(expiry(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What a token opens, as long as it is good.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use postbell_engine::Principal;
+use tokio::sync::watch;
+
+/// What a token opens. Whoever was let in by it holds it, and asks it again for each delivery.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    /// The token's id; none for the one in the data folder's file.
+    id: Option<String>,
+    principal: Principal,
+    expires: Option<Timestamp>,
+    /// In which hour since 1970 it was used last.
+    used_unix_hours: AtomicI64,
+    revoked: watch::Sender<bool>,
+}
+
+impl Grant {
+    /// What a token opens until it expires or is revoked.
+    pub(crate) fn new(
+        id: Option<String>,
+        principal: Principal,
+        expires: Option<Timestamp>,
+        used_unix_hours: i64,
+    ) -> Self {
+        let (revoked, _) = watch::channel(false);
+        Self { id, principal, expires, used_unix_hours: used_unix_hours.into(), revoked }
+    }
+
+    /// The token's id; none for the one in the data folder's file.
+    pub(crate) fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// Who it lets in.
+    pub(crate) fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// Whether it still opens anything.
+    pub(crate) fn is_good(&self) -> bool {
+        !*self.revoked.borrow() && self.expires.is_none_or(|at| Timestamp::now() < at)
+    }
+
+    /// Waits until it opens nothing any more.
+    pub(crate) async fn ended(&self) {
+        let mut revoked = self.revoked.subscribe();
+        let Some(expires) = self.expires else {
+            // We hold the sender, so only a revocation ends the wait.
+            drop(revoked.wait_for(|revoked| *revoked).await);
+            return;
+        };
+        while self.is_good() {
+            let left = Timestamp::now().duration_until(expires);
+            // The clock may be set meanwhile.
+            let pause = left.unsigned_abs().clamp(Duration::from_millis(1), LOOK_EVERY);
+            drop(tokio::time::timeout(pause, revoked.wait_for(|revoked| *revoked)).await);
+        }
+    }
+
+    /// Ends it, now and for everybody who holds it.
+    pub(super) fn revoke(&self) {
+        self.revoked.send_replace(true);
+    }
+
+    /// In which hour it was used last, if it ever was.
+    pub(super) fn used_unix_hours(&self) -> Option<i64> {
+        Some(self.used_unix_hours.load(Ordering::Relaxed)).filter(|hours| *hours > 0)
+    }
+
+    /// Notes a use; the hour, where it is the first in it.
+    pub(super) fn used(&self, now: Timestamp) -> Option<i64> {
+        let hour = now.as_second() / 3600;
+        let before = self.used_unix_hours.load(Ordering::Relaxed);
+        let is_first = before < hour && self.used_unix_hours.swap(hour, Ordering::Relaxed) < hour;
+        is_first.then_some(hour)
+    }
+}
+
+/// How often the clock is looked at, which may be set.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn r162_a_grant_ends_when_it_is_revoked_or_expires() {
+        let now = Timestamp::now();
+        let short = Grant::new(None, Principal::admin(), Some(now + Duration::from_millis(50)), 0);
+        assert!(short.is_good());
+        short.ended().await;
+        assert!(!short.is_good());
+        let long = Grant::new(None, Principal::admin(), Some(now + Duration::from_secs(999)), 0);
+        let waiting = async {
+            tokio::task::yield_now().await;
+            long.revoke();
+        };
+        tokio::join!(long.ended(), waiting);
+        assert!(!long.is_good());
+    }
+
+    #[test]
+    fn a_use_is_noted_once_an_hour() {
+        let grant = Grant::new(None, Principal::admin(), None, 0);
+        let at = |second| grant.used(Timestamp::from_second(second).unwrap());
+        assert_eq!(
+            [at(7200), at(7300), at(10799), at(10800), at(7200)],
+            [Some(2), None, None, Some(3), None]
+        );
+        assert_eq!(grant.used_unix_hours(), Some(3));
+    }
+}

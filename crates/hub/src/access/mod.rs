@@ -1,0 +1,8 @@
+//! Who is at the door, and for how long that holds.
+
+mod grant;
+mod guesses;
+mod tokens;
+
+pub(crate) use grant::Grant;
+pub(crate) use tokens::{CreateError, NewToken, ShownToken, Tokens};

@@ -1,0 +1,309 @@
+//! Who gets what: tokens, roles, and that nobody learns of anybody else.
+
+use std::collections::BTreeSet;
+use std::io::Read as _;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::world::{Answer, PATIENCE, World};
+
+impl World {
+    /// Makes a token and gives it.
+    fn token(&self, new: &Value) -> String {
+        let json = [("Content-Type", "application/json")];
+        let made = self.ask("POST", "/v1/tokens", &json, new.to_string().as_bytes());
+        assert_eq!(made.status, 201, "{}", made.body);
+        made.json()["token"].as_str().unwrap().to_owned()
+    }
+
+    fn user(&self, name: &str) -> String {
+        self.token(&json!({ "name": name, "role": "user", "users": [name] }))
+    }
+
+    /// Asks with another token than the file's.
+    fn as_one(&self, token: &str, method: &str, path: &str, body: &str) -> Answer {
+        let bearer = format!("Bearer {token}");
+        let mut headers = vec![("Authorization", bearer.as_str())];
+        if !body.is_empty() {
+            headers.push(("Content-Type", "application/json"));
+        }
+        if path.starts_with("/v1/events") {
+            headers.push(("Accept", "application/x-ndjson"));
+        }
+        self.ask_plainly(method, path, &headers, body.as_bytes())
+    }
+
+    /// All of the journal that a token may see.
+    fn seen_by(&self, token: &str, query: &str) -> Vec<Value> {
+        let answer =
+            self.as_one(token, "GET", &format!("/v1/events?since=0&follow=false{query}"), "");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let lines = answer.body.lines().filter(|line| line.starts_with('{'));
+        lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+const SUBSCRIPTION: &str =
+    r#"{"name":"phone","sink":{"kind":"webhook","url":"https://example.org/hook"}}"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r161_a_token_is_shown_once_listed_and_revoked() {
+    let world = World::start().await;
+    let token = world.user("john");
+    let listed = world.get("/v1/tokens");
+    assert!(!listed.body.contains(&token) && !listed.body.contains("hash"), "{}", listed.body);
+    let one = &listed.json()["tokens"][0];
+    assert_eq!((&one["name"], &one["role"]), (&"john".into(), &"user".into()));
+    assert_eq!(one["scope"], json!(["read", "subscribe"]));
+    assert_eq!(world.as_one(&token, "GET", "/v1/subscriptions", "").status, 200);
+    let world = world.restart().await;
+    assert_eq!(world.as_one(&token, "GET", "/v1/subscriptions", "").status, 200);
+    assert!(world.get("/v1/tokens").json()["tokens"][0]["lastUsed"].is_string());
+    assert_eq!(world.ask("DELETE", "/v1/tokens/john", &[], b"").status, 204);
+    assert_eq!(world.ask("DELETE", "/v1/tokens/john", &[], b"").status, 404);
+    let none = world.ask_plainly("GET", "/v1/subscriptions", &[], b"");
+    let revoked = world.as_one(&token, "GET", "/v1/subscriptions", "");
+    assert_eq!((revoked.status, revoked.body), (none.status, none.body));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r161_a_token_does_what_it_is_for_and_nothing_else() {
+    let world = World::start().await;
+    let service =
+        |name: &str| world.token(&json!({ "name": name, "role": "service", "scope": [name] }));
+    let tokens = [
+        ("publish", service("publish")),
+        ("read", service("read")),
+        ("subscribe", service("subscribe")),
+        ("monitor", service("monitor")),
+        ("user", world.user("john")),
+    ];
+    let event = crate::world::login(1);
+    let asked = [
+        ("POST", "/v1/events", event.as_str(), "publish"),
+        ("GET", "/v1/events?follow=false", "", "read user"),
+        ("GET", "/v1/subscriptions", "", "subscribe user"),
+        ("POST", "/v1/subscriptions/x/pause", "{}", "subscribe user"),
+        ("GET", "/v1/subscriptions/x/dead-letters", "", "subscribe user"),
+        ("GET", "/v1/status", "", "monitor"),
+        ("GET", "/v1/sources", "", "monitor"),
+        ("GET", "/metrics", "", "monitor"),
+        ("GET", "/v1/tokens", "", ""),
+        ("POST", "/v1/tokens", "{}", ""),
+        ("DELETE", "/v1/tokens/user", "", ""),
+        ("GET", "/v1/openapi.json", "", "publish read subscribe monitor user"),
+    ];
+    for (name, token) in &tokens {
+        for (method, path, body, who) in asked {
+            let answer = world.as_one(token, method, path, body);
+            let may = who.split(' ').any(|one| one == *name);
+            assert_eq!(answer.status != 403, may, "{name} {method} {path}: {}", answer.body);
+            assert_ne!(answer.status, 401);
+        }
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r165_guessing_is_answered_with_a_pause_and_locks_nobody_out() {
+    let world = World::start().await;
+    let mut answers = BTreeSet::new();
+    let mut last = None;
+    for number in 0..60 {
+        let guess = format!("postbell_{number:043}");
+        let answer = world.as_one(&guess, "GET", "/v1/events", "");
+        answers.insert(answer.status);
+        last = Some(answer);
+    }
+    assert_eq!(answers, BTreeSet::from([401, 429]));
+    let last = last.unwrap();
+    assert_eq!(last.json()["type"], "urn:postbell:problem:too-many-guesses");
+    assert!(last.header("retry-after").is_some());
+    assert_eq!(world.get("/v1/status").status, 200);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r162_others_subscriptions_answer_as_those_that_are_not_there() {
+    let world = World::start().await;
+    let (john, jane) = (world.user("john"), world.user("jane"));
+    let made = world.as_one(&john, "POST", "/v1/subscriptions", SUBSCRIPTION);
+    assert_eq!(made.status, 201);
+    let id = made.json()["id"].as_str().unwrap().to_owned();
+    let paths = [
+        ("GET", "/v1/subscriptions/NAME", ""),
+        ("DELETE", "/v1/subscriptions/NAME", ""),
+        ("POST", "/v1/subscriptions/NAME/pause", "{}"),
+        ("POST", "/v1/subscriptions/NAME/resume", "{}"),
+        ("GET", "/v1/subscriptions/NAME/dead-letters", ""),
+    ];
+    let missing = format!("sub_{}", "0".repeat(id.len() - 4));
+    for (method, path, body) in paths {
+        for (foreign, absent) in [("phone", "tablet"), (id.as_str(), missing.as_str())] {
+            let foreign_answer = world.as_one(&jane, method, &path.replace("NAME", foreign), body);
+            let absent_answer = world.as_one(&jane, method, &path.replace("NAME", absent), body);
+            assert_eq!(foreign_answer.status, 404, "{path}");
+            let body = absent_answer.body.replace(absent, foreign);
+            assert_eq!(foreign_answer.body, body);
+        }
+    }
+    assert_eq!(world.as_one(&jane, "GET", "/v1/subscriptions", "").body, r#"{"subscriptions":[]}"#);
+    assert_eq!(world.as_one(&jane, "POST", "/v1/subscriptions", SUBSCRIPTION).status, 201);
+    assert_eq!(world.as_one(&jane, "POST", "/v1/subscriptions", SUBSCRIPTION).status, 409);
+    let world = world.restart().await;
+    let kept = world.as_one(&john, "GET", "/v1/subscriptions/phone", "").json();
+    assert_eq!((&kept["id"], &kept["name"]), (&id.into(), &"phone".into()));
+    assert_eq!(world.get("/v1/subscriptions").json()["subscriptions"].as_array().unwrap().len(), 2);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r162_an_open_stream_is_closed_when_its_token_ends() {
+    let world = World::start().await;
+    let soon = jiff_in(Duration::from_secs(2));
+    let short = world
+        .token(&json!({ "name": "short", "role": "user", "users": ["john"], "expires": soon }));
+    for (name, token) in [("john", world.user("john")), ("short", short)] {
+        let bearer = format!("Bearer {token}");
+        let mut stream = std::net::TcpStream::connect(world.address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let head = format!(
+            "GET /v1/events HTTP/1.0\r\nAuthorization: {bearer}\r\nAccept: application/x-ndjson\r\n\r\n"
+        );
+        std::io::Write::write_all(&mut stream, head.as_bytes()).unwrap();
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).unwrap();
+        assert_eq!(&first, b"HTTP/1.0 200");
+        if name == "john" {
+            assert_eq!(world.ask("DELETE", "/v1/tokens/john", &[], b"").status, 204);
+        }
+        let begun = Instant::now();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(5), "{name}");
+        assert_eq!(world.as_one(&token, "GET", "/v1/subscriptions", "").status, 401);
+    }
+    world.stop().await;
+}
+
+fn jiff_in(long: Duration) -> String {
+    let at = std::time::SystemTime::now() + long;
+    let seconds = at.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let output = std::process::Command::new("date")
+        .args(["-u", "-d", &format!("@{seconds}"), "+%Y-%m-%dT%H:%M:%SZ"])
+        .output();
+    String::from_utf8(output.unwrap().stdout).unwrap().trim().to_owned()
+}
+
+/// Dice with a seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from((self.0 >> 33) % sides as u64).unwrap()
+    }
+}
+
+const USERS: [&str; 4] = ["ann", "ben", "cleo", "ann%40x"];
+
+/// An event of which every private name says whose it is.
+fn made_up(dice: &mut Dice, number: usize) -> (String, Option<usize>) {
+    let time = format!("2026-08-20T13:34:14.{number:03}+02:00");
+    let (owner, actor) = (dice.roll(USERS.len()), dice.roll(USERS.len()));
+    let plain = |user: usize| USERS[user].replace("%40", "@");
+    let of = |user: usize| format!("imap://{}@mail.example.org/own-{user}-", USERS[user]);
+    match dice.roll(5) {
+        0 => (
+            format!(
+                r#"{{"event":"Login","uri":"imap://mail.example.org/","timestamp":"{time}","user":"{}","serverDomain":"own-{owner}-.example","serverPort":993}}"#,
+                plain(owner)
+            ),
+            Some(owner),
+        ),
+        1 => (
+            format!(
+                r#"{{"event":"MailboxSubscribe","uri":"{0}","timestamp":"{time}","mailboxID":"{0}","user":"{1}"}}"#,
+                of(owner),
+                plain(actor)
+            ),
+            Some(owner),
+        ),
+        2 => (
+            format!(
+                r#"{{"event":"MailboxRename","uri":"{0}a","timestamp":"{time}","mailboxID":"{0}a","oldMailboxID":"{1}b","user":"{2}"}}"#,
+                of(owner),
+                of(actor),
+                plain(owner)
+            ),
+            (owner == actor).then_some(owner),
+        ),
+        3 => (
+            format!(
+                r#"{{"event":"MailboxDelete","uri":"{0}","timestamp":"{time}","mailboxID":"{0}","user":"{1}","vnd.example.from":"{2}"}}"#,
+                of(owner),
+                plain(owner),
+                of(actor)
+            ),
+            Some(owner),
+        ),
+        _ => (
+            format!(
+                r#"{{"event":"vnd.example.Maintenance","uri":"imap://mail.example.org/","timestamp":"{time}","vnd.example.of":"own-{owner}-"}}"#
+            ),
+            None,
+        ),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r162_whatever_happens_and_whatever_is_asked_a_user_gets_all_of_their_own_and_no_more() {
+    let world = World::start().await;
+    let mut dice = Dice(5423);
+    let made: Vec<_> = (0..600).map(|number| made_up(&mut dice, number)).collect();
+    let lines: Vec<_> = made.iter().map(|(line, _)| line.as_str()).collect();
+    let answer = world.publish("application/x-ndjson", &lines.join("\n"));
+    assert_eq!(answer.json()["accepted"], 600, "{}", answer.body);
+    let queries = [
+        "",
+        "&users=ann,ben,cleo",
+        "&users=ben",
+        "&parameters=*",
+        "&events=MailboxRename,Login",
+        "&mailboxes=*",
+        "&parameters=oldMailboxID,vnd.example.from",
+    ];
+    for (user, name) in USERS.iter().enumerate() {
+        let name = name.replace("%40", "@");
+        let token =
+            world.token(&json!({ "name": format!("u{user}"), "role": "user", "users": [name] }));
+        for query in queries {
+            let told = world.seen_by(&token, query);
+            let text = serde_json::to_string(&told).unwrap();
+            for other in (0..USERS.len()).filter(|other| *other != user) {
+                assert!(!text.contains(&format!("own-{other}-")), "{name} {query}: {text}");
+            }
+            if query.is_empty() {
+                let own = (1_u64..).zip(&made).filter(|(_, (_, of))| *of == Some(user));
+                let own: Vec<u64> = own.map(|(seq, _)| seq).collect();
+                let seen: Vec<u64> =
+                    told.iter().map(|one| one["vnd.postbell.seq"].as_u64().unwrap()).collect();
+                assert_eq!(seen, own);
+            }
+        }
+        // Nobody, and somebody who isn't there, answer the same.
+        assert_eq!(world.seen_by(&token, "&users=nobody").len(), 0);
+    }
+    let limited = world.token(
+        &json!({ "name": "crm", "role": "service", "scope": ["read"], "users": ["ann", "ben"] }),
+    );
+    let told = serde_json::to_string(&world.seen_by(&limited, "&parameters=*")).unwrap();
+    assert!(told.contains("own-0-") && told.contains("own-1-"));
+    assert!(!told.contains("own-2-") && !told.contains("own-3-"));
+    let all = world.token(&json!({ "name": "all", "role": "service", "scope": ["read"] }));
+    assert_eq!(world.seen_by(&all, "").len(), 600);
+    world.stop().await;
+}
