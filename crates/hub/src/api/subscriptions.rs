@@ -65,7 +65,8 @@ pub(super) async fn create(
     request: Request,
 ) -> Result<Response, Problem> {
     let new: NewSubscription = from_json(request, &app.http, Problem::invalid_subscription).await?;
-    let shown = app.subscriptions.create(new, &grant).await.map_err(refused)?;
+    let change = async move { app.subscriptions.create(new, &grant).await };
+    let shown = whole(change).await?.map_err(refused)?;
     let location = HeaderValue::try_from(format!("/v1/subscriptions/{}", shown.id));
     let mut response = (StatusCode::CREATED, Json(shown)).into_response();
     if let Ok(location) = location {
@@ -99,7 +100,9 @@ pub(super) async fn remove(
     _: NoQuery,
     Name(name): Name,
 ) -> Result<StatusCode, Problem> {
-    let removed = app.subscriptions.remove(&grant, &name).await.map_err(|error| failed(&error))?;
+    let named = name.clone();
+    let change = async move { app.subscriptions.remove(&grant, &named).await };
+    let removed = whole(change).await?.map_err(|error| failed(&error))?;
     removed.map(|_| StatusCode::NO_CONTENT).ok_or_else(|| unknown(&name))
 }
 
@@ -114,7 +117,9 @@ pub(super) async fn pause(
     _: NoQuery,
     Name(name): Name,
 ) -> Result<Json<Shown>, Problem> {
-    let shown = app.subscriptions.pause(&grant, &name).await.map_err(|error| failed(&error))?;
+    let named = name.clone();
+    let change = async move { app.subscriptions.pause(&grant, &named).await };
+    let shown = whole(change).await?.map_err(|error| failed(&error))?;
     shown.map(Json).ok_or_else(|| unknown(&name))
 }
 
@@ -129,7 +134,9 @@ pub(super) async fn resume(
     _: NoQuery,
     Name(name): Name,
 ) -> Result<Json<Shown>, Problem> {
-    let shown = app.subscriptions.resume(&grant, &name).await.map_err(|error| failed(&error))?;
+    let named = name.clone();
+    let change = async move { app.subscriptions.resume(&grant, &named).await };
+    let shown = whole(change).await?.map_err(|error| failed(&error))?;
     shown.map(Json).ok_or_else(|| unknown(&name))
 }
 
@@ -153,7 +160,9 @@ pub(super) async fn replay(
     request: Request,
 ) -> Result<Json<Shown>, Problem> {
     let Replay { begin } = from_json(request, &app.http, Problem::invalid_subscription).await?;
-    let shown = app.subscriptions.replay(&grant, &name, begin).await.map_err(refused)?;
+    let named = name.clone();
+    let change = async move { app.subscriptions.replay(&grant, &named, begin).await };
+    let shown = whole(change).await?.map_err(refused)?;
     shown.map(Json).ok_or_else(|| unknown(&name))
 }
 
@@ -184,7 +193,9 @@ pub(super) async fn rotate(
         is_json?;
         object(&body, Problem::invalid_subscription)?
     };
-    let shown = app.subscriptions.rotate(&grant, &name, rotation).await.map_err(refused)?;
+    let named = name.clone();
+    let change = async move { app.subscriptions.rotate(&grant, &named, rotation).await };
+    let shown = whole(change).await?.map_err(refused)?;
     shown.map(Json).ok_or_else(|| unknown(&name))
 }
 
@@ -246,6 +257,17 @@ fn object<T: DeserializeOwned>(body: &[u8], invalid: fn(String) -> Problem) -> R
     })?;
     deserializer.end().map_err(|error| Problem::bad_request(format!("body: {error}")))?;
     Ok(new)
+}
+
+/// Makes a change to its end, also where who asked for it goes away meanwhile: one that is half made
+/// leaves a subscription without a worker.
+async fn whole<T: Send + 'static>(
+    change: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::spawn(change).await.map_err(|error| {
+        tracing::error!(%error, "a change of a subscription was not made");
+        Problem::internal()
+    })
 }
 
 fn unknown(name: &str) -> Problem {

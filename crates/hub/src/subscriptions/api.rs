@@ -97,7 +97,7 @@ pub(crate) enum Signature {
 }
 
 /// Another secret for a webhook.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct Rotation {
     /// The secret, `whsec_…` or `whsk_…`; one of the kind there was is made where there is none.
@@ -105,6 +105,13 @@ pub(crate) struct Rotation {
     /// Seconds in which deliveries are signed with the one before as well; a day where absent, 30
     /// days at most.
     pub(crate) overlap_seconds: Option<u64>,
+}
+
+impl std::fmt::Debug for Rotation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut text = f.debug_struct("Rotation");
+        text.field("overlap_seconds", &self.overlap_seconds).finish_non_exhaustive()
+    }
 }
 
 /// A subscription as it stands.

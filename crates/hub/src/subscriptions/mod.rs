@@ -307,20 +307,25 @@ impl Subscriptions {
         let given = given.map_err(|error| invalid("/secret", error))?;
         let _changing = self.0.changing.lock().await;
         let Some(entry) = self.entry(grant, name_or_id) else { return Ok(None) };
+        // What its worker has to say of it comes first.
+        stop(&entry, Stop::Gently).await;
         let mut changed = entry.kept().clone();
         let is_pair = Secret::parse(&changed.secret).is_ok_and(|secret| secret.public().is_some());
         let secret = match given {
-            Some(secret) => secret,
-            None => made(if is_pair { Signature::V1a } else { Signature::V1 })?,
+            Some(secret) => Ok(secret),
+            None => made(if is_pair { Signature::V1a } else { Signature::V1 }),
         };
-        let until = jiff::Timestamp::now().as_second().saturating_add_unsigned(overlap);
-        let previous = std::mem::replace(&mut changed.secret, secret.reveal());
-        changed.previous = (overlap > 0).then_some(Previous { secret: previous, until });
-        let (id, body) = (entry.id.clone(), changed.body());
-        self.0.context.blocking(move |db| db.update(&id, &body)).await?;
-        *entry.kept() = changed;
-        stop(&entry, Stop::Gently).await;
+        let rotated = match secret {
+            Ok(secret) => {
+                let until = jiff::Timestamp::now().as_second().saturating_add_unsigned(overlap);
+                let previous = std::mem::replace(&mut changed.secret, secret.reveal());
+                changed.previous = (overlap > 0).then_some(Previous { secret: previous, until });
+                self.store(&entry, changed).await.map(|()| secret)
+            }
+            Err(error) => Err(error),
+        };
         self.start(&entry);
+        let secret = rotated?;
         let mut shown = self.shown(&entry);
         shown.sink.tell(&secret);
         Ok(Some(shown))
@@ -340,15 +345,20 @@ impl Subscriptions {
         stop(&entry, Stop::Gently).await;
         let mut changed = entry.kept().clone();
         (changed.begin, changed.start) = (begin, start);
-        let (id, body) = (entry.id.clone(), changed.body());
-        self.0.context.blocking(move |db| db.update(&id, &body)).await?;
-        *entry.kept() = changed;
-        let journal = self.0.context.feed.journal().as_ref();
-        Cursors::new(&entry.id)
-            .begin_anew(journal, start)
-            .map_err(|source| StateError::Cursor { source })?;
-        entry.live.cursor.store(start, Ordering::Relaxed);
+        let mut begun = self.store(&entry, changed).await;
+        if begun.is_ok() {
+            let journal = self.0.context.feed.journal().as_ref();
+            let cursors = Cursors::new(&entry.id).begin_anew(journal, start);
+            begun = cursors.map_err(|source| StateError::Cursor { source });
+        }
+        if begun.is_ok() {
+            let live = &entry.live;
+            live.cursor.store(start, Ordering::Relaxed);
+            live.last_delivered.store(0, Ordering::Relaxed);
+            live.set_last_error(None);
+        }
         self.start(&entry);
+        begun?;
         Ok(Some(self.shown(&entry)))
     }
 
@@ -519,11 +529,16 @@ impl Subscriptions {
         let mut changed = entry.kept().clone();
         changed.state = state;
         changed.detail = None;
+        self.store(entry, changed).await?;
+        entry.live.set_trouble(None);
+        Ok(())
+    }
+
+    async fn store(&self, entry: &Entry, changed: Kept) -> Result<(), StateError> {
         let (id, body) = (entry.id.clone(), changed.body());
         self.0.context.blocking(move |db| db.update(&id, &body)).await?;
         // Only what is stored is shown.
         *entry.kept() = changed;
-        entry.live.set_trouble(None);
         Ok(())
     }
 }

@@ -938,6 +938,8 @@ fn a_kept_secret_prints_as_dots() {
         owner: None,
     };
     assert!(!format!("{kept:?}").contains("t0ken"));
+    let secret = Some("whsec_t0ken".to_owned());
+    assert!(!format!("{:?}", Rotation { secret, ..Rotation::default() }).contains("t0ken"));
     assert!(kept.body().contains("t0ken"));
 }
 
