@@ -165,6 +165,11 @@ impl Principal {
     #[must_use]
     pub fn may(&self, view: &View<'_>, json: &[u8]) -> bool {
         let Some(users) = &self.users else { return true };
+        // In another scheme nobody here can read whose it is.
+        let uri = view.uri();
+        if !is_imap(&uri) && names_mailboxes(&uri) {
+            return false;
+        }
         let is_theirs = view.with_places(|owner, mailbox| match (owner, view.user()) {
             (Some(owner), _) => contains(users, owner),
             (None, Some(user)) => contains(users, &user),
@@ -221,15 +226,21 @@ impl Principal {
             // A list or a sentence: which of it is whose can't be told.
             return names_mailboxes(&text);
         };
+        // One URL and nothing else; behind it another may stand.
+        let rest = url.get(5..).unwrap_or_default();
+        if names_mailboxes(rest) || url.contains(char::is_whitespace) {
+            return true;
+        }
         match owner_and_mailbox(url) {
             (Some(owner), _) => !self.users.as_ref().is_none_or(|users| contains(users, &owner)),
             (None, Some(_)) => lane(url.as_bytes()) != lane(uri.as_bytes()),
-            (None, None) => {
-                let is_plain = url.get(..7).is_some_and(|s| s.eq_ignore_ascii_case("imap://"));
-                !is_plain || names_mailboxes(url.get(7..).unwrap_or_default())
-            }
+            (None, None) => !is_imap(url),
         }
     }
+}
+
+fn is_imap(url: &str) -> bool {
+    url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("imap://"))
 }
 
 /// Whether a text holds the beginning of an IMAP URL.
@@ -323,6 +334,13 @@ mod tests {
         assert!(!other.contains("bob") && other.ends_with(r#","vnd.y":1}"#), "{other}");
         assert!(!copied("imap://h/Shared").contains("Shared"));
         assert!(!copied("IMAPS://bob@h/X").contains("bob"));
+        for two in ["imap://alice@h/A imap://bob@h/X", "imap://alice@h/Aimap://bob@h/X"] {
+            assert!(!copied(two).contains("bob"), "{two}");
+        }
+        for (uri, rest) in [("imaps://bob@h/X", ""), ("imaps://bob@h/X", r#","user":"alice""#)] {
+            assert_eq!(seen(&alice(), &event(GAP, uri, rest)), None);
+            assert_eq!(seen(&alice(), &event("Login", uri, rest)), None);
+        }
     }
 
     #[test]
