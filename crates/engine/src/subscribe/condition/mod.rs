@@ -97,7 +97,8 @@ impl fmt::Debug for Condition {
 fn reason(error: &ExecutionError) -> String {
     match error {
         ExecutionError::UndeclaredReference(name) => format!("there is no {name}"),
-        ExecutionError::NoSuchKey(name) => format!("there is no {name} in it"),
+        // Which may be a value of the event.
+        ExecutionError::NoSuchKey(_) => "a key is not there".to_owned(),
         ExecutionError::IndexOutOfBounds(_) => "a list is too short".to_owned(),
         ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => {
             "it divides by zero".to_owned()

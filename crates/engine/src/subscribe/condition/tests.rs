@@ -64,7 +64,7 @@ fn what_can_not_be_said_of_an_event_says_why_without_its_values() {
     for (condition, why) in [
         ("modseq > 5", "there is no modseq"),
         ("vnd.example.other == 1", "there is no vnd"),
-        ("vnd.example.list.other == 1", "there is no other in it"),
+        ("vnd.example.list.other == 1", "a key is not there"),
         ("flagNames[7] == \"x\"", "a list is too short"),
         ("messageSize / 0 == 1", "it divides by zero"),
         ("messageSize + 9223372036854775807 > 0", "a number gets too large"),
