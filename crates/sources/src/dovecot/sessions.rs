@@ -75,9 +75,11 @@ pub(super) struct Said {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 enum Connection {
-    /// Never on this machine: it may end on another.
+    /// Not yet.
     #[default]
     Unseen,
+    /// It was not on this machine: who holds it can't be seen from here.
+    Elsewhere,
     Open,
     Closed,
 }
@@ -107,6 +109,14 @@ impl Session {
             standing: Standing::Served,
             connection: Connection::Unseen,
         }
+    }
+
+    fn is_watched(&self) -> bool {
+        self.standing == Standing::Asleep && self.connection != Connection::Elsewhere
+    }
+
+    fn is_elsewhere(&self) -> bool {
+        self.standing == Standing::Asleep && self.connection == Connection::Elsewhere
     }
 }
 
@@ -184,35 +194,45 @@ impl Sessions {
         self.sessions.get(id).is_some_and(|session| session.has_slept)
     }
 
-    /// Whether any session hibernates.
+    /// Whether any session hibernates of which something can be seen.
     pub(super) fn any_asleep(&self) -> bool {
-        self.sessions.values().any(|session| session.standing == Standing::Asleep)
+        self.sessions.values().any(Session::is_watched)
     }
 
     /// Looks which of the hibernating sessions' connections are open, by the server's address and
     /// the client's. Gives those that changed, and whether they are over: the connection was open,
-    /// and in two looks it was not. One that was never found on this machine may be anywhere.
+    /// and in two looks it was not. One that is not found at first may be anywhere, and isn't looked
+    /// for again; of these no more than [`ELSEWHERE_MAX`] are remembered.
     pub(super) fn look(
         &mut self,
         which: Sleepers,
         is_open: impl Fn(SocketAddr, SocketAddr) -> bool,
     ) -> Vec<(String, bool)> {
         let mut changed = Vec::new();
-        for (id, session) in &mut self.sessions {
+        for (id, session) in self.sessions.iter_mut().filter(|(_, session)| session.is_watched()) {
             let before = session.connection;
-            let is_meant = which == Sleepers::All || before == Connection::Unseen;
-            if session.standing != Standing::Asleep || !is_meant {
+            if which == Sleepers::New && before != Connection::Unseen {
                 continue;
             }
-            let (Some(server), Some(client)) = (session.server, session.client) else { continue };
-            session.connection = match (before, is_open(server, client)) {
-                (_, true) => Connection::Open,
-                (Connection::Unseen, false) => Connection::Unseen,
-                (_, false) => Connection::Closed,
-            };
+            let ends = session.server.zip(session.client);
+            session.connection =
+                match (before, ends.is_some_and(|(here, there)| is_open(here, there))) {
+                    (_, true) => Connection::Open,
+                    (Connection::Unseen, false) => Connection::Elsewhere,
+                    (_, false) => Connection::Closed,
+                };
             let is_over = (before, session.connection) == (Connection::Closed, Connection::Closed);
             if before != session.connection || is_over {
                 changed.push((id.clone(), is_over));
+            }
+        }
+        let elsewhere = self.sessions.iter().filter(|(_, session)| session.is_elsewhere());
+        let mut elsewhere: Vec<_> = elsewhere.map(|(id, one)| (one.began, id.clone())).collect();
+        if elsewhere.len() > ELSEWHERE_MAX {
+            elsewhere.sort_unstable();
+            for (_, id) in elsewhere.drain(..elsewhere.len() - ELSEWHERE_MAX) {
+                self.sessions.remove(&id);
+                changed.push((id, false));
             }
         }
         changed
@@ -243,6 +263,9 @@ impl Sessions {
 
 /// Where a session is in the checkpoint.
 pub(super) const KEY: &[u8] = b"session/";
+
+/// Sessions that hibernate, and of whose end nobody will tell: an evening's of a large server.
+const ELSEWHERE_MAX: usize = 100_000;
 
 #[cfg(test)]
 mod tests {
@@ -314,7 +337,6 @@ mod tests {
         let new = |sessions: &mut Sessions, is_open| sessions.look(Sleepers::New, |_, _| is_open);
         assert!(all(&mut sessions, false).is_empty(), "it is awake");
         sessions.fall_asleep("s");
-        assert!(all(&mut sessions, false).is_empty(), "it may be another machine's");
         let (goes_on, is_over) = ([("s".to_owned(), false)], [("s".to_owned(), true)]);
         assert_eq!(new(&mut sessions, true), goes_on);
         assert!(all(&mut sessions, true).is_empty() && new(&mut sessions, false).is_empty());
@@ -328,5 +350,12 @@ mod tests {
         sessions.fall_asleep("s");
         assert_eq!(all(&mut sessions, false), goes_on, "it was found before");
         assert_eq!(all(&mut sessions, false), is_over);
+
+        let mut sessions = Sessions::default();
+        sessions.begin(&line("s"));
+        sessions.fall_asleep("s");
+        assert_eq!(new(&mut sessions, false), goes_on);
+        assert!(!sessions.any_asleep() && all(&mut sessions, false).is_empty(), "it is elsewhere");
+        assert!(sessions.wake(&line_of('b', "s")) && sessions.has("s"));
     }
 }
