@@ -10,12 +10,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use postbell_sinks::command::{Command, Failed};
+use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::ending::{Ending, note, say};
 use crate::follow::{Follow, FollowArgs, Told};
-use crate::when;
+use crate::{show, when};
 use kept::Kept;
 use runs::{Ended, Runs};
 
@@ -23,7 +24,8 @@ use runs::{Ended, Runs};
 ///
 /// The command gets the event as JSON, on one line, on its standard input, and each parameter as a
 /// variable of its environment: POSTBELL_EVENT, POSTBELL_USER, POSTBELL_MESSAGE_SIZE and so on,
-/// with POSTBELL_OWNER and POSTBELL_MAILBOX. No shell is asked. Goes on until Ctrl-C, over restarts
+/// with POSTBELL_OWNER and POSTBELL_MAILBOX. No shell is asked. That something can't be told
+/// (vnd.postbell.Gap) is noted on standard error, unless it is asked for. Goes on until Ctrl-C, over restarts
 /// of the hub as well, and misses nothing meanwhile.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -71,6 +73,7 @@ pub(crate) async fn run(args: OnArgs) -> anyhow::Result<Ending> {
     if let Some(done) = kept.as_ref().and_then(Kept::done) {
         (wanted.since, wanted.since_time) = (Some(done), None);
     }
+    let wants_gaps = args.event.iter().any(|event| event == GAP || event == "vendor");
     let mut follow = Follow::new(wanted, args.event)?;
     let begun = follow.begin().await?;
     if let (Some(kept), Some(seq)) = (&mut kept, begun) {
@@ -78,9 +81,9 @@ pub(crate) async fn run(args: OnArgs) -> anyhow::Result<Ending> {
     }
     let runs = Runs::new(command, args.jobs, args.attempts);
     let told = listen(follow);
-    On { told, runs, kept, is_failed: false, stops: args.stop, signals: Signals::new()? }
-        .run()
-        .await
+    let signals = Signals::new()?;
+    let is_failed = false;
+    On { told, runs, kept, is_failed, stops: args.stop, wants_gaps, signals }.run().await
 }
 
 /// Follows on a task of its own: to wait for the hub must not be broken off whenever a run ends.
@@ -104,6 +107,8 @@ struct On {
     is_failed: bool,
     /// At the first that fails.
     stops: bool,
+    /// Whether the command is to run for what can't be told.
+    wants_gaps: bool,
     signals: Signals,
 }
 
@@ -120,12 +125,22 @@ impl On {
                     }
                 }
                 told = self.told.recv(), if has_more && self.runs.has_room() => match told {
-                    Some(told) => self.runs.add(told?),
+                    Some(told) => self.take(told?),
                     None => has_more = false,
                 },
             }
         }
         Ok(self.ending())
+    }
+
+    /// Whatever is asked for, who follows is told where something is missing.
+    fn take(&mut self, told: Told) {
+        let event: Value = serde_json::from_str(&told.json).unwrap_or_default();
+        if self.wants_gaps || event.get("event").and_then(Value::as_str) != Some(GAP) {
+            return self.runs.add(told);
+        }
+        note(&show::line(&event));
+        self.runs.pass(told.seq);
     }
 
     /// Lets those under way end, unless told once more.
@@ -159,6 +174,10 @@ impl On {
                 return Ok(false);
             }
         }
+        // Nothing behind one that is to be run once more.
+        if self.is_failed && self.stops {
+            return Ok(false);
+        }
         if let (Some(kept), Some(done)) = (&mut self.kept, self.runs.done()) {
             kept.set(done)?;
         }
@@ -169,6 +188,9 @@ impl On {
         if self.is_failed { Ending::No } else { Ending::Done }
     }
 }
+
+/// What says that something can't be told.
+const GAP: &str = "vnd.postbell.Gap";
 
 /// Ctrl-C, and what a service manager sends.
 struct Signals {

@@ -51,9 +51,12 @@ impl Kept {
 
 fn write(path: &Path, done: u64) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or_else(|| Path::new(".")))?;
+    let folder = folder.unwrap_or_else(|| Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
     writeln!(file, "{done}")?;
-    file.persist(path).map(drop).map_err(|error| error.error)
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

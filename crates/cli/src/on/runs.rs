@@ -79,6 +79,11 @@ impl Runs {
         self.start();
     }
 
+    /// Takes one for which nothing is to run.
+    pub(super) fn pass(&mut self, seq: Option<u64>) {
+        self.last = seq.or(self.last);
+    }
+
     /// Lets go of what has not begun.
     pub(super) fn take_no_more(&mut self) {
         self.waiting.clear();
@@ -130,7 +135,8 @@ async fn tried(command: &Command, json: &[u8], attempts: u64) -> Option<Failed> 
     let mut attempt = 1;
     loop {
         let failed = command.run(json).await.err()?;
-        if attempt >= attempts {
+        // A program that isn't there will not come.
+        if attempt >= attempts || matches!(failed, Failed::NotStarted { .. }) {
             return Some(failed);
         }
         attempt += 1;
