@@ -347,12 +347,14 @@ impl Dovecot {
         let quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let users = [ALICE, BOB, CAROL]
             .map(|user| configuration::user(user, &password(user), quotas.get(user).copied()));
-        // Dovecot reads the file anew where its size or its second of writing changed.
-        let padding = format!("# {}\n", "x".repeat(next_padding()));
+        let users = users.concat();
+        // Dovecot reads the file anew where its size or its second of writing changed. So each has a
+        // size of its own, however long what stands in it is.
+        let padding = format!("# {}\n", "x".repeat(next_size().saturating_sub(users.len())));
         let etc = self.folder.path().join("etc");
         // Whole or not at all: it may be looked at any time.
         let (fresh, file) = (etc.join("passwd.new"), etc.join("passwd"));
-        write(&fresh, &(users.concat() + &padding))?;
+        write(&fresh, &(users + &padding))?;
         std::fs::rename(&fresh, &file)
             .map_err(Error::io(format!("put {} in place", file.display())))?;
         // Who may log in as anybody has, by ACL, their own rights in other people's mailboxes, which
@@ -396,8 +398,9 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
     Account::current().own(path)
 }
 
-fn next_padding() -> usize {
-    static WRITTEN: AtomicUsize = AtomicUsize::new(0);
+/// A size that no file of users had before, and that leaves room for its users.
+fn next_size() -> usize {
+    static WRITTEN: AtomicUsize = AtomicUsize::new(8_192);
     WRITTEN.fetch_add(1, Ordering::Relaxed)
 }
 
