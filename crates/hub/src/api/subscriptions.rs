@@ -119,8 +119,7 @@ pub(super) async fn pause(
 ) -> Result<Json<Shown>, Problem> {
     let named = name.clone();
     let change = async move { app.subscriptions.pause(&grant, &named).await };
-    let shown = whole(change).await?.map_err(|error| failed(&error))?;
-    shown.map(Json).ok_or_else(|| unknown(&name))
+    changed(&name, change, |error| failed(&error)).await
 }
 
 /// Lets a subscription go on where it stood, also one that ended.
@@ -136,8 +135,7 @@ pub(super) async fn resume(
 ) -> Result<Json<Shown>, Problem> {
     let named = name.clone();
     let change = async move { app.subscriptions.resume(&grant, &named).await };
-    let shown = whole(change).await?.map_err(|error| failed(&error))?;
-    shown.map(Json).ok_or_else(|| unknown(&name))
+    changed(&name, change, |error| failed(&error)).await
 }
 
 /// Has a subscription deliver anew from a record or a time on.
@@ -162,8 +160,7 @@ pub(super) async fn replay(
     let Replay { begin } = from_json(request, &app.http, Problem::invalid_subscription).await?;
     let named = name.clone();
     let change = async move { app.subscriptions.replay(&grant, &named, begin).await };
-    let shown = whole(change).await?.map_err(refused)?;
-    shown.map(Json).ok_or_else(|| unknown(&name))
+    changed(&name, change, refused).await
 }
 
 /// Gives a subscription another secret.
@@ -195,8 +192,7 @@ pub(super) async fn rotate(
     };
     let named = name.clone();
     let change = async move { app.subscriptions.rotate(&grant, &named, rotation).await };
-    let shown = whole(change).await?.map_err(refused)?;
-    shown.map(Json).ok_or_else(|| unknown(&name))
+    changed(&name, change, refused).await
 }
 
 /// Deliveries of a subscription that were given up, newest first.
@@ -257,6 +253,16 @@ fn object<T: DeserializeOwned>(body: &[u8], invalid: fn(String) -> Problem) -> R
     })?;
     deserializer.end().map_err(|error| Problem::bad_request(format!("body: {error}")))?;
     Ok(new)
+}
+
+/// How a subscription stands when it was changed.
+async fn changed<E: Send + 'static>(
+    name: &str,
+    change: impl Future<Output = Result<Option<Shown>, E>> + Send + 'static,
+    problem: impl FnOnce(E) -> Problem,
+) -> Result<Json<Shown>, Problem> {
+    let shown = whole(change).await?.map_err(problem)?;
+    shown.map(Json).ok_or_else(|| unknown(name))
 }
 
 /// Makes a change to its end, also where who asked for it goes away meanwhile: one that is half made
