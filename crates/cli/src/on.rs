@@ -170,9 +170,6 @@ impl On {
             }
             say(&format!("{why}: {}", ended.what));
             self.is_failed = true;
-            if self.stops {
-                return Ok(false);
-            }
         }
         // Nothing behind one that is to be run once more.
         if self.is_failed && self.stops {
