@@ -1,0 +1,131 @@
+//! How far a subscription has got, as it is kept.
+
+use std::sync::atomic::Ordering;
+
+use postbell_engine::{Keys, Verdict};
+use postbell_journal::{ReadError, Seq};
+use tracing::debug;
+
+use super::{Job, Worker};
+use crate::feed::Step;
+
+impl Worker<'_> {
+    /// Up to where nothing is left to do, and the last delivery among it: a dead letter that
+    /// isn't kept yet holds both back, since a repeat is better than a delivery nobody knows of.
+    fn progress(&self) -> (u64, Option<u64>) {
+        match self.burials.first() {
+            Some(first) if first.seq <= self.lanes.cursor() => {
+                (first.seq.saturating_sub(1), first.prev_seq)
+            }
+            Some(_) | None => (self.lanes.cursor(), self.lanes.told()),
+        }
+    }
+
+    /// Shows how far it has got, and stores it now and then.
+    pub(super) fn note_progress(&mut self) {
+        let (done, _) = self.progress();
+        self.job.entry.live.cursor.store(done, Ordering::Relaxed);
+        if self.attempts.is_empty() || done >= self.saved.unwrap_or(0).saturating_add(SAVE_EVERY) {
+            self.save();
+        }
+    }
+
+    /// Stores how far it has got, where that is news.
+    pub(super) fn save(&mut self) {
+        let (done, told) = self.progress();
+        if self.saved.is_some_and(|saved| saved >= done) {
+            return;
+        }
+        match self.cursors.save(self.job.context.feed.journal().as_ref(), done, told) {
+            Ok(()) => self.saved = Some(done),
+            // It says so itself, and loudly; a cursor that stands too early only repeats.
+            Err(error) => debug!(%error, "a cursor was not stored"),
+        }
+    }
+}
+
+/// The names of a subscription's cursors in the journal.
+///
+/// Three numbers are kept: the last record done; the last *delivery* among the records done, for
+/// the next one's `prevSeq`; and up to where that is known. They are set in this order and each
+/// may stand too early after a crash, so whatever is between the second or third and the first
+/// is looked at again at the next start.
+#[derive(Debug)]
+pub(in crate::subscriptions) struct Cursors {
+    done: String,
+    told: String,
+    known: String,
+}
+
+impl Cursors {
+    pub(in crate::subscriptions) fn new(id: &str) -> Self {
+        Self { done: id.to_owned(), told: format!("{id}/told"), known: format!("{id}/known") }
+    }
+
+    /// Where the subscription stands: the last record done, and the last delivery among them.
+    pub(super) async fn load(
+        &self,
+        job: &Job,
+        start: u64,
+    ) -> Result<(u64, Option<u64>), ReadError> {
+        let feed = &job.context.feed;
+        let read = |name: &str| Ok::<_, ReadError>(feed.journal().cursor(name)?.map(|seq| seq.0));
+        let done = read(&self.done)?.unwrap_or(start);
+        let mut told = read(&self.told)?;
+        let known = read(&self.known)?.unwrap_or(start).max(told.unwrap_or(0));
+        let mut reader = feed.reader(known + 1);
+        while reader.next_seq() <= done {
+            match reader.try_next().await? {
+                None => break,
+                Some(Step::Gap(gap)) => told = Some(gap.to.min(done)),
+                Some(Step::Records(records)) => {
+                    for record in records.iter().filter(|record| record.seq.0 <= done) {
+                        let view = Keys::from_head(record.head).view(record.body);
+                        if job.judge(&view, record.body) == Verdict::Wanted {
+                            told = Some(record.seq.0);
+                        }
+                    }
+                }
+            }
+        }
+        Ok((done, told))
+    }
+
+    pub(super) fn save(
+        &self,
+        journal: &dyn postbell_journal::Journal,
+        done: u64,
+        told: Option<u64>,
+    ) -> Result<(), postbell_journal::AppendError> {
+        journal.set_cursor(&self.done, Some(Seq(done)))?;
+        if let Some(told) = told {
+            journal.set_cursor(&self.told, Some(Seq(told)))?;
+        }
+        journal.set_cursor(&self.known, Some(Seq(done)))
+    }
+
+    /// Has the subscription begin behind this number, as one does that is new.
+    pub(in crate::subscriptions) fn begin_anew(
+        &self,
+        journal: &dyn postbell_journal::Journal,
+        start: u64,
+    ) -> Result<(), postbell_journal::AppendError> {
+        journal.set_cursor(&self.told, None)?;
+        journal.set_cursor(&self.known, Some(Seq(start)))?;
+        journal.set_cursor(&self.done, Some(Seq(start)))
+    }
+
+    pub(in crate::subscriptions) fn forget(
+        &self,
+        journal: &dyn postbell_journal::Journal,
+    ) -> Result<(), postbell_journal::AppendError> {
+        for name in [&self.known, &self.told, &self.done] {
+            journal.set_cursor(name, None)?;
+        }
+        Ok(())
+    }
+}
+
+/// Deliveries after which the cursor is stored even though more are under way: what a killed hub
+/// repeats at most, beside what the journal had yet to write.
+const SAVE_EVERY: u64 = 64;

@@ -1,0 +1,325 @@
+//! What carries one subscription's records to its receiver.
+
+mod cursors;
+mod intake;
+mod outcome;
+
+use std::collections::{HashMap, HashSet};
+use std::future::poll_fn;
+use std::hash::BuildHasherDefault;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{self, Poll};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use postbell_engine::{Filter, Lanes, Moment, Projection, Verdict, View};
+use postbell_journal::{ReadError, Records};
+use postbell_sinks::webhook::Webhook;
+use tokio::sync::watch;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tracing::{error, info};
+
+pub(super) use self::cursors::Cursors;
+use self::intake::{Held, Itself, Reading, Wait, step};
+use self::outcome::Ended;
+use super::burial::Burials;
+use super::entry::{Entry, Stop};
+use super::{Context, OVER, SubscriptionState};
+use crate::access::Grant;
+
+/// What a worker is made from, again after each trouble.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) entry: Arc<Entry>,
+    pub(super) context: Arc<Context>,
+    /// What its owner may see, as long as it is good.
+    pub(super) grant: Arc<Grant>,
+    pub(super) filter: Filter,
+    pub(super) projection: Projection,
+    pub(super) webhook: Arc<Webhook>,
+}
+
+impl Job {
+    /// Delivers until told to stop, or until the receiver wants nothing any more.
+    pub(super) async fn run(self, mut stop: watch::Receiver<Stop>) {
+        loop {
+            let trouble = match Worker::begin(&self).await {
+                Ok(mut worker) => match worker.work(&mut stop).await {
+                    Ok(()) => return,
+                    Err(trouble) => trouble,
+                },
+                Err(trouble) => trouble,
+            };
+            let message = trouble.to_string();
+            if self.entry.live.set_trouble(Some(message.clone())) {
+                error!(subscription = %self.entry.name, error = %message, "a subscription can't go on; it is tried again and again");
+            }
+            self.webhook.sweep();
+            let stopped = stop.wait_for(|stop| *stop != Stop::No);
+            if tokio::time::timeout(TROUBLE_PAUSE, stopped).await.is_ok() {
+                return;
+            }
+        }
+    }
+}
+
+impl Job {
+    /// Whether an event is wanted, and its owner's to have. That comes first: not even that a
+    /// condition failed is told of what is another's.
+    fn judge(&self, view: &View<'_>, json: &[u8]) -> Verdict {
+        let principal = self.grant.principal();
+        match principal.may(view, json) {
+            true => self.filter.judge(view, &principal.redact(view, json)),
+            false => Verdict::Unwanted,
+        }
+    }
+}
+
+/// Why a worker begins anew.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error("the journal can't be read: {0}")]
+    Journal(#[from] ReadError),
+    #[error("an attempt panicked")]
+    Panicked,
+}
+
+/// A worker at work, from a cursor on.
+struct Worker<'a> {
+    job: &'a Job,
+    lanes: Lanes,
+    /// The deliveries not done, by number.
+    held: HashMap<u64, Held, BuildHasherDefault<Itself>>,
+    held_octets: usize,
+    /// What comes next of the journal, once it is wanted.
+    reading: Reading,
+    /// Records read and not looked at yet, from this number on.
+    chunk: Option<(Records, u64)>,
+    /// Under way on this task and not on ones of their own: a delivery that has to change threads
+    /// costs more than sending it does.
+    attempts: FuturesUnordered<BoxFuture<'static, Ended>>,
+    /// What was given up and is not kept yet.
+    burials: Burials,
+    /// Deliveries that failed and are to be tried again.
+    failing: HashSet<u64>,
+    /// Whether an error may be shown.
+    erred: bool,
+    /// When connections are looked at that nothing is sent over.
+    sweep: Interval,
+    began: Instant,
+    saved: Option<u64>,
+    cursors: Cursors,
+}
+
+/// What happened meanwhile.
+#[derive(Default)]
+struct News {
+    ended: Vec<Ended>,
+    /// Whether records have come.
+    read: bool,
+    buried: bool,
+    swept: bool,
+}
+
+/// Whether the subscription goes on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Course {
+    Goes,
+    Ended,
+}
+
+impl<'a> Worker<'a> {
+    async fn begin(job: &'a Job) -> Result<Self, Trouble> {
+        let context = &job.context;
+        let cursors = Cursors::new(&job.entry.id);
+        let start = job.entry.kept().start;
+        let (done, told) = cursors.load(job, start).await?;
+        job.entry.live.cursor.store(done, Ordering::Relaxed);
+        let lanes =
+            Lanes::new(context.schedule.clone(), done, told, context.lanes, WINDOW_DELIVERIES);
+        let mut sweep = tokio::time::interval_at(Instant::now() + SWEEP, SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Self {
+            job,
+            lanes,
+            held: HashMap::default(),
+            held_octets: 0,
+            reading: step(context.feed.reader(done + 1), Wait::No),
+            chunk: None,
+            attempts: FuturesUnordered::new(),
+            burials: Burials::new(Arc::clone(&job.entry), Arc::clone(context)),
+            failing: HashSet::new(),
+            erred: true,
+            sweep,
+            began: Instant::now(),
+            saved: None,
+            cursors,
+        })
+    }
+
+    async fn work(&mut self, stop: &mut watch::Receiver<Stop>) -> Result<(), Trouble> {
+        let job = self.job;
+        let mut over = pin!(job.grant.ended());
+        let mut is_over = false;
+        {
+            // Whoever could say it being gone is as good as being told.
+            let mut stopped = pin!(stop.wait_for(|stop| *stop != Stop::No));
+            loop {
+                self.take_up();
+                self.start_attempts();
+                self.note_progress();
+                let due = self.lanes.next_due().map(|at| self.began + Duration::from_millis(at.0));
+                let news = tokio::select! {
+                    biased;
+                    _ = &mut stopped => break,
+                    () = &mut over => {
+                        is_over = true;
+                        break;
+                    }
+                    news = poll_fn(|context| self.poll_news(context)) => news?,
+                    () = sleep_until(due) => continue,
+                };
+                let news_is_idle = !news.read && news.ended.is_empty();
+                if self.act_on(news).await? == Course::Ended {
+                    return Ok(());
+                }
+                if !news_is_idle {
+                    // Others have their turn, and answers that come meanwhile are taken together:
+                    // to sleep and be woken for each costs more than all else.
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        if is_over {
+            self.lose().await;
+            return Ok(());
+        }
+        self.wind_down(stop).await
+    }
+
+    /// Ends the subscription whose owner's token is over, at once: what is under way is dropped.
+    async fn lose(&mut self) {
+        info!(subscription = %self.job.entry.id, "the owner's token is over: the subscription has ended");
+        self.attempts.clear();
+        self.note_progress();
+        self.save();
+        {
+            let mut kept = self.job.entry.kept();
+            kept.state = SubscriptionState::Ended;
+            kept.detail = Some(OVER.to_owned());
+        }
+        end(self.job).await;
+    }
+
+    /// Moves everything on that is under way, the attempts whatever else there is; ready once
+    /// anything has come of it.
+    fn poll_news(&mut self, context: &mut task::Context<'_>) -> Poll<Result<News, Trouble>> {
+        let mut news = News::default();
+        while let Poll::Ready(Some(ended)) = self.attempts.poll_next_unpin(context) {
+            news.ended.push(ended);
+        }
+        news.buried = self.burials.poll(context).is_ready();
+        // While a dead letter can't be kept nothing more is taken up.
+        if self.chunk.is_none() && self.burials.is_empty() && self.has_room() {
+            news.read = self.poll_read(context)?.is_ready();
+        }
+        if self.job.webhook.connections_kept() > 0 && self.sweep.poll_tick(context).is_ready() {
+            self.job.webhook.sweep();
+            // Asked again for the next one to wake us.
+            news.swept = true;
+        }
+        let anything = !news.ended.is_empty() || news.buried || news.read || news.swept;
+        if anything { Poll::Ready(Ok(news)) } else { Poll::Pending }
+    }
+
+    async fn act_on(&mut self, news: News) -> Result<Course, Trouble> {
+        let now = self.now();
+        for ended in news.ended {
+            if self.conclude(ended, now)? == Course::Ended {
+                self.attempts.clear();
+                self.note_progress();
+                self.save();
+                end(self.job).await;
+                return Ok(Course::Ended);
+            }
+        }
+        Ok(Course::Goes)
+    }
+
+    /// Lets what is under way end, for a moment; what doesn't will be delivered again. What has
+    /// no connection yet is no loss: the receiver hasn't seen it.
+    async fn wind_down(&mut self, stop: &mut watch::Receiver<Stop>) -> Result<(), Trouble> {
+        {
+            let mut at_once = pin!(stop.wait_for(|stop| *stop == Stop::AtOnce));
+            let mut enough = pin!(tokio::time::sleep(WIND_DOWN));
+            while self.job.webhook.attempts_seen() > 0 || !self.burials.is_empty() {
+                let news = tokio::select! {
+                    biased;
+                    _ = &mut at_once => break,
+                    () = &mut enough => break,
+                    news = poll_fn(|context| self.poll_last(context)) => news,
+                };
+                if self.act_on(news).await? == Course::Ended {
+                    return Ok(());
+                }
+            }
+        }
+        self.attempts.clear();
+        self.note_progress();
+        self.save();
+        Ok(())
+    }
+
+    /// As [`Worker::poll_news`], with nothing new taken up; ready as soon as there is nothing left
+    /// to wait for.
+    fn poll_last(&mut self, context: &mut task::Context<'_>) -> Poll<News> {
+        let mut news = News::default();
+        while let Poll::Ready(Some(ended)) = self.attempts.poll_next_unpin(context) {
+            news.ended.push(ended);
+        }
+        news.buried = self.burials.poll(context).is_ready();
+        let idle = self.job.webhook.attempts_seen() == 0 && self.burials.is_empty();
+        if idle || news.buried || !news.ended.is_empty() {
+            Poll::Ready(news)
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Keeps it that the receiver wants nothing any more.
+async fn end(job: &Job) {
+    let (entry, context) = (&job.entry, &job.context);
+    let (id, body) = (entry.id.clone(), entry.kept().body());
+    if let Err(error) = context.blocking(move |db| db.update(&id, &body)).await {
+        error!(subscription = %entry.name, %error, "that the subscription has ended can't be kept");
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Deliveries a subscription may be ahead of its first one not done: how far a failing mailbox
+/// lets the others go on.
+const WINDOW_DELIVERIES: usize = 1_024;
+
+/// How often connections are looked at that nothing is sent over: so long at most does one that
+/// the receiver has closed stay half open.
+pub(super) const SWEEP: Duration = Duration::from_secs(5);
+
+/// How long attempts under way may take when the hub stops or the subscription is held.
+const WIND_DOWN: Duration = Duration::from_secs(2);
+
+/// How long after a trouble it is tried again.
+pub(super) const TROUBLE_PAUSE: Duration = Duration::from_secs(5);

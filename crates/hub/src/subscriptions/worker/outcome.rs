@@ -1,0 +1,117 @@
+//! What goes out: attempts, and what follows from each.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use postbell_engine::{Attempt, Keys, Moment, Next, Outcome, Stamp};
+use postbell_sinks::webhook::{Answer, write_body};
+use tracing::{debug, error, warn};
+
+use super::intake::Held;
+use super::{Course, Trouble, Worker};
+use crate::subscriptions::SubscriptionState;
+use crate::token::fill_random;
+
+impl Worker<'_> {
+    pub(super) fn start_attempts(&mut self) {
+        let now = self.now();
+        while self.job.grant.is_good()
+            && let Some(attempt) = self.lanes.start(now)
+        {
+            let Some(held) = self.held.get(&attempt.seq) else {
+                let next = self.lanes.conclude(attempt.seq, Outcome::Accepted, now, 0);
+                error!(seq = attempt.seq, ?next, "a delivery was not held where it should be");
+                continue;
+            };
+            let (id, body) = (held.id, self.body(held, &attempt));
+            let webhook = Arc::clone(&self.job.webhook);
+            let attempted = async move {
+                let answer = webhook.post(id, body, SystemTime::now()).await;
+                (attempt, answer)
+            };
+            self.attempts.push(AssertUnwindSafe(attempted).catch_unwind().boxed());
+        }
+    }
+
+    /// The request's body, made anew for each attempt rather than kept.
+    fn body(&self, held: &Held, attempt: &Attempt) -> Bytes {
+        let view = Keys::from_head(&held.head).view(&held.body);
+        let stamp = Stamp { id: held.id, seq: attempt.seq, prev_seq: attempt.prev_seq };
+        let mut data = Vec::with_capacity(held.body.len() + STAMP_OCTETS);
+        let allowed = self.job.grant.principal().redact(&view, &held.body);
+        self.job.projection.write(&mut data, &allowed, &view, &stamp);
+        let mut body = Vec::with_capacity(data.len() + ENVELOPE_OCTETS);
+        write_body(&mut body, &data, &view, &stamp, &self.job.context.source);
+        body.into()
+    }
+
+    /// Does what follows from an attempt.
+    pub(super) fn conclude(&mut self, ended: Ended, now: Moment) -> Result<Course, Trouble> {
+        let (attempt, answer) = ended.map_err(|_| Trouble::Panicked)?;
+        let live = &self.job.entry.live;
+        let (name, seq) = (&self.job.entry.name, attempt.seq);
+        live.attempts.fetch_add(1, Ordering::Relaxed);
+        // Chance spreads repeats only, and asking the system for it costs a call.
+        let dice = if matches!(answer.outcome, Outcome::Failed { .. }) { dice() } else { 0 };
+        match self.lanes.conclude(seq, answer.outcome, now, dice) {
+            Next::Done => {
+                live.accepted.fetch_add(1, Ordering::Relaxed);
+                live.last_delivered.fetch_max(seq, Ordering::Relaxed);
+                if self.erred {
+                    self.failing.remove(&seq);
+                    if self.failing.is_empty() {
+                        live.set_last_error(None);
+                        self.erred = false;
+                    }
+                }
+                self.let_go(seq);
+            }
+            Next::TryAt(_) => {
+                live.retried.fetch_add(1, Ordering::Relaxed);
+                debug!(subscription = %name, seq, attempt = attempt.number, reason = %answer.reason, "an attempt failed");
+                live.set_last_error(Some(answer.reason));
+                self.erred = true;
+                self.failing.insert(seq);
+            }
+            Next::GiveUp => {
+                live.given_up.fetch_add(1, Ordering::Relaxed);
+                warn!(subscription = %name, seq, attempt = attempt.number, reason = %answer.reason, "delivery given up");
+                live.set_last_error(Some(answer.reason.clone()));
+                self.erred = true;
+                self.failing.remove(&seq);
+                if let Some(held) = self.let_go(seq) {
+                    self.burials.add(held.id, &attempt, answer.reason);
+                }
+            }
+            Next::End => {
+                warn!(subscription = %name, seq, reason = %answer.reason, "the receiver wants nothing any more: the subscription has ended");
+                let mut kept = self.job.entry.kept();
+                kept.state = SubscriptionState::Ended;
+                kept.detail = Some(format!("the receiver answered {}", answer.reason));
+                return Ok(Course::Ended);
+            }
+        }
+        Ok(Course::Goes)
+    }
+}
+
+/// An attempt that has ended, unless it panicked.
+pub(super) type Ended = Result<(Attempt, Answer), Box<dyn Any + Send>>;
+
+/// Spreads the repeats of subscribers that failed together.
+fn dice() -> u32 {
+    let mut octets = [0; 4];
+    // Without randomness the schedule is kept to the second, which is no harm.
+    fill_random(&mut octets).map_or(0, |()| u32::from_be_bytes(octets))
+}
+
+/// Octets that id, numbers and tags add to an event, about.
+const STAMP_OCTETS: usize = 256;
+
+/// Octets a CloudEvent adds to an event, about.
+const ENVELOPE_OCTETS: usize = 512;
