@@ -113,6 +113,9 @@ struct ExplainArgs {
     /// A subscription as the API takes it, in JSON; name and sink may be left out; - for standard
     /// input.
     file: PathBuf,
+    /// For whose token: what policy takes away differs by role.
+    #[arg(long, value_enum, default_value_t)]
+    role: explain::ForRole,
 }
 
 /// Show what was given up after its last attempt, newest first.
@@ -183,6 +186,7 @@ pub(crate) async fn run(args: SubscriptionsArgs) -> anyhow::Result<Ending> {
     if let Command::Explain(explain) = &args.command {
         return explain::explain(
             &explain.file,
+            explain.role,
             args.connection.config_file().as_deref(),
             args.json,
         );

@@ -8,7 +8,7 @@ use mail_event::{EventId, Repair};
 
 use crate::members::Members;
 use crate::subscribe::EVENT_ID;
-use crate::{Keys, Policy, event_id};
+use crate::{Groups, Keys, Policy, event_id};
 
 /// An event handed in by a publisher, fit for the journal.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -73,6 +73,7 @@ pub fn admit(
             (None, None) => made(&canonical(spelled, json)?, checked.unix_millis),
         };
         let keys = Keys::new(&checked, json);
+        let_in(policy, &keys, json)?;
         return Ok(Admitted { id, keys, rewritten: None, repairs: Vec::new() });
     }
     let parsed = json::from_slice(json)?;
@@ -98,11 +99,27 @@ pub fn admit(
     let strict = if cut.is_empty() { strict } else { Cow::Owned(without(&strict, &cut)) };
     repairs.extend(cut.iter().map(|(name, why)| Repair::dropped(name, why.as_str())));
     let keys = Keys::find(&strict).ok_or(JsonError::Missing { parameter: "event" })?;
+    let_in(policy, &keys, &strict)?;
     let rewritten = match strict {
         Cow::Borrowed(_) => None,
         Cow::Owned(octets) => Some(octets),
     };
     Ok(Admitted { id, keys, rewritten, repairs })
+}
+
+/// Refuses an event of a group that is switched off (R22). A gap comes in all the same: somebody
+/// misses something.
+fn let_in(policy: &Policy, keys: &Keys, strict: &[u8]) -> Result<(), JsonError> {
+    if policy.groups == Groups::all() {
+        return Ok(());
+    }
+    let view = keys.view(strict);
+    let group = view.group();
+    if policy.groups.contains(group) || view.name() == "vnd.postbell.Gap" {
+        return Ok(());
+    }
+    let message = format!("events of the group {group} are switched off (policy.groups_off)");
+    Err(JsonError::Invalid { parameter: "event".to_owned(), message })
 }
 
 /// The one spelling of a strict event.
@@ -363,6 +380,22 @@ mod tests {
     }
 
     const NEW: &str = r#"{"event":"MessageNew","uri":"imap://a@h/INBOX;UIDVALIDITY=1/;UID=1","timestamp":"2026-08-20T13:34:14+02:00","bodyStructure":"()","envelope":"MAIL FROM:<>\r\nRCPT TO:<a@b>\r\n","messageContent":"12345","messageSize":5}"#;
+
+    #[test]
+    fn r22_a_group_switched_off_is_not_let_in_from_publishers_either() {
+        let off = Groups::all().without(mail_event::EventGroup::Message);
+        let policy = Policy { groups: off, ..Policy::default() };
+        let error = admit(&policy, "test", NEW.as_bytes(), None).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "event: events of the group message are switched off (policy.groups_off)"
+        );
+        let policy = Policy { groups: Groups::none(), ..policy };
+        let other = NEW.replace("MessageNew", "vnd.example.New");
+        assert!(admit(&policy, "test", other.as_bytes(), None).is_err());
+        let gap = NEW.replace("MessageNew", "vnd.postbell.Gap");
+        assert!(admit(&policy, "test", gap.as_bytes(), None).is_ok());
+    }
 
     #[test]
     fn r158_what_policy_keeps_out_is_dropped_from_publishers_too() {

@@ -2,6 +2,7 @@
 
 mod access;
 mod admit;
+mod ceiling;
 mod deliver;
 mod identity;
 mod keys;
@@ -17,12 +18,13 @@ mod words;
 
 pub use access::{InvalidScope, Principal, Role, Scope};
 pub use admit::{Admitted, admit};
+pub use ceiling::Ceiling;
 pub use deliver::{Attempt, Delivery, Lanes, Moment, Next, Outcome, Schedule};
 pub use identity::event_id;
 pub use keys::{HEAD_OCTETS, Keys, View};
 pub use members::timestamp;
 pub use memory::Memory;
-pub use normalise::{Identified, Meaning, Refused, normalise};
+pub use normalise::{Identified, Meaning, Refused, Suppressed, normalise};
 pub use observation::{
     Actor, Certainty, Identity, Mailbox, Message, Observation, Origin, Origination, Quota, Status,
     What,

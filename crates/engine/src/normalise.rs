@@ -1,6 +1,8 @@
 //! What an observation means: RFC 5423's events under the operator's policy.
 
-use mail_event::{BindingError, Builder, Event, EventId, EventName, Flag, Flags, UidSet};
+use mail_event::{
+    BindingError, Builder, Event, EventGroup, EventId, EventName, Flag, Flags, UidSet,
+};
 
 use crate::memory::{Memory, Resource};
 use crate::telling::{Telling, vendor};
@@ -22,6 +24,42 @@ pub struct Meaning {
     pub events: Vec<Identified>,
     /// What would have been events, and would have broken the binding; the others stand.
     pub refused: Vec<Refused>,
+    /// What policy kept from being made, once for each.
+    pub suppressed: Vec<Suppressed>,
+}
+
+/// What policy kept from being made (R22, R23).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Suppressed {
+    /// What an observation means, whole: its group of events is switched off.
+    Group(EventGroup),
+    /// A private parameter of an event that was made.
+    Parameter(&'static str),
+}
+
+impl Suppressed {
+    /// What there may be: every group, and every parameter that policy keeps.
+    pub const ALL: [Self; 10] = [
+        Self::Group(EventGroup::Access),
+        Self::Group(EventGroup::Flags),
+        Self::Group(EventGroup::Mailbox),
+        Self::Group(EventGroup::Message),
+        Self::Group(EventGroup::Quota),
+        Self::Group(EventGroup::Subscription),
+        Self::Group(EventGroup::Vendor),
+        Self::Parameter("bodyStructure"),
+        Self::Parameter("envelope"),
+        Self::Parameter("messageContent"),
+    ];
+
+    /// The group's name, or the parameter's.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Group(group) => group.as_str(),
+            Self::Parameter(name) => name,
+        }
+    }
 }
 
 /// What can't become a valid event.
@@ -30,7 +68,7 @@ pub struct Meaning {
 pub struct Refused(#[from] BindingError);
 
 /// Turns an observation into the events it means; none where nothing changed, or where policy
-/// leaves the whole group out (R22).
+/// leaves the whole group out (R22): then nothing else is done for it.
 #[must_use]
 pub fn normalise(
     memory: &mut Memory,
@@ -39,6 +77,9 @@ pub fn normalise(
     source: &str,
     observation: Observation,
 ) -> Meaning {
+    if let Some(group) = group_of(&observation.what).filter(|one| !policy.groups.contains(*one)) {
+        return Meaning { suppressed: vec![Suppressed::Group(group)], ..Meaning::default() };
+    }
     let what = observation.what.clone();
     let telling = Telling::new(store, policy, &observation);
     let owner = telling.owner().unwrap_or_default();
@@ -153,16 +194,53 @@ fn identify(
     // One that is refused keeps its place, so that the ids of the others stay.
     for (part, builder) in (0_u32..).zip(builders) {
         match builder.build() {
-            Ok(event) if policy.groups.contains(event.name().group()) => {
+            Ok(event) => {
+                meaning.suppressed.extend(left_out(policy, &event).map(Suppressed::Parameter));
                 let millis = observation.at.unix_millis();
                 let id = event_id(source, &observation.identity.0, part, millis);
                 meaning.events.push(Identified { id, event });
             }
-            Ok(_) => {}
             Err(error) => meaning.refused.push(Refused(error)),
         }
     }
     meaning
+}
+
+/// The group that all events of an observation belong to; none where it is told whatever is
+/// switched off, since somebody misses something.
+fn group_of(what: &What) -> Option<EventGroup> {
+    Some(match what {
+        What::Delivered { .. }
+        | What::Appended(_)
+        | What::Expunged { .. }
+        | What::Expired { .. } => EventGroup::Message,
+        What::FlagsChanged { .. } | What::FlagsSet { .. } => EventGroup::Flags,
+        What::MailboxCreated(_) | What::MailboxDeleted(_) | What::MailboxRenamed { .. } => {
+            EventGroup::Mailbox
+        }
+        What::Subscribed(_) | What::Unsubscribed(_) => EventGroup::Subscription,
+        What::QuotaRefused { .. }
+        | What::QuotaSeen(_)
+        | What::QuotaWithin(_)
+        | What::QuotaChanged(_) => EventGroup::Quota,
+        What::LoggedIn | What::LoggedOut => EventGroup::Access,
+        What::Missed { .. } => return None,
+        What::Other { .. } => EventGroup::Vendor,
+    })
+}
+
+/// The private parameters that policy keeps off a message's event.
+fn left_out(policy: &Policy, event: &Event) -> impl Iterator<Item = &'static str> {
+    let is_new = *event.name() == EventName::MessageNew;
+    let is_message = is_new || *event.name() == EventName::MessageAppend;
+    let is_large = event.vendor("vnd.postbell.contentSuppressed").is_some();
+    [
+        ("bodyStructure", !policy.body_structure),
+        ("envelope", is_new && !policy.envelope),
+        ("messageContent", is_large || policy.content_max_octets.is_none()),
+    ]
+    .into_iter()
+    .filter_map(move |(name, is_left_out)| (is_message && is_left_out).then_some(name))
 }
 
 /// The simple forms, then the others (A12); never both forms for one change (R62). Whatever is told
@@ -588,13 +666,77 @@ mod tests {
         assert!(text.contains(r#""uidset":"3""#) && text.contains(r#""vnd.example.until":9"#));
     }
 
-    #[test]
-    fn r22_a_group_left_out_makes_no_event() {
-        let policy = Policy {
-            groups: crate::Groups::all().without(mail_event::EventGroup::Mailbox),
-            ..Policy::default()
+    /// Something of each group, and what is told whatever is switched off.
+    fn one_of_each() -> Vec<(Option<EventGroup>, What)> {
+        let quota = Quota {
+            root: String::new(),
+            disk_limit_kib: Some(100),
+            disk_used_kib: Some(50),
+            messages_limit: None,
+            messages_used: None,
         };
-        assert!(told(&policy, What::MailboxCreated(inbox())).is_empty());
+        let (mailbox, uids) = (inbox(), UidSet::single(3));
+        let (set, status) = (Flags::parse(r"\Flagged").unwrap(), Status::default());
+        let groups = vec![(uids.clone(), set.clone())];
+        let name = OtherName::new("vnd.example.Snooze").unwrap();
+        let flagged = What::FlagsSet { mailbox: inbox(), groups, status };
+        let expunged = What::Expunged { mailbox, uids, status, moved_to: None };
+        vec![
+            (Some(EventGroup::Access), What::LoggedIn),
+            (Some(EventGroup::Flags), flagged),
+            (Some(EventGroup::Mailbox), What::MailboxCreated(inbox())),
+            (Some(EventGroup::Message), expunged),
+            (Some(EventGroup::Message), What::Appended(message())),
+            (Some(EventGroup::Quota), What::QuotaChanged(quota)),
+            (Some(EventGroup::Subscription), What::Subscribed(inbox())),
+            (Some(EventGroup::Vendor), What::Other { name, mailbox: None, uids: None }),
+            (None, What::Missed { mailbox: None, reason: "x".to_owned() }),
+        ]
+    }
+
+    #[test]
+    fn r22_a_group_switched_off_makes_no_event_and_all_others_do() {
+        let store = Store::new("h", None).unwrap();
+        for off in EventGroup::ALL {
+            let groups = crate::Groups::all().without(off);
+            let policy = Policy { groups, ..Policy::default() };
+            for (group, what) in one_of_each() {
+                let mut seen = observation(what);
+                seen.actor.user = Some("a".to_owned());
+                seen.origin.server_domain = Some("h".to_owned());
+                seen.origin.server_port = Some(143);
+                let meaning = normalise(&mut Memory::default(), &store, &policy, "t", seen);
+                assert_eq!(meaning.refused, []);
+                let is_off = group == Some(off);
+                assert_eq!(meaning.events.is_empty(), is_off, "{off} {group:?}");
+                let counted = meaning.suppressed.contains(&Suppressed::Group(off));
+                assert_eq!(counted, is_off, "{off} {group:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn r23_each_private_parameter_that_policy_keeps_is_counted() {
+        let store = Store::new("h", None).unwrap();
+        let counted = |policy: &Policy, what| -> Vec<&str> {
+            let told = normalise(&mut Memory::default(), &store, policy, "t", observation(what));
+            told.suppressed.iter().map(Suppressed::as_str).collect()
+        };
+        let new = || What::Delivered { message: message(), envelope: None };
+        let all = ["bodyStructure", "envelope", "messageContent"];
+        assert_eq!(counted(&Policy::default(), new()), all);
+        let appended = counted(&Policy::default(), What::Appended(message()));
+        assert_eq!(appended, ["bodyStructure", "messageContent"]);
+        assert_eq!(counted(&Policy::default(), What::MailboxCreated(inbox())), [""; 0]);
+        for (max, kept) in [(119, &all[2..]), (120, &[])] {
+            let open = Policy {
+                content_max_octets: Some(max),
+                body_structure: true,
+                envelope: true,
+                ..Policy::default()
+            };
+            assert_eq!(counted(&open, new()), kept, "{max}");
+        }
     }
 
     #[test]

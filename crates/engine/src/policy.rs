@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use mail_event::EventGroup;
 
-/// The operator's ceiling on what is generated; what subscribers get is cut from this.
+use crate::{Ceiling, Role};
+
+/// The operator's ceiling on what is generated, and on how much of that leaves.
 ///
 /// The default is safe: no content, no structure, no envelope (R158), and the simpler forms of
 /// flag changes (R63).
@@ -23,6 +25,27 @@ pub struct Policy {
     pub envelope: bool,
     /// Which groups of events are generated at all (R22).
     pub groups: Groups,
+    /// How much of that services get.
+    pub service: Ceiling,
+    /// How much of it users get.
+    pub user: Ceiling,
+    /// For whom it is judged what leaves; whoever runs the hub, where nobody says.
+    pub role: Role,
+}
+
+impl Policy {
+    /// The largest message a source need read the content of, in octets; `None` where nobody could
+    /// get any (R23).
+    #[must_use]
+    pub fn content_read(&self) -> Option<u64> {
+        self.content_max_octets.filter(|_| self.groups.contains(EventGroup::Message))
+    }
+
+    /// Whether a source need find out the structure of messages.
+    #[must_use]
+    pub fn structure_read(&self) -> bool {
+        self.body_structure && self.groups.contains(EventGroup::Message)
+    }
 }
 
 impl Default for Policy {
@@ -34,6 +57,9 @@ impl Default for Policy {
             body_structure: false,
             envelope: false,
             groups: Groups::all(),
+            service: Ceiling::default(),
+            user: Ceiling::default(),
+            role: Role::Admin,
         }
     }
 }
@@ -147,6 +173,15 @@ mod tests {
         assert_eq!((policy.seen_form, policy.deleted_form), (FlagForm::Simple, FlagForm::Simple));
         assert_eq!(policy.content_max_octets, None);
         assert!(!policy.body_structure && !policy.envelope);
+    }
+
+    #[test]
+    fn r23_no_message_is_read_for_what_nobody_could_get() {
+        let open =
+            Policy { content_max_octets: Some(9), body_structure: true, ..Policy::default() };
+        assert_eq!((open.content_read(), open.structure_read()), (Some(9), true));
+        let off = Policy { groups: Groups::all().without(EventGroup::Message), ..open };
+        assert_eq!((off.content_read(), off.structure_read()), (None, false));
     }
 
     #[test]

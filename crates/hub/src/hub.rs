@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postbell_engine::{FlagForm, Groups, InvalidStore, Policy, Store};
+use postbell_engine::{FlagForm, Groups, InvalidStore, Policy, Role, Store};
 use postbell_journal::{Journal as _, OpenError, Options, Retention, SqliteJournal, State};
 use postbell_sources::Health;
 use postbell_sources::dovecot::Exporter;
@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, info, warn};
 
-use crate::access::Tokens;
+use crate::access::{Places, Tokens};
 use crate::api::{self, App};
 use crate::config::{Config, Form, JournalConfig, PolicyConfig, SourceKind};
 use crate::feed::Feed;
@@ -125,6 +125,7 @@ impl Hub {
             gatherer: Gatherer::start(Arc::clone(&publishers)),
             publishers: Arc::clone(&publishers),
             streams: Arc::new(Semaphore::new(config.http.max_streams as usize)),
+            places: Places::default(),
             stopping: stop.clone(),
             subscriptions,
             subscriptions_lost,
@@ -309,7 +310,13 @@ pub fn policy(config: &PolicyConfig) -> Policy {
         content_max_octets: config.content_max_octets,
         body_structure: config.body_structure,
         envelope: config.envelope,
-        groups: Groups::all(),
+        groups: config
+            .groups_off
+            .iter()
+            .fold(Groups::all(), |groups, group| groups.without((*group).into())),
+        service: config.service.ceiling(),
+        user: config.user.ceiling(),
+        role: Role::Admin,
     }
 }
 

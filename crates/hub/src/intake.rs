@@ -73,6 +73,7 @@ impl HubIntake {
                 normalise(&mut memory, &self.store, &self.policy, &self.source, observation);
             entries.extend(meaning.events.iter().filter_map(|event| self.entry(event)));
             meaning.refused.iter().for_each(|refused| self.refuse(refused));
+            meaning.suppressed.iter().for_each(|what| self.metrics.suppress(*what));
         }
         let changes = memory
             .drain_changes()

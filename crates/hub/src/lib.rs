@@ -23,9 +23,9 @@ mod timer;
 mod token;
 
 pub use config::{
-    Config, ConfigError, ExpireConfig, Form, HttpConfig, JournalConfig, LogConfig, LogFormat,
-    LogLevel, PolicyConfig, PublishConfig, Reach, SourceConfig, SourceKind, StoreConfig,
-    Virtdomains, WebhooksConfig, markdown as config_markdown,
+    Config, ConfigError, ExpireConfig, Form, Group, HttpConfig, JournalConfig, LogConfig,
+    LogFormat, LogLevel, PolicyConfig, PublishConfig, Reach, RoleConfig, SourceConfig, SourceKind,
+    StoreConfig, Virtdomains, WebhooksConfig, markdown as config_markdown,
 };
 pub use examine::examine;
 pub use hub::{Hub, StartError, policy};

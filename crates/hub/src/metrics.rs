@@ -10,6 +10,7 @@ use std::time::Duration;
 use mail_event::EventName;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder as _, Unit};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
+use postbell_engine::Suppressed;
 
 /// A hub's metrics.
 pub(crate) struct Metrics {
@@ -43,6 +44,8 @@ pub(crate) struct SourceMetrics {
     accepted: Vec<Counter>,
     pub(crate) repeated: Counter,
     pub(crate) rejected: Counter,
+    /// In the order of [`Suppressed::ALL`].
+    suppressed: Vec<Counter>,
 }
 
 /// The figures of one subscription, as they are now.
@@ -104,11 +107,17 @@ impl Metrics {
                 counter(&self.recorder, "postbell_events_total", labels)
             })
             .collect();
+        let suppressed = Suppressed::ALL
+            .iter()
+            .map(|what| vec![label(name.to_owned()), Label::new("what", what.as_str())])
+            .map(|labels| counter(&self.recorder, "postbell_suppressed_total", labels))
+            .collect();
         let one = |metric| counter(&self.recorder, metric, vec![label(name.to_owned())]);
         SourceMetrics {
             accepted,
             repeated: one("postbell_events_repeated_total"),
             rejected: one("postbell_events_rejected_total"),
+            suppressed,
         }
     }
 
@@ -140,6 +149,14 @@ impl SourceMetrics {
     /// Counts an event that became a record.
     pub(crate) fn accept(&self, event: EventIndex) {
         if let Some(counter) = self.accepted.get(usize::from(event.0)) {
+            counter.increment(1);
+        }
+    }
+
+    /// Counts what policy kept from being made.
+    pub(crate) fn suppress(&self, what: Suppressed) {
+        let place = Suppressed::ALL.iter().position(|known| *known == what);
+        if let Some(counter) = place.and_then(|place| self.suppressed.get(place)) {
             counter.increment(1);
         }
     }
@@ -240,6 +257,11 @@ const COUNTERS: &[(&str, Unit, &str)] = &[
     ("postbell_events_total", Unit::Count, "Events that became records, by source and name"),
     ("postbell_events_repeated_total", Unit::Count, "Events that were there already, by source"),
     ("postbell_events_rejected_total", Unit::Count, "Events refused, by source"),
+    (
+        "postbell_suppressed_total",
+        Unit::Count,
+        "What policy kept from being made, by source: happenings of a group that is off, parameters of messages",
+    ),
     ("postbell_stream_deliveries_total", Unit::Count, "Events written to streams"),
     (
         "postbell_stream_unclear_total",

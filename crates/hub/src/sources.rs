@@ -181,8 +181,8 @@ fn maildir_options(config: &SourceConfig, wiring: &Wiring) -> maildir::Options {
         scan_interval: config.scan_interval,
         quota: quota(config),
         server_fqdn: wiring.server_fqdn.clone(),
-        body_structure: wiring.policy.body_structure,
-        content_max_octets: wiring.policy.content_max_octets,
+        body_structure: wiring.policy.structure_read(),
+        content_max_octets: wiring.policy.content_read(),
     }
 }
 
@@ -215,8 +215,8 @@ fn dovecot_options(
         server_fqdn: wiring.server_fqdn.clone(),
         master,
         hole_window: dovecot::HOLE_WINDOW,
-        body_structure: wiring.policy.body_structure,
-        content_max_octets: wiring.policy.content_max_octets,
+        body_structure: wiring.policy.structure_read(),
+        content_max_octets: wiring.policy.content_read(),
         exporter,
     })
 }
@@ -246,8 +246,8 @@ fn cyrus_options(config: &SourceConfig, wiring: &Wiring) -> Result<cyrus::Option
         server_fqdn: wiring.server_fqdn.clone(),
         // Cyrus takes the two names apart (RFC 4616).
         master: master(config, None)?,
-        body_structure: wiring.policy.body_structure,
-        content_max_octets: wiring.policy.content_max_octets,
+        body_structure: wiring.policy.structure_read(),
+        content_max_octets: wiring.policy.content_read(),
     })
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, timeout_at};
 use tracing::error;
 
-use crate::access::Grant;
+use crate::access::{Grant, Place};
 use crate::api::Problem;
 use crate::feed::{Gap, Reader, Step};
 use crate::hub::stopped;
@@ -42,6 +42,8 @@ pub(crate) struct Follower {
     pub(crate) stopping: watch::Receiver<bool>,
     /// Its place among the streams there may be.
     pub(crate) _permit: OwnedSemaphorePermit,
+    /// And among those its owner may have.
+    pub(crate) _place: Place,
 }
 
 impl Follower {

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use anyhow::anyhow;
-use postbell_engine::{Policy, Selection};
+use clap::ValueEnum;
+use postbell_engine::{Policy, Role, Selection};
 use serde_json::{Map, Value};
 
 use crate::connection::load;
@@ -13,9 +14,15 @@ use crate::out::{self, Out, print};
 use crate::show::clean;
 
 /// Explains the subscription in `file` under the policy of a configuration.
-pub(super) fn explain(file: &Path, config: Option<&Path>, json: bool) -> anyhow::Result<Ending> {
+pub(super) fn explain(
+    file: &Path,
+    role: ForRole,
+    config: Option<&Path>,
+    json: bool,
+) -> anyhow::Result<Ending> {
     let (name, text) = read(file)?;
     let policy = load(config)?.map_or_else(Policy::default, |it| postbell_hub::policy(&it.policy));
+    let policy = policy.for_role(role.into());
     let wrong = |why: String| {
         let mut out = Out::new();
         out.line(clean(&format!("{name}: {why}")))?;
@@ -45,6 +52,28 @@ pub(super) fn explain(file: &Path, config: Option<&Path>, json: bool) -> anyhow:
     }
     print(lines.join("\n"))?;
     Ok(Ending::Done)
+}
+
+/// Whose token a subscription is to be made with.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(super) enum ForRole {
+    /// That of whoever runs the hub.
+    #[default]
+    Admin,
+    /// A program's.
+    Service,
+    /// A person's.
+    User,
+}
+
+impl From<ForRole> for Role {
+    fn from(role: ForRole) -> Self {
+        match role {
+            ForRole::Admin => Self::Admin,
+            ForRole::Service => Self::Service,
+            ForRole::User => Self::User,
+        }
+    }
 }
 
 fn read(file: &Path) -> anyhow::Result<(String, String)> {

@@ -4,8 +4,8 @@ use mail_event::{EventGroup, EventName, ParameterName};
 use serde::Serialize;
 
 use super::projection::COMPANIONS;
-use super::selection::{InvalidSelection, Selection, forbidden};
-use crate::{FlagForm, Policy};
+use super::selection::{InvalidSelection, Selection};
+use crate::{FlagForm, Policy, Role};
 
 /// What a selection comes to, in words.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -112,23 +112,28 @@ impl Selection {
             let is_meant =
                 EventName::REGISTERED.iter().any(|one| one.group() == group && self.asks_for(one));
             if is_meant && !policy.groups.contains(group) {
-                kept.push(format!("{group}: none of its events are made"));
+                kept.push(format!("{group}: none of its events are made (policy.groups_off)"));
             }
         }
         for name in ParameterName::PRIVATE {
             let is_named = self.parameters.iter().any(|one| one == name.as_str());
-            match (forbidden(name.as_str(), policy), is_named) {
+            match (policy.keeps(name.as_str()), is_named) {
                 (Some(key), _) => kept.push(format!("{name}: it never leaves ({key})")),
                 (None, false) => kept.push(format!("{name}: it leaves only where it is named")),
                 (None, true) => {}
             }
             if let (Some(octets), true, ParameterName::MessageContent) =
-                (policy.content_max_octets, is_named, &name)
+                (policy.content_leaves(), is_named, &name)
             {
-                kept.push(format!(
-                    "messageContent of messages over {octets} octets (policy.content_max_octets)"
-                ));
+                let key = policy.content_key();
+                kept.push(format!("messageContent of messages over {octets} octets ({key})"));
             }
+        }
+        if let Some((ceiling, key)) = policy.ceiling().zip(event_key(policy.role)) {
+            kept.push(format!(
+                "the largest parameters of an event over {} octets ({key})",
+                ceiling.event_max_octets
+            ));
         }
         kept
     }
@@ -136,6 +141,15 @@ impl Selection {
     fn asks_for(&self, event: &EventName) -> bool {
         let is_meant = |one: &String| *one == event.as_str() || *one == event.group().as_str();
         self.events.is_empty() || self.events.iter().any(is_meant)
+    }
+}
+
+/// The key that says how large an event may be for a role.
+fn event_key(role: Role) -> Option<&'static str> {
+    match role {
+        Role::Admin => None,
+        Role::Service => Some("policy.service.event_max_octets"),
+        Role::User => Some("policy.user.event_max_octets"),
     }
 }
 
@@ -187,6 +201,7 @@ fn joined(all: impl Iterator<Item = String>, last: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Ceiling;
 
     fn texts(list: &[&str]) -> Vec<String> {
         list.iter().map(|&text| text.to_owned()).collect()
@@ -218,6 +233,28 @@ mod tests {
             ..Policy::default()
         };
         insta::assert_snapshot!(told(&selection, &policy));
+    }
+
+    #[test]
+    fn r43_what_a_role_does_not_get_is_told_with_the_key_that_says_so() {
+        let selection = Selection {
+            events: texts(&["MessageNew"]),
+            parameters: texts(&["*", "messageContent"]),
+            ..Selection::default()
+        };
+        let user = Ceiling {
+            content_max_octets: Some(2_048),
+            body_structure: false,
+            event_max_octets: 65_536,
+            ..Ceiling::default()
+        };
+        let policy = Policy {
+            content_max_octets: Some(100_000),
+            body_structure: true,
+            user,
+            ..Policy::default()
+        };
+        insta::assert_snapshot!(told(&selection, &policy.for_role(Role::User)));
     }
 
     #[test]

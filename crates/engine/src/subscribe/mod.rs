@@ -3,6 +3,7 @@
 mod condition;
 mod explain;
 mod filter;
+mod held;
 mod index;
 mod nearest;
 mod pattern;

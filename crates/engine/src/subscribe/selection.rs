@@ -67,16 +67,27 @@ impl Selection {
         };
         let parameters = parameters(&self.parameters, policy)?;
         tags(&self.tags)?;
-        Ok((filter, Projection::new(&parameters, &self.tags)))
+        Ok((filter, Projection::new(&parameters, &self.tags, policy)))
     }
 
-    /// The same without the private parameters that `policy` no longer lets leave: for one that
-    /// was fine when it was made. A condition on one of them stays, and is refused: without it
-    /// more would be told than was asked for.
+    /// The same for one that was fine when it was made, and may ask by now for more than `policy`
+    /// lets leave: private parameters stay here, and deliveries name them as held back. A
+    /// condition on one of them is refused: without it more would be told than was asked for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Selection::compile`].
+    pub fn compile_again(&self, policy: &Policy) -> Result<(Filter, Projection), InvalidSelection> {
+        let (filter, projection) = self.under(policy).compile(policy)?;
+        let kept = self.parameters.iter().filter(|name| policy.keeps(name).is_some());
+        Ok((filter, projection.holding_back(kept.map(String::as_str))))
+    }
+
+    /// The same without the private parameters that `policy` doesn't let leave.
     #[must_use]
     pub fn under(&self, policy: &Policy) -> Self {
         let mut selection = self.clone();
-        selection.parameters.retain(|name| forbidden(name, policy).is_none());
+        selection.parameters.retain(|name| policy.keeps(name).is_none());
         // Nothing left must not come to mean everything.
         if selection.parameters.is_empty() && !self.parameters.is_empty() {
             selection.parameters.push("uri".to_owned());
@@ -189,7 +200,7 @@ fn parameters(list: &[String], policy: &Policy) -> Result<Parameters, InvalidSel
             parameters.all = true;
             continue;
         }
-        if let Some(key) = forbidden(text, policy) {
+        if let Some(key) = policy.keeps(text) {
             let message = format!("{text:?} is private, and the policy lets none leave ({key})");
             return invalid("parameters", at, message);
         }
@@ -206,19 +217,6 @@ fn parameters(list: &[String], policy: &Policy) -> Result<Parameters, InvalidSel
         parameters.named.insert(name);
     }
     Ok(parameters)
-}
-
-/// The key of the configuration that keeps a parameter from leaving, where one does.
-pub(super) fn forbidden(parameter: &str, policy: &Policy) -> Option<&'static str> {
-    let (allowed, key) = match parameter {
-        "messageContent" => (policy.content_max_octets.is_some(), "policy.content_max_octets"),
-        "bodyStructure" => (policy.body_structure, "policy.body_structure"),
-        "envelope" | "vnd.cmu.envelope" | "vnd.fastmail.jmapEmail" => {
-            (policy.envelope, "policy.envelope")
-        }
-        _ => return None,
-    };
-    (!allowed).then_some(key)
 }
 
 fn tags(list: &[String]) -> Result<(), InvalidSelection> {

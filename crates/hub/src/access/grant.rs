@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use postbell_engine::Principal;
+use postbell_engine::{Principal, Role};
 use tokio::sync::watch;
 
 /// What a token opens. Whoever was let in by it holds it, and asks it again for each delivery.
@@ -39,6 +39,16 @@ impl Grant {
     /// Who it lets in.
     pub(crate) fn principal(&self) -> &Principal {
         &self.principal
+    }
+
+    /// Whose limits it counts against: a user's with whichever token, a service's with this one;
+    /// none for whoever runs the hub.
+    pub(crate) fn owner(&self) -> Option<String> {
+        match (self.principal.role(), self.principal.users()) {
+            (Role::Admin, _) => None,
+            (Role::User, Some([user])) => Some(format!("user:{user}")),
+            (Role::User | Role::Service, _) => self.id.as_ref().map(|id| format!("token:{id}")),
+        }
     }
 
     /// Whether it still opens anything.

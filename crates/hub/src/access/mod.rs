@@ -2,7 +2,9 @@
 
 mod grant;
 mod guesses;
+mod places;
 mod tokens;
 
 pub(crate) use grant::Grant;
+pub(crate) use places::{Place, Places};
 pub(crate) use tokens::{CreateError, NewToken, ShownToken, Tokens};

@@ -37,6 +37,7 @@ use crate::stream::{BODIES_OCTETS, Follower};
         )),
         (status = 400, description = "A parameter or header is wrong", body = Problem, content_type = "application/problem+json"),
         (status = 406, description = "Neither form is accepted", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The token's owner follows as many streams as they may", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "There are enough streams", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -55,7 +56,8 @@ pub(super) async fn follow(
         parameters: query.list("parameters")?,
         tags: query.list("tags")?,
     };
-    let (filter, projection) = selection.compile(&app.policy).map_err(|invalid| {
+    let policy = app.policy.for_role(grant.principal().role());
+    let (filter, projection) = selection.compile(&policy).map_err(|invalid| {
         let name = invalid.pointer.split('/').nth(1).unwrap_or("query");
         Problem::bad_query(name, &invalid.message)
     })?;
@@ -65,6 +67,11 @@ pub(super) async fn follow(
         Some(true) | None => u64::MAX,
     };
     let left = query.number("limit")?.unwrap_or(u64::MAX);
+    let own_max = policy.ceiling().map_or(usize::MAX, |ceiling| ceiling.streams);
+    let Some(place) = app.places.take(&grant, own_max) else {
+        app.metrics.streams_refused.increment(1);
+        return Err(Problem::too_many_streams(own_max));
+    };
     let Ok(permit) = Arc::clone(&app.streams).try_acquire_owned() else {
         app.metrics.streams_refused.increment(1);
         let max = app.http.max_streams;
@@ -86,6 +93,7 @@ pub(super) async fn follow(
         metrics: Arc::clone(&app.metrics),
         stopping: app.stopping.clone(),
         _permit: permit,
+        _place: place,
     };
     let mut response = Response::new(Body::from_stream(follower.into_stream()));
     let headers = response.headers_mut();

@@ -34,7 +34,7 @@ use postbell_journal::SqliteJournal;
 use postbell_sources::dovecot::Exporter;
 use tokio::sync::{Semaphore, watch};
 
-use crate::access::{Grant, Tokens};
+use crate::access::{Grant, Places, Tokens};
 use crate::config::HttpConfig;
 use crate::feed::Feed;
 use crate::metrics::Metrics;
@@ -63,6 +63,8 @@ pub(crate) struct App {
     pub(crate) publishers: Arc<Publishers>,
     pub(crate) gatherer: Gatherer,
     pub(crate) streams: Arc<Semaphore>,
+    /// Whose those are.
+    pub(crate) places: Places,
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) subscriptions_lost: bool,

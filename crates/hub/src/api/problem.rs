@@ -105,6 +105,19 @@ impl Problem {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-guesses", title).retry_after(seconds)
     }
 
+    /// 409: there are as many subscriptions as there may be.
+    pub(crate) fn too_many_subscriptions(detail: impl Into<String>) -> Self {
+        let title = "there are enough subscriptions";
+        Self::new(StatusCode::CONFLICT, "too-many-subscriptions", title).because(detail)
+    }
+
+    /// 429: whoever asks follows as many streams as they may.
+    pub(crate) fn too_many_streams(max: usize) -> Self {
+        let title = "the token's owner follows enough streams";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-streams", title)
+            .because(format!("{max} are open: end one first"))
+    }
+
     /// 404.
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", "there is no such thing").because(detail)

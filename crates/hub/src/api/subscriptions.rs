@@ -285,8 +285,9 @@ fn refused(error: CreateError) -> Problem {
         CreateError::Invalid { pointer, message } => {
             Problem::invalid_subscription(message).at(pointer)
         }
-        CreateError::NameTaken(_) | CreateError::TooMany(_) | CreateError::Full => {
-            Problem::conflict(error.to_string())
+        CreateError::NameTaken(_) => Problem::conflict(error.to_string()),
+        CreateError::TooMany(_) | CreateError::Full => {
+            Problem::too_many_subscriptions(error.to_string())
         }
         CreateError::State(error) => failed(&error),
     }

@@ -98,6 +98,95 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "false",
                 "Whether the SMTP envelope may leave; it tells who writes to whom, so not by default.",
             ),
+            key(
+                "policy.groups_off",
+                "[\"flags\"]",
+                "Groups of events that aren't made and not let in, for a store on which nobody needs them: \"message\", \"flags\", \"quota\", \"access\", \"mailbox\", \"subscription\", \"vendor\". Gaps are told all the same.",
+            ),
+        ],
+        kinds: &[],
+    },
+    Section {
+        path: "policy.service",
+        about: "What leaves for tokens of the role \"service\", out of what [policy] lets be made. Whoever runs the hub has no such ceiling.",
+        keys: &[
+            key(
+                "policy.service.content_max_octets",
+                "\"16KiB\"",
+                "The largest messageContent that leaves for them; never more than policy.content_max_octets lets be made. \"never\" for none.",
+            ),
+            key(
+                "policy.service.body_structure",
+                "true",
+                "Whether bodyStructure leaves for them, where policy.body_structure lets it be made.",
+            ),
+            key(
+                "policy.service.envelope",
+                "true",
+                "Whether the envelope leaves for them, where policy.envelope lets it.",
+            ),
+            key(
+                "policy.service.raw",
+                "false",
+                "Whether vnd.postbell.raw leaves for them: what a Cyrus said, whole. It may tell of others' mailboxes, so not by default.",
+            ),
+            key(
+                "policy.service.event_max_octets",
+                "\"64KiB\"",
+                "The largest event, as JSON. Of a larger one the largest parameters stay here and are named, but never what the binding demands.",
+            ),
+            key(
+                "policy.service.subscriptions",
+                "100",
+                "How many subscriptions one token may have, so that nobody takes everybody's.",
+            ),
+            key(
+                "policy.service.streams",
+                "32",
+                "How many streams one token may follow at once, within http.max_streams.",
+            ),
+        ],
+        kinds: &[],
+    },
+    Section {
+        path: "policy.user",
+        about: "What leaves for tokens of the role \"user\", likewise.",
+        keys: &[
+            key(
+                "policy.user.content_max_octets",
+                "\"16KiB\"",
+                "The largest messageContent that leaves for them; never more than policy.content_max_octets lets be made. \"never\" for none.",
+            ),
+            key(
+                "policy.user.body_structure",
+                "true",
+                "Whether bodyStructure leaves for them, where policy.body_structure lets it be made.",
+            ),
+            key(
+                "policy.user.envelope",
+                "true",
+                "Whether the envelope leaves for them, where policy.envelope lets it.",
+            ),
+            key(
+                "policy.user.raw",
+                "false",
+                "Whether vnd.postbell.raw leaves for them: what a Cyrus said, whole. It may tell of others' mailboxes, so not by default.",
+            ),
+            key(
+                "policy.user.event_max_octets",
+                "\"64KiB\"",
+                "The largest event, as JSON. Of a larger one the largest parameters stay here and are named, but never what the binding demands.",
+            ),
+            key(
+                "policy.user.subscriptions",
+                "100",
+                "How many subscriptions one user may have, so that nobody takes everybody's.",
+            ),
+            key(
+                "policy.user.streams",
+                "32",
+                "How many streams one user may follow at once, within http.max_streams.",
+            ),
         ],
         kinds: &[],
     },

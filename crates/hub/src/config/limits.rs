@@ -21,6 +21,17 @@ pub(super) fn check(config: &Config, lines: &mut Vec<String>) {
     if config.policy.content_max_octets.is_some_and(|octets| octets > EVENT_OCTETS_MAX as u64) {
         lines.push("policy.content_max_octets: more than \"16MiB\" is more than an event holds (try \"64KiB\")".to_owned());
     }
+    for (name, role) in [("service", &config.policy.service), ("user", &config.policy.user)] {
+        let max = EVENT_OCTETS_MAX as u64;
+        if role.content_max_octets.is_some_and(|octets| octets > max) {
+            lines.push(format!("policy.{name}.content_max_octets: more than \"16MiB\" is more than an event holds (try \"16KiB\")"));
+        }
+        if !(EVENT_OCTETS_MIN..=max).contains(&role.event_max_octets) {
+            lines.push(format!(
+                "policy.{name}.event_max_octets: not between \"1KiB\" and \"16MiB\" (try \"64KiB\")"
+            ));
+        }
+    }
     check_sources(&config.sources, lines);
     check_socket(config, lines);
     let journal = &config.journal;
@@ -113,6 +124,9 @@ const RETENTION_AGE_MIN: Duration = Duration::from_secs(60);
 
 /// Each costs some 50 octets of memory.
 const WINDOW_RECORDS_MAX: u32 = 16 << 20;
+
+/// Less holds hardly what must stand on every event.
+const EVENT_OCTETS_MIN: u64 = 1 << 10;
 
 /// A body is held in memory, and 100 000 events, the most in one, are far smaller.
 const BODY_OCTETS_MAX: u64 = 256 << 20;

@@ -13,6 +13,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use mail_event::EventGroup;
+use mail_event::limits::EVENT_OCTETS_MAX;
+use postbell_engine::Ceiling;
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
@@ -85,6 +88,62 @@ pub struct PolicyConfig {
     pub body_structure: bool,
     /// Whether `envelope` may leave.
     pub envelope: bool,
+    /// Groups of events that aren't made at all.
+    pub groups_off: Vec<Group>,
+    /// How much of that services get.
+    pub service: RoleConfig,
+    /// How much of it users get.
+    pub user: RoleConfig,
+}
+
+/// A group of events, as subscriptions name it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "docs/subscriptions.md says what is in each")]
+pub enum Group {
+    Message,
+    Flags,
+    Quota,
+    Access,
+    Mailbox,
+    Subscription,
+    Vendor,
+}
+
+impl From<Group> for EventGroup {
+    fn from(group: Group) -> Self {
+        match group {
+            Group::Message => Self::Message,
+            Group::Flags => Self::Flags,
+            Group::Quota => Self::Quota,
+            Group::Access => Self::Access,
+            Group::Mailbox => Self::Mailbox,
+            Group::Subscription => Self::Subscription,
+            Group::Vendor => Self::Vendor,
+        }
+    }
+}
+
+/// How much one role gets of what may leave at all.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct RoleConfig {
+    /// The largest content; `None` is never.
+    #[serde(with = "values::octets_or_never")]
+    pub content_max_octets: Option<u64>,
+    /// Whether it gets `bodyStructure`.
+    pub body_structure: bool,
+    /// Whether it gets `envelope`.
+    pub envelope: bool,
+    /// Whether it gets `vnd.postbell.raw`.
+    pub raw: bool,
+    /// The largest event, as JSON.
+    #[serde(with = "values::octets")]
+    pub event_max_octets: u64,
+    /// Subscriptions of one user, or one token of a service.
+    pub subscriptions: u32,
+    /// Streams of one.
+    pub streams: u32,
 }
 
 /// What kind of source.
@@ -404,6 +463,42 @@ impl Default for PolicyConfig {
             content_max_octets: None,
             body_structure: false,
             envelope: false,
+            groups_off: Vec::new(),
+            service: RoleConfig::default(),
+            user: RoleConfig::default(),
+        }
+    }
+}
+
+impl RoleConfig {
+    /// As the engine judges by it.
+    pub(crate) fn ceiling(&self) -> Ceiling {
+        let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        Ceiling {
+            content_max_octets: self.content_max_octets,
+            body_structure: self.body_structure,
+            envelope: self.envelope,
+            raw: self.raw,
+            event_max_octets: usize::try_from(self.event_max_octets).unwrap_or(usize::MAX),
+            subscriptions: size(self.subscriptions),
+            streams: size(self.streams),
+        }
+    }
+}
+
+impl Default for RoleConfig {
+    fn default() -> Self {
+        let ceiling = Ceiling::default();
+        let whole = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let octets_max = EVENT_OCTETS_MAX as u64;
+        Self {
+            content_max_octets: ceiling.content_max_octets.map(|max| max.min(octets_max)),
+            body_structure: ceiling.body_structure,
+            envelope: ceiling.envelope,
+            raw: ceiling.raw,
+            event_max_octets: octets_max,
+            subscriptions: whole(ceiling.subscriptions),
+            streams: whole(ceiling.streams),
         }
     }
 }

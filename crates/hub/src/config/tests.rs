@@ -88,6 +88,13 @@ data = "postbell"
 [policy]
 content_max_octets = "17MiB"
 
+[policy.service]
+content_max_octets = "17MiB"
+event_max_octets = "17MiB"
+
+[policy.user]
+event_max_octets = "1023B"
+
 [sources.a]
 root = "/var/mail/%d/%n/Maildir"
 user = "john"
@@ -239,7 +246,8 @@ fn the_whole_configuration_is_printed_with_its_reasons() {
 #[test]
 fn what_is_printed_reads_back_as_the_same_configuration() {
     let text = "[store]\nhost = \"mail.example.org\"\n[sources.mail]\nroot = \"/m/%u\"\n\
-                [journal]\nretention_age = \"never\"\n[policy]\ncontent_max_octets = \"64KiB\"\n";
+                [journal]\nretention_age = \"never\"\n[policy]\ncontent_max_octets = \"64KiB\"\n\
+                [policy.user]\ncontent_max_octets = \"2KiB\"\nenvelope = false\n";
     let config = Config::parse("postbell.toml", text).unwrap();
     assert_eq!(Config::parse("printed", &config.print()).unwrap(), config);
     let default = Config::default();

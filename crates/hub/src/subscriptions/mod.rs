@@ -14,7 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use mail_event::{EventId, Timestamp};
-use postbell_engine::{Policy, Schedule, Selection, Store};
+use postbell_engine::{Policy, Schedule, Store};
 use postbell_journal::{ReadError, Seq};
 use postbell_sinks::webhook::{Reach, Secret, Target, Tls, Webhook};
 use tokio::sync::{Mutex, watch};
@@ -167,7 +167,8 @@ impl Subscriptions {
         let shared = &self.0;
         let selection = new.selection();
         check_name(&new.name)?;
-        selection.compile(&shared.policy).map_err(|error| CreateError::Invalid {
+        let policy = shared.policy.for_role(grant.principal().role());
+        selection.compile(&policy).map_err(|error| CreateError::Invalid {
             pointer: error.pointer,
             message: error.message,
         })?;
@@ -189,7 +190,7 @@ impl Subscriptions {
             return Err(CreateError::NameTaken(new.name));
         }
         let count = self.count();
-        if owner.is_some() && own.len() >= OWN_SUBSCRIPTIONS_MAX {
+        if policy.ceiling().is_some_and(|ceiling| own.len() >= ceiling.subscriptions) {
             return Err(CreateError::TooMany(own.len()));
         }
         if count >= SUBSCRIPTIONS_MAX {
@@ -504,9 +505,9 @@ impl Subscriptions {
     fn job(&self, entry: &Arc<Entry>, kept: &Kept) -> Result<Job, String> {
         let shared = &self.0;
         let grant = self.grant(kept).ok_or(OVER)?;
-        let selection: Selection = kept.selection.under(&shared.policy);
+        let policy = shared.policy.for_role(grant.principal().role());
         let (filter, projection) =
-            selection.compile(&shared.policy).map_err(|error| error.to_string())?;
+            kept.selection.compile_again(&policy).map_err(|error| error.to_string())?;
         let target = Target::parse(&kept.url, shared.reach).map_err(|error| error.to_string())?;
         let read = |text: &str| Secret::parse(text).map_err(|error| error.to_string());
         let timeout = shared.webhooks.timeout;
@@ -627,8 +628,6 @@ const OVERLAP_SECONDS: u64 = 24 * 3600;
 
 /// A secret that is to be replaced shouldn't hold for ever.
 const OVERLAP_SECONDS_MAX: u64 = 30 * 24 * 3600;
-/// Subscriptions of one owner at most, so that none takes everybody's.
-const OWN_SUBSCRIPTIONS_MAX: usize = 100;
 
 /// Why a subscription delivers nothing any more.
 const OVER: &str = "its owner's token was revoked or has expired (resume it with another one)";

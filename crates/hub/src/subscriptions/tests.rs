@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, routing};
-use postbell_engine::admit;
+use postbell_engine::{Selection, admit};
 use postbell_journal::{Batch, Entry as JournalEntry, Options, RecordId, Retention, SqliteJournal};
 use serde_json::Value;
 

@@ -17,12 +17,12 @@ impl World {
         made.json()["token"].as_str().unwrap().to_owned()
     }
 
-    fn user(&self, name: &str) -> String {
+    pub(crate) fn user(&self, name: &str) -> String {
         self.token(&json!({ "name": name, "role": "user", "users": [name] }))
     }
 
     /// Asks with another token than the file's.
-    fn as_one(&self, token: &str, method: &str, path: &str, body: &str) -> Answer {
+    pub(crate) fn as_one(&self, token: &str, method: &str, path: &str, body: &str) -> Answer {
         let bearer = format!("Bearer {token}");
         let mut headers = vec![("Authorization", bearer.as_str())];
         if !body.is_empty() {
@@ -35,7 +35,7 @@ impl World {
     }
 
     /// All of the journal that a token may see.
-    fn seen_by(&self, token: &str, query: &str) -> Vec<Value> {
+    pub(crate) fn seen_by(&self, token: &str, query: &str) -> Vec<Value> {
         let answer =
             self.as_one(token, "GET", &format!("/v1/events?since=0&follow=false{query}"), "");
         assert_eq!(answer.status, 200, "{}", answer.body);

@@ -9,6 +9,8 @@ mod lifecycle;
 #[cfg(test)]
 mod paths;
 #[cfg(test)]
+mod policy;
+#[cfg(test)]
 mod publish;
 #[cfg(test)]
 mod socket;

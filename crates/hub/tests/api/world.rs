@@ -137,11 +137,14 @@ impl World {
 
     /// Opens a stream and leaves it to the test to read it.
     pub(crate) fn open(&self, path: &str, headers: &str) -> BufReader<TcpStream> {
+        self.open_as(path, &format!("Authorization: Bearer {}\r\n{headers}", self.token))
+    }
+
+    /// The same with nothing but the headers given.
+    pub(crate) fn open_as(&self, path: &str, headers: &str) -> BufReader<TcpStream> {
         let mut stream = TcpStream::connect(self.address()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let token = &self.token;
-        let request =
-            format!("GET {path} HTTP/1.0\r\nAuthorization: Bearer {token}\r\n{headers}\r\n");
+        let request = format!("GET {path} HTTP/1.0\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         let mut reader = BufReader::new(stream);
         let mut line = String::new();

@@ -8,7 +8,6 @@ use mail_event::ParameterName;
 use super::Checked;
 use crate::Policy;
 use crate::subscribe::nearest::nearest;
-use crate::subscribe::selection::forbidden;
 
 /// Reads a condition.
 pub(super) fn parse(text: &str, environment: &Env, policy: &Policy) -> Result<Checked, String> {
@@ -22,7 +21,8 @@ pub(super) fn parse(text: &str, environment: &Env, policy: &Policy) -> Result<Ch
     }
     let mut check = Check { policy, parts: 0, sums: 0, names: Vec::new(), asked: Vec::new() };
     check.expression(&mut expression, 0)?;
-    Ok(Checked { expression, names: check.names, asked: check.asked })
+    let content_max_octets = policy.content_leaves().unwrap_or(0);
+    Ok(Checked { expression, names: check.names, asked: check.asked, content_max_octets })
 }
 
 /// What stands in an expression in the place of `has(name)`; no parameter is called so.
@@ -116,7 +116,7 @@ impl Check<'_> {
 
     /// What may not leave may not be found out by asking either.
     fn allowed(&self, name: &str) -> Result<(), String> {
-        match forbidden(name, self.policy) {
+        match self.policy.keeps(name) {
             None => Ok(()),
             Some(key) => Err(format!(
                 "{name:?} is private, and the policy lets none leave ({key}): it can't be tested"

@@ -12,6 +12,7 @@ use cel::parser::Expression;
 use cel::{Context, Env, ExecutionError, Value};
 
 use crate::Policy;
+use crate::ceiling::is_content_over;
 use crate::members::Members;
 
 /// A condition, read and found harmless.
@@ -28,6 +29,8 @@ struct Checked {
     names: Vec<Box<str>>,
     /// Those it asks for with `has`.
     asked: Vec<Box<str>>,
+    /// Content of more octets may not leave, and is looked at as if it weren't there.
+    content_max_octets: u64,
 }
 
 /// What became of a condition on one event.
@@ -47,12 +50,15 @@ impl Condition {
 
     /// Whether it is true of an event.
     pub(super) fn holds(&self, json: &[u8]) -> Truth {
-        let Checked { expression, names, asked } = &*self.0;
+        let Checked { expression, names, asked, content_max_octets } = &*self.0;
         let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
         let (mut octets, mut values_left) = (0, TESTED_VALUES_MAX + 1);
         let mut present = Vec::new();
         for member in Members::new(json) {
             let Ok(name) = std::str::from_utf8(member.name) else { continue };
+            if is_content_over(&member, *content_max_octets) {
+                continue;
+            }
             if asked.iter().any(|asked| **asked == *name) {
                 present.push(name);
             }

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use crate::{Keys, Policy, Selection, Verdict};
+use crate::{Ceiling, Keys, Policy, Role, Selection, Verdict};
 
 const NEW: &str = r#"{"event":"MessageNew","uri":"imap://a@h/INBOX;UIDVALIDITY=7/;UID=5","timestamp":"2026-08-20T13:34:14+02:00","user":"a","flagNames":["\\Flagged","$Junk"],"messageContent":"Subject: x\r\n\r\n","messageSize":14000,"service":"lmtp","vnd.example.list":{"id":"x","n":[1,2.5]},"vnd.example.score":7,"vnd.example.my-score":-3}"#;
 
@@ -134,6 +134,32 @@ fn r158_what_may_not_leave_can_not_be_found_out_by_asking() {
     // One that was fine when it was made neither goes on asking nor comes to want everything.
     let under = selection(condition).under(&Policy::default());
     assert!(under.compile(&Policy::default()).is_err());
+}
+
+#[test]
+fn r43_r158_a_role_can_not_find_out_by_asking_what_it_may_not_have() {
+    let condition = r#"has(messageContent) && messageContent.contains("Subject: x")"#;
+    let with = |content_max_octets| {
+        let user = Ceiling { content_max_octets, envelope: false, ..Ceiling::default() };
+        let open = Policy { content_max_octets: Some(1_000), envelope: true, ..Policy::default() };
+        Policy { user, ..open }.for_role(Role::User)
+    };
+    let octets = serde_json::from_str::<serde_json::Value>(NEW).unwrap()["messageContent"]
+        .as_str()
+        .unwrap()
+        .len() as u64;
+    assert_eq!(judge_with(condition, &with(Some(octets)), NEW), Verdict::Wanted);
+    // Content too large for them is as good as none.
+    let small = with(Some(octets - 1));
+    assert_eq!(judge_with(condition, &small, NEW), Verdict::Unwanted);
+    assert_eq!(judge_with("!has(messageContent)", &small, NEW), Verdict::Wanted);
+    let error = |condition: &str, policy: &Policy| {
+        selection(condition).compile(policy).unwrap_err().to_string()
+    };
+    assert!(error(condition, &with(None)).contains("(policy.user.content_max_octets)"));
+    assert!(error("has(envelope)", &small).contains("(policy.user.envelope)"));
+    assert!(error("has(vnd.postbell.raw)", &small).contains("(policy.user.raw)"));
+    assert!(error("vnd.postbell.raw.x == 1", &small).contains("(policy.user.raw)"));
 }
 
 #[test]

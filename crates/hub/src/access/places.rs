@@ -1,0 +1,69 @@
+//! How many streams each owner of tokens follows, so that none takes everybody's.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Grant;
+
+/// The streams being followed, by whose they are. Those of whoever runs the hub aren't counted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Places(Arc<Mutex<BTreeMap<String, usize>>>);
+
+/// One stream's place, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place(Option<(Places, String)>);
+
+impl Places {
+    /// A place for one more stream; none where its owner follows `max` already.
+    pub(crate) fn take(&self, grant: &Grant, max: usize) -> Option<Place> {
+        let Some(owner) = grant.owner() else { return Some(Place(None)) };
+        let mut counts = self.counts();
+        let count = counts.get(&owner).copied().unwrap_or(0);
+        if count >= max {
+            return None;
+        }
+        counts.insert(owner.clone(), count + 1);
+        Some(Place(Some((self.clone(), owner))))
+    }
+
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some((places, owner)) = self.0.take() else { return };
+        let mut counts = places.counts();
+        match counts.get_mut(&owner) {
+            Some(count) if *count > 1 => *count -= 1,
+            Some(_) | None => drop(counts.remove(&owner)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postbell_engine::{Principal, Scope};
+
+    use super::*;
+
+    #[test]
+    fn r157_one_owner_takes_no_more_places_than_theirs_with_however_many_tokens() {
+        let of = |id: &str, principal| Grant::new(Some(id.to_owned()), principal, None, 0);
+        let user = |id: &str, name: &str| of(id, Principal::user(Scope::ALL, name));
+        let places = Places::default();
+        let taken = [places.take(&user("1", "john"), 2), places.take(&user("2", "john"), 2)];
+        assert!(taken.iter().all(Option::is_some));
+        assert!(places.take(&user("3", "john"), 2).is_none());
+        assert!(places.take(&user("4", "jane"), 2).is_some());
+        // A service has its token alone.
+        let service = |id: &str| of(id, Principal::service(Scope::ALL, Vec::new()));
+        let first = places.take(&service("5"), 1);
+        assert!(first.is_some() && places.take(&service("5"), 1).is_none());
+        assert!(places.take(&service("6"), 1).is_some());
+        assert!(places.take(&of("7", Principal::admin()), 0).is_some());
+        drop((taken, first));
+        assert!(places.counts().is_empty());
+    }
+}
