@@ -1,0 +1,172 @@
+//! Subscriptions changed: held, let go on, given another secret, begun anew, forgotten.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use postbell_sinks::webhook::Secret;
+use tracing::debug;
+
+use super::entry::{Entry, Stop};
+use super::kept::{Kept, Owner, Previous};
+use super::make::{CreateError, invalid, made};
+use super::worker::Cursors;
+use super::{Begin, Rotation, Shown, Signature, SubscriptionState, Subscriptions, stop};
+use crate::access::Grant;
+use crate::state::StateError;
+
+impl Subscriptions {
+    /// Holds one; `None` where there is none. Nothing is attempted any more once this returns;
+    /// one that has ended stays so.
+    pub(crate) async fn pause(
+        &self,
+        grant: &Grant,
+        name_or_id: &str,
+    ) -> Result<Option<Shown>, StateError> {
+        let _changing = self.0.changing.lock().await;
+        let Some(entry) = self.entry(grant, name_or_id) else { return Ok(None) };
+        stop(&entry, Stop::Gently).await;
+        if entry.kept().state != SubscriptionState::Ended {
+            self.keep(&entry, SubscriptionState::Paused).await?;
+        }
+        Ok(Some(self.shown(&entry)))
+    }
+
+    /// Lets one go on where it stood, also one that had ended.
+    pub(crate) async fn resume(
+        &self,
+        grant: &Grant,
+        name_or_id: &str,
+    ) -> Result<Option<Shown>, StateError> {
+        let _changing = self.0.changing.lock().await;
+        let Some(entry) = self.entry(grant, name_or_id) else { return Ok(None) };
+        let kept = entry.kept().clone();
+        if kept.state != SubscriptionState::Active || self.grant(&kept).is_none() {
+            stop(&entry, Stop::Gently).await;
+            // Whoever else resumes it lends no token: it stays its owner's.
+            if let Some(owner) = Owner::of(grant) {
+                entry.kept().owner = Some(owner);
+            }
+            self.keep(&entry, SubscriptionState::Active).await?;
+            self.start(&entry);
+        }
+        Ok(Some(self.shown(&entry)))
+    }
+
+    /// Gives one another secret, which the answer alone holds; deliveries are signed with the one
+    /// before as well for a while. `None` where there is none such.
+    pub(crate) async fn rotate(
+        &self,
+        grant: &Grant,
+        name_or_id: &str,
+        rotation: Rotation,
+    ) -> Result<Option<Shown>, CreateError> {
+        let overlap = rotation.overlap_seconds.unwrap_or(OVERLAP_SECONDS);
+        if overlap > OVERLAP_SECONDS_MAX {
+            let message = format!("at most {OVERLAP_SECONDS_MAX} seconds");
+            return Err(invalid("/overlapSeconds", message));
+        }
+        let given = rotation.secret.map(|text| Secret::parse(&text)).transpose();
+        let given = given.map_err(|error| invalid("/secret", error))?;
+        let _changing = self.0.changing.lock().await;
+        let Some(entry) = self.entry(grant, name_or_id) else { return Ok(None) };
+        // What its worker has to say of it comes first.
+        stop(&entry, Stop::Gently).await;
+        let mut changed = entry.kept().clone();
+        let is_pair = Secret::parse(&changed.secret).is_ok_and(|secret| secret.public().is_some());
+        let secret = match given {
+            Some(secret) => Ok(secret),
+            None => made(if is_pair { Signature::V1a } else { Signature::V1 }),
+        };
+        let rotated = match secret {
+            Ok(secret) => {
+                let until = jiff::Timestamp::now().as_second().saturating_add_unsigned(overlap);
+                let previous = std::mem::replace(&mut changed.secret, secret.reveal());
+                changed.previous = (overlap > 0).then_some(Previous { secret: previous, until });
+                self.store(&entry, changed).await.map(|()| secret)
+            }
+            Err(error) => Err(error),
+        };
+        self.start(&entry);
+        let secret = rotated?;
+        let mut shown = self.shown(&entry);
+        shown.sink.tell(&secret);
+        Ok(Some(shown))
+    }
+
+    /// Has one deliver anew from there on, or leave out what it hadn't come to; `None` where there is
+    /// none such. One that is held or has ended stays so.
+    pub(crate) async fn replay(
+        &self,
+        grant: &Grant,
+        name_or_id: &str,
+        begin: Begin,
+    ) -> Result<Option<Shown>, CreateError> {
+        let _changing = self.0.changing.lock().await;
+        let Some(entry) = self.entry(grant, name_or_id) else { return Ok(None) };
+        let start = self.start_of(&begin).await?;
+        stop(&entry, Stop::Gently).await;
+        let mut changed = entry.kept().clone();
+        (changed.begin, changed.start) = (begin, start);
+        let mut begun = self.store(&entry, changed).await;
+        if begun.is_ok() {
+            let journal = self.0.context.feed.journal().as_ref();
+            let cursors = Cursors::new(&entry.id).begin_anew(journal, start);
+            begun = cursors.map_err(|source| StateError::Cursor { source });
+        }
+        if begun.is_ok() {
+            let live = &entry.live;
+            live.cursor.store(start, Ordering::Relaxed);
+            live.last_delivered.store(0, Ordering::Relaxed);
+            live.set_last_error(None);
+        }
+        self.start(&entry);
+        begun?;
+        Ok(Some(self.shown(&entry)))
+    }
+
+    /// Forgets one and its dead letters; the answer is how it stood.
+    pub(crate) async fn remove(
+        &self,
+        grant: &Grant,
+        name_or_id: &str,
+    ) -> Result<Option<Shown>, StateError> {
+        let _changing = self.0.changing.lock().await;
+        let Some(entry) = self.entry(grant, name_or_id) else { return Ok(None) };
+        let shown = self.shown(&entry);
+        stop(&entry, Stop::AtOnce).await;
+        let id = entry.id.clone();
+        self.0.context.blocking(move |db| db.remove(&id)).await?;
+        let mut entries = self.0.entries.write().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|one| one.id != entry.id);
+        drop(entries);
+        let forgotten = Cursors::new(&entry.id).forget(self.0.context.feed.journal().as_ref());
+        if let Err(error) = forgotten {
+            // Its id never comes again, so what is left of it costs a few octets and no more.
+            debug!(%error, "the cursors of a removed subscription were left");
+        }
+        Ok(Some(shown))
+    }
+
+    pub(super) async fn keep(&self, entry: &Entry, state: SubscriptionState) -> Result<(), StateError> {
+        let mut changed = entry.kept().clone();
+        changed.state = state;
+        changed.detail = None;
+        self.store(entry, changed).await?;
+        entry.live.set_trouble(None);
+        Ok(())
+    }
+
+    pub(super) async fn store(&self, entry: &Entry, changed: Kept) -> Result<(), StateError> {
+        let (id, body) = (entry.id.clone(), changed.body());
+        self.0.context.blocking(move |db| db.update(&id, &body)).await?;
+        // Only what is stored is shown.
+        *entry.kept() = changed;
+        Ok(())
+    }
+}
+
+/// How long the secret before holds: a day, for a receiver that is told by hand.
+const OVERLAP_SECONDS: u64 = 24 * 3600;
+
+/// A secret that is to be replaced shouldn't hold for ever.
+const OVERLAP_SECONDS_MAX: u64 = 30 * 24 * 3600;

@@ -1,0 +1,193 @@
+//! Subscriptions made: checked, counted, kept, and started.
+
+use std::sync::{Arc, PoisonError};
+
+use mail_event::{EventId, Timestamp};
+use postbell_journal::ReadError;
+use postbell_sinks::webhook::{Secret, Target};
+
+use super::entry::Entry;
+use super::kept::{Kept, Owner};
+use super::{
+    Begin, NewSink, NewSubscription, Shown, Signature, SubscriptionState, Subscriptions, time,
+};
+use crate::access::Grant;
+use crate::state::{Row, StateError};
+use crate::token::fill_random;
+
+/// Why a subscription can't be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CreateError {
+    /// Something in it is wrong.
+    #[error("{message}")]
+    Invalid {
+        /// Where in it, as a JSON Pointer.
+        pointer: String,
+        /// What is wrong there.
+        message: String,
+    },
+    /// Another one is called that.
+    #[error("a subscription called {0:?} exists already")]
+    NameTaken(String),
+    /// There are as many as there may be.
+    #[error("there are {0} subscriptions already, and no more are taken")]
+    TooMany(usize),
+    /// All of them together are as many as there may be.
+    #[error("no more subscriptions are taken")]
+    Full,
+    /// It can't be stored.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+impl Subscriptions {
+    /// Makes a subscription of whoever is let in by `grant`; the answer alone holds its secret.
+    pub(crate) async fn create(
+        &self,
+        new: NewSubscription,
+        grant: &Grant,
+    ) -> Result<Shown, CreateError> {
+        let shared = &self.0;
+        let selection = new.selection();
+        check_name(&new.name)?;
+        let policy = shared.policy.for_role(grant.principal().role());
+        selection.compile(&policy).map_err(|error| CreateError::Invalid {
+            pointer: error.pointer,
+            message: error.message,
+        })?;
+        let NewSink::Webhook { url, signature, secret } = new.sink;
+        Target::parse(&url, shared.reach).map_err(|error| invalid("/sink/url", error))?;
+        let secret = match secret {
+            Some(text) => Secret::parse(&text).map_err(|error| invalid("/sink/secret", error))?,
+            None => made(signature)?,
+        };
+        let _changing = shared.changing.lock().await;
+        let start = self.start_of(&new.begin).await?;
+        let owner = Owner::of(grant);
+        let is_own = |entry: &Arc<Entry>| match &owner {
+            Some(_) => entry.is_seen_by(owner.as_ref()),
+            None => entry.is_the_hubs(),
+        };
+        let own: Vec<_> = self.entries().into_iter().filter(is_own).collect();
+        if own.iter().any(|entry| entry.name == new.name) {
+            return Err(CreateError::NameTaken(new.name));
+        }
+        let count = self.count();
+        if policy.ceiling().is_some_and(|ceiling| own.len() >= ceiling.subscriptions) {
+            return Err(CreateError::TooMany(own.len()));
+        }
+        if count >= SUBSCRIPTIONS_MAX {
+            // How many others have is nobody's business.
+            return Err(if owner.is_some() {
+                CreateError::Full
+            } else {
+                CreateError::TooMany(count)
+            });
+        }
+        let kept = Kept {
+            selection,
+            begin: new.begin,
+            start,
+            url,
+            secret: secret.reveal(),
+            previous: None,
+            state: SubscriptionState::Active,
+            detail: None,
+            created: time(jiff::Timestamp::now()),
+            owner,
+        };
+        let qualified = kept
+            .owner
+            .as_ref()
+            .map_or_else(|| new.name.clone(), |owner| owner.qualified(&new.name));
+        let id = format!("sub_{}", EventId::from_u128(u128::from_be_bytes(random()?)));
+        let id = id.to_ascii_lowercase();
+        let row = Row { id: id.clone(), name: qualified, body: kept.body() };
+        if !shared.context.blocking(move |db| db.add(&row)).await? {
+            return Err(CreateError::NameTaken(new.name));
+        }
+        let entry = Arc::new(Entry::new(id, new.name, kept));
+        shared.entries.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&entry));
+        self.start(&entry);
+        let mut shown = self.shown(&entry);
+        shown.sink.tell(&secret);
+        Ok(shown)
+    }
+
+    /// The number before the first record wanted.
+    pub(super) async fn start_of(&self, begin: &Begin) -> Result<u64, CreateError> {
+        let feed = &self.0.context.feed;
+        let bounds = feed.journal().bounds();
+        match begin {
+            Begin::Now => Ok(bounds.last.0),
+            Begin::Seq(0) => Ok(bounds.first.0.saturating_sub(1)),
+            Begin::Seq(seq) if *seq > bounds.last.0 + 1 => Err(invalid(
+                "/begin/seq",
+                format!("there is no record {seq} yet; the newest is {}", bounds.last.0),
+            )),
+            Begin::Seq(seq) if *seq < bounds.first.0 => Err(invalid(
+                "/begin/seq",
+                format!("record {seq} is no longer kept; the oldest is {}", bounds.first.0),
+            )),
+            Begin::Seq(seq) => Ok(seq - 1),
+            Begin::Time(text) => {
+                let (time, _) = Timestamp::parse_lenient(text)
+                    .map_err(|error| invalid("/begin/time", error))?;
+                let millis = u64::try_from(time.unix_millis()).unwrap_or(0);
+                let journal = Arc::clone(feed.journal());
+                let first = tokio::task::spawn_blocking(move || journal.first_since(millis)).await;
+                let first = first.map_err(|error| ReadError::Unreadable {
+                    file: "journal".into(),
+                    source: Box::new(error),
+                });
+                match first.and_then(|first| first) {
+                    Ok(first) => Ok(first.0.saturating_sub(1)),
+                    Err(error) => Err(CreateError::State(StateError::Journal { source: error })),
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn check_name(name: &str) -> Result<(), CreateError> {
+    let fine = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
+    if name.is_empty() || name.len() > NAME_OCTETS_MAX || !name.chars().all(fine) {
+        let message = format!(
+            "{:?} is not a name: 1 to {NAME_OCTETS_MAX} letters, digits, \".\", \"_\" and \"-\"",
+            name.chars().take(NAME_OCTETS_MAX).collect::<String>()
+        );
+        return Err(invalid("/name", message));
+    }
+    // In a path these two go up or nowhere: many clients take them out before they ask.
+    if name == "." || name == ".." {
+        return Err(invalid("/name", format!("{name:?} is no name that can stand in a path")));
+    }
+    if name.starts_with("sub_") {
+        return Err(invalid("/name", format!("{name:?} looks like an id")));
+    }
+    Ok(())
+}
+
+pub(super) fn invalid(pointer: &str, message: impl ToString) -> CreateError {
+    CreateError::Invalid { pointer: pointer.to_owned(), message: message.to_string() }
+}
+
+pub(super) fn made(signature: Signature) -> Result<Secret, StateError> {
+    Ok(match signature {
+        Signature::V1 => Secret::new(random()?),
+        Signature::V1a => Secret::pair(random()?),
+    })
+}
+
+pub(super) fn random<const OCTETS: usize>() -> Result<[u8; OCTETS], StateError> {
+    let mut octets = [0; OCTETS];
+    fill_random(&mut octets).map_err(|source| StateError::Random { source })?;
+    Ok(octets)
+}
+
+/// Subscriptions at most. Each has a worker, and may hold some megabytes while its receiver
+/// fails.
+const SUBSCRIPTIONS_MAX: usize = 10_000;
+
+/// Octets of a name: it is a label of metrics and a part of paths.
+const NAME_OCTETS_MAX: usize = 64;
