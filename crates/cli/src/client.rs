@@ -64,8 +64,17 @@ impl<'a> Call<'a> {
 
     /// Sends JSON.
     pub(crate) fn post(path: &'a str, body: &Value) -> Self {
+        Self::sending(Method::POST, path, body)
+    }
+
+    /// Has something be as this JSON says.
+    pub(crate) fn put(path: &'a str, body: &Value) -> Self {
+        Self::sending(Method::PUT, path, body)
+    }
+
+    fn sending(method: Method, path: &'a str, body: &Value) -> Self {
         let body = Some(("application/json", Bytes::from(body.to_string())));
-        Self { body, ..Self::new(Method::POST, path) }
+        Self { body, ..Self::new(method, path) }
     }
 }
 

@@ -41,6 +41,7 @@ enum Command {
     /// Hold a subscription where it stands.
     Pause(NameArg),
     Remove(RemoveArgs),
+    Renew(RenewArgs),
     Replay(ReplayArgs),
     /// Let a subscription go on where it stood, also one that ended.
     Resume(NameArg),
@@ -60,7 +61,8 @@ Examples:
   postbell subscriptions add large --to https://hooks.example.org/large --event MessageNew \\
       --where 'messageSize > 10000000'
   postbell subscriptions add john --to https://john.example.org/ --user john@example.org \\
-      --mailbox INBOX --mailbox 'Archive/*' --tag vip")]
+      --mailbox INBOX --mailbox 'Archive/*' --tag vip
+  postbell subscriptions add trial --to https://hooks.example.org/trial --expires 30d --replace")]
 struct AddArgs {
     /// A name of your choice, for the other commands.
     name: String,
@@ -90,6 +92,13 @@ struct AddArgs {
     /// Where to begin: now, with a record's number (1 for the oldest there is), or at a time.
     #[arg(long, value_name = "now|SEQ|TIME", default_value = "now", value_parser = when::begin)]
     begin: Begin,
+    /// When it ends: after so long (12h, 30d), or at a time such as 2027-01-01T00:00:00Z [default:
+    /// never].
+    #[arg(long, value_name = "WHEN", value_parser = when::expiry)]
+    expires: Option<jiff::Timestamp>,
+    /// Change the one of that name to this where there is one; it goes on where it stood.
+    #[arg(long)]
+    replace: bool,
     /// A file with the secret (whsec_… or whsk_…), where it is not for the hub to make one.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
@@ -136,6 +145,23 @@ struct RemoveArgs {
     /// Do not ask.
     #[arg(short, long)]
     yes: bool,
+}
+
+/// Have a subscription go on until another time, also one that has expired.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  postbell subscriptions renew phone --expires 30d
+  postbell subscriptions renew phone --never")]
+struct RenewArgs {
+    /// The subscription's name or id.
+    name: String,
+    /// When it ends: after so long (12h, 30d), or at a time such as 2027-01-01T00:00:00Z.
+    #[arg(long, value_name = "WHEN", value_parser = when::expiry, required_unless_present = "never")]
+    expires: Option<jiff::Timestamp>,
+    /// Let it go on for good.
+    #[arg(long, conflicts_with = "expires")]
+    never: bool,
 }
 
 /// Have a subscription deliver anew from a record or a time on.
@@ -201,6 +227,12 @@ pub(crate) async fn run(args: SubscriptionsArgs) -> anyhow::Result<Ending> {
         Command::Pause(which) => change(&mut client, &which.name, "pause", args.json).await,
         Command::Remove(which) => remove(&mut client, &which, args.json).await,
         Command::Resume(which) => change(&mut client, &which.name, "resume", args.json).await,
+        Command::Renew(which) => {
+            let path = format!("{}/renew", path(&which.name));
+            let expires = which.expires.map_or_else(|| "never".to_owned(), |at| at.to_string());
+            let shown = client.json(Call::post(&path, &json!({ "expires": expires }))).await?;
+            tell(&shown, args.json)
+        }
         Command::Replay(which) => {
             let path = format!("{}/replay", path(&which.name));
             let request = json!({ "begin": begin(which.from) });
@@ -228,7 +260,12 @@ fn path(name: &str) -> String {
 }
 
 async fn add_one(client: &mut Client, add: &AddArgs, as_json: bool) -> anyhow::Result<Ending> {
-    let answer = client.json(Call::post("/v1/subscriptions", &add.request()?)).await?;
+    let (request, path) = (add.request()?, path(&add.name));
+    let call = match add.replace {
+        true => Call::put(&path, &request),
+        false => Call::post("/v1/subscriptions", &request),
+    };
+    let answer = client.json(call).await?;
     if as_json {
         out::json(&answer)?;
         return Ok(Ending::Done);
@@ -289,6 +326,9 @@ impl AddArgs {
             request.insert("where".to_owned(), condition.clone().into());
         }
         request.insert("begin".to_owned(), begin(self.begin));
+        if let Some(at) = self.expires {
+            request.insert("expires".to_owned(), at.to_string().into());
+        }
         request.insert("sink".to_owned(), sink);
         Ok(Value::Object(request))
     }
@@ -429,6 +469,7 @@ fn describe(shown: &Value) -> anyhow::Result<()> {
         ("given up", "/deadLetters"),
         ("unclear", "/lastUnclear"),
         ("created", "/created"),
+        ("expires", "/expires"),
     ];
     let mut text = Vec::new();
     for (name, pointer) in members {

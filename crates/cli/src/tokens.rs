@@ -63,7 +63,7 @@ struct AddArgs {
     scope: Vec<String>,
     /// When it ends: after so long (12h, 30d), or a time such as 2027-01-01T00:00:00Z [default:
     /// never].
-    #[arg(long, value_name = "WHEN", value_parser = expiry)]
+    #[arg(long, value_name = "WHEN", value_parser = when::expiry)]
     expires: Option<jiff::Timestamp>,
 }
 
@@ -82,15 +82,6 @@ impl Role {
             Self::User => "user",
         }
     }
-}
-
-/// Reads how long from now, or a time.
-fn expiry(text: &str) -> Result<jiff::Timestamp, String> {
-    let now = jiff::Timestamp::now();
-    if let Ok(long) = when::duration(text) {
-        return now.checked_add(long).map_err(|_| "is after all time".to_owned());
-    }
-    text.parse().map_err(|_| "is not a time (try 30d, or 2027-01-01T00:00:00Z)".to_owned())
 }
 
 /// Runs the command.
@@ -159,19 +150,4 @@ async fn revoke(client: &mut Client, name: &str, as_json: bool) -> anyhow::Resul
         note(&format!("{}: revoked", clean(name)));
     }
     Ok(Ending::Done)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_expiry_is_how_long_or_when() {
-        let left = expiry("30d").unwrap().duration_since(jiff::Timestamp::now());
-        assert!((2_591_990..=2_592_000).contains(&left.as_secs()), "{left}");
-        assert_eq!(expiry("2027-01-01T00:00:00Z").unwrap().to_string(), "2027-01-01T00:00:00Z");
-        for wrong in ["0d", "soon", "30", "999999999999d"] {
-            assert!(expiry(wrong).is_err(), "{wrong}");
-        }
-    }
 }

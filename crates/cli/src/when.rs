@@ -53,6 +53,15 @@ pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
     ago(text).filter(|time| !time.is_zero()).ok_or("is not a length of time (try 60s or 5m)")
 }
 
+/// Reads how long from now, or a time.
+pub(crate) fn expiry(text: &str) -> Result<jiff::Timestamp, String> {
+    let now = jiff::Timestamp::now();
+    if let Ok(long) = duration(text) {
+        return now.checked_add(long).map_err(|_| "is after all time".to_owned());
+    }
+    text.parse().map_err(|_| "is not a time (try 30d, or 2027-01-01T00:00:00Z)".to_owned())
+}
+
 fn ago(text: &str) -> Option<Duration> {
     let at = text.find(|letter: char| !letter.is_ascii_digit())?;
     let (number, unit) = text.split_at_checked(at)?;
@@ -69,6 +78,16 @@ fn ago(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_expiry_is_how_long_or_when() {
+        let left = expiry("30d").unwrap().duration_since(jiff::Timestamp::now());
+        assert!((2_591_990..=2_592_000).contains(&left.as_secs()), "{left}");
+        assert_eq!(expiry("2027-01-01T00:00:00Z").unwrap().to_string(), "2027-01-01T00:00:00Z");
+        for wrong in ["0d", "soon", "30", "999999999999d"] {
+            assert!(expiry(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn nothing_is_not_how_many() {

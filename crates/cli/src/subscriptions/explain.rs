@@ -114,4 +114,4 @@ fn one(name: &str, value: &Value) -> Result<Selection, serde_json::Error> {
 const SELECTED: [&str; 6] = ["events", "users", "mailboxes", "where", "parameters", "tags"];
 
 /// What a subscription has besides.
-const BESIDE: [&str; 3] = ["name", "begin", "sink"];
+const BESIDE: [&str; 4] = ["name", "begin", "expires", "sink"];

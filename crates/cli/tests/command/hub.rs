@@ -402,6 +402,14 @@ fn a_subscription_is_added_looked_at_and_removed() {
     assert!(!shown.out.contains("whsec_") && shown.out.contains("INBOX"), "{shown:?}");
     let again = served.run(&["subscriptions", "add", "phone", "--to", "http://127.0.0.1:1/hook"]);
     assert_eq!(again.code, 1, "{again:?}");
+    let to = "http://127.0.0.1:1/other";
+    let replaced =
+        served.run(&["subscriptions", "add", "phone", "--to", to, "--expires", "1h", "--replace"]);
+    assert!(replaced.out.contains(to) && replaced.out.contains("expires"), "{replaced:?}");
+    assert!(!replaced.out.contains("whsec_"), "the secret stays: {replaced:?}");
+    let renewed = served.run(&["subscriptions", "renew", "phone", "--never"]);
+    assert!(renewed.code == 0 && !renewed.out.contains("expires"), "{renewed:?}");
+    assert_eq!(served.run(&["subscriptions", "renew", "phone"]).code, 2);
     let bad = served.run(&["subscriptions", "add", "x", "--to", "ftp://h", "--event", "message"]);
     assert_eq!((bad.code, bad.err.lines().count()), (2, 1), "{bad:?}");
     let bad = served.run(&[

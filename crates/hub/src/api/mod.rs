@@ -1,5 +1,6 @@
 //! The HTTP API: who may ask, and what for.
 
+mod condition;
 mod dovecot;
 mod events;
 mod health;
@@ -43,6 +44,7 @@ use crate::sources::Source;
 use crate::subscriptions::Subscriptions;
 use crate::token::PathSecret;
 
+pub(crate) use condition::Condition;
 pub(crate) use problem::Problem;
 
 /// What the handlers share.
@@ -207,9 +209,9 @@ fn guarded() -> Vec<Route> {
         ),
         (
             "/v1/subscriptions/{name}",
-            "GET, DELETE",
+            "GET, PUT, DELETE",
             subscriptions,
-            get(subscriptions::show).delete(subscriptions::remove),
+            get(subscriptions::show).put(subscriptions::apply).delete(subscriptions::remove),
         ),
         (
             "/v1/subscriptions/{name}/dead-letters",
@@ -218,6 +220,7 @@ fn guarded() -> Vec<Route> {
             get(subscriptions::dead_letters),
         ),
         ("/v1/subscriptions/{name}/pause", "POST", subscriptions, post(subscriptions::pause)),
+        ("/v1/subscriptions/{name}/renew", "POST", subscriptions, post(subscriptions::renew)),
         ("/v1/subscriptions/{name}/replay", "POST", subscriptions, post(subscriptions::replay)),
         ("/v1/subscriptions/{name}/resume", "POST", subscriptions, post(subscriptions::resume)),
         ("/v1/subscriptions/{name}/rotate", "POST", subscriptions, post(subscriptions::rotate)),

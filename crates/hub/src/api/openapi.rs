@@ -23,8 +23,10 @@ use super::{Problem, dovecot, events, health, publish, status, subscriptions, to
         subscriptions::list,
         subscriptions::create,
         subscriptions::show,
+        subscriptions::apply,
         subscriptions::remove,
         subscriptions::pause,
+        subscriptions::renew,
         subscriptions::replay,
         subscriptions::resume,
         subscriptions::rotate,
@@ -67,7 +69,7 @@ impl Modify for Guarded {
             .iter_mut()
             .filter(|(path, _)| !OPEN.contains(&path.as_str()))
             .flat_map(|(_, item)| {
-                [&mut item.get, &mut item.post, &mut item.delete].into_iter().flatten()
+                [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().flatten()
             });
         for operation in guarded {
             operation.security = Some(vec![SecurityRequirement::new("token", none)]);

@@ -151,6 +151,12 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "conflict", "something else is in the way").because(detail)
     }
 
+    /// 412: what is to be changed is not as whoever asks knows it.
+    pub(crate) fn changed(detail: impl Into<String>) -> Self {
+        let title = "it is not as the request says";
+        Self::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", title).because(detail)
+    }
+
     /// 413.
     pub(crate) fn too_large(limit_octets: u64) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the body is too large")

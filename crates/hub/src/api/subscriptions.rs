@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use utoipa::ToSchema;
 
 use super::query::{Name, NoQuery, Query, clipped};
-use super::{App, Problem, publish};
+use super::{App, Condition, Problem, publish};
 use crate::access::Grant;
 use crate::config::HttpConfig;
 use crate::state::{DEAD_LETTERS_MAX, StateError};
 use crate::subscriptions::{
-    CreateError, NewSubscription, Replay, Rotation, Shown, ShownDeadLetter,
+    Applied, CreateError, NewSubscription, Renewal, Replay, Rotation, Shown, ShownDeadLetter,
 };
 
 /// All subscriptions.
@@ -51,7 +51,7 @@ pub(super) async fn list(
     request_body = NewSubscription,
     responses(
         (status = 201, description = "It is made; only here its secret is shown", body = Shown,
-            headers(("Location" = String, description = "Its path"))),
+            headers(("ETag" = String, description = "Its entity tag"), ("Location" = String, description = "Its path"))),
         (status = 400, description = "The body is no JSON", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The name is taken, or there are enough subscriptions", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The body is not said to be JSON, or it is compressed", body = Problem, content_type = "application/problem+json"),
@@ -67,75 +67,143 @@ pub(super) async fn create(
     let new: NewSubscription = from_json(request, &app.http, Problem::invalid_subscription).await?;
     let change = async move { app.subscriptions.create(new, &grant).await };
     let shown = whole(change).await?.map_err(refused)?;
-    let location = HeaderValue::try_from(format!("/v1/subscriptions/{}", shown.id));
-    let mut response = (StatusCode::CREATED, Json(shown)).into_response();
-    if let Ok(location) = location {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    Ok(response)
+    Ok(created(shown))
 }
 
 /// One subscription.
 #[utoipa::path(get, path = "/v1/subscriptions/{name}", tag = "subscriptions",
     params(("name" = String, Path, description = "Its name or id")),
-    responses((status = 200, description = "The subscription", body = Shown), (status = 404, description = "No such subscription", body = Problem, content_type = "application/problem+json"),)
+    responses((status = 200, description = "The subscription", body = Shown, headers(("ETag" = String, description = "Its entity tag, of all that can be changed of it"))), (status = 404, description = "No such subscription", body = Problem, content_type = "application/problem+json"),)
 )]
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     Extension(grant): Extension<Arc<Grant>>,
     _: NoQuery,
     Name(name): Name,
-) -> Result<Json<Shown>, Problem> {
-    app.subscriptions.find(&grant, &name).map(Json).ok_or_else(|| unknown(&name))
+) -> Result<Standing, Problem> {
+    app.subscriptions.find(&grant, &name).map(Standing).ok_or_else(|| unknown(&name))
+}
+
+/// Has a subscription be as the body says: makes it where there is none of that name, changes the
+/// one there is, and leaves one that is so already.
+#[utoipa::path(put, path = "/v1/subscriptions/{name}", tag = "subscriptions",
+    params(
+        ("name" = String, Path, description = "Its name, which is also in the body"),
+        ("If-Match" = Option<String>, Header, description = "The entity tags one of which it must have to be changed"),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: it is only to be made"),
+    ),
+    request_body = NewSubscription,
+    responses(
+        (status = 200, description = "It is so now, or was so before; a secret that was made is shown, and only here", body = Shown,
+            headers(("ETag" = String, description = "Its entity tag"))),
+        (status = 201, description = "It is made; only here its secret is shown", body = Shown,
+            headers(("ETag" = String, description = "Its entity tag"), ("Location" = String, description = "Its path"))),
+        (status = 400, description = "The body is no JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "There are enough subscriptions", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "It is not as If-Match or If-None-Match says", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not said to be JSON, or it is compressed", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Something in it is wrong", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn apply(
+    State(app): State<Arc<App>>,
+    Extension(grant): Extension<Arc<Grant>>,
+    _: NoQuery,
+    Name(name): Name,
+    condition: Condition,
+    request: Request,
+) -> Result<Response, Problem> {
+    let new: NewSubscription = from_json(request, &app.http, Problem::invalid_subscription).await?;
+    if new.name != name {
+        let why = format!("{:?} is not the name in the path", clipped(&new.name));
+        return Err(Problem::invalid_subscription(why).at("/name"));
+    }
+    let subscriptions = app.subscriptions.only_if(condition);
+    let change = async move { subscriptions.apply(new, &grant).await };
+    let (applied, shown) = whole(change).await?.map_err(refused)?;
+    Ok(match applied {
+        Applied::Made => created(shown),
+        Applied::There => Standing(shown).into_response(),
+    })
 }
 
 /// Forgets a subscription and its dead letters.
 #[utoipa::path(delete, path = "/v1/subscriptions/{name}", tag = "subscriptions",
     params(("name" = String, Path, description = "Its name or id")),
-    responses((status = 204, description = "It is forgotten, and its dead letters with it"), (status = 404, description = "No such subscription", body = Problem, content_type = "application/problem+json"),)
+    responses((status = 204, description = "It is forgotten, and its dead letters with it"), (status = 404, description = "No such subscription", body = Problem, content_type = "application/problem+json"), (status = 412, description = "It is not as If-Match or If-None-Match says", body = Problem, content_type = "application/problem+json"),)
 )]
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
     Extension(grant): Extension<Arc<Grant>>,
     _: NoQuery,
     Name(name): Name,
+    condition: Condition,
 ) -> Result<StatusCode, Problem> {
-    let named = name.clone();
-    let change = async move { app.subscriptions.remove(&grant, &named).await };
-    let removed = whole(change).await?.map_err(|error| failed(&error))?;
+    let (named, subscriptions) = (name.clone(), app.subscriptions.only_if(condition));
+    let change = async move { subscriptions.remove(&grant, &named).await };
+    let removed = whole(change).await?.map_err(refused)?;
     removed.map(|_| StatusCode::NO_CONTENT).ok_or_else(|| unknown(&name))
+}
+
+/// Has a subscription go on until another time, also one that has expired.
+#[utoipa::path(post, path = "/v1/subscriptions/{name}/renew", tag = "subscriptions",
+    params(("name" = String, Path, description = "Its name or id")),
+    request_body = Renewal,
+    responses(
+        (status = 200, description = "It goes on until then; one that had expired goes on where it stood", body = Shown),
+        (status = 400, description = "The body is no JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such subscription", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "It is not as If-Match or If-None-Match says", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not said to be JSON, or it is compressed", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Something in it is wrong", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn renew(
+    State(app): State<Arc<App>>,
+    Extension(grant): Extension<Arc<Grant>>,
+    _: NoQuery,
+    Name(name): Name,
+    condition: Condition,
+    request: Request,
+) -> Result<Standing, Problem> {
+    let renewal = from_json(request, &app.http, Problem::invalid_subscription).await?;
+    let (named, subscriptions) = (name.clone(), app.subscriptions.only_if(condition));
+    let change = async move { subscriptions.renew(&grant, &named, renewal).await };
+    changed(&name, change).await
 }
 
 /// Holds a subscription where it stands.
 #[utoipa::path(post, path = "/v1/subscriptions/{name}/pause", tag = "subscriptions",
     params(("name" = String, Path, description = "Its name or id")),
-    responses((status = 200, description = "It is held where it stands", body = Shown), (status = 404, description = "No such subscription", body = Problem, content_type = "application/problem+json"),)
+    responses((status = 200, description = "It is held where it stands", body = Shown), (status = 404, description = "No such subscription", body = Problem, content_type = "application/problem+json"), (status = 412, description = "It is not as If-Match or If-None-Match says", body = Problem, content_type = "application/problem+json"),)
 )]
 pub(super) async fn pause(
     State(app): State<Arc<App>>,
     Extension(grant): Extension<Arc<Grant>>,
     _: NoQuery,
     Name(name): Name,
-) -> Result<Json<Shown>, Problem> {
-    let named = name.clone();
-    let change = async move { app.subscriptions.pause(&grant, &named).await };
-    changed(&name, change, |error| failed(&error)).await
+    condition: Condition,
+) -> Result<Standing, Problem> {
+    let (named, subscriptions) = (name.clone(), app.subscriptions.only_if(condition));
+    let change = async move { subscriptions.pause(&grant, &named).await };
+    changed(&name, change).await
 }
 
 /// Lets a subscription go on where it stood, also one that ended.
 #[utoipa::path(post, path = "/v1/subscriptions/{name}/resume", tag = "subscriptions",
     params(("name" = String, Path, description = "Its name or id")),
-    responses((status = 200, description = "It goes on where it stood", body = Shown), (status = 404, description = "No such subscription", body = Problem, content_type = "application/problem+json"),)
+    responses((status = 200, description = "It goes on where it stood", body = Shown), (status = 404, description = "No such subscription", body = Problem, content_type = "application/problem+json"), (status = 409, description = "It has expired, and is to be renewed", body = Problem, content_type = "application/problem+json"), (status = 412, description = "It is not as If-Match or If-None-Match says", body = Problem, content_type = "application/problem+json"),)
 )]
 pub(super) async fn resume(
     State(app): State<Arc<App>>,
     Extension(grant): Extension<Arc<Grant>>,
     _: NoQuery,
     Name(name): Name,
-) -> Result<Json<Shown>, Problem> {
-    let named = name.clone();
-    let change = async move { app.subscriptions.resume(&grant, &named).await };
-    changed(&name, change, |error| failed(&error)).await
+    condition: Condition,
+) -> Result<Standing, Problem> {
+    let (named, subscriptions) = (name.clone(), app.subscriptions.only_if(condition));
+    let change = async move { subscriptions.resume(&grant, &named).await };
+    changed(&name, change).await
 }
 
 /// Has a subscription deliver anew from a record or a time on.
@@ -146,6 +214,7 @@ pub(super) async fn resume(
         (status = 200, description = "It goes on from there, where it is active", body = Shown),
         (status = 400, description = "The body is no JSON", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such subscription", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "It is not as If-Match or If-None-Match says", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The body is not said to be JSON, or it is compressed", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Something in it is wrong", body = Problem, content_type = "application/problem+json"),
     )
@@ -155,12 +224,13 @@ pub(super) async fn replay(
     Extension(grant): Extension<Arc<Grant>>,
     _: NoQuery,
     Name(name): Name,
+    condition: Condition,
     request: Request,
-) -> Result<Json<Shown>, Problem> {
+) -> Result<Standing, Problem> {
     let Replay { begin } = from_json(request, &app.http, Problem::invalid_subscription).await?;
-    let named = name.clone();
-    let change = async move { app.subscriptions.replay(&grant, &named, begin).await };
-    changed(&name, change, refused).await
+    let (named, subscriptions) = (name.clone(), app.subscriptions.only_if(condition));
+    let change = async move { subscriptions.replay(&grant, &named, begin).await };
+    changed(&name, change).await
 }
 
 /// Gives a subscription another secret.
@@ -171,6 +241,7 @@ pub(super) async fn replay(
         (status = 200, description = "It is signed with another secret, which only here is shown, and for a while with the one before as well", body = Shown),
         (status = 400, description = "The body is no JSON", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such subscription", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "It is not as If-Match or If-None-Match says", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The body is not said to be JSON, or it is compressed", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Something in it is wrong", body = Problem, content_type = "application/problem+json"),
     )
@@ -180,8 +251,9 @@ pub(super) async fn rotate(
     Extension(grant): Extension<Arc<Grant>>,
     _: NoQuery,
     Name(name): Name,
+    condition: Condition,
     request: Request,
-) -> Result<Json<Shown>, Problem> {
+) -> Result<Standing, Problem> {
     let is_json = publish::wants_json(&request);
     let body = publish::read(request.into_body(), &app.http).await?;
     let rotation = if body.is_empty() {
@@ -190,9 +262,9 @@ pub(super) async fn rotate(
         is_json?;
         object(&body, Problem::invalid_subscription)?
     };
-    let named = name.clone();
-    let change = async move { app.subscriptions.rotate(&grant, &named, rotation).await };
-    changed(&name, change, refused).await
+    let (named, subscriptions) = (name.clone(), app.subscriptions.only_if(condition));
+    let change = async move { subscriptions.rotate(&grant, &named, rotation).await };
+    changed(&name, change).await
 }
 
 /// Deliveries of a subscription that were given up, newest first.
@@ -256,13 +328,37 @@ fn object<T: DeserializeOwned>(body: &[u8], invalid: fn(String) -> Problem) -> R
 }
 
 /// How a subscription stands when it was changed.
-async fn changed<E: Send + 'static>(
+async fn changed(
     name: &str,
-    change: impl Future<Output = Result<Option<Shown>, E>> + Send + 'static,
-    problem: impl FnOnce(E) -> Problem,
-) -> Result<Json<Shown>, Problem> {
-    let shown = whole(change).await?.map_err(problem)?;
-    shown.map(Json).ok_or_else(|| unknown(name))
+    change: impl Future<Output = Result<Option<Shown>, CreateError>> + Send + 'static,
+) -> Result<Standing, Problem> {
+    let shown = whole(change).await?.map_err(refused)?;
+    shown.map(Standing).ok_or_else(|| unknown(name))
+}
+
+/// A subscription as it stands, with its entity tag.
+pub(super) struct Standing(Shown);
+
+impl IntoResponse for Standing {
+    fn into_response(self) -> Response {
+        let etag = HeaderValue::try_from(&self.0.etag);
+        let mut response = Json(self.0).into_response();
+        if let Ok(etag) = etag {
+            response.headers_mut().insert(header::ETAG, etag);
+        }
+        response
+    }
+}
+
+/// One that was made.
+fn created(shown: Shown) -> Response {
+    let location = HeaderValue::try_from(format!("/v1/subscriptions/{}", shown.id));
+    let mut response = Standing(shown).into_response();
+    *response.status_mut() = StatusCode::CREATED;
+    if let Ok(location) = location {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
 }
 
 /// Makes a change to its end, also where who asked for it goes away meanwhile: one that is half made
@@ -289,6 +385,8 @@ fn refused(error: CreateError) -> Problem {
         CreateError::TooMany(_) | CreateError::Full => {
             Problem::too_many_subscriptions(error.to_string())
         }
+        CreateError::Expired(_) => Problem::conflict(error.to_string()),
+        CreateError::Changed(_) => Problem::changed(error.to_string()),
         CreateError::State(error) => failed(&error),
     }
 }
@@ -313,6 +411,7 @@ fn plain(message: &str) -> String {
         .replace("a sequence", "a list")
         .replace("struct NewSubscription", "an object")
         .replace("struct Rotation", "an object")
+        .replace("struct Renewal", "an object")
         .replace("struct Replay", "an object")
         .replace("struct NewToken", "an object")
         .replace("expected u64", "expected a whole number from 0")

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use keys::SECTIONS as SECTIONS_FOR_TESTS;
 pub use print::markdown;
 pub(crate) use read::listen_refused;
+pub(crate) use values::parse_duration;
 
 /// Everything the hub can be told. Read it with [`Config::load`] or [`Config::parse`].
 ///

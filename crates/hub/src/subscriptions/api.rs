@@ -43,6 +43,9 @@ pub(crate) struct NewSubscription {
     /// Where to begin.
     #[serde(default)]
     pub(crate) begin: Begin,
+    /// When it ends: a time (RFC 3339), or how long from now (`12h`, `30d`); never where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) expires: Option<String>,
     /// Where to.
     pub(crate) sink: NewSink,
 }
@@ -53,6 +56,14 @@ pub(crate) struct NewSubscription {
 pub(crate) struct Replay {
     /// Where to begin; `now` leaves out what it has not come to yet.
     pub(crate) begin: Begin,
+}
+
+/// Until when a subscription is to go on.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Renewal {
+    /// When it ends: a time (RFC 3339), how long from now (`12h`, `30d`), or `never`.
+    pub(crate) expires: String,
 }
 
 /// Where a subscription begins.
@@ -166,6 +177,12 @@ pub(crate) struct Shown {
     pub(crate) last_unclear: Option<String>,
     /// When it was made (RFC 3339).
     pub(crate) created: String,
+    /// When it ends, or ended (RFC 3339); never where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expires: Option<String>,
+    /// The entity tag of all that a change can change; a header, and not in the body.
+    #[serde(skip)]
+    pub(crate) etag: String,
 }
 
 /// Where deliveries go.
@@ -204,7 +221,7 @@ pub(crate) enum SubscriptionState {
     Active,
     /// A person holds it; it goes on where it stood.
     Paused,
-    /// Its receiver answered 410: it takes nothing any more.
+    /// Its receiver answered 410, it has expired, or its owner's token is over.
     Ended,
 }
 
@@ -276,6 +293,8 @@ mod tests {
             ("tags", json!(["a,b"])),
             ("tags", json!(["a", "a"])),
             ("begin", json!({"seq": -1})),
+            ("expires", json!(30)),
+            ("expires", json!(["30d"])),
             ("sink", json!({"kind": "pigeon", "url": "https://h/"})),
             ("wher", json!("true")),
         ] {

@@ -21,9 +21,9 @@ impl Subscriptions {
         &self,
         grant: &Grant,
         name_or_id: &str,
-    ) -> Result<Option<Shown>, StateError> {
+    ) -> Result<Option<Shown>, CreateError> {
         let _changing = self.0.changing.lock().await;
-        let Some(entry) = self.entry(grant, name_or_id) else { return Ok(None) };
+        let Some(entry) = self.entry_to_change(grant, name_or_id)? else { return Ok(None) };
         stop(&entry, Stop::Gently).await;
         if entry.kept().state != SubscriptionState::Ended {
             self.keep(&entry, SubscriptionState::Paused).await?;
@@ -36,10 +36,13 @@ impl Subscriptions {
         &self,
         grant: &Grant,
         name_or_id: &str,
-    ) -> Result<Option<Shown>, StateError> {
+    ) -> Result<Option<Shown>, CreateError> {
         let _changing = self.0.changing.lock().await;
-        let Some(entry) = self.entry(grant, name_or_id) else { return Ok(None) };
+        let Some(entry) = self.entry_to_change(grant, name_or_id)? else { return Ok(None) };
         let kept = entry.kept().clone();
+        if kept.is_expired(jiff::Timestamp::now()) {
+            return Err(CreateError::Expired(kept.expires().unwrap_or_default()));
+        }
         if kept.state != SubscriptionState::Active || self.grant(&kept).is_none() {
             stop(&entry, Stop::Gently).await;
             // Whoever else resumes it lends no token: it stays its owner's.
@@ -68,7 +71,7 @@ impl Subscriptions {
         let given = rotation.secret.map(|text| Secret::parse(&text)).transpose();
         let given = given.map_err(|error| invalid("/secret", error))?;
         let _changing = self.0.changing.lock().await;
-        let Some(entry) = self.entry(grant, name_or_id) else { return Ok(None) };
+        let Some(entry) = self.entry_to_change(grant, name_or_id)? else { return Ok(None) };
         // What its worker has to say of it comes first.
         stop(&entry, Stop::Gently).await;
         let mut changed = entry.kept().clone();
@@ -102,7 +105,7 @@ impl Subscriptions {
         begin: Begin,
     ) -> Result<Option<Shown>, CreateError> {
         let _changing = self.0.changing.lock().await;
-        let Some(entry) = self.entry(grant, name_or_id) else { return Ok(None) };
+        let Some(entry) = self.entry_to_change(grant, name_or_id)? else { return Ok(None) };
         let start = self.start_of(&begin).await?;
         stop(&entry, Stop::Gently).await;
         let mut changed = entry.kept().clone();
@@ -129,11 +132,17 @@ impl Subscriptions {
         &self,
         grant: &Grant,
         name_or_id: &str,
-    ) -> Result<Option<Shown>, StateError> {
+    ) -> Result<Option<Shown>, CreateError> {
         let _changing = self.0.changing.lock().await;
-        let Some(entry) = self.entry(grant, name_or_id) else { return Ok(None) };
+        let Some(entry) = self.entry_to_change(grant, name_or_id)? else { return Ok(None) };
         let shown = self.shown(&entry);
-        stop(&entry, Stop::AtOnce).await;
+        self.forget(&entry).await?;
+        Ok(Some(shown))
+    }
+
+    /// Stops one and forgets it; for whoever holds `changing`.
+    pub(super) async fn forget(&self, entry: &Entry) -> Result<(), StateError> {
+        stop(entry, Stop::AtOnce).await;
         let id = entry.id.clone();
         self.0.context.blocking(move |db| db.remove(&id)).await?;
         let mut entries = self.0.entries.write().unwrap_or_else(PoisonError::into_inner);
@@ -144,7 +153,7 @@ impl Subscriptions {
             // Its id never comes again, so what is left of it costs a few octets and no more.
             debug!(%error, "the cursors of a removed subscription were left");
         }
-        Ok(Some(shown))
+        Ok(())
     }
 
     pub(super) async fn keep(&self, entry: &Entry, state: SubscriptionState) -> Result<(), StateError> {

@@ -87,6 +87,11 @@ impl Entry {
         locked(&self.kept)
     }
 
+    /// The entity tag of how it stands.
+    pub(super) fn etag(&self) -> String {
+        self.kept().etag(&self.id)
+    }
+
     /// As Prometheus is told of it; `last` is the newest record.
     pub(super) fn figures(&self, last: u64) -> SubscriptionFigures {
         let live = &self.live;
@@ -108,7 +113,7 @@ impl Entry {
         let live = &self.live;
         let cursor = live.cursor.load(Ordering::Relaxed);
         let last_delivered = live.last_delivered.load(Ordering::Relaxed);
-        let sink = kept.shown_sink();
+        let (sink, expires, etag) = (kept.shown_sink(), kept.expires(), kept.etag(&self.id));
         Shown {
             id: self.id.clone(),
             name: self.name.clone(),
@@ -131,6 +136,8 @@ impl Entry {
             unclear: live.unclear.load(Ordering::Relaxed),
             last_unclear: locked(&live.last_unclear).clone(),
             created: kept.created,
+            expires,
+            etag,
         }
     }
 }

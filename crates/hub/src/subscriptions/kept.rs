@@ -3,12 +3,13 @@
 use postbell_engine::{Role, Selection};
 use postbell_sinks::webhook::Secret;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::{Begin, ShownSink, SubscriptionState, time};
 use crate::access::Grant;
 
 /// All that survives a restart, but for the cursors: those stand in the journal.
-#[derive(Clone, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Kept {
     pub(super) selection: Selection,
@@ -29,6 +30,9 @@ pub(super) struct Kept {
     /// Who made it; none where it was whoever runs the hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) owner: Option<Owner>,
+    /// When it ends, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) expires_unix_millis: Option<i64>,
 }
 
 /// Whose a subscription is. It delivers what their token may see, as long as that is good.
@@ -73,7 +77,7 @@ impl Owner {
 }
 
 /// A secret that was replaced.
-#[derive(Clone, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Previous {
     pub(super) secret: String,
@@ -90,6 +94,34 @@ impl std::fmt::Debug for Kept {
 }
 
 impl Kept {
+    /// When it ends, as it is shown.
+    pub(super) fn expires(&self) -> Option<String> {
+        let at = jiff::Timestamp::from_millisecond(self.expires_unix_millis?);
+        at.ok().map(time)
+    }
+
+    /// Whether it has come to its end by then.
+    pub(super) fn is_expired(&self, now: jiff::Timestamp) -> bool {
+        self.expires_unix_millis.is_some_and(|at| at <= now.as_millisecond())
+    }
+
+    /// What is told where its owner's token is over.
+    pub(super) fn over(&self) -> &'static str {
+        match &self.owner {
+            Some(Owner { user: None, .. }) => OVER_FOR_A_SERVICE,
+            Some(Owner { user: Some(_), .. }) | None => OVER_FOR_A_USER,
+        }
+    }
+
+    /// The entity tag of the subscription with this id, as far as anybody can change it: the same
+    /// only where all of that is (RFC 9110, section 8.8.3).
+    pub(super) fn etag(&self, id: &str) -> String {
+        let mut hash = Sha256::new_with_prefix(id);
+        hash.update(self.body());
+        let hex = hash.finalize().into_iter().take(ETAG_OCTETS).map(|octet| format!("{octet:02x}"));
+        format!("\"{}\"", hex.collect::<String>())
+    }
+
     /// Where deliveries go, without what they are signed with.
     pub(super) fn shown_sink(&self) -> ShownSink {
         let now = jiff::Timestamp::now().as_second();
@@ -109,3 +141,13 @@ impl Kept {
         serde_json::to_string(self).unwrap_or_default()
     }
 }
+
+/// Why a user's subscription delivers nothing any more.
+const OVER_FOR_A_USER: &str =
+    "its owner's token was revoked or has expired (resume it with another one of theirs)";
+
+/// Why a service's does: it is its token's alone, and no other token can resume it.
+const OVER_FOR_A_SERVICE: &str = "its owner's token was revoked or has expired, and a service's subscription ends with its token (make it anew with another one)";
+
+/// Octets of an entity tag: no two states of a subscription meet by chance.
+const ETAG_OCTETS: usize = 12;

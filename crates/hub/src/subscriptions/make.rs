@@ -3,11 +3,13 @@
 use std::sync::{Arc, PoisonError};
 
 use mail_event::{EventId, Timestamp};
+use postbell_engine::Selection;
 use postbell_journal::ReadError;
 use postbell_sinks::webhook::{Secret, Target};
 
 use super::entry::Entry;
 use super::kept::{Kept, Owner};
+use super::life::expiry;
 use super::{
     Begin, NewSink, NewSubscription, Shown, Signature, SubscriptionState, Subscriptions, time,
 };
@@ -15,7 +17,7 @@ use crate::access::Grant;
 use crate::state::{Row, StateError};
 use crate::token::fill_random;
 
-/// Why a subscription can't be made.
+/// Why a subscription can't be made or changed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CreateError {
     /// Something in it is wrong.
@@ -35,9 +37,29 @@ pub(crate) enum CreateError {
     /// All of them together are as many as there may be.
     #[error("no more subscriptions are taken")]
     Full,
+    /// It is not as whoever changes it knows it.
+    #[error("{0:?} is not as If-Match or If-None-Match says: it was changed meanwhile, or made or removed")]
+    Changed(String),
+    /// It has expired.
+    #[error("it expired at {0}: renew it, and it goes on where it stood")]
+    Expired(String),
     /// It can't be stored.
     #[error(transparent)]
     State(#[from] StateError),
+}
+
+/// A subscription to be made, in which nothing is wrong.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) name: String,
+    pub(super) selection: Selection,
+    pub(super) begin: Begin,
+    pub(super) url: String,
+    pub(super) signature: Signature,
+    /// One to be made where there is none.
+    pub(super) secret: Option<Secret>,
+    /// In milliseconds since 1970.
+    pub(super) expires: Option<i64>,
 }
 
 impl Subscriptions {
@@ -47,6 +69,17 @@ impl Subscriptions {
         new: NewSubscription,
         grant: &Grant,
     ) -> Result<Shown, CreateError> {
+        let checked = self.checked(new, grant)?;
+        let _changing = self.0.changing.lock().await;
+        self.make(checked, grant).await
+    }
+
+    /// A subscription that whoever is let in by `grant` may have, whatever others there are.
+    pub(super) fn checked(
+        &self,
+        new: NewSubscription,
+        grant: &Grant,
+    ) -> Result<Checked, CreateError> {
         let shared = &self.0;
         let selection = new.selection();
         check_name(&new.name)?;
@@ -57,22 +90,41 @@ impl Subscriptions {
         })?;
         let NewSink::Webhook { url, signature, secret } = new.sink;
         Target::parse(&url, shared.reach).map_err(|error| invalid("/sink/url", error))?;
-        let secret = match secret {
-            Some(text) => Secret::parse(&text).map_err(|error| invalid("/sink/secret", error))?,
-            None => made(signature)?,
+        let secret = secret.map(|text| Secret::parse(&text)).transpose();
+        let secret = secret.map_err(|error| invalid("/sink/secret", error))?;
+        let expires = match &new.expires {
+            Some(text) => expiry(text, jiff::Timestamp::now())
+                .map_err(|error| invalid("/expires", error))?,
+            None => None,
         };
-        let _changing = shared.changing.lock().await;
-        let start = self.start_of(&new.begin).await?;
-        let owner = Owner::of(grant);
-        let is_own = |entry: &Arc<Entry>| match &owner {
-            Some(_) => entry.is_seen_by(owner.as_ref()),
+        let (name, begin) = (new.name, new.begin);
+        Ok(Checked { name, selection, begin, url, signature, secret, expires })
+    }
+
+    /// Those of whoever is let in by `grant`.
+    pub(super) fn own(&self, owner: Option<&Owner>) -> Vec<Arc<Entry>> {
+        let is_own = |entry: &Arc<Entry>| match owner {
+            Some(_) => entry.is_seen_by(owner),
             None => entry.is_the_hubs(),
         };
-        let own: Vec<_> = self.entries().into_iter().filter(is_own).collect();
+        self.entries().into_iter().filter(is_own).collect()
+    }
+
+    /// Makes a subscription; for whoever holds `changing`.
+    pub(super) async fn make(&self, new: Checked, grant: &Grant) -> Result<Shown, CreateError> {
+        let shared = &self.0;
+        let secret = match new.secret {
+            Some(secret) => secret,
+            None => made(new.signature)?,
+        };
+        let start = self.start_of(&new.begin).await?;
+        let owner = Owner::of(grant);
+        let own = self.own(owner.as_ref());
         if own.iter().any(|entry| entry.name == new.name) {
             return Err(CreateError::NameTaken(new.name));
         }
         let count = self.count();
+        let policy = shared.policy.for_role(grant.principal().role());
         if policy.ceiling().is_some_and(|ceiling| own.len() >= ceiling.subscriptions) {
             return Err(CreateError::TooMany(own.len()));
         }
@@ -85,16 +137,17 @@ impl Subscriptions {
             });
         }
         let kept = Kept {
-            selection,
+            selection: new.selection,
             begin: new.begin,
             start,
-            url,
+            url: new.url,
             secret: secret.reveal(),
             previous: None,
             state: SubscriptionState::Active,
             detail: None,
             created: time(jiff::Timestamp::now()),
             owner,
+            expires_unix_millis: new.expires,
         };
         let qualified = kept
             .owner
@@ -109,6 +162,7 @@ impl Subscriptions {
         let entry = Arc::new(Entry::new(id, new.name, kept));
         shared.entries.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&entry));
         self.start(&entry);
+        shared.house.look();
         let mut shown = self.shown(&entry);
         shown.sink.tell(&secret);
         Ok(shown)

@@ -1,10 +1,12 @@
 //! Subscriptions: who wants what, and one worker for each that carries it there.
 
 mod api;
+mod apply;
 mod burial;
 mod change;
 mod entry;
 mod kept;
+mod life;
 mod make;
 #[cfg(test)]
 mod tests;
@@ -23,24 +25,27 @@ use tokio::sync::{Mutex, watch};
 use tracing::{error, warn};
 
 pub(crate) use api::{
-    Begin, NewSink, NewSubscription, Replay, Rotation, Shown, ShownDeadLetter, ShownSink,
+    Begin, NewSink, NewSubscription, Renewal, Replay, Rotation, Shown, ShownDeadLetter, ShownSink,
     Signature, SubscriptionState,
 };
 use entry::{Entry, Running, Stop, locked};
 use kept::{Kept, Owner};
+use life::House;
+pub(crate) use apply::Applied;
 pub(crate) use make::CreateError;
 use threads::DeliveryThreads;
 use worker::Job;
 
 use crate::WebhooksConfig;
 use crate::access::{Grant, Tokens};
+use crate::api::Condition;
 use crate::feed::Feed;
 use crate::metrics::SubscriptionFigures;
 use crate::state::{StateDb, StateError};
 
 /// The subscriptions of one hub.
 #[derive(Clone, Debug)]
-pub(crate) struct Subscriptions(Arc<Shared>);
+pub(crate) struct Subscriptions(Arc<Shared>, Condition);
 
 #[derive(Debug)]
 struct Shared {
@@ -56,6 +61,7 @@ struct Shared {
     entries: RwLock<Vec<Arc<Entry>>>,
     /// Held while subscriptions are made, changed or removed: one at a time.
     changing: Mutex<()>,
+    house: House,
 }
 
 /// What every worker needs.
@@ -118,7 +124,7 @@ impl Subscriptions {
             }
             entries.push(Arc::new(entry));
         }
-        let subscriptions = Self(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             context,
             tokens,
             policy,
@@ -128,10 +134,13 @@ impl Subscriptions {
             threads,
             entries: RwLock::new(entries),
             changing: Mutex::new(()),
-        }));
+            house: House::default(),
+        });
+        let subscriptions = Self(shared, Condition::default());
         for entry in subscriptions.entries() {
             subscriptions.start(&entry);
         }
+        subscriptions.keep_house();
         Ok(subscriptions)
     }
 
@@ -182,6 +191,7 @@ impl Subscriptions {
     /// Stops all workers; attempts under way get a moment to end.
     pub(crate) async fn shutdown(&self) {
         let _changing = self.0.changing.lock().await;
+        self.0.house.close();
         let running: Vec<_> =
             self.entries().iter().filter_map(|entry| locked(&entry.running).take()).collect();
         // All of them first, so that they wind down side by side.
@@ -190,6 +200,26 @@ impl Subscriptions {
         }
         for one in running {
             joined(one).await;
+        }
+    }
+
+    /// The same, for a change that is made only where `condition` is met.
+    pub(crate) fn only_if(&self, condition: Condition) -> Self {
+        Self(Arc::clone(&self.0), condition)
+    }
+
+    /// As [`Subscriptions::entry`], of one that may be changed as it stands; for whoever holds
+    /// `changing`.
+    fn entry_to_change(
+        &self,
+        grant: &Grant,
+        name_or_id: &str,
+    ) -> Result<Option<Arc<Entry>>, CreateError> {
+        let Some(entry) = self.entry(grant, name_or_id) else { return Ok(None) };
+        if self.1.is_met(Some(&entry.etag())) {
+            Ok(Some(entry))
+        } else {
+            Err(CreateError::Changed(entry.name.clone()))
         }
     }
 
@@ -222,7 +252,7 @@ impl Subscriptions {
     /// Starts the worker of an active subscription.
     fn start(&self, entry: &Arc<Entry>) {
         let kept = entry.kept().clone();
-        if kept.state != SubscriptionState::Active {
+        if kept.state != SubscriptionState::Active || kept.is_expired(jiff::Timestamp::now()) {
             return;
         }
         let job = match self.job(entry, &kept) {
@@ -242,7 +272,7 @@ impl Subscriptions {
     /// are the operator's to change.
     fn job(&self, entry: &Arc<Entry>, kept: &Kept) -> Result<Job, String> {
         let shared = &self.0;
-        let grant = self.grant(kept).ok_or(OVER)?;
+        let grant = self.grant(kept).ok_or_else(|| kept.over())?;
         let policy = shared.policy.for_role(grant.principal().role());
         let (filter, projection) =
             kept.selection.compile_again(&policy).map_err(|error| error.to_string())?;
@@ -303,6 +333,3 @@ fn reach(reach: crate::Reach) -> Reach {
         crate::Reach::Anywhere => Reach::Anywhere,
     }
 }
-
-/// Why a subscription delivers nothing any more.
-const OVER: &str = "its owner's token was revoked or has expired (resume it with another one)";

@@ -14,7 +14,9 @@ use serde_json::Value;
 
 use super::*;
 use crate::access::NewToken;
-use crate::token::Token;
+use crate::token::{Token, fill_random};
+
+mod life;
 
 /// A delivery as a receiver saw it, with the answer it got.
 #[derive(Clone, Debug)]
@@ -193,6 +195,7 @@ fn wanted(name: &str, url: &str) -> NewSubscription {
         parameters: vec![],
         tags: vec![],
         begin: Begin::Now,
+        expires: None,
         sink,
     }
 }
@@ -936,6 +939,7 @@ fn a_kept_secret_prints_as_dots() {
         detail: None,
         created: String::new(),
         owner: None,
+        expires_unix_millis: None,
     };
     assert!(!format!("{kept:?}").contains("t0ken"));
     let secret = Some("whsec_t0ken".to_owned());

@@ -19,4 +19,6 @@ mod source;
 #[cfg(test)]
 mod stream;
 #[cfg(test)]
+mod subscriptions;
+#[cfg(test)]
 mod world;

@@ -41,7 +41,7 @@ async fn every_described_path_answers_with_the_token_and_only_with_it() {
             assert!(answer.status != 405 && answer.status != 401, "{method} {path}");
         }
     }
-    assert_eq!(seen, 22);
+    assert_eq!(seen, 24);
     world.stop().await;
 }
 
@@ -158,7 +158,7 @@ fn words(problem: &Value) -> String {
 async fn a_path_says_which_methods_it_has() {
     let world = World::start().await;
     let answer = world.ask("PATCH", "/v1/subscriptions/x", &[], b"");
-    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, DELETE")));
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, PUT, DELETE")));
     let answer = world.ask("HEAD", "/v1/status", &[], b"");
     assert_eq!((answer.status, answer.body.as_str()), (200, ""));
     world.stop().await;

@@ -27,7 +27,7 @@ use self::intake::{Held, Itself, Reading, Wait, step};
 use self::outcome::Ended;
 use super::burial::Burials;
 use super::entry::{Entry, Stop};
-use super::{Context, OVER, SubscriptionState};
+use super::{Context, SubscriptionState};
 use crate::access::Grant;
 
 /// What a worker is made from, again after each trouble.
@@ -209,7 +209,7 @@ impl<'a> Worker<'a> {
         {
             let mut kept = self.job.entry.kept();
             kept.state = SubscriptionState::Ended;
-            kept.detail = Some(OVER.to_owned());
+            kept.detail = Some(kept.over().to_owned());
         }
         end(self.job).await;
     }
