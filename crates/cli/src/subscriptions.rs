@@ -40,6 +40,7 @@ enum Command {
     List,
     /// Hold a subscription where it stands.
     Pause(NameArg),
+    Redrive(RedriveArgs),
     Remove(RemoveArgs),
     Renew(RenewArgs),
     Replay(ReplayArgs),
@@ -137,6 +138,26 @@ struct DeadLettersArgs {
     limit: u32,
 }
 
+/// Deliver again what was given up.
+///
+/// In order, and with the same ids as before. What the receiver takes is no dead letter any more; what
+/// it does not take by the last attempt stays one.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  postbell subscriptions redrive phone --all
+  postbell subscriptions redrive phone --seq 17 --seq 19")]
+struct RedriveArgs {
+    /// The subscription's name or id.
+    name: String,
+    /// The number of a dead letter; may be given several times.
+    #[arg(long, value_name = "N", required_unless_present = "all")]
+    seq: Vec<u64>,
+    /// Every one there is.
+    #[arg(long, conflicts_with = "seq")]
+    all: bool,
+}
+
 /// End a subscription and forget where it was.
 #[derive(Args, Debug)]
 struct RemoveArgs {
@@ -227,6 +248,15 @@ pub(crate) async fn run(args: SubscriptionsArgs) -> anyhow::Result<Ending> {
         Command::Pause(which) => change(&mut client, &which.name, "pause", args.json).await,
         Command::Remove(which) => remove(&mut client, &which, args.json).await,
         Command::Resume(which) => change(&mut client, &which.name, "resume", args.json).await,
+        Command::Redrive(which) => {
+            let path = format!("{}/redrive", path(&which.name));
+            let request = match which.all {
+                true => json!({ "all": true }),
+                false => json!({ "seqs": which.seq }),
+            };
+            let shown = client.json(Call::post(&path, &request)).await?;
+            tell(&shown, args.json)
+        }
         Command::Renew(which) => {
             let path = format!("{}/renew", path(&which.name));
             let expires = which.expires.map_or_else(|| "never".to_owned(), |at| at.to_string());
@@ -467,6 +497,7 @@ fn describe(shown: &Value) -> anyhow::Result<()> {
         ("attempts", "/attempts"),
         ("last error", "/lastError"),
         ("given up", "/deadLetters"),
+        ("redriving", "/redriving"),
         ("unclear", "/lastUnclear"),
         ("created", "/created"),
         ("expires", "/expires"),

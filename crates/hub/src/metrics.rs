@@ -58,6 +58,8 @@ pub(crate) struct SubscriptionFigures {
     pub(crate) accepted: u64,
     pub(crate) retried: u64,
     pub(crate) given_up: u64,
+    pub(crate) dead_letters: u64,
+    pub(crate) redriven: u64,
     pub(crate) unclear: u64,
     pub(crate) lag: u64,
 }
@@ -229,6 +231,18 @@ fn write_subscriptions(text: &mut String, all: &[SubscriptionFigures]) -> fmt::R
     for one in all {
         writeln!(text, r#"{lag}{{subscription="{}"}} {}"#, one.name, one.lag)?;
     }
+    let letters = "postbell_subscription_dead_letters";
+    writeln!(text, "\n# HELP {letters} Deliveries given up and kept")?;
+    writeln!(text, "# TYPE {letters} gauge")?;
+    for one in all {
+        writeln!(text, r#"{letters}{{subscription="{}"}} {}"#, one.name, one.dead_letters)?;
+    }
+    let redriven = "postbell_subscription_redriven_total";
+    writeln!(text, "\n# HELP {redriven} Dead letters that were delivered after all")?;
+    writeln!(text, "# TYPE {redriven} counter")?;
+    for one in all {
+        writeln!(text, r#"{redriven}{{subscription="{}"}} {}"#, one.name, one.redriven)?;
+    }
     let unclear = "postbell_subscription_unclear_total";
     writeln!(text, "\n# HELP {unclear} Events whose condition could not be judged")?;
     writeln!(text, "# TYPE {unclear} counter")?;
@@ -310,6 +324,8 @@ mod tests {
             accepted: 7,
             retried: 3,
             given_up: 1,
+            dead_letters: 5,
+            redriven: 6,
             unclear: 4,
             lag: 2,
         };
@@ -322,6 +338,8 @@ mod tests {
                 r#"postbell_deliveries_total{subscription="phone",outcome="given_up"} 1"#,
                 r#"postbell_deliveries_total{subscription="phone",outcome="retried"} 3"#,
                 r#"postbell_subscription_lag_records{subscription="phone"} 2"#,
+                r#"postbell_subscription_dead_letters{subscription="phone"} 5"#,
+                r#"postbell_subscription_redriven_total{subscription="phone"} 6"#,
                 r#"postbell_subscription_unclear_total{subscription="phone"} 4"#,
             ]
         );

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 
 /// The second SQLite file. One connection: it is written a few times a minute at most.
 pub(crate) struct StateDb {
@@ -36,6 +36,10 @@ pub(crate) struct DeadLetter {
     pub(crate) attempts: u32,
     /// How the last attempt ended.
     pub(crate) reason: String,
+    /// The number of the delivery before it, where there was one and it is known.
+    pub(crate) prev_seq: Option<u64>,
+    /// Whether it is to be delivered again.
+    pub(crate) redrive: bool,
 }
 
 /// A token as it is kept: whoever reads the file can't use it.
@@ -66,9 +70,15 @@ impl StateDb {
             0 => {
                 connection.execute_batch(SCHEMA).map_err(fault)?;
                 connection.execute_batch(TOKENS).map_err(fault)?;
+                connection.execute_batch(REDRIVE).map_err(fault)?;
             }
             // Before there were tokens.
-            1 => connection.execute_batch(TOKENS).map_err(fault)?,
+            1 => {
+                connection.execute_batch(TOKENS).map_err(fault)?;
+                connection.execute_batch(REDRIVE).map_err(fault)?;
+            }
+            // Before dead letters were delivered again.
+            2 => connection.execute_batch(REDRIVE).map_err(fault)?,
             FORMAT => {}
             found => return Err(StateError::Format { path: path.to_owned(), found }),
         }
@@ -136,15 +146,17 @@ impl StateDb {
             let transaction = connection.transaction()?;
             for letter in letters {
                 transaction.execute(
-                    "INSERT INTO dead_letter (subscription, seq, event_id, at_unix_millis, attempts, reason)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+                    "INSERT INTO dead_letter
+                     (subscription, seq, event_id, at_unix_millis, attempts, reason, prev_seq)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
                     params![
                         id,
                         letter.seq.cast_signed(),
                         letter.event_id,
                         letter.at_unix_millis,
                         letter.attempts,
-                        letter.reason
+                        letter.reason,
+                        letter.prev_seq.map(u64::cast_signed)
                     ],
                 )?;
             }
@@ -160,33 +172,125 @@ impl StateDb {
 
     /// The dead letters of a subscription, newest first.
     pub(crate) fn dead_letters(&self, id: &str, limit: u32) -> Result<Vec<DeadLetter>, StateError> {
+        self.letters(
+            "SELECT seq, event_id, at_unix_millis, attempts, reason, prev_seq, redrive
+             FROM dead_letter WHERE subscription = ?1 ORDER BY seq DESC LIMIT ?2",
+            params![id, limit],
+        )
+    }
+
+    /// Marks dead letters of a subscription to be delivered again, all where none is named;
+    /// otherwise the first named that isn't there, and then none is marked.
+    pub(crate) fn mark_for_redrive(
+        &self,
+        id: &str,
+        seqs: Option<&[u64]>,
+    ) -> Result<Option<u64>, StateError> {
+        let mut connection = self.lock();
+        let mut mark = || {
+            let Some(seqs) = seqs else {
+                connection
+                    .execute("UPDATE dead_letter SET redrive = 1 WHERE subscription = ?1", [id])?;
+                return Ok(None);
+            };
+            let transaction = connection.transaction()?;
+            for seq in seqs {
+                let marked = transaction.execute(
+                    "UPDATE dead_letter SET redrive = 1 WHERE subscription = ?1 AND seq = ?2",
+                    params![id, seq.cast_signed()],
+                )?;
+                if marked == 0 {
+                    return Ok(Some(*seq));
+                }
+            }
+            transaction.commit()?;
+            Ok(None)
+        };
+        mark().map_err(|source| self.fault(source))
+    }
+
+    /// Dead letters of a subscription that are to be delivered again, oldest first, behind `after`.
+    pub(crate) fn letters_to_redrive(
+        &self,
+        id: &str,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>, StateError> {
+        self.letters(
+            "SELECT seq, event_id, at_unix_millis, attempts, reason, prev_seq, redrive
+             FROM dead_letter WHERE subscription = ?1 AND redrive AND seq > ?2
+             ORDER BY seq LIMIT ?3",
+            params![id, after.cast_signed(), limit],
+        )
+    }
+
+    /// Forgets dead letters that were delivered after all, and keeps how it ended with the others,
+    /// which are dead letters as before.
+    pub(crate) fn settle(
+        &self,
+        id: &str,
+        delivered: &[u64],
+        failed: &[DeadLetter],
+    ) -> Result<(), StateError> {
+        let mut connection = self.lock();
+        let mut all = || {
+            let transaction = connection.transaction()?;
+            for seq in delivered {
+                transaction.execute(
+                    "DELETE FROM dead_letter WHERE subscription = ?1 AND seq = ?2",
+                    params![id, seq.cast_signed()],
+                )?;
+            }
+            for letter in failed {
+                transaction.execute(
+                    "UPDATE dead_letter
+                     SET at_unix_millis = ?3, attempts = ?4, reason = ?5, redrive = 0
+                     WHERE subscription = ?1 AND seq = ?2",
+                    params![
+                        id,
+                        letter.seq.cast_signed(),
+                        letter.at_unix_millis,
+                        letter.attempts,
+                        letter.reason
+                    ],
+                )?;
+            }
+            transaction.commit()
+        };
+        all().map_err(|source| self.fault(source))
+    }
+
+    fn letters(
+        &self,
+        query: &str,
+        parameters: impl rusqlite::Params,
+    ) -> Result<Vec<DeadLetter>, StateError> {
         let connection = self.lock();
-        let mut statement = connection
-            .prepare(
-                "SELECT seq, event_id, at_unix_millis, attempts, reason FROM dead_letter
-                 WHERE subscription = ?1 ORDER BY seq DESC LIMIT ?2",
-            )
-            .map_err(|source| self.fault(source))?;
-        let letters = statement.query_map(params![id, limit], |row| {
+        let mut statement = connection.prepare(query).map_err(|source| self.fault(source))?;
+        let letters = statement.query_map(parameters, |row| {
             Ok(DeadLetter {
                 seq: row.get::<_, i64>(0)?.cast_unsigned(),
                 event_id: row.get(1)?,
                 at_unix_millis: row.get(2)?,
                 attempts: row.get(3)?,
                 reason: row.get(4)?,
+                prev_seq: row.get::<_, Option<i64>>(5)?.map(i64::cast_unsigned),
+                redrive: row.get(6)?,
             })
         });
         letters.and_then(Iterator::collect).map_err(|source| self.fault(source))
     }
 
-    /// How many dead letters a subscription has.
-    pub(crate) fn dead_letter_count(&self, id: &str) -> Result<u64, StateError> {
+    /// How many dead letters a subscription has, and how many of them are to be delivered again.
+    pub(crate) fn dead_letter_counts(&self, id: &str) -> Result<(u64, u64), StateError> {
         self.lock()
-            .query_row("SELECT count(*) FROM dead_letter WHERE subscription = ?1", [id], |row| {
-                row.get::<_, i64>(0)
-            })
-            .optional()
-            .map(|count| count.unwrap_or(0).cast_unsigned())
+            .query_row(
+                "SELECT count(*), coalesce(sum(redrive), 0) FROM dead_letter
+                 WHERE subscription = ?1",
+                [id],
+                |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
+            )
+            .map(|(all, marked)| (all.cast_unsigned(), marked.cast_unsigned()))
             .map_err(|source| self.fault(source))
     }
 
@@ -268,7 +372,7 @@ fn private_file(path: &Path) -> std::io::Result<()> {
 pub(crate) const DEAD_LETTERS_MAX: u32 = 10_000;
 
 /// The format this version reads and writes.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 const PRAGMAS: &str = "
 PRAGMA journal_mode = WAL;
@@ -307,6 +411,14 @@ CREATE TABLE token (
     used_unix_hours INTEGER NOT NULL
 ) STRICT;
 PRAGMA user_version = 2;
+COMMIT;
+";
+
+const REDRIVE: &str = "
+BEGIN;
+ALTER TABLE dead_letter ADD COLUMN prev_seq INTEGER;
+ALTER TABLE dead_letter ADD COLUMN redrive INTEGER NOT NULL DEFAULT 0;
+PRAGMA user_version = 3;
 COMMIT;
 ";
 
@@ -398,6 +510,8 @@ mod tests {
             at_unix_millis: 5,
             attempts: 9,
             reason: "500".to_owned(),
+            prev_seq: (seq > 1).then(|| seq - 1),
+            redrive: false,
         }
     }
 
@@ -429,11 +543,46 @@ mod tests {
         let db = StateDb::open(&folder.path().join("hub.db")).unwrap();
         db.add(&row("a", "phone")).unwrap();
         db.bury("a", &[letter(7), letter(8), letter(7)]).unwrap();
-        assert_eq!(db.dead_letter_count("a").unwrap(), 2);
+        assert_eq!(db.dead_letter_counts("a").unwrap(), (2, 0));
         assert_eq!(db.dead_letters("a", 1).unwrap(), [letter(8)]);
         assert!(db.remove("a").unwrap());
         assert!(!db.remove("a").unwrap());
-        assert_eq!(db.dead_letter_count("a").unwrap(), 0);
+        assert_eq!(db.dead_letter_counts("a").unwrap(), (0, 0));
+    }
+
+    #[test]
+    fn letters_marked_are_told_oldest_first_and_settled_one_way_or_the_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = StateDb::open(&folder.path().join("hub.db")).unwrap();
+        db.add(&row("a", "phone")).unwrap();
+        db.bury("a", &[1, 2, 3, 4].map(letter)).unwrap();
+        assert_eq!(db.mark_for_redrive("a", Some(&[4, 5, 1])).unwrap(), Some(5));
+        assert_eq!(db.dead_letter_counts("a").unwrap(), (4, 0), "all or none");
+        assert_eq!(db.mark_for_redrive("a", Some(&[4, 2])).unwrap(), None);
+        let marked = |seq| DeadLetter { redrive: true, ..letter(seq) };
+        assert_eq!(db.letters_to_redrive("a", 0, 9).unwrap(), [marked(2), marked(4)]);
+        assert_eq!(db.letters_to_redrive("a", 2, 9).unwrap(), [marked(4)]);
+        let worse = DeadLetter { attempts: 19, reason: "501".to_owned(), ..letter(4) };
+        db.settle("a", &[2], std::slice::from_ref(&worse)).unwrap();
+        assert_eq!(db.dead_letters("a", 9).unwrap(), [worse, letter(3), letter(1)]);
+        assert_eq!(db.mark_for_redrive("a", None).unwrap(), None);
+        assert_eq!(db.dead_letter_counts("a").unwrap(), (3, 3));
+    }
+
+    #[test]
+    fn a_file_from_before_letters_were_delivered_again_keeps_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(SCHEMA).unwrap();
+        old.execute_batch(TOKENS).unwrap();
+        old.execute_batch("INSERT INTO dead_letter VALUES ('a', 7, '01', 5, 9, '500')").unwrap();
+        drop(old);
+        for _ in 0..2 {
+            let db = StateDb::open(&path).unwrap();
+            let kept = DeadLetter { prev_seq: None, ..letter(7) };
+            assert_eq!(db.dead_letters("a", 9).unwrap(), [kept]);
+        }
     }
 
     #[test]

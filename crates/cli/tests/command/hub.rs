@@ -431,6 +431,11 @@ fn a_subscription_is_added_looked_at_and_removed() {
     assert!(served.run(&["subscriptions", "list"]).out.contains("phone"));
     let letters = served.run(&["subscriptions", "dead-letters", "phone"]);
     assert_eq!((letters.code, letters.out.as_str()), (0, ""), "{letters:?}");
+    let redriven = served.run(&["subscriptions", "redrive", "phone", "--all"]);
+    assert!(redriven.code == 0 && redriven.out.contains("redriving   0"), "{redriven:?}");
+    let missing = served.run(&["subscriptions", "redrive", "phone", "--seq", "7"]);
+    assert!(missing.code == 2 && missing.err.contains("no dead letter 7"), "{missing:?}");
+    assert_eq!(served.run(&["subscriptions", "redrive", "phone"]).code, 2);
     assert_eq!(served.run(&["subscriptions", "remove", "phone"]).code, 2);
     assert_eq!(served.run(&["subscriptions", "remove", "phone", "--yes"]).code, 0);
     assert_eq!(served.run(&["subscriptions", "show", "phone"]).code, 1);

@@ -220,6 +220,7 @@ fn guarded() -> Vec<Route> {
             get(subscriptions::dead_letters),
         ),
         ("/v1/subscriptions/{name}/pause", "POST", subscriptions, post(subscriptions::pause)),
+        ("/v1/subscriptions/{name}/redrive", "POST", subscriptions, post(subscriptions::redrive)),
         ("/v1/subscriptions/{name}/renew", "POST", subscriptions, post(subscriptions::renew)),
         ("/v1/subscriptions/{name}/replay", "POST", subscriptions, post(subscriptions::replay)),
         ("/v1/subscriptions/{name}/resume", "POST", subscriptions, post(subscriptions::resume)),

@@ -26,6 +26,7 @@ use super::{Problem, dovecot, events, health, publish, status, subscriptions, to
         subscriptions::apply,
         subscriptions::remove,
         subscriptions::pause,
+        subscriptions::redrive,
         subscriptions::renew,
         subscriptions::replay,
         subscriptions::resume,
@@ -69,7 +70,9 @@ impl Modify for Guarded {
             .iter_mut()
             .filter(|(path, _)| !OPEN.contains(&path.as_str()))
             .flat_map(|(_, item)| {
-                [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().flatten()
+                [&mut item.get, &mut item.put, &mut item.post, &mut item.delete]
+                    .into_iter()
+                    .flatten()
             });
         for operation in guarded {
             operation.security = Some(vec![SecurityRequirement::new("token", none)]);

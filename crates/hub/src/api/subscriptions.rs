@@ -16,7 +16,8 @@ use crate::access::Grant;
 use crate::config::HttpConfig;
 use crate::state::{DEAD_LETTERS_MAX, StateError};
 use crate::subscriptions::{
-    Applied, CreateError, NewSubscription, Renewal, Replay, Rotation, Shown, ShownDeadLetter,
+    Applied, CreateError, NewSubscription, Redrive, Renewal, Replay, Rotation, Shown,
+    ShownDeadLetter,
 };
 
 /// All subscriptions.
@@ -143,6 +144,33 @@ pub(super) async fn remove(
     let change = async move { subscriptions.remove(&grant, &named).await };
     let removed = whole(change).await?.map_err(refused)?;
     removed.map(|_| StatusCode::NO_CONTENT).ok_or_else(|| unknown(&name))
+}
+
+/// Has dead letters of a subscription delivered again, in order; each is forgotten once it is accepted.
+#[utoipa::path(post, path = "/v1/subscriptions/{name}/redrive", tag = "subscriptions",
+    params(("name" = String, Path, description = "Its name or id")),
+    request_body = Redrive,
+    responses(
+        (status = 200, description = "They are marked, and delivered where it is active; `redriving` counts what is left", body = Shown),
+        (status = 400, description = "The body is no JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such subscription", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "It is not as If-Match or If-None-Match says", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not said to be JSON, or it is compressed", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Something in it is wrong, or there is no such dead letter", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn redrive(
+    State(app): State<Arc<App>>,
+    Extension(grant): Extension<Arc<Grant>>,
+    _: NoQuery,
+    Name(name): Name,
+    condition: Condition,
+    request: Request,
+) -> Result<Standing, Problem> {
+    let which = from_json(request, &app.http, Problem::invalid_subscription).await?;
+    let (named, subscriptions) = (name.clone(), app.subscriptions.only_if(condition));
+    let change = async move { subscriptions.redrive(&grant, &named, which).await };
+    changed(&name, change).await
 }
 
 /// Has a subscription go on until another time, also one that has expired.
@@ -411,6 +439,7 @@ fn plain(message: &str) -> String {
         .replace("a sequence", "a list")
         .replace("struct NewSubscription", "an object")
         .replace("struct Rotation", "an object")
+        .replace("struct Redrive", "an object")
         .replace("struct Renewal", "an object")
         .replace("struct Replay", "an object")
         .replace("struct NewToken", "an object")

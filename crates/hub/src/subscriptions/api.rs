@@ -58,6 +58,16 @@ pub(crate) struct Replay {
     pub(crate) begin: Begin,
 }
 
+/// Which dead letters are to be delivered again: those with these numbers, or all.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(crate) struct Redrive {
+    /// The numbers of their records.
+    pub(crate) seqs: Vec<u64>,
+    /// Every one there is.
+    pub(crate) all: bool,
+}
+
 /// Until when a subscription is to go on.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -169,6 +179,8 @@ pub(crate) struct Shown {
     pub(crate) last_error: Option<String>,
     /// Deliveries given up.
     pub(crate) dead_letters: u64,
+    /// Those of them that are to be delivered again.
+    pub(crate) redriving: u64,
     /// Events since the hub started of which the condition could not be judged; they were not
     /// delivered.
     pub(crate) unclear: u64,
@@ -239,6 +251,8 @@ pub(crate) struct ShownDeadLetter {
     pub(crate) attempts: u32,
     /// How the last one ended.
     pub(crate) reason: String,
+    /// Whether it is to be delivered again.
+    pub(crate) redriving: bool,
 }
 
 impl NewSubscription {

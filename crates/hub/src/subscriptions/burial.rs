@@ -57,6 +57,8 @@ impl Burials {
             at_unix_millis: jiff::Timestamp::now().as_millisecond(),
             attempts: attempt.number,
             reason,
+            prev_seq: attempt.prev_seq,
+            redrive: false,
         };
         let waiting = Waiting { seq: attempt.seq, prev_seq: attempt.prev_seq, letter };
         self.waiting.insert(attempt.seq, waiting);
@@ -99,10 +101,10 @@ async fn bury(entry: Arc<Entry>, context: Arc<Context>, letters: Vec<DeadLetter>
         let (id, all) = (entry.id.clone(), Arc::clone(&letters));
         let buried = context.blocking(move |db| {
             db.bury(&id, &all)?;
-            db.dead_letter_count(&id)
+            db.dead_letter_counts(&id)
         });
         match buried.await {
-            Ok(count) => {
+            Ok((count, _)) => {
                 return Buried { seqs: letters.iter().map(|letter| letter.seq).collect(), count };
             }
             Err(error) => tell(&entry, &error),

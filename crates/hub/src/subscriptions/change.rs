@@ -156,7 +156,11 @@ impl Subscriptions {
         Ok(())
     }
 
-    pub(super) async fn keep(&self, entry: &Entry, state: SubscriptionState) -> Result<(), StateError> {
+    pub(super) async fn keep(
+        &self,
+        entry: &Entry,
+        state: SubscriptionState,
+    ) -> Result<(), StateError> {
         let mut changed = entry.kept().clone();
         changed.state = state;
         changed.detail = None;

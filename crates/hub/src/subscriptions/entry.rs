@@ -33,6 +33,10 @@ pub(super) struct Live {
     /// Attempts after which the delivery was given up.
     pub(super) given_up: AtomicU64,
     pub(super) dead_letters: AtomicU64,
+    /// Dead letters that are to be delivered again.
+    pub(super) redriving: AtomicU64,
+    /// Dead letters that were delivered after all.
+    pub(super) redriven: AtomicU64,
     /// Events of which its condition could not be judged.
     unclear: AtomicU64,
     last_unclear: Mutex<Option<String>>,
@@ -45,6 +49,8 @@ pub(super) struct Live {
 pub(super) struct Running {
     pub(super) stop: watch::Sender<Stop>,
     pub(super) task: JoinHandle<()>,
+    /// What delivers dead letters again, where there are such.
+    pub(super) redriving: Option<JoinHandle<()>>,
 }
 
 /// What a worker is told.
@@ -102,6 +108,8 @@ impl Entry {
             accepted: of(&live.accepted),
             retried: of(&live.retried),
             given_up: of(&live.given_up),
+            dead_letters: of(&live.dead_letters),
+            redriven: of(&live.redriven),
             unclear: of(&live.unclear),
             lag: last.saturating_sub(of(&live.cursor)),
         }
@@ -133,6 +141,7 @@ impl Entry {
             attempts: live.attempts.load(Ordering::Relaxed),
             last_error: locked(&live.last_error).clone(),
             dead_letters: live.dead_letters.load(Ordering::Relaxed),
+            redriving: live.redriving.load(Ordering::Relaxed),
             unclear: live.unclear.load(Ordering::Relaxed),
             last_unclear: locked(&live.last_unclear).clone(),
             created: kept.created,
@@ -151,6 +160,12 @@ impl Live {
 
     pub(super) fn set_last_error(&self, error: Option<String>) {
         *locked(&self.last_error) = error;
+    }
+
+    /// How many dead letters there are, and how many of them are to be delivered again.
+    pub(super) fn count_letters(&self, (all, marked): (u64, u64)) {
+        self.dead_letters.store(all, Ordering::Relaxed);
+        self.redriving.store(marked, Ordering::Relaxed);
     }
 
     /// What keeps it from going on; `true` where that is news.

@@ -49,8 +49,7 @@ impl Subscriptions {
         let _changing = self.0.changing.lock().await;
         let Some(entry) = self.entry_to_change(grant, name_or_id)? else { return Ok(None) };
         let now = Timestamp::now();
-        let expires =
-            expiry(&renewal.expires, now).map_err(|error| invalid("/expires", error))?;
+        let expires = expiry(&renewal.expires, now).map_err(|error| invalid("/expires", error))?;
         // What its worker has to say of it comes first.
         stop(&entry, Stop::Gently).await;
         let mut changed = entry.kept().clone();
@@ -94,9 +93,8 @@ impl Subscriptions {
 
     /// Those of which something has come to an end.
     fn due(&self, now: Timestamp) -> impl Iterator<Item = Arc<Entry>> {
-        let is_due = move |entry: &Arc<Entry>| {
-            next(entry).is_some_and(|at| at <= now.as_millisecond())
-        };
+        let is_due =
+            move |entry: &Arc<Entry>| next(entry).is_some_and(|at| at <= now.as_millisecond());
         self.entries().into_iter().filter(is_due)
     }
 

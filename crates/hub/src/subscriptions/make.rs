@@ -38,7 +38,9 @@ pub(crate) enum CreateError {
     #[error("no more subscriptions are taken")]
     Full,
     /// It is not as whoever changes it knows it.
-    #[error("{0:?} is not as If-Match or If-None-Match says: it was changed meanwhile, or made or removed")]
+    #[error(
+        "{0:?} is not as If-Match or If-None-Match says: it was changed meanwhile, or made or removed"
+    )]
     Changed(String),
     /// It has expired.
     #[error("it expired at {0}: renew it, and it goes on where it stood")]
@@ -93,8 +95,9 @@ impl Subscriptions {
         let secret = secret.map(|text| Secret::parse(&text)).transpose();
         let secret = secret.map_err(|error| invalid("/sink/secret", error))?;
         let expires = match &new.expires {
-            Some(text) => expiry(text, jiff::Timestamp::now())
-                .map_err(|error| invalid("/expires", error))?,
+            Some(text) => {
+                expiry(text, jiff::Timestamp::now()).map_err(|error| invalid("/expires", error))?
+            }
             None => None,
         };
         let (name, begin) = (new.name, new.begin);

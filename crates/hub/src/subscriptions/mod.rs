@@ -8,6 +8,7 @@ mod entry;
 mod kept;
 mod life;
 mod make;
+mod redrive;
 #[cfg(test)]
 mod tests;
 mod threads;
@@ -25,13 +26,13 @@ use tokio::sync::{Mutex, watch};
 use tracing::{error, warn};
 
 pub(crate) use api::{
-    Begin, NewSink, NewSubscription, Renewal, Replay, Rotation, Shown, ShownDeadLetter, ShownSink,
-    Signature, SubscriptionState,
+    Begin, NewSink, NewSubscription, Redrive, Renewal, Replay, Rotation, Shown, ShownDeadLetter,
+    ShownSink, Signature, SubscriptionState,
 };
+pub(crate) use apply::Applied;
 use entry::{Entry, Running, Stop, locked};
 use kept::{Kept, Owner};
 use life::House;
-pub(crate) use apply::Applied;
 pub(crate) use make::CreateError;
 use threads::DeliveryThreads;
 use worker::Job;
@@ -117,8 +118,8 @@ impl Subscriptions {
             };
             let entry = Entry::new(row.id, row.name, kept);
             let id = entry.id.clone();
-            let count = context.blocking(move |db| db.dead_letter_count(&id)).await?;
-            entry.live.dead_letters.store(count, Ordering::Relaxed);
+            let counts = context.blocking(move |db| db.dead_letter_counts(&id)).await?;
+            entry.live.count_letters(counts);
             if let Ok(Some(Seq(done))) = context.feed.journal().cursor(&entry.id) {
                 entry.live.cursor.store(done, Ordering::Relaxed);
             }
@@ -184,6 +185,7 @@ impl Subscriptions {
                 .unwrap_or_default(),
             attempts: letter.attempts,
             reason: letter.reason,
+            redriving: letter.redrive,
         });
         Ok(Some(shown.collect()))
     }
@@ -264,8 +266,11 @@ impl Subscriptions {
             }
         };
         let (stop, told) = watch::channel(Stop::No);
+        let job = Arc::new(job);
+        let redriving = (entry.live.redriving.load(Ordering::Relaxed) > 0)
+            .then(|| self.0.threads.spawn(redrive::run(Arc::clone(&job), stop.clone())));
         let task = self.0.threads.spawn(job.run(told));
-        *locked(&entry.running) = Some(Running { stop, task });
+        *locked(&entry.running) = Some(Running { stop, task, redriving });
     }
 
     /// What was fine when the subscription was made may be out of bounds by now: policy and reach
@@ -317,8 +322,10 @@ async fn stop(entry: &Entry, how: Stop) {
 }
 
 async fn joined(running: Running) {
-    if running.task.await.is_err() {
-        error!("a subscription's worker panicked");
+    for task in [running.redriving, Some(running.task)].into_iter().flatten() {
+        if task.await.is_err() {
+            error!("a subscription's worker panicked");
+        }
     }
 }
 

@@ -41,6 +41,7 @@ async fn a_subscription_put_twice_is_one_and_is_changed_only_as_it_is_known() {
         ("POST", "/pause", String::new()),
         ("POST", "/resume", String::new()),
         ("POST", "/renew", r#"{"expires":"1h"}"#.to_owned()),
+        ("POST", "/redrive", r#"{"all":true}"#.to_owned()),
         ("POST", "/rotate", "{}".to_owned()),
         ("POST", "/replay", r#"{"begin":"now"}"#.to_owned()),
     ] {
@@ -73,7 +74,10 @@ async fn a_subscription_is_renewed_until_a_time_or_for_good() {
         world.ask("POST", "/v1/subscriptions/phone/renew", &[JSON], body.as_bytes())
     };
     let renewed = renew("\"2999-01-01T00:00:00Z\"");
-    assert_eq!((renewed.status, &renewed.json()["expires"]), (200, &"2999-01-01T00:00:00Z".into()));
+    assert_eq!(
+        (renewed.status, &renewed.json()["expires"]),
+        (200, &"2999-01-01T00:00:00+00:00".into())
+    );
     for (wrong, told) in [
         ("\"soon\"", "\"soon\" is not a time (try 30d, or 2027-01-01T00:00:00Z, or never)"),
         ("\"2020-01-01T00:00:00Z\"", "\"2020-01-01T00:00:00Z\" is past"),

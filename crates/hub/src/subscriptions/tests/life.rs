@@ -14,8 +14,7 @@ async fn one_that_expires_ends_says_so_and_goes_on_once_it_is_renewed() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::open(folder.path()).await;
     let receiver = Receiver::start(|_, _| ok()).await;
-    let new =
-        NewSubscription { expires: Some("1h".to_owned()), ..wanted("phone", &receiver.url) };
+    let new = NewSubscription { expires: Some("1h".to_owned()), ..wanted("phone", &receiver.url) };
     let made = bench.subscriptions.create(new, &bench.admin).await.unwrap();
     let left = made.expires.as_deref().unwrap().parse::<Timestamp>().unwrap();
     let left = left.duration_since(Timestamp::now()).as_secs();
@@ -76,7 +75,8 @@ async fn one_that_expired_is_kept_for_a_while_and_then_removed() {
         ]
     );
     let next = bench.subscriptions.expire(in_hours(2)).await.unwrap();
-    let ended = [(short, SubscriptionState::Ended), (held, SubscriptionState::Ended), endless.clone()];
+    let ended =
+        [(short, SubscriptionState::Ended), (held, SubscriptionState::Ended), endless.clone()];
     assert_eq!(names(), ended);
     let days = (next - Timestamp::now().as_millisecond()) / (24 * 3_600_000);
     assert_eq!(days, 7, "then it is looked at again");
@@ -93,8 +93,7 @@ async fn one_that_expired_is_kept_for_a_while_and_then_removed() {
 async fn what_is_said_twice_is_one_subscription_and_what_differs_changes_it() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::open(folder.path()).await;
-    let (first, second) =
-        (Receiver::start(|_, _| ok()).await, Receiver::start(|_, _| ok()).await);
+    let (first, second) = (Receiver::start(|_, _| ok()).await, Receiver::start(|_, _| ok()).await);
     let apply = |new| bench.subscriptions.apply(new, &bench.admin);
     let (applied, made) = apply(wanted("phone", &first.url)).await.unwrap();
     assert_eq!(applied, Applied::Made);
@@ -128,7 +127,8 @@ async fn what_is_said_twice_is_one_subscription_and_what_differs_changes_it() {
 
     // One that is held stays held, and another kind of signature takes another secret.
     bench.subscriptions.pause(&bench.admin, "phone").await.unwrap();
-    let sink = NewSink::Webhook { url: second.url.clone(), signature: Signature::V1a, secret: None };
+    let sink =
+        NewSink::Webhook { url: second.url.clone(), signature: Signature::V1a, secret: None };
     let signed = NewSubscription { sink, ..less };
     let (_, shown) = apply(signed.clone()).await.unwrap();
     assert_eq!(shown.state, SubscriptionState::Paused);

@@ -25,6 +25,7 @@ use tracing::{error, info};
 pub(super) use self::cursors::Cursors;
 use self::intake::{Held, Itself, Reading, Wait, step};
 use self::outcome::Ended;
+pub(super) use self::outcome::dice;
 use super::burial::Burials;
 use super::entry::{Entry, Stop};
 use super::{Context, SubscriptionState};
@@ -44,7 +45,7 @@ pub(super) struct Job {
 
 impl Job {
     /// Delivers until told to stop, or until the receiver wants nothing any more.
-    pub(super) async fn run(self, mut stop: watch::Receiver<Stop>) {
+    pub(super) async fn run(self: Arc<Self>, mut stop: watch::Receiver<Stop>) {
         loop {
             let trouble = match Worker::begin(&self).await {
                 Ok(mut worker) => match worker.work(&mut stop).await {
@@ -295,7 +296,7 @@ impl<'a> Worker<'a> {
 }
 
 /// Keeps it that the receiver wants nothing any more.
-async fn end(job: &Job) {
+pub(super) async fn end(job: &Job) {
     let (entry, context) = (&job.entry, &job.context);
     let (id, body) = (entry.id.clone(), entry.kept().body());
     if let Err(error) = context.blocking(move |db| db.update(&id, &body)).await {

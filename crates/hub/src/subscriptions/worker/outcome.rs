@@ -8,12 +8,11 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use postbell_engine::{Attempt, Keys, Moment, Next, Outcome, Stamp};
+use postbell_engine::{Attempt, HEAD_OCTETS, Keys, Moment, Next, Outcome, Stamp};
 use postbell_sinks::webhook::{Answer, write_body};
 use tracing::{debug, error, warn};
 
-use super::intake::Held;
-use super::{Course, Trouble, Worker};
+use super::{Course, Job, Trouble, Worker};
 use crate::subscriptions::SubscriptionState;
 use crate::token::fill_random;
 
@@ -28,7 +27,8 @@ impl Worker<'_> {
                 error!(seq = attempt.seq, ?next, "a delivery was not held where it should be");
                 continue;
             };
-            let (id, body) = (held.id, self.body(held, &attempt));
+            let stamp = Stamp { id: held.id, seq: attempt.seq, prev_seq: attempt.prev_seq };
+            let (id, body) = (held.id, self.job.body(&held.head, &held.body, &stamp));
             let webhook = Arc::clone(&self.job.webhook);
             let attempted = async move {
                 let answer = webhook.post(id, body, SystemTime::now()).await;
@@ -36,18 +36,6 @@ impl Worker<'_> {
             };
             self.attempts.push(AssertUnwindSafe(attempted).catch_unwind().boxed());
         }
-    }
-
-    /// The request's body, made anew for each attempt rather than kept.
-    fn body(&self, held: &Held, attempt: &Attempt) -> Bytes {
-        let view = Keys::from_head(&held.head).view(&held.body);
-        let stamp = Stamp { id: held.id, seq: attempt.seq, prev_seq: attempt.prev_seq };
-        let mut data = Vec::with_capacity(held.body.len() + STAMP_OCTETS);
-        let allowed = self.job.grant.principal().redact(&view, &held.body);
-        self.job.projection.write(&mut data, &allowed, &view, &stamp);
-        let mut body = Vec::with_capacity(data.len() + ENVELOPE_OCTETS);
-        write_body(&mut body, &data, &view, &stamp, &self.job.context.source);
-        body.into()
     }
 
     /// Does what follows from an attempt.
@@ -100,11 +88,29 @@ impl Worker<'_> {
     }
 }
 
+impl Job {
+    /// The body of the request that delivers a record; made anew for each attempt rather than kept.
+    pub(in crate::subscriptions) fn body(
+        &self,
+        head: &[u8; HEAD_OCTETS],
+        json: &[u8],
+        stamp: &Stamp,
+    ) -> Bytes {
+        let view = Keys::from_head(head).view(json);
+        let mut data = Vec::with_capacity(json.len() + STAMP_OCTETS);
+        let allowed = self.grant.principal().redact(&view, json);
+        self.projection.write(&mut data, &allowed, &view, stamp);
+        let mut body = Vec::with_capacity(data.len() + ENVELOPE_OCTETS);
+        write_body(&mut body, &data, &view, stamp, &self.context.source);
+        body.into()
+    }
+}
+
 /// An attempt that has ended, unless it panicked.
 pub(super) type Ended = Result<(Attempt, Answer), Box<dyn Any + Send>>;
 
 /// Spreads the repeats of subscribers that failed together.
-fn dice() -> u32 {
+pub(in crate::subscriptions) fn dice() -> u32 {
     let mut octets = [0; 4];
     // Without randomness the schedule is kept to the second, which is no harm.
     fill_random(&mut octets).map_or(0, |()| u32::from_be_bytes(octets))

@@ -1,0 +1,326 @@
+//! Dead letters delivered again, because a person asked for it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use mail_event::EventId;
+use postbell_engine::{Attempt, HEAD_OCTETS, Keys, Lanes, Moment, Next, Outcome, Stamp, in_words};
+use postbell_journal::{ReadError, Seq};
+use postbell_sinks::webhook::Answer;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use super::entry::{Entry, Stop};
+use super::make::{CreateError, invalid};
+use super::worker::{Job, TROUBLE_PAUSE, dice, end};
+use super::{Redrive, Shown, SubscriptionState, Subscriptions, stop};
+use crate::access::Grant;
+use crate::state::DeadLetter;
+
+impl Subscriptions {
+    /// Has dead letters of one delivered again, in order of their numbers and within each mailbox
+    /// one at a time. Each is one until it is accepted, and stays one where it is given up anew. One
+    /// that is held or has ended does it once it goes on. `None` where there is none such.
+    pub(crate) async fn redrive(
+        &self,
+        grant: &Grant,
+        name_or_id: &str,
+        which: Redrive,
+    ) -> Result<Option<Shown>, CreateError> {
+        if which.all != which.seqs.is_empty() {
+            return Err(invalid("/seqs", "either numbers of dead letters, or all of them"));
+        }
+        if which.seqs.len() > SEQS_MAX {
+            return Err(invalid("/seqs", format!("at most {SEQS_MAX} numbers")));
+        }
+        let _changing = self.0.changing.lock().await;
+        let Some(entry) = self.entry_to_change(grant, name_or_id)? else { return Ok(None) };
+        stop(&entry, Stop::Gently).await;
+        let (id, seqs) = (entry.id.clone(), (!which.all).then_some(which.seqs.clone()));
+        let marked = self.0.context.blocking(move |db| {
+            let missing = db.mark_for_redrive(&id, seqs.as_deref())?;
+            Ok((missing, db.dead_letter_counts(&id)?))
+        });
+        let marked = marked.await;
+        if let Ok((_, counts)) = &marked {
+            entry.live.count_letters(*counts);
+        }
+        self.start(&entry);
+        if let (Some(missing), _) = marked? {
+            let at = which.seqs.iter().position(|seq| *seq == missing).unwrap_or(0);
+            let why = format!("there is no dead letter {missing}");
+            return Err(invalid(&format!("/seqs/{at}"), why));
+        }
+        Ok(Some(self.shown(&entry)))
+    }
+}
+
+/// Delivers again what is marked, until all of it is settled or the subscription is told to stop:
+/// what is under way then is dropped, and comes again.
+pub(super) async fn run(job: Arc<Job>, stop: watch::Sender<Stop>) {
+    let mut told = stop.subscribe();
+    let redriven = Redriver::new(&job).work();
+    let over = job.grant.ended();
+    let gone = tokio::select! {
+        biased;
+        // Whoever could say it being gone is as good as being told.
+        _ = told.wait_for(|stop| *stop != Stop::No) => return,
+        () = over => return,
+        gone = redriven => gone,
+    };
+    if let Err(Gone { reason }) = gone {
+        warn!(subscription = %job.entry.name, %reason, "the receiver wants nothing any more: the subscription has ended");
+        {
+            let mut kept = job.entry.kept();
+            kept.state = SubscriptionState::Ended;
+            kept.detail = Some(format!("the receiver answered {reason}"));
+        }
+        end(&job).await;
+        stop.send_replace(Stop::Gently);
+    }
+}
+
+/// The receiver wants nothing any more.
+struct Gone {
+    reason: String,
+}
+
+/// Dead letters on their way once more.
+struct Redriver<'a> {
+    job: &'a Job,
+    lanes: Lanes,
+    held: HashMap<u64, Held>,
+    attempts: FuturesUnordered<BoxFuture<'static, (Attempt, Answer)>>,
+    /// The last one taken up.
+    upto: u64,
+    /// Whether there are none behind it.
+    is_last: bool,
+    began: Instant,
+}
+
+/// A letter and the record it is of.
+struct Held {
+    letter: DeadLetter,
+    id: EventId,
+    head: [u8; HEAD_OCTETS],
+    body: Box<[u8]>,
+}
+
+/// A letter as it was found.
+enum Found {
+    Whole(Box<Held>),
+    /// It can't be delivered, and why not.
+    Not(DeadLetter),
+}
+
+impl<'a> Redriver<'a> {
+    fn new(job: &'a Job) -> Self {
+        let context = &job.context;
+        Self {
+            job,
+            lanes: Lanes::new(context.schedule.clone(), 0, None, context.lanes, LETTERS_HELD),
+            held: HashMap::new(),
+            attempts: FuturesUnordered::new(),
+            upto: 0,
+            is_last: false,
+            began: Instant::now(),
+        }
+    }
+
+    async fn work(mut self) -> Result<(), Gone> {
+        loop {
+            self.take_up().await;
+            self.start_attempts();
+            if self.is_last && self.lanes.is_idle() {
+                info!(subscription = %self.job.entry.name, "all dead letters that were to be delivered again are settled");
+                return Ok(());
+            }
+            let due = self.lanes.next_due().map(|at| self.began + Duration::from_millis(at.0));
+            let ended = tokio::select! {
+                Some(ended) = self.attempts.next() => ended,
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => continue,
+                else => {
+                    // A grant that is over starts nothing, and ends this at once.
+                    tokio::time::sleep(TROUBLE_PAUSE).await;
+                    continue;
+                }
+            };
+            self.conclude(ended).await?;
+        }
+    }
+
+    /// Reads more, where there is room.
+    async fn take_up(&mut self) {
+        while !self.is_last && self.lanes.has_room() && self.held.len() < LETTERS_HELD / 2 {
+            let (id, after) = (self.job.entry.id.clone(), self.upto);
+            let letters = self
+                .job
+                .context
+                .blocking(move |db| db.letters_to_redrive(&id, after, LETTERS_READ));
+            let letters = match letters.await {
+                Ok(letters) => letters,
+                Err(error) => {
+                    self.tell(in_words(&error)).await;
+                    continue;
+                }
+            };
+            self.is_last = letters.is_empty();
+            let mut lost = Vec::new();
+            for letter in letters {
+                self.upto = letter.seq;
+                match self.find(letter).await {
+                    Found::Whole(held) => {
+                        let seq = held.letter.seq;
+                        let view = Keys::from_head(&held.head).view(&held.body);
+                        self.lanes.push(seq, view.lane());
+                        self.held.insert(seq, *held);
+                    }
+                    Found::Not(letter) => lost.push(letter),
+                }
+            }
+            self.settle(Vec::new(), lost).await;
+        }
+    }
+
+    /// Looks for a letter's record, until the disk can be read.
+    async fn find(&mut self, letter: DeadLetter) -> Found {
+        loop {
+            let journal = Arc::clone(self.job.context.feed.journal());
+            let seq = Seq(letter.seq);
+            let read = tokio::task::spawn_blocking(move || journal.read(seq, 1)).await;
+            let read = read.unwrap_or_else(|error| {
+                Err(ReadError::Unreadable { file: "journal".into(), source: Box::new(error) })
+            });
+            let records = match read {
+                Ok(records) => records,
+                Err(error @ ReadError::Unreadable { .. }) => {
+                    self.tell(in_words(&error)).await;
+                    continue;
+                }
+                Err(error) => return Found::Not(undeliverable(letter, in_words(&error))),
+            };
+            let Some(record) = records.iter().find(|record| record.seq == seq) else {
+                return Found::Not(undeliverable(letter, "its record is not there".to_owned()));
+            };
+            let view = Keys::from_head(record.head).view(record.body);
+            let id = EventId::from_u128(record.id.0);
+            // A gap was told under the number of its last record, and is no record itself.
+            if id.to_string() != letter.event_id {
+                return Found::Not(undeliverable(letter, "it told of a gap: replay it".to_owned()));
+            }
+            if !self.job.grant.principal().may(&view, record.body) {
+                let why = "its owner may not see it any more".to_owned();
+                return Found::Not(undeliverable(letter, why));
+            }
+            let (head, body) = (*record.head, record.body.into());
+            return Found::Whole(Box::new(Held { letter, id, head, body }));
+        }
+    }
+
+    fn start_attempts(&mut self) {
+        let now = self.now();
+        // The worker beside it may have learnt that the receiver is gone.
+        while self.job.grant.is_good()
+            && self.job.entry.kept().state == SubscriptionState::Active
+            && let Some(attempt) = self.lanes.start(now)
+        {
+            let Some(held) = self.held.get(&attempt.seq) else {
+                let next = self.lanes.conclude(attempt.seq, Outcome::Accepted, now, 0);
+                error!(seq = attempt.seq, ?next, "a dead letter was not held where it should be");
+                continue;
+            };
+            let stamp = Stamp { id: held.id, seq: attempt.seq, prev_seq: held.letter.prev_seq };
+            let (id, body) = (held.id, self.job.body(&held.head, &held.body, &stamp));
+            let webhook = Arc::clone(&self.job.webhook);
+            let attempted = async move {
+                let answer = webhook.post(id, body, SystemTime::now()).await;
+                (attempt, answer)
+            };
+            self.attempts.push(attempted.boxed());
+        }
+    }
+
+    async fn conclude(&mut self, (attempt, answer): (Attempt, Answer)) -> Result<(), Gone> {
+        let live = &self.job.entry.live;
+        live.attempts.fetch_add(1, Ordering::Relaxed);
+        match self.lanes.conclude(attempt.seq, answer.outcome, self.now(), dice()) {
+            Next::Done => {
+                live.accepted.fetch_add(1, Ordering::Relaxed);
+                live.redriven.fetch_add(1, Ordering::Relaxed);
+                self.held.remove(&attempt.seq);
+                self.settle(vec![attempt.seq], Vec::new()).await;
+            }
+            Next::TryAt(_) => {
+                live.retried.fetch_add(1, Ordering::Relaxed);
+            }
+            Next::GiveUp => {
+                live.given_up.fetch_add(1, Ordering::Relaxed);
+                warn!(subscription = %self.job.entry.name, seq = attempt.seq, reason = %answer.reason, "a dead letter was given up once more");
+                if let Some(held) = self.held.remove(&attempt.seq) {
+                    let attempts = held.letter.attempts.saturating_add(attempt.number);
+                    let letter = DeadLetter { attempts, ..held.letter };
+                    self.settle(Vec::new(), vec![undeliverable(letter, answer.reason)]).await;
+                }
+            }
+            Next::End => return Err(Gone { reason: answer.reason }),
+        }
+        Ok(())
+    }
+
+    /// Keeps how it ended with some, however long the disk takes no writing.
+    async fn settle(&mut self, delivered: Vec<u64>, failed: Vec<DeadLetter>) {
+        if delivered.is_empty() && failed.is_empty() {
+            return;
+        }
+        let settled = Arc::new((delivered, failed));
+        loop {
+            let (id, all) = (self.job.entry.id.clone(), Arc::clone(&settled));
+            let counts = self.job.context.blocking(move |db| {
+                db.settle(&id, &all.0, &all.1)?;
+                db.dead_letter_counts(&id)
+            });
+            match counts.await {
+                Ok(counts) => {
+                    self.job.entry.live.count_letters(counts);
+                    self.job.entry.live.set_trouble(None);
+                    return;
+                }
+                Err(error) => self.tell(in_words(&error)).await,
+            }
+        }
+    }
+
+    /// Says what is wrong, once, and waits before the next try.
+    async fn tell(&mut self, why: String) {
+        let entry: &Entry = &self.job.entry;
+        if entry.live.set_trouble(Some(why.clone())) {
+            error!(subscription = %entry.name, error = %why, "dead letters can't be delivered again; it is tried again and again");
+        }
+        tokio::time::sleep(TROUBLE_PAUSE).await;
+    }
+
+    fn now(&self) -> Moment {
+        Moment(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// A letter as it stays one, for this reason.
+fn undeliverable(letter: DeadLetter, reason: String) -> DeadLetter {
+    let at_unix_millis = jiff::Timestamp::now().as_millisecond();
+    DeadLetter { at_unix_millis, reason, redrive: false, ..letter }
+}
+
+/// Numbers in one request at most; who means more means all.
+const SEQS_MAX: usize = 1_000;
+
+/// Letters held with their records at once: enough for all lanes, and little memory.
+const LETTERS_HELD: usize = 64;
+
+/// Letters read at once.
+const LETTERS_READ: u32 = 16;
