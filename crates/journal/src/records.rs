@@ -49,6 +49,24 @@ impl Records {
         self.len == 0
     }
 
+    /// These without any after `seq`.
+    #[must_use]
+    pub fn up_to(self, seq: Seq) -> Self {
+        if self.last().is_none_or(|last| last <= seq) {
+            return self;
+        }
+        let mut runs = Vec::new();
+        for run in self.runs.iter() {
+            // One behind the last that stays.
+            let end = (seq.0 + 1).saturating_sub(run.block.first());
+            let to = usize::try_from(end).unwrap_or(usize::MAX).min(run.to);
+            if to > run.from {
+                runs.push(Run { to, ..run.clone() });
+            }
+        }
+        Self { len: runs.iter().map(|run| run.to - run.from).sum(), runs: runs.into() }
+    }
+
     /// The number of the first one.
     #[must_use]
     pub fn first(&self) -> Option<Seq> {
@@ -205,6 +223,13 @@ mod tests {
         let numbers: Vec<_> = records.iter().map(|record| record.seq.0).collect();
         assert_eq!(records.first().map(|seq| seq.0), numbers.first().copied());
         assert_eq!(records.last().map(|seq| seq.0), numbers.last().copied());
+        for seq in from.saturating_sub(1)..from + 10 {
+            let cut = records.clone().up_to(Seq(seq));
+            let fewer: Vec<_> = cut.iter().map(|record| record.seq.0).collect();
+            assert!(fewer.iter().eq(numbers.iter().filter(|one| **one <= seq)), "{seq}");
+            assert_eq!(cut.len(), fewer.len());
+            assert_eq!(cut.last().map(|seq| seq.0), fewer.last().copied());
+        }
         numbers
     }
 

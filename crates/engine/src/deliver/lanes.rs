@@ -96,9 +96,15 @@ impl Lanes {
         self.slots.len() < self.limits.window
     }
 
-    /// Hands in a record that isn't wanted: all up to `seq` is passed.
+    /// Says that no record behind those handed in is wanted, up to `seq`.
     pub fn pass(&mut self, seq: u64) {
         self.passed = self.passed.max(seq);
+    }
+
+    /// The last record handed in, or passed.
+    #[must_use]
+    pub fn passed(&self) -> u64 {
+        self.passed
     }
 
     /// Hands in a delivery. Numbers only ever grow; one that doesn't is passed over, as it was

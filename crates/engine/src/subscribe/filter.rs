@@ -84,6 +84,22 @@ impl Filter {
         })
     }
 
+    /// What an index is told of a reader who may have events of these users alone: of them it lets
+    /// through whatever this one does, and of others' as little as it can.
+    #[must_use]
+    pub fn of_users(&self, users: Option<&[Box<str>]>) -> Self {
+        let mut narrowed = Self { condition: None, ..self.clone() };
+        if narrowed.users.is_empty()
+            && let Some(users) = users
+        {
+            let mut users = users.to_vec();
+            users.sort_unstable();
+            users.dedup();
+            narrowed.users = users.into();
+        }
+        narrowed
+    }
+
     fn event(&self, view: &View<'_>) -> Wanted {
         let yes = |wanted| if wanted { Wanted::Yes } else { Wanted::No };
         let Some(place) = view.place() else {

@@ -80,8 +80,14 @@ pub(super) async fn follow(
         ))
         .retry_after(RETRY_SECONDS));
     };
+    let mut reader = app.feed.reader(begin.next).reading(BODIES_OCTETS);
+    if until == u64::MAX {
+        // One that ends has to see where the end is.
+        let narrowed = filter.of_users(grant.principal().users());
+        reader = reader.led(app.feed.join(narrowed, begin.next.saturating_sub(1)));
+    }
     let follower = Follower {
-        reader: app.feed.reader(begin.next).reading(BODIES_OCTETS),
+        reader,
         form,
         filter,
         projection,

@@ -1,13 +1,14 @@
 //! One subscription in memory: what is kept of it, and how it is doing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Shown;
 use super::kept::{Kept, Owner};
+use crate::feed::Seat;
 use crate::metrics::SubscriptionFigures;
 
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub(super) struct Live {
     last_unclear: Mutex<Option<String>>,
     last_error: Mutex<Option<String>>,
     trouble: Mutex<Option<String>>,
+    /// Where it is told what concerns it, while it has nothing to do.
+    resting: Mutex<Weak<Seat>>,
 }
 
 /// A worker at work.
@@ -111,7 +114,7 @@ impl Entry {
             dead_letters: of(&live.dead_letters),
             redriven: of(&live.redriven),
             unclear: of(&live.unclear),
-            lag: last.saturating_sub(of(&live.cursor)),
+            lag: last.saturating_sub(live.reached()),
         }
     }
 
@@ -119,7 +122,7 @@ impl Entry {
     pub(super) fn shown(&self, last: u64) -> Shown {
         let kept = self.kept().clone();
         let live = &self.live;
-        let cursor = live.cursor.load(Ordering::Relaxed);
+        let cursor = live.reached();
         let last_delivered = live.last_delivered.load(Ordering::Relaxed);
         let (sink, expires, etag) = (kept.shown_sink(), kept.expires(), kept.etag(&self.id));
         Shown {
@@ -152,6 +155,24 @@ impl Entry {
 }
 
 impl Live {
+    /// Whether it has nothing to do but wait for what may concern it, told at its seat.
+    pub(super) fn rests(&self, seat: Option<&Arc<Seat>>) {
+        let mut resting = locked(&self.resting);
+        match seat {
+            Some(seat) if Weak::as_ptr(&resting) == Arc::as_ptr(seat) => {}
+            Some(seat) => *resting = Arc::downgrade(seat),
+            None => *resting = Weak::new(),
+        }
+    }
+
+    /// The last record done; nobody wakes a subscription for what doesn't concern it.
+    pub(super) fn reached(&self) -> u64 {
+        // What it stored before it came to rest is seen with that.
+        let seat = locked(&self.resting).upgrade();
+        let done = self.cursor.load(Ordering::Relaxed);
+        seat.map_or(done, |seat| seat.reached(done))
+    }
+
     /// Counts an event of which the condition could not be judged, and keeps why.
     pub(super) fn unclear(&self, why: String) {
         self.unclear.fetch_add(1, Ordering::Relaxed);

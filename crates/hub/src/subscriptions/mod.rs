@@ -138,9 +138,12 @@ impl Subscriptions {
             house: House::default(),
         });
         let subscriptions = Self(shared, Condition::default());
+        let feed = &subscriptions.0.context.feed;
+        feed.stand_at(subscriptions.least_recent(feed.last()));
         for entry in subscriptions.entries() {
             subscriptions.start(&entry);
         }
+        feed.lead();
         subscriptions.keep_house();
         Ok(subscriptions)
     }
@@ -225,6 +228,17 @@ impl Subscriptions {
         }
     }
 
+    /// Where the guide begins: after the first record that somebody active isn't done with, so that
+    /// after a crash the records since are looked at once, and not by each. Whoever is far behind
+    /// reads alone, lest everybody wait.
+    fn least_recent(&self, last: u64) -> u64 {
+        let oldest = last.saturating_sub(CATCH_UP_RECORDS);
+        let entries = self.entries();
+        let active = entries.iter().filter(|one| one.kept().state == SubscriptionState::Active);
+        let cursors = active.map(|entry| entry.live.cursor.load(Ordering::Relaxed));
+        cursors.filter(|cursor| *cursor >= oldest).min().unwrap_or(last).min(last)
+    }
+
     fn entries(&self) -> Vec<Arc<Entry>> {
         self.0.entries.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -289,8 +303,11 @@ impl Subscriptions {
             let until = Duration::from_secs(u64::try_from(previous.until).unwrap_or(0));
             webhook = webhook.signed_also(read(&previous.secret)?, SystemTime::UNIX_EPOCH + until);
         }
+        let narrowed = filter.of_users(grant.principal().users());
+        let done = entry.live.cursor.load(Ordering::Relaxed);
         Ok(Job {
             entry: Arc::clone(entry),
+            seat: shared.context.feed.join(narrowed, done),
             context: Arc::clone(&shared.context),
             grant,
             filter,
@@ -340,3 +357,6 @@ fn reach(reach: crate::Reach) -> Reach {
         crate::Reach::Anywhere => Reach::Anywhere,
     }
 }
+
+/// Records that the guide looks at again when the hub starts, at most: half a second's work.
+const CATCH_UP_RECORDS: u64 = 200_000;

@@ -720,6 +720,69 @@ async fn subscriptions_whose_receivers_are_away_stop_at_once() {
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
 
+/// As [`wanted`], of one user's mailboxes.
+fn wanted_of(user: &str, name: &str, url: &str) -> NewSubscription {
+    NewSubscription { users: vec![user.to_owned()], ..wanted(name, url) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_nothing_concerns_gets_on_and_is_not_written_for_each_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path()).await;
+    let receiver = Receiver::start(|_, _| ok()).await;
+    let others = wanted_of("nobody", "others", &receiver.url);
+    let id = bench.subscriptions.create(others, &bench.admin).await.unwrap().id;
+    bench.create("all", &receiver).await;
+    for _ in 0..20 {
+        bench.append("A");
+    }
+    receiver.wait_for(20).await;
+    let shown = bench.wait_until("others", |shown| shown.lag == 0).await;
+    assert_eq!((shown.cursor, shown.attempts, shown.last_delivered), (20, 0, None));
+    let journal = Arc::clone(&bench.journal);
+    use postbell_journal::Journal as _;
+    assert_eq!(journal.cursor(&id).unwrap(), None, "nothing was delivered");
+    bench.subscriptions.shutdown().await;
+    assert_eq!(journal.cursor(&id).unwrap(), Some(Seq(20)), "who stops says where");
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_come_and_go_while_events_flow_miss_nothing() {
+    const EVENTS: u64 = 300;
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Arc::new(Bench::open(folder.path()).await);
+    let receivers = [Receiver::start(|_, _| ok()).await, Receiver::start(|_, _| ok()).await];
+    bench.create("steady", &receivers[0]).await;
+    bench.create("moved", &receivers[1]).await;
+    let writer = {
+        let bench = Arc::clone(&bench);
+        tokio::task::spawn_blocking(move || (0..EVENTS).for_each(|_| bench.append("A")))
+    };
+    for round in 0..10 {
+        bench.subscriptions.pause(&bench.admin, "moved").await.unwrap();
+        let other = wanted("other", &receivers[1].url);
+        if round % 2 == 0 {
+            tokio::task::yield_now().await;
+        }
+        bench.subscriptions.create(other, &bench.admin).await.unwrap();
+        bench.subscriptions.resume(&bench.admin, "moved").await.unwrap();
+        bench.subscriptions.remove(&bench.admin, "other").await.unwrap();
+    }
+    writer.await.unwrap();
+    for name in ["steady", "moved"] {
+        let shown = bench.wait_until(name, |shown| shown.lag == 0).await;
+        assert_eq!(shown.last_delivered, Some(EVENTS), "{name}");
+    }
+    let steady: Vec<_> = receivers[0].taken().iter().map(|one| (one.seq, one.prev_seq)).collect();
+    let chain = (1..=EVENTS).map(|seq| (seq, Some(seq - 1).filter(|before| *before > 0)));
+    assert!(steady.into_iter().eq(chain), "each once, in order, and none held up");
+    let moved: std::collections::BTreeSet<_> =
+        receivers[1].taken().iter().map(|one| one.seq).collect();
+    assert!(moved.into_iter().eq(1..=EVENTS));
+    Arc::try_unwrap(bench).ok().unwrap().close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_its_receiver_has_closed_is_closed_soon_though_nothing_is_delivered() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

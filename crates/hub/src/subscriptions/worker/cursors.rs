@@ -1,9 +1,11 @@
 //! How far a subscription has got, as it is kept.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use postbell_engine::{Keys, Verdict};
 use postbell_journal::{ReadError, Seq};
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::{Job, Worker};
@@ -23,9 +25,16 @@ impl Worker<'_> {
 
     /// Shows how far it has got, and stores it now and then.
     pub(super) fn note_progress(&mut self) {
-        let (done, _) = self.progress();
+        let (done, told) = self.progress();
         self.job.entry.live.cursor.store(done, Ordering::Relaxed);
-        if self.attempts.is_empty() || done >= self.saved.unwrap_or(0).saturating_add(SAVE_EVERY) {
+        let further = done.saturating_sub(self.saved.done);
+        let is_due = match told == self.saved.told {
+            // What is read again after a crash is passed over again.
+            true => further >= SAVE_RESTING_EVERY || self.saved.at.elapsed() >= SAVE_RESTING_AFTER,
+            // What was delivered is delivered again.
+            false => further >= SAVE_EVERY || self.attempts.is_empty(),
+        };
+        if further > 0 && is_due {
             self.save();
         }
     }
@@ -33,14 +42,29 @@ impl Worker<'_> {
     /// Stores how far it has got, where that is news.
     pub(super) fn save(&mut self) {
         let (done, told) = self.progress();
-        if self.saved.is_some_and(|saved| saved >= done) {
+        if done <= self.saved.done {
             return;
         }
         match self.cursors.save(self.job.context.feed.journal().as_ref(), done, told) {
-            Ok(()) => self.saved = Some(done),
+            Ok(()) => self.saved = Saved::new(done, told),
             // It says so itself, and loudly; a cursor that stands too early only repeats.
             Err(error) => debug!(%error, "a cursor was not stored"),
         }
+    }
+}
+
+/// How far a subscription had got when that was stored last.
+#[derive(Debug)]
+pub(super) struct Saved {
+    done: u64,
+    told: Option<u64>,
+    at: Instant,
+}
+
+impl Saved {
+    /// It is stored now.
+    pub(super) fn new(done: u64, told: Option<u64>) -> Self {
+        Self { done, told, at: Instant::now() }
     }
 }
 
@@ -125,6 +149,14 @@ impl Cursors {
         Ok(())
     }
 }
+
+/// Records passed over after which the cursor is stored, although nothing was delivered: of ten
+/// thousand subscriptions with nothing to do not each is to be written for each record.
+const SAVE_RESTING_EVERY: u64 = 10_000;
+
+/// How long after the last time the cursor is stored although little was passed over: retention
+/// would drop it some day, and what was dropped unseen is a gap.
+const SAVE_RESTING_AFTER: Duration = Duration::from_secs(3600);
 
 /// Deliveries after which the cursor is stored even though more are under way: what a killed hub
 /// repeats at most, beside what the journal had yet to write.

@@ -31,10 +31,16 @@ impl Worker<'_> {
                 Err(error) => return Poll::Ready(Err(error.into())),
             };
             let wait = if found.is_none() { Wait::Yes } else { Wait::No };
+            // It passes over what doesn't concern it.
+            let passed = reader.next_seq().saturating_sub(1);
             self.reading = step(reader, wait);
             self.job.entry.live.set_trouble(None);
             match found {
-                // Polled again, to be woken by the next commit.
+                None if passed > self.lanes.passed() => {
+                    self.lanes.pass(passed);
+                    return Poll::Ready(Ok(()));
+                }
+                // Polled again, to be woken by what concerns it.
                 None => {}
                 Some(Step::Gap(gap)) => {
                     self.gap(gap);
@@ -45,6 +51,23 @@ impl Worker<'_> {
                     return Poll::Ready(Ok(()));
                 }
             }
+        }
+    }
+
+    /// Whether nothing is left to do of what was read.
+    fn is_idle(&self) -> bool {
+        self.lanes.is_idle() && self.burials.is_empty() && self.chunk.is_none()
+    }
+
+    /// Shows that it has nothing to do, or that it has.
+    pub(super) fn note_rest(&self) {
+        self.job.entry.live.rests(self.is_idle().then_some(&self.job.seat));
+    }
+
+    /// Passes over what doesn't concern it, where it has nothing to do.
+    pub(super) fn pass_over(&mut self) {
+        if self.is_idle() {
+            self.lanes.pass(self.job.seat.reached(self.lanes.passed()));
         }
     }
 

@@ -23,6 +23,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::{error, info};
 
 pub(super) use self::cursors::Cursors;
+use self::cursors::Saved;
 use self::intake::{Held, Itself, Reading, Wait, step};
 use self::outcome::Ended;
 pub(super) use self::outcome::dice;
@@ -30,6 +31,7 @@ use super::burial::Burials;
 use super::entry::{Entry, Stop};
 use super::{Context, SubscriptionState};
 use crate::access::Grant;
+use crate::feed::Seat;
 
 /// What a worker is made from, again after each trouble.
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub(super) struct Job {
     /// What its owner may see, as long as it is good.
     pub(super) grant: Arc<Grant>,
     pub(super) filter: Filter,
+    /// Where it is told what may concern it.
+    pub(super) seat: Arc<Seat>,
     pub(super) projection: Projection,
     pub(super) webhook: Arc<Webhook>,
 }
@@ -48,10 +52,14 @@ impl Job {
     pub(super) async fn run(self: Arc<Self>, mut stop: watch::Receiver<Stop>) {
         loop {
             let trouble = match Worker::begin(&self).await {
-                Ok(mut worker) => match worker.work(&mut stop).await {
-                    Ok(()) => return,
-                    Err(trouble) => trouble,
-                },
+                Ok(mut worker) => {
+                    let worked = worker.work(&mut stop).await;
+                    self.entry.live.rests(None);
+                    match worked {
+                        Ok(()) => return,
+                        Err(trouble) => trouble,
+                    }
+                }
                 Err(trouble) => trouble,
             };
             let message = trouble.to_string();
@@ -110,8 +118,10 @@ struct Worker<'a> {
     erred: bool,
     /// When connections are looked at that nothing is sent over.
     sweep: Interval,
+    /// When one with nothing to do notes how far that is so.
+    rest: Interval,
     began: Instant,
-    saved: Option<u64>,
+    saved: Saved,
     cursors: Cursors,
 }
 
@@ -123,6 +133,7 @@ struct News {
     read: bool,
     buried: bool,
     swept: bool,
+    rested: bool,
 }
 
 /// Whether the subscription goes on.
@@ -143,20 +154,26 @@ impl<'a> Worker<'a> {
             Lanes::new(context.schedule.clone(), done, told, context.lanes, WINDOW_DELIVERIES);
         let mut sweep = tokio::time::interval_at(Instant::now() + SWEEP, SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Not all at once.
+        let first = REST.mul_f64(f64::from(dice()) / f64::from(u32::MAX));
+        let mut rest = tokio::time::interval_at(Instant::now() + first, REST);
+        rest.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let reader = context.feed.reader(done + 1).led(Arc::clone(&job.seat));
         Ok(Self {
             job,
             lanes,
             held: HashMap::default(),
             held_octets: 0,
-            reading: step(context.feed.reader(done + 1), Wait::No),
+            reading: step(reader, Wait::No),
             chunk: None,
             attempts: FuturesUnordered::new(),
             burials: Burials::new(Arc::clone(&job.entry), Arc::clone(context)),
             failing: HashSet::new(),
             erred: true,
             sweep,
+            rest,
             began: Instant::now(),
-            saved: None,
+            saved: Saved::new(done, told),
             cursors,
         })
     }
@@ -172,6 +189,7 @@ impl<'a> Worker<'a> {
                 self.take_up();
                 self.start_attempts();
                 self.note_progress();
+                self.note_rest();
                 let due = self.lanes.next_due().map(|at| self.began + Duration::from_millis(at.0));
                 let news = tokio::select! {
                     biased;
@@ -204,9 +222,7 @@ impl<'a> Worker<'a> {
     /// Ends the subscription whose owner's token is over, at once: what is under way is dropped.
     async fn lose(&mut self) {
         info!(subscription = %self.job.entry.id, "the owner's token is over: the subscription has ended");
-        self.attempts.clear();
-        self.note_progress();
-        self.save();
+        self.settle();
         {
             let mut kept = self.job.entry.kept();
             kept.state = SubscriptionState::Ended;
@@ -232,7 +248,12 @@ impl<'a> Worker<'a> {
             // Asked again for the next one to wake us.
             news.swept = true;
         }
-        let anything = !news.ended.is_empty() || news.buried || news.read || news.swept;
+        if self.rest.poll_tick(context).is_ready() {
+            self.pass_over();
+            news.rested = true;
+        }
+        let anything =
+            !news.ended.is_empty() || news.buried || news.read || news.swept || news.rested;
         if anything { Poll::Ready(Ok(news)) } else { Poll::Pending }
     }
 
@@ -240,9 +261,7 @@ impl<'a> Worker<'a> {
         let now = self.now();
         for ended in news.ended {
             if self.conclude(ended, now)? == Course::Ended {
-                self.attempts.clear();
-                self.note_progress();
-                self.save();
+                self.settle();
                 end(self.job).await;
                 return Ok(Course::Ended);
             }
@@ -268,9 +287,7 @@ impl<'a> Worker<'a> {
                 }
             }
         }
-        self.attempts.clear();
-        self.note_progress();
-        self.save();
+        self.settle();
         Ok(())
     }
 
@@ -288,6 +305,14 @@ impl<'a> Worker<'a> {
         } else {
             Poll::Pending
         }
+    }
+
+    /// Drops what is under way, and stores how far it has got.
+    fn settle(&mut self) {
+        self.attempts.clear();
+        self.pass_over();
+        self.note_progress();
+        self.save();
     }
 
     fn now(&self) -> Moment {
@@ -318,6 +343,10 @@ const WINDOW_DELIVERIES: usize = 1_024;
 /// How often connections are looked at that nothing is sent over: so long at most does one that
 /// the receiver has closed stay half open.
 pub(super) const SWEEP: Duration = Duration::from_secs(5);
+
+/// How often one with nothing to do notes how far that is so. Ten thousand of them then take their
+/// turns every six milliseconds.
+const REST: Duration = Duration::from_secs(60);
 
 /// How long attempts under way may take when the hub stops or the subscription is held.
 const WIND_DOWN: Duration = Duration::from_secs(2);

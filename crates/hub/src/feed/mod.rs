@@ -1,12 +1,22 @@
-//! Following the journal: each reader by its own number, woken by each commit.
+//! Following the journal: each reader by its own number, woken by what concerns it.
+
+mod guide;
+#[cfg(test)]
+mod tests;
+mod trail;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use postbell_engine::in_words;
+use postbell_engine::{Filter, in_words};
 use postbell_journal::{Journal, ReadError, Records, Seq};
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tracing::error;
+
+use self::guide::Guide;
+pub(crate) use self::guide::Seat;
+use self::trail::Look;
 
 /// Hands out readers of one journal.
 #[derive(Clone, Debug)]
@@ -14,6 +24,14 @@ pub(crate) struct Feed {
     journal: Arc<dyn Journal>,
     last: watch::Receiver<u64>,
     damage: Damage,
+    led: Arc<Led>,
+}
+
+/// The guide, and the task that it is, which ends when nobody has the feed any more.
+#[derive(Debug)]
+struct Led {
+    guide: Arc<Guide>,
+    task: OnceLock<AbortHandle>,
 }
 
 /// Records met since the start that can't be read, and what is wrong with them.
@@ -28,6 +46,8 @@ pub(crate) struct Reader {
     next: u64,
     octets: usize,
     damage: Damage,
+    /// Where it is told what may concern it.
+    seat: Option<Arc<Seat>>,
 }
 
 /// What a reader finds next.
@@ -59,7 +79,28 @@ impl Feed {
         journal.on_commit(Box::new(move |seq| raise(&committed, seq)));
         // Only now, lest a commit between the two go unseen.
         raise(&sender, journal.bounds().last);
-        Self { journal, last, damage: Damage::default() }
+        let guide = Guide::new(*last.borrow());
+        let led = Arc::new(Led { guide, task: OnceLock::new() });
+        Self { journal, last, damage: Damage::default(), led }
+    }
+
+    /// Has the guide begin after this record, once it is sent off; nobody may have joined yet.
+    pub(crate) fn stand_at(&self, upto: u64) {
+        self.led.guide.stand_at(upto);
+    }
+
+    /// Sends the guide off; until then, whoever has joined is told nothing.
+    pub(crate) fn lead(&self) {
+        let (guide, alone) = (Arc::clone(&self.led.guide), self.reader(1));
+        self.led.task.get_or_init(|| {
+            tokio::spawn(guide.lead(move |next| alone.beginning_at(next))).abort_handle()
+        });
+    }
+
+    /// A place for a reader whom what `filter` lets through may concern, its condition aside, and
+    /// who wants nothing up to `done`.
+    pub(crate) fn join(&self, filter: Filter, done: u64) -> Arc<Seat> {
+        Arc::new(self.led.guide.join(filter, done))
     }
 
     /// A reader whose first record is `next`.
@@ -70,6 +111,7 @@ impl Feed {
             next: next.max(1),
             octets: READ_OCTETS,
             damage: self.damage.clone(),
+            seat: None,
         }
     }
 
@@ -96,7 +138,36 @@ impl Reader {
         self
     }
 
-    /// The number of the record read next.
+    /// Is told what may concern it: what it reads is every record that the filter of `seat` lets
+    /// through, and others beside them.
+    pub(crate) fn led(mut self, seat: Arc<Seat>) -> Self {
+        self.seat = Some(seat);
+        self
+    }
+
+    /// Another one like this, whose first record is `next`, and whom nobody leads.
+    fn beginning_at(&self, next: u64) -> Self {
+        Self {
+            journal: Arc::clone(&self.journal),
+            last: self.last.clone(),
+            next: next.max(1),
+            octets: self.octets,
+            damage: self.damage.clone(),
+            seat: None,
+        }
+    }
+
+    fn seek(&mut self, next: u64) {
+        self.next = next;
+    }
+
+    /// The newest record it knows of.
+    fn newest(&self) -> u64 {
+        *self.last.borrow()
+    }
+
+    /// The number of the record read next; where it is led, nothing before it is left that
+    /// concerns it.
     pub(crate) fn next_seq(&self) -> u64 {
         self.next
     }
@@ -104,15 +175,25 @@ impl Reader {
     /// What comes next, if it is there already.
     pub(crate) async fn try_next(&mut self) -> Result<Option<Step>, ReadError> {
         let last = *self.last.borrow_and_update();
+        let mut until = u64::MAX;
+        match self.seat.as_ref().map_or(Look::Unknown, |seat| seat.look(self.next)) {
+            Look::Unknown => {}
+            Look::Nothing { upto } => {
+                self.next = upto + 1;
+                return Ok(None);
+            }
+            Look::At { first, last } => (self.next, until) = (first, last),
+        }
         if self.next > last {
             return Ok(None);
         }
         let from = Seq(self.next);
+        let octets = if until == self.next { 1 } else { self.octets };
         // New blocks are in the journal's memory: a copy of a pointer is not worth a thread.
         let read = if last - self.next <= HOT_RECORDS {
-            self.journal.read(from, self.octets)
+            self.journal.read(from, octets)
         } else {
-            let (journal, octets) = (Arc::clone(&self.journal), self.octets);
+            let journal = Arc::clone(&self.journal);
             let read = tokio::task::spawn_blocking(move || journal.read(from, octets));
             // Only a panic in the journal or the end of the runtime ends it without an answer.
             read.await.map_err(|error| ReadError::Unreadable {
@@ -121,10 +202,13 @@ impl Reader {
             })?
         };
         match read {
-            Ok(records) => Ok(records.last().map(|last| {
-                self.next = last.0 + 1;
-                Step::Records(records)
-            })),
+            Ok(records) => {
+                let records = records.up_to(Seq(until));
+                Ok(records.last().map(|last| {
+                    self.next = last.0 + 1;
+                    Step::Records(records)
+                }))
+            }
             Err(ReadError::Dropped { first }) => {
                 Ok(Some(self.skip(first.0, "retention has dropped them")))
             }
@@ -138,9 +222,12 @@ impl Reader {
         }
     }
 
-    /// Waits until there is more.
+    /// Waits until there is more; where it is led, more that concerns it.
     pub(crate) async fn more(&mut self) {
         let next = self.next;
+        if let Some(seat) = &self.seat {
+            return seat.more(next).await;
+        }
         // The sender lives as long as the journal, and we hold the journal.
         if self.last.wait_for(|last| *last >= next).await.is_err() {
             std::future::pending::<()>().await;
@@ -152,6 +239,14 @@ impl Reader {
         // Whatever the journal says, a reader only ever goes forward.
         self.next = to.max(self.next + 1);
         Step::Gap(gap)
+    }
+}
+
+impl Drop for Led {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.get() {
+            task.abort();
+        }
     }
 }
 

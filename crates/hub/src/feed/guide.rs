@@ -1,0 +1,210 @@
+//! Who is concerned by a record: asked once, on all readers' behalf.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use postbell_engine::{Filter, Index, Keys};
+use postbell_journal::{Record, Records};
+use slab::Slab;
+use tracing::error;
+
+use super::trail::{Look, Trail};
+use super::{Reader, Step};
+
+/// Reads each record once, asks an index which readers it may concern, and notes it for those.
+///
+/// Readers whom nothing concerns are neither asked nor woken, however many they are. Whoever has
+/// fallen behind, or joins, reads the journal itself until it has come to where its trail is
+/// whole; so nobody waits for anybody.
+#[derive(Debug)]
+pub(super) struct Guide {
+    book: Mutex<Book>,
+    /// The last record looked at. It moves while the book is held, so that who joins knows from
+    /// where on its trail is whole.
+    upto: Arc<AtomicU64>,
+}
+
+/// Who reads, and what.
+#[derive(Debug, Default)]
+struct Book {
+    index: Index,
+    trails: Slab<Arc<Trail>>,
+}
+
+/// A reader's place with the guide, as long as it is held.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    guide: Arc<Guide>,
+    key: usize,
+    /// As it stands in the index.
+    filter: Filter,
+    trail: Arc<Trail>,
+}
+
+impl Guide {
+    /// One that will look at what comes after `upto`.
+    pub(super) fn new(upto: u64) -> Arc<Self> {
+        Arc::new(Self { book: Mutex::default(), upto: Arc::new(AtomicU64::new(upto)) })
+    }
+
+    /// Has it begin after another record; nobody may have joined yet.
+    pub(super) fn stand_at(&self, upto: u64) {
+        self.upto.store(upto, Ordering::Release);
+    }
+
+    /// The last record looked at.
+    pub(super) fn upto(&self) -> u64 {
+        self.upto.load(Ordering::Acquire)
+    }
+
+    /// Whether nobody has a place.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        let book = self.book();
+        book.trails.is_empty() && book.index.is_empty()
+    }
+
+    /// Gives a place to a reader whom what `filter` lets through may concern, conditions aside,
+    /// and who wants nothing up to `done`.
+    pub(super) fn join(self: &Arc<Self>, filter: Filter, done: u64) -> Seat {
+        let mut book = self.book();
+        let trail = Arc::new(Trail::new(self.upto().max(done), Arc::clone(&self.upto)));
+        let key = book.trails.insert(Arc::clone(&trail));
+        book.index.insert(id(key), &filter);
+        drop(book);
+        Seat { guide: Arc::clone(self), key, filter, trail }
+    }
+
+    /// Looks at whatever comes, for ever.
+    pub(super) async fn lead(self: Arc<Self>, reader: impl Fn(u64) -> Reader) {
+        let mut known = None;
+        loop {
+            let reader = reader(self.upto() + 1);
+            let led = AssertUnwindSafe(self.follow(reader)).catch_unwind().await;
+            let why = match led {
+                Ok(why) => why,
+                Err(_) => "looking at a record panicked".to_owned(),
+            };
+            // Everybody is to see for themselves, and tells whoever runs the hub.
+            let next = self.upto() + 1;
+            if known.as_ref() != Some(&why) {
+                error!(seq = next, error = %why, "whom a record concerns can't be found out; each reader looks itself");
+                known = Some(why);
+            }
+            self.note_for_all(next, self.upto());
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Looks at what comes; the answer is why it can't go on.
+    async fn follow(&self, mut reader: Reader) -> String {
+        loop {
+            reader.more().await;
+            if self.pass_over(reader.newest()) {
+                reader.seek(self.upto() + 1);
+                continue;
+            }
+            match reader.try_next().await {
+                Ok(None) => {}
+                Ok(Some(Step::Records(records))) => self.records(&records).await,
+                // Reading it, each finds the gap.
+                Ok(Some(Step::Gap(gap))) => self.note_for_all(gap.from, gap.to),
+                Err(error) => return postbell_engine::in_words(&error),
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Goes on to `last` where nobody has joined; whether that is so.
+    fn pass_over(&self, last: u64) -> bool {
+        let book = self.book();
+        let is_empty = book.trails.is_empty();
+        if is_empty {
+            self.upto.fetch_max(last, Ordering::AcqRel);
+        }
+        drop(book);
+        is_empty
+    }
+
+    async fn records(&self, records: &Records) {
+        let mut wakers = Vec::new();
+        let mut told = 0;
+        for record in records {
+            told += self.record(&record, &mut wakers);
+            // Not while the book is held: nobody knows what a waker does.
+            wakers.drain(..).for_each(Waker::wake);
+            if told >= TOLD_AT_ONCE {
+                told = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Notes a record for whom it may concern, and who of them is to be woken; the answer is how
+    /// many they are.
+    fn record(&self, record: &Record<'_>, wakers: &mut Vec<Waker>) -> usize {
+        let view = Keys::from_head(record.head).view(record.body);
+        let mut told = 0;
+        let book = self.book();
+        book.index.for_each_match(&view, |id| {
+            told += 1;
+            let trail = usize::try_from(id).ok().and_then(|key| book.trails.get(key));
+            wakers.extend(trail.and_then(|trail| trail.note(record.seq.0)));
+        });
+        self.upto.store(record.seq.0, Ordering::Release);
+        told
+    }
+
+    /// Has everybody look at record `seq`, and counts as having looked up to `upto` itself.
+    fn note_for_all(&self, seq: u64, upto: u64) {
+        let book = self.book();
+        let trails = book.trails.iter();
+        let wakers: Vec<_> = trails.filter_map(|(_, trail)| trail.note(seq)).collect();
+        self.upto.fetch_max(upto, Ordering::AcqRel);
+        drop(book);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// What is guarded is whole between any two steps.
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    /// How far a reader has got that has nothing to do behind `done`.
+    pub(crate) fn reached(&self, done: u64) -> u64 {
+        self.trail.reached(done)
+    }
+
+    pub(super) fn look(&self, next: u64) -> Look {
+        self.trail.look(next)
+    }
+
+    pub(super) async fn more(&self, next: u64) {
+        self.trail.more(next).await;
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut book = self.guide.book();
+        book.index.remove(id(self.key), &self.filter);
+        book.trails.try_remove(self.key);
+    }
+}
+
+/// A place's number in the index: nobody has four milliards of them.
+fn id(key: usize) -> u32 {
+    u32::try_from(key).unwrap_or(u32::MAX)
+}
+
+/// After so many notes others have their turn: a quarter of a millisecond's work or so.
+const TOLD_AT_ONCE: usize = 2_048;
+
+/// How long after a trouble it is tried again.
+const PAUSE: Duration = Duration::from_secs(5);
