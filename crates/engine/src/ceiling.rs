@@ -58,10 +58,16 @@ impl Policy {
         }
     }
 
-    /// The largest content that may leave, in octets.
-    pub(crate) fn content_leaves(&self) -> Option<u64> {
+    /// The largest content that may be had, in octets: in its event or by its link.
+    #[must_use]
+    pub fn content_had(&self) -> Option<u64> {
         let ceiling = self.ceiling().map_or(Some(u64::MAX), |ceiling| ceiling.content_max_octets);
         Some(self.content_max_octets?.min(ceiling?))
+    }
+
+    /// The largest that leaves in its event.
+    pub(crate) fn content_leaves(&self) -> Option<u64> {
+        Some(self.content_had()?.min(self.content_inline_octets))
     }
 
     /// The largest event that may, in octets of JSON.
@@ -93,7 +99,7 @@ impl Policy {
 
     /// The key that says how large content may be for whom it is judged.
     pub(crate) fn content_key(&self) -> &'static str {
-        let is_lower = self.content_leaves() != self.content_max_octets;
+        let is_lower = self.content_had() != self.content_max_octets;
         Private::Content.key(if is_lower { self.role } else { Role::Admin })
     }
 }
@@ -110,7 +116,7 @@ enum Private {
 impl Private {
     fn of(parameter: &str) -> Option<Self> {
         match parameter {
-            "messageContent" => Some(Self::Content),
+            "messageContent" | "vnd.postbell.contentUrl" => Some(Self::Content),
             "bodyStructure" => Some(Self::Structure),
             "envelope" | "vnd.cmu.envelope" | "vnd.fastmail.jmapEmail" => Some(Self::Envelope),
             "vnd.postbell.raw" => Some(Self::Raw),
@@ -147,7 +153,7 @@ pub(crate) fn is_content_over(member: &Member<'_>, max: u64) -> bool {
 
 /// Octets of the message that `messageContent` holds, as strict JSON has it: a text, or base64 in
 /// an object.
-fn content_octets(value: &[u8]) -> u64 {
+pub(crate) fn content_octets(value: &[u8]) -> u64 {
     if let Some(encoded) = Members::new(value).find_map(|member| member.string()) {
         let padding = encoded.iter().rev().take_while(|octet| **octet == b'=').count();
         return (encoded.len() / 4 * 3).saturating_sub(padding) as u64;
@@ -192,6 +198,7 @@ mod tests {
     fn open() -> Policy {
         Policy {
             content_max_octets: Some(5_000),
+            content_inline_octets: 5_000,
             body_structure: true,
             envelope: true,
             ..Policy::default()

@@ -17,8 +17,11 @@ pub struct Policy {
     pub seen_form: FlagForm,
     /// How setting `\Deleted` is told (R62).
     pub deleted_form: FlagForm,
-    /// The largest message whose content goes into its event, in octets; `None` means never.
+    /// The largest message whose content anybody may have, in octets; `None` means never.
     pub content_max_octets: Option<u64>,
+    /// The largest whose content goes into its event; in the place of larger content goes a link
+    /// (RFC 5423, section 4.1, of MessageNew; R44, R45).
+    pub content_inline_octets: u64,
     /// Whether events carry `bodyStructure`.
     pub body_structure: bool,
     /// Whether `MessageNew` carries the SMTP envelope.
@@ -38,7 +41,13 @@ impl Policy {
     /// get any (R23).
     #[must_use]
     pub fn content_read(&self) -> Option<u64> {
-        self.content_max_octets.filter(|_| self.groups.contains(EventGroup::Message))
+        let makes = self.groups.contains(EventGroup::Message);
+        self.content_inline().filter(|_| makes)
+    }
+
+    /// The largest content that goes into its event, in octets.
+    pub(crate) fn content_inline(&self) -> Option<u64> {
+        Some(self.content_max_octets?.min(self.content_inline_octets))
     }
 
     /// Whether a source need find out the structure of messages.
@@ -54,6 +63,7 @@ impl Default for Policy {
             seen_form: FlagForm::Simple,
             deleted_form: FlagForm::Simple,
             content_max_octets: None,
+            content_inline_octets: INLINE_OCTETS,
             body_structure: false,
             envelope: false,
             groups: Groups::all(),
@@ -163,6 +173,9 @@ fn bit(group: EventGroup) -> u8 {
     }
 }
 
+/// What the RFC has in its example.
+const INLINE_OCTETS: u64 = 2_048;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,6 +195,8 @@ mod tests {
         assert_eq!((open.content_read(), open.structure_read()), (Some(9), true));
         let off = Policy { groups: Groups::all().without(EventGroup::Message), ..open };
         assert_eq!((off.content_read(), off.structure_read()), (None, false));
+        let large = Policy { content_max_octets: Some(100_000), ..Policy::default() };
+        assert_eq!(large.content_read(), Some(2_048));
     }
 
     #[test]

@@ -196,7 +196,7 @@ impl<'a> Telling<'a> {
         if let Some(structure) = message.body_structure.filter(|_| self.policy.body_structure) {
             builder = builder.body_structure(structure);
         }
-        if let Some(max) = self.policy.content_max_octets {
+        if let Some(max) = self.policy.content_inline() {
             // A source needn't read what it may not hand on; the size alone says so.
             let over = message.size_octets.is_some_and(|octets| octets > max);
             match message.content {

@@ -22,7 +22,9 @@ use tracing::{error, info, warn};
 use crate::access::{Places, Tokens};
 use crate::api::{self, App};
 use crate::config::{Config, Form, JournalConfig, PolicyConfig, SourceKind};
+use crate::contents::Contents;
 use crate::feed::Feed;
+use crate::links::Links;
 use crate::listen;
 use crate::metrics::Metrics;
 use crate::publish::{self, Gatherer, Publishers, Socket};
@@ -63,9 +65,16 @@ impl Hub {
         let secrets = secrets.collect();
         let opened = open(config.data.clone(), options(&config.journal), secrets).await?;
         let Opened { journal, token, state, secrets, subscriptions_lost } = opened;
+        let links = Links::load_or_make(
+            &config.data.join("content.key"),
+            &config.http.public_url,
+            config.policy.content_link_lifetime,
+        )?;
         let state = Arc::new(state);
         let tokens = Arc::new(Tokens::open(token, Arc::clone(&state))?);
         let (address, listener) = bind(config.listen).await?;
+        let links = if links.has_base() { links } else { links.at(format!("http://{address}")) };
+        let links = Arc::new(links);
 
         let metrics = Arc::new(Metrics::new());
         let feed = Feed::new(Arc::clone(&journal) as _);
@@ -87,12 +96,13 @@ impl Hub {
             state,
             Arc::clone(&tokens),
             feed.clone(),
-            policy.clone(),
+            (policy.clone(), Arc::clone(&links)),
             store.clone(),
             config.webhooks,
         );
         let subscriptions = subscriptions.await?;
         let (stopping, stop) = watch::channel(false);
+        let contents = Contents::new(&config.sources, &wiring);
         let sources = Sources::start(&config.sources, &wiring)
             .map_err(|source| StartError::Thread { source })?;
         let mut list = sources.list();
@@ -126,6 +136,9 @@ impl Hub {
             publishers: Arc::clone(&publishers),
             streams: Arc::new(Semaphore::new(config.http.max_streams as usize)),
             places: Places::default(),
+            links,
+            contents,
+            fetches: Semaphore::new(FETCHES),
             stopping: stop.clone(),
             subscriptions,
             subscriptions_lost,
@@ -308,6 +321,7 @@ pub fn policy(config: &PolicyConfig) -> Policy {
         seen_form: form(config.seen_form),
         deleted_form: form(config.deleted_form),
         content_max_octets: config.content_max_octets,
+        content_inline_octets: config.content_inline_octets,
         body_structure: config.body_structure,
         envelope: config.envelope,
         groups: config
@@ -386,6 +400,9 @@ async fn join(threads: Vec<std::thread::JoinHandle<()>>) {
         warn!(died, "threads of sources had panicked");
     }
 }
+
+/// Contents fetched at once, of which each reads a file or asks a mail server.
+const FETCHES: usize = 4;
 
 /// How often the journal's state is looked at: a stopped one is known within a blink.
 const LOOK_EVERY: Duration = Duration::from_millis(200);

@@ -6,10 +6,12 @@
 mod access;
 mod api;
 mod config;
+mod contents;
 mod examine;
 mod feed;
 mod hub;
 mod intake;
+mod links;
 mod listen;
 mod metrics;
 #[cfg(test)]

@@ -174,7 +174,7 @@ impl Running {
     }
 }
 
-fn maildir_options(config: &SourceConfig, wiring: &Wiring) -> maildir::Options {
+pub(crate) fn maildir_options(config: &SourceConfig, wiring: &Wiring) -> maildir::Options {
     maildir::Options {
         root: config.root.to_string_lossy().into_owned(),
         user: Some(config.user.clone()).filter(|user| !user.is_empty()),
@@ -199,7 +199,7 @@ fn quota(config: &SourceConfig) -> Option<Quota> {
     })
 }
 
-fn dovecot_options(
+pub(crate) fn dovecot_options(
     config: &SourceConfig,
     wiring: &Wiring,
     exporter: Exporter,
@@ -231,7 +231,10 @@ fn expire_rule(rule: &ExpireConfig) -> Result<dovecot::ExpireRule, InvalidPatter
     })
 }
 
-fn cyrus_options(config: &SourceConfig, wiring: &Wiring) -> Result<cyrus::Options, MasterError> {
+pub(crate) fn cyrus_options(
+    config: &SourceConfig,
+    wiring: &Wiring,
+) -> Result<cyrus::Options, MasterError> {
     Ok(cyrus::Options {
         spool: config.notify_spool.clone(),
         namespace: cyrus::Namespace {
@@ -279,7 +282,7 @@ fn master_password(path: &Path) -> Result<Secret, MasterError> {
 
 /// Why the master user's password can't be had.
 #[derive(Debug, thiserror::Error)]
-enum MasterError {
+pub(crate) enum MasterError {
     #[error("{path}: the master user's password can't be read", path = path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("{path}: mode {mode:03o} lets everybody read the master user's password (run: chmod o= {path})", path = path.display())]

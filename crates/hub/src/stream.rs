@@ -19,6 +19,7 @@ use crate::access::{Grant, Place};
 use crate::api::Problem;
 use crate::feed::{Gap, Reader, Step};
 use crate::hub::stopped;
+use crate::links::{Holder, Links, now_unix};
 use crate::metrics::Metrics;
 use crate::sources::chain;
 
@@ -38,6 +39,7 @@ pub(crate) struct Follower {
     /// Who reads it; it ends when they may not any more.
     pub(crate) grant: Arc<Grant>,
     pub(crate) store: Store,
+    pub(crate) links: Arc<Links>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) stopping: watch::Receiver<bool>,
     /// Its place among the streams there may be.
@@ -191,8 +193,12 @@ impl Follower {
             }
             let seq = record.seq.0;
             let stamp = Stamp { id: EventId::from_u128(record.id.0), seq, prev_seq: self.prev_seq };
+            let link = self.projection.wants_link(&body, &view).then(|| {
+                let holder = Holder::of(&self.grant);
+                self.links.make(seq, &holder, now_unix())
+            });
             self.form.deliver(&mut out, seq, &view.name(), |out| {
-                self.projection.write(out, &body, &view, &stamp);
+                self.projection.write_linked(out, &body, &view, &stamp, link.as_deref());
             });
             self.prev_seq = Some(seq);
             self.left -= 1;

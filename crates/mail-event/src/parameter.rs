@@ -112,8 +112,12 @@ impl ParameterName {
 
     /// Names outside the registry under which known software says the same as the private ones do:
     /// who writes to whom, and about what.
-    pub const PRIVATE_VENDORS: [&'static str; 3] =
-        ["vnd.cmu.envelope", "vnd.fastmail.jmapEmail", "vnd.postbell.raw"];
+    pub const PRIVATE_VENDORS: [&'static str; 4] = [
+        "vnd.cmu.envelope",
+        "vnd.fastmail.jmapEmail",
+        "vnd.postbell.contentUrl",
+        "vnd.postbell.raw",
+    ];
 
     /// The name as it goes on the wire.
     #[must_use]

@@ -8,6 +8,7 @@ pub mod cyrus;
 mod door;
 pub mod dovecot;
 pub mod maildir;
+mod place;
 pub mod publish;
 mod reconcile;
 mod saved;
@@ -18,4 +19,5 @@ mod words;
 
 pub use ask::Master;
 pub use door::{Batch, Count, Health, Intake, Pair, Snapshot, State, Stop, Stopped};
+pub use place::Place;
 pub use secret::Secret;

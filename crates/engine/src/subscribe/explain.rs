@@ -125,8 +125,13 @@ impl Selection {
             if let (Some(octets), true, ParameterName::MessageContent) =
                 (policy.content_leaves(), is_named, &name)
             {
-                let key = policy.content_key();
-                kept.push(format!("messageContent of messages over {octets} octets ({key})"));
+                let (key, linked) = (policy.content_key(), policy.content_had().unwrap_or(0));
+                if octets < linked {
+                    kept.push(format!(
+                        "messageContent of messages over {octets} octets: in its place goes a link (policy.content_inline_octets)"
+                    ));
+                }
+                kept.push(format!("messageContent of messages over {linked} octets ({key})"));
             }
         }
         if let Some((ceiling, key)) = policy.ceiling().zip(event_key(policy.role)) {

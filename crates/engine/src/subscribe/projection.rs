@@ -11,7 +11,7 @@ use memchr::memmem::Finder;
 
 use super::held::{Held, Why, fit};
 use super::selection::Parameters;
-use crate::ceiling::is_content_over;
+use crate::ceiling::{content_octets, is_content_over};
 use crate::members::{Member, Members};
 use crate::{Policy, View};
 
@@ -54,8 +54,10 @@ pub struct Projection {
     tagged: Finder<'static>,
     /// Whether `messageContent` is asked for.
     asks_content: bool,
-    /// The largest content that leaves, in octets.
+    /// The largest content that leaves in its event, in octets.
     content_max_octets: u64,
+    /// The largest that may be had by a link.
+    linked_max_octets: u64,
     /// The largest event that does, in octets of JSON.
     event_max_octets: usize,
     /// The registered parameters asked for that policy keeps, on the events that may have them.
@@ -100,6 +102,7 @@ impl Projection {
             tagged: Finder::new(b"\"tags\""),
             asks_content: keep & bit(&ParameterName::MessageContent) != 0,
             content_max_octets: policy.content_leaves().unwrap_or(0),
+            linked_max_octets: policy.content_had().unwrap_or(0),
             event_max_octets: policy.event_leaves(),
             kept_by_event: [0; 18],
             kept_vendors: Box::default(),
@@ -131,6 +134,43 @@ impl Projection {
     /// Where nothing is to be cut, the octets are copied as they are. Where the event is larger
     /// than may leave, its largest parameters stay here, but never what the binding demands.
     pub fn write(&self, out: &mut Vec<u8>, json: &[u8], view: &View<'_>, stamp: &Stamp) {
+        self.write_linked(out, json, view, stamp, None);
+    }
+
+    /// Whether the delivery wants a link to content that is too large to leave in it. That the
+    /// content is still there, and how large it is, whoever follows the link finds out.
+    #[must_use]
+    pub fn wants_link(&self, json: &[u8], view: &View<'_>) -> bool {
+        if !self.asks_content || !may_have_content(view.place()) {
+            return false;
+        }
+        let (mut is_left_out, mut octets) = (false, None);
+        for member in Members::new(json) {
+            match member.name {
+                CONTENT => {
+                    is_left_out = is_content_over(&member, self.content_max_octets);
+                    octets = Some(content_octets(member.value));
+                }
+                CONTENT_SUPPRESSED => is_left_out = true,
+                b"messageSize" if octets.is_none() => {
+                    octets = serde_json::from_slice(member.value).ok();
+                }
+                _ => {}
+            }
+        }
+        is_left_out && octets.is_none_or(|octets| octets <= self.linked_max_octets)
+    }
+
+    /// The same as [`Projection::write`] with a link to the content that is left out; `link` is a
+    /// URL, and nothing in it needs an escape in JSON.
+    pub fn write_linked(
+        &self,
+        out: &mut Vec<u8>,
+        json: &[u8],
+        view: &View<'_>,
+        stamp: &Stamp,
+        link: Option<&str>,
+    ) {
         out.reserve(json.len() + STAMP_OCTETS + self.tags.len());
         let start = out.len();
         match json.iter().rposition(|octet| *octet == b'}') {
@@ -140,6 +180,11 @@ impl Projection {
             _ => self.cut(out, json, view),
         }
         let end = out.len();
+        if let Some(link) = link {
+            out.extend_from_slice(br#","vnd.postbell.contentUrl":""#);
+            out.extend_from_slice(link.as_bytes());
+            out.push(b'"');
+        }
         write_stamp(out, stamp);
         out.extend_from_slice(&self.tags);
         out.push(b'}');
@@ -368,8 +413,13 @@ pub(super) const COMPANIONS: [(ParameterName, ParameterName); 2] = [
 pub(crate) const EVENT_ID: &str = "vnd.postbell.eventId";
 
 /// What is put on each delivery, where there is anything to say.
-const STAMPS: [&str; 4] =
-    [EVENT_ID, "vnd.postbell.seq", "vnd.postbell.prevSeq", "vnd.postbell.suppressed"];
+const STAMPS: [&str; 5] = [
+    EVENT_ID,
+    "vnd.postbell.seq",
+    "vnd.postbell.prevSeq",
+    "vnd.postbell.suppressed",
+    "vnd.postbell.contentUrl",
+];
 
 /// What says that a message was too large for its content to be made.
 const CONTENT_SUPPRESSED: &[u8] = b"vnd.postbell.contentSuppressed";

@@ -96,6 +96,7 @@ pub(super) async fn follow(
         until,
         grant,
         store: app.store.clone(),
+        links: Arc::clone(&app.links),
         metrics: Arc::clone(&app.metrics),
         stopping: app.stopping.clone(),
         _permit: permit,

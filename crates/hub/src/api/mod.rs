@@ -1,6 +1,7 @@
 //! The HTTP API: who may ask, and what for.
 
 mod condition;
+mod content;
 mod dovecot;
 mod events;
 mod health;
@@ -37,7 +38,9 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::access::{Grant, Places, Tokens};
 use crate::config::HttpConfig;
+use crate::contents::Contents;
 use crate::feed::Feed;
+use crate::links::Links;
 use crate::metrics::Metrics;
 use crate::publish::{Gatherer, Publishers};
 use crate::sources::Source;
@@ -67,6 +70,10 @@ pub(crate) struct App {
     pub(crate) streams: Arc<Semaphore>,
     /// Whose those are.
     pub(crate) places: Places,
+    pub(crate) links: Arc<Links>,
+    pub(crate) contents: Contents,
+    /// How many contents are fetched at once.
+    pub(crate) fetches: Semaphore,
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) subscriptions_lost: bool,
@@ -181,6 +188,7 @@ impl Need {
 /// What needs no token: anybody may ask, or the path itself holds a secret.
 fn open() -> Vec<OpenRoute> {
     vec![
+        (content::PATH, "GET", get(content::content)),
         (dovecot::PATH, "POST", post(dovecot::exported)),
         ("/healthz", "GET", get(health::healthz)),
         ("/readyz", "GET", get(health::readyz)),

@@ -9,7 +9,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, ResponseBuilder}
 use utoipa::{Modify, OpenApi};
 
 use super::query::NoQuery;
-use super::{Problem, dovecot, events, health, publish, status, subscriptions, tokens};
+use super::{Problem, content, dovecot, events, health, publish, status, subscriptions, tokens};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -35,6 +35,7 @@ use super::{Problem, dovecot, events, health, publish, status, subscriptions, to
         tokens::list,
         tokens::create,
         tokens::revoke,
+        content::content,
         dovecot::exported,
         status::sources,
         status::source,
@@ -94,7 +95,7 @@ impl Modify for Guarded {
 }
 
 /// The paths without a token.
-const OPEN: [&str; 3] = [dovecot::PATH, "/healthz", "/readyz"];
+const OPEN: [&str; 4] = [content::PATH, dovecot::PATH, "/healthz", "/readyz"];
 
 /// Made once: it never changes.
 static TEXT: LazyLock<String> =

@@ -86,7 +86,17 @@ pub(crate) const SECTIONS: &[Section] = &[
             key(
                 "policy.content_max_octets",
                 "\"64KiB\"",
-                "Messages up to this size may carry messageContent; \"never\" by default, because content is private.",
+                "The largest message whose content may be had, in its event or by a link; \"never\" by default, because content is private.",
+            ),
+            key(
+                "policy.content_inline_octets",
+                "\"2KiB\"",
+                "Content up to this size goes into its event, and in the place of larger content a link; the RFC's own example.",
+            ),
+            key(
+                "policy.content_link_lifetime",
+                "\"24h\"",
+                "How long such a link is good: a day outlives a device that was switched off for the night.",
             ),
             key(
                 "policy.body_structure",
@@ -396,6 +406,11 @@ pub(crate) const SECTIONS: &[Section] = &[
         path: "http",
         about: "Limits of the HTTP API, each against one way of wearing it out.",
         keys: &[
+            key(
+                "http.public_url",
+                "\"https://postbell.example.org\"",
+                "Where subscribers reach this API, for links in events; empty takes the address listened on, which is this machine's alone.",
+            ),
             key("http.max_body", "\"16MiB\"", "The largest request body; some 25 000 events."),
             key(
                 "http.max_connections",

@@ -21,6 +21,20 @@ pub(super) fn check(config: &Config, lines: &mut Vec<String>) {
     if config.policy.content_max_octets.is_some_and(|octets| octets > EVENT_OCTETS_MAX as u64) {
         lines.push("policy.content_max_octets: more than \"16MiB\" is more than an event holds (try \"64KiB\")".to_owned());
     }
+    let lifetime = config.policy.content_link_lifetime;
+    if !(LINK_LIFETIME_MIN..=LINK_LIFETIME_MAX).contains(&lifetime) {
+        lines.push(
+            "policy.content_link_lifetime: not between \"1s\" and \"30d\" (try \"24h\")".to_owned(),
+        );
+    }
+    let url = &config.http.public_url;
+    let is_url = ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme));
+    let is_plain = |octet: u8| octet.is_ascii_graphic() && !matches!(octet, b'"' | b'\\');
+    if !(url.is_empty() || is_url && url.bytes().all(is_plain)) {
+        lines.push(format!(
+            "http.public_url: {url:?} is not a URL (try \"https://postbell.example.org\")"
+        ));
+    }
     for (name, role) in [("service", &config.policy.service), ("user", &config.policy.user)] {
         let max = EVENT_OCTETS_MAX as u64;
         if role.content_max_octets.is_some_and(|octets| octets > max) {
@@ -124,6 +138,12 @@ const RETENTION_AGE_MIN: Duration = Duration::from_secs(60);
 
 /// Each costs some 50 octets of memory.
 const WINDOW_RECORDS_MAX: u32 = 16 << 20;
+
+/// Shorter, it is over before anybody can follow it.
+const LINK_LIFETIME_MIN: Duration = Duration::from_secs(1);
+
+/// Longer, it is no link that expires.
+const LINK_LIFETIME_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Less holds hardly what must stand on every event.
 const EVENT_OCTETS_MIN: u64 = 1 << 10;

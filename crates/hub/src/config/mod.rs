@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use mail_event::EventGroup;
 use mail_event::limits::EVENT_OCTETS_MAX;
-use postbell_engine::Ceiling;
+use postbell_engine::{Ceiling, Policy};
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
@@ -85,6 +85,12 @@ pub struct PolicyConfig {
     /// Size up to which a message may carry `messageContent`; `None` is never.
     #[serde(with = "values::octets_or_never")]
     pub content_max_octets: Option<u64>,
+    /// Size up to which content goes into its event.
+    #[serde(with = "values::octets")]
+    pub content_inline_octets: u64,
+    /// How long a link to larger content is good.
+    #[serde(with = "values::duration")]
+    pub content_link_lifetime: Duration,
     /// Whether `bodyStructure` may be made and leave.
     pub body_structure: bool,
     /// Whether `envelope` may leave.
@@ -302,6 +308,8 @@ pub struct JournalConfig {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct HttpConfig {
+    /// Where subscribers reach the API; empty takes the address listened on.
+    pub public_url: String,
     /// Octets of the largest request body.
     #[serde(with = "values::octets")]
     pub max_body: u64,
@@ -462,6 +470,8 @@ impl Default for PolicyConfig {
             seen_form: Form::Simple,
             deleted_form: Form::Simple,
             content_max_octets: None,
+            content_inline_octets: Policy::default().content_inline_octets,
+            content_link_lifetime: Duration::from_secs(24 * 60 * 60),
             body_structure: false,
             envelope: false,
             groups_off: Vec::new(),
@@ -556,6 +566,7 @@ impl Default for JournalConfig {
 impl Default for HttpConfig {
     fn default() -> Self {
         Self {
+            public_url: String::new(),
             max_body: 16 << 20,
             max_connections: 1024,
             max_streams: 512,

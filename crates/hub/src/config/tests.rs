@@ -87,6 +87,7 @@ data = "postbell"
 
 [policy]
 content_max_octets = "17MiB"
+content_link_lifetime = "31d"
 
 [policy.service]
 content_max_octets = "17MiB"
@@ -124,6 +125,7 @@ retention_size = "63MiB"
 window_records = 4000000000
 
 [http]
+public_url = "postbell.example.org"
 max_body = "1TiB"
 "#
     )));

@@ -41,6 +41,7 @@ use crate::WebhooksConfig;
 use crate::access::{Grant, Tokens};
 use crate::api::Condition;
 use crate::feed::Feed;
+use crate::links::Links;
 use crate::metrics::SubscriptionFigures;
 use crate::state::{StateDb, StateError};
 
@@ -73,6 +74,7 @@ struct Context {
     store: Store,
     /// The store without a user, for events whose URI doesn't name it.
     source: String,
+    links: Arc<Links>,
     schedule: Schedule,
     lanes: usize,
 }
@@ -83,7 +85,7 @@ impl Subscriptions {
         db: Arc<StateDb>,
         tokens: Arc<Tokens>,
         feed: Feed,
-        policy: Policy,
+        policy: (Policy, Arc<Links>),
         store: Store,
         webhooks: WebhooksConfig,
     ) -> Result<Self, StateError> {
@@ -96,7 +98,7 @@ impl Subscriptions {
         db: Arc<StateDb>,
         tokens: Arc<Tokens>,
         feed: Feed,
-        policy: Policy,
+        (policy, links): (Policy, Arc<Links>),
         store: Store,
         webhooks: WebhooksConfig,
         schedule: Schedule,
@@ -105,7 +107,7 @@ impl Subscriptions {
         let threads = DeliveryThreads::start().map_err(|source| StateError::Threads { source })?;
         let source = store.server(None).to_string();
         let lanes = usize::try_from(webhooks.lanes).unwrap_or(usize::MAX);
-        let context = Arc::new(Context { db, feed, store, source, schedule, lanes });
+        let context = Arc::new(Context { db, feed, store, source, links, schedule, lanes });
         let mut entries = Vec::new();
         let rows = context.blocking(StateDb::subscriptions).await?;
         for row in rows {
@@ -259,6 +261,17 @@ impl Subscriptions {
             None => Some(Arc::clone(tokens.admin())),
             Some(owner) => tokens.grant(&owner.token).filter(|grant| grant.is_good()),
         }
+    }
+
+    /// What the owner of the subscription with this id may see now; nothing where there is none, or
+    /// it has ended.
+    pub(crate) fn holder(&self, id: &str) -> Option<Arc<Grant>> {
+        let kept = {
+            let entries = self.0.entries.read().unwrap_or_else(PoisonError::into_inner);
+            entries.iter().find(|entry| entry.id == id)?.kept().clone()
+        };
+        let is_over = kept.state == SubscriptionState::Ended;
+        self.grant(&kept).filter(|_| !is_over)
     }
 
     fn shown(&self, entry: &Entry) -> Shown {

@@ -118,11 +118,13 @@ impl Bench {
         let file = Token::load_or_make(&folder.join("token")).unwrap();
         let tokens = Arc::new(Tokens::open(file, Arc::clone(&db)).unwrap());
         let admin = Arc::clone(tokens.admin());
+        let links = Links::load_or_make(&folder.join("content.key"), "", Duration::from_secs(60));
+        let links = links.unwrap();
         let subscriptions = Subscriptions::open_with(
             db,
             Arc::clone(&tokens),
             Feed::new(Arc::clone(&journal) as _),
-            Policy::default(),
+            (Policy::default(), Arc::new(links)),
             Store::new("imap.example.org", None).unwrap(),
             WebhooksConfig { reach: crate::Reach::Loopback, timeout: TIMEOUT, lanes: 4 },
             Schedule::new(pauses),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::world::{PATIENCE, World};
 
 /// A message of so many octets, in John's mailbox.
-fn message(octets: usize) -> String {
+pub(crate) fn message(octets: usize) -> String {
     json!({
         "event": "MessageNew",
         "uri": format!("imap://john@mail.example.org/INBOX;UIDVALIDITY=7/;UID={octets}"),
@@ -25,6 +25,7 @@ fn message(octets: usize) -> String {
 /// Content of up to 100,000 octets is made, and up to 2,048 leave for users.
 fn opened(config: &mut Config) {
     config.policy.content_max_octets = Some(100_000);
+    config.policy.content_inline_octets = 100_000;
     config.policy.envelope = true;
     config.policy.user.content_max_octets = Some(2_048);
     config.policy.user.envelope = false;
@@ -32,7 +33,7 @@ fn opened(config: &mut Config) {
 }
 
 /// Waits until a condition holds.
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
         assert!(begun.elapsed() < PATIENCE, "{what} didn't come in time");

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::world::{PATIENCE, World, next};
 
-fn maildir(path: &Path) {
+pub(crate) fn maildir(path: &Path) {
     for folder in ["cur", "new", "tmp"] {
         std::fs::create_dir_all(path.join(folder)).unwrap();
     }
@@ -21,7 +21,7 @@ fn deliver(path: &Path, name: &str) {
 }
 
 /// Waits until the source says it does this.
-async fn state(world: &World, state: &str) -> Value {
+pub(crate) async fn state(world: &World, state: &str) -> Value {
     shown(world, |shown| shown["state"] == state).await
 }
 

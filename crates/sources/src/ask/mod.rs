@@ -10,6 +10,7 @@
 //! few words are read in `crate::words`.
 
 mod answers;
+mod content;
 mod in_turn;
 #[cfg(test)]
 mod real;
@@ -28,6 +29,7 @@ use crate::{Health, Secret};
 #[cfg(test)]
 pub(super) use answers::listed;
 pub(super) use answers::union;
+pub(super) use content::content;
 pub(super) use in_turn::InTurn;
 use session::{Greeted, Session};
 

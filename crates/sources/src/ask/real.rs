@@ -10,10 +10,10 @@ use postbell_testkit::{
     ADMIN, ALICE, BOB, Dovecot, Error, Extent, Fetched, MASTER, Options, Quota, mail, password,
 };
 
-use super::{AskError, Asker, Master, Want};
-use crate::Secret;
+use super::{AskError, Asker, Master, Want, content};
 use crate::dovecot::names::Names;
 use crate::reconcile::{Naming, Reconcile};
+use crate::{Place, Secret};
 
 fn master(dovecot: &Dovecot) -> Master {
     Master {
@@ -95,6 +95,33 @@ fn r119_content_over_the_limit_is_not_fetched() -> Result<(), Error> {
         assert_eq!((asked.size_octets, asked.content.is_some()), (Some(size), is_there));
         assert_eq!(asked.body_structure, None);
     }
+    Ok(())
+}
+
+#[test]
+fn r45_r119_one_message_is_asked_for_again_and_what_is_not_it_is_nothing() -> Result<(), Error> {
+    let Some((dovecot, _)) = whole()? else { return Ok(()) };
+    let mut imap = dovecot.imap(ALICE)?;
+    let message = mail::plain("one");
+    imap.append("INBOX", "", &message)?;
+    let uid_validity = imap.select("INBOX")?.uid_validity;
+    let max = message.len() as u64;
+    let place = Place { owner: ALICE, mailbox: "INBOX", uid_validity, uid: 1 };
+    let master = master(&dovecot);
+    let asked = |place: Place<'_>, max| content(&master, &place, place.mailbox, max);
+    let told = asked(place, max).unwrap().unwrap();
+    assert_eq!(told.as_bytes(), message);
+    assert_eq!(asked(place, max - 1), Ok(None));
+    for other in [
+        Place { uid: 2, ..place },
+        Place { uid_validity: uid_validity + 1, ..place },
+        Place { mailbox: "Nowhere", ..place },
+    ] {
+        assert_eq!(asked(other, max), Ok(None), "{other:?}");
+    }
+    drop(imap);
+    drop(dovecot);
+    assert!(asked(place, max).is_err());
     Ok(())
 }
 

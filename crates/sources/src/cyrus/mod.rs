@@ -20,7 +20,9 @@ mod tell;
 
 use std::path::PathBuf;
 
-use crate::{Health, Intake, Master, State, Stop, Stopped};
+use mail_event::MessageContent;
+
+use crate::{Health, Intake, Master, Place, State, Stop, Stopped};
 pub use namespace::Namespace;
 pub use receive::{
     Notifyd, NotifydError, Porter, SocketError, Sockets, bind_datagram, bind_stream,
@@ -80,4 +82,19 @@ pub fn run(
         health.set_state(State::Failed, error.to_string());
     }
     ended
+}
+
+/// The content of one message, where it is still there and has at most `max_octets`; nothing
+/// where there is no master user to ask as.
+///
+/// # Errors
+///
+/// What keeps the server from being asked, in words.
+pub fn content(
+    options: &Options,
+    place: &Place<'_>,
+    max_octets: u64,
+) -> Result<Option<MessageContent>, String> {
+    let Some(master) = &options.master else { return Ok(None) };
+    crate::ask::content(master, place, &options.namespace.asked(place.mailbox), max_octets)
 }

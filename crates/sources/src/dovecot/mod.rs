@@ -18,11 +18,14 @@ mod tell;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mail_event::MessageContent;
 use postbell_engine::Pattern;
 
+use crate::ask::NamingScope as _;
 use crate::spool::Said;
-use crate::{Health, Intake, Master, State, Stop, Stopped};
+use crate::{Health, Intake, Master, Place, State, Stop, Stopped};
 pub use exporter::{BODY_OCTETS_MAX, ExportError, Exporter, ExporterCounts};
+use names::Names;
 use record::Transaction;
 use source::Source;
 
@@ -100,6 +103,23 @@ pub fn run(
         health.set_state(State::Failed, error.to_string());
     }
     ended
+}
+
+/// The content of one message, where it is still there and has at most `max_octets`; nothing
+/// where there is no master user to ask as.
+///
+/// # Errors
+///
+/// What keeps the server from being asked, in words.
+pub fn content(
+    options: &Options,
+    place: &Place<'_>,
+    max_octets: u64,
+) -> Result<Option<MessageContent>, String> {
+    let Some(master) = &options.master else { return Ok(None) };
+    // What changes places on the way out changes back.
+    let name = Names::new(options.separator, &options.shared).told(place.mailbox);
+    crate::ask::content(master, place, &name, max_octets)
 }
 
 impl Said for Transaction {

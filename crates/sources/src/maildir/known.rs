@@ -170,10 +170,7 @@ impl Known {
             known.discarded.extend(number(name.get(prefix.len() + 1..).unwrap_or_default()));
         }
         for (id, value) in ask(&key(prefix, "b"))? {
-            let id = number(id.get(prefix.len() + 1..).unwrap_or_default());
-            let Some((name, mut mailbox)) = id.and_then(|id| decode_mailbox(id, &value)) else {
-                continue;
-            };
+            let Some((name, mut mailbox)) = mailbox(prefix, &id, &value) else { continue };
             for start in shards(prefix, mailbox.id, mailbox.uidnext) {
                 for (key, value) in ask(&start)? {
                     let uid = key.len().checked_sub(8).and_then(|at| number(key.get(at..)?));
@@ -188,6 +185,16 @@ impl Known {
         }
         Ok(known)
     }
+}
+
+/// A mailbox and its name, without its messages, from one pair of the checkpoint.
+pub(super) fn mailbox(prefix: &[u8], key: &[u8], value: &[u8]) -> Option<(String, Mailbox)> {
+    decode_mailbox(number(key.get(prefix.len() + 1..)?)?, value)
+}
+
+/// The unique part of a message's name, from what is kept of it.
+pub(super) fn unique(uid: u32, value: &[u8]) -> Option<Box<str>> {
+    decode(uid, value).map(|(unique, _)| unique)
 }
 
 /// A key of the checkpoint.

@@ -9,6 +9,7 @@
 mod apply;
 mod bell;
 mod body_structure;
+mod content;
 mod folder;
 mod header;
 mod known;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use postbell_engine::Quota;
 
 use crate::{Health, Intake, State, Stop, Stopped};
+pub use content::content;
 use source::Source;
 
 /// What a Maildir source is told.

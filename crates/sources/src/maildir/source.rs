@@ -344,7 +344,7 @@ fn miss(gone: &mut BTreeSet<Arc<str>>, user: &Arc<str>, path: &Path) {
 }
 
 /// Where a user's memory is in the checkpoint.
-fn prefix(user: &str) -> Vec<u8> {
+pub(super) fn prefix(user: &str) -> Vec<u8> {
     format!("user\0{user}\0").into_bytes()
 }
 
@@ -385,7 +385,7 @@ impl Pattern {
 }
 
 /// Opens a user's Maildir, step by step from the operator's folder on, following no link.
-fn open_below(root: &str, user: &str) -> io::Result<Folder> {
+pub(super) fn open_below(root: &str, user: &str) -> io::Result<Folder> {
     let pattern = Pattern::parse(root).ok_or(io::ErrorKind::InvalidInput)?;
     let mut folder = Folder::open(&pattern.folder)?;
     let path = root.replace("%u", user);

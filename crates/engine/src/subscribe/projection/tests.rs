@@ -51,7 +51,9 @@ fn r158_private_parameters_stay_here_unless_asked_for_by_name() {
 fn r158_what_a_vendor_says_of_who_writes_to_whom_leaves_as_the_envelope_does() {
     let with =
         |name: &str| format!("{},\"{name}\":\"x\"}}", NEW.strip_suffix('}').unwrap_or_default());
-    for private in ParameterName::PRIVATE_VENDORS {
+    // A link is made for each delivery, and none that an event came with leaves.
+    let others = ParameterName::PRIVATE_VENDORS.into_iter();
+    for private in others.filter(|name| *name != "vnd.postbell.contentUrl") {
         let json = with(private);
         let all = names(&written(&["*"], &[], &open(), &json));
         assert!(!all.iter().any(|name| name == private), "{all:?}");
@@ -82,6 +84,9 @@ fn suppressed(json: &str) -> serde_json::Value {
 fn r23_r44_r120_content_leaves_up_to_the_limit_and_is_named_above_it() {
     // It has fourteen octets; as JSON it is longer.
     for (max, leaves) in [(0, false), (13, false), (14, true), (15, true), (u64::MAX, true)] {
+        let inline = Policy { content_inline_octets: max, ..open() };
+        let told = written(&["messageContent"], &[], &inline, NEW);
+        assert_eq!(suppressed(&told).is_null(), leaves, "{told}");
         let policy = Policy { content_max_octets: Some(max), ..open() };
         let told = written(&["*", "messageContent"], &[], &policy, NEW);
         assert_eq!(names(&told).contains(&"messageContent".to_owned()), leaves, "{told}");
@@ -94,6 +99,40 @@ fn r23_r44_r120_content_leaves_up_to_the_limit_and_is_named_above_it() {
         let asked = ["*", "messageContent"];
         assert_eq!(suppressed(&written(&asked, &[], &policy.for_role(Role::User), NEW)), wanted);
         assert_eq!(suppressed(&written(&asked, &[], &policy, NEW)), json!(null));
+    }
+}
+
+#[test]
+fn r45_a_link_is_wanted_where_content_is_asked_for_and_too_large_for_its_event_alone() {
+    let policy = |inline, max| Policy {
+        content_inline_octets: inline,
+        content_max_octets: Some(max),
+        ..open()
+    };
+    let unread = NEW.replace(
+        r#""messageContent":"Subject: x\r\n\r\n""#,
+        r#""vnd.postbell.contentSuppressed":"size""#,
+    );
+    let login = r#"{"event":"Login","uri":"imap://h/","timestamp":"2026-08-20T13:34:14+02:00","user":"a","serverDomain":"h","serverPort":993}"#;
+    for (asked, json, inline, max, wanted) in [
+        ("messageContent", NEW, 13, 14, true),
+        ("messageContent", NEW, 14, 14, false),
+        ("messageContent", NEW, 5, 13, false),
+        ("messageContent", unread.as_str(), 5, 14, true),
+        ("messageContent", unread.as_str(), 5, 13, false),
+        ("messageContent", login, 5, 14, false),
+        ("*", NEW, 13, 14, false),
+    ] {
+        let parameters = vec![asked.to_owned()];
+        let selection = Selection { parameters, ..Selection::default() };
+        let (_, projection) = selection.compile(&policy(inline, max)).unwrap();
+        let view = Keys::find(json.as_bytes()).unwrap().view(json.as_bytes());
+        assert_eq!(projection.wants_link(json.as_bytes(), &view), wanted, "{asked} {inline} {max}");
+        let mut out = Vec::new();
+        let link = Some("https://h/v1/content/x");
+        projection.write_linked(&mut out, json.as_bytes(), &view, &stamp(), link);
+        assert!(json::check(&out).is_ok());
+        assert!(String::from_utf8(out).unwrap().contains(r#""vnd.postbell.contentUrl":"https://"#));
     }
 }
 

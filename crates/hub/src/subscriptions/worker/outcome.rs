@@ -13,6 +13,7 @@ use postbell_sinks::webhook::{Answer, write_body};
 use tracing::{debug, error, warn};
 
 use super::{Course, Job, Trouble, Worker};
+use crate::links::{Holder, now_unix};
 use crate::subscriptions::SubscriptionState;
 use crate::token::fill_random;
 
@@ -99,7 +100,11 @@ impl Job {
         let view = Keys::from_head(head).view(json);
         let mut data = Vec::with_capacity(json.len() + STAMP_OCTETS);
         let allowed = self.grant.principal().redact(&view, json);
-        self.projection.write(&mut data, &allowed, &view, stamp);
+        let link = self.projection.wants_link(&allowed, &view).then(|| {
+            let holder = Holder::Subscription(self.entry.id.clone());
+            self.context.links.make(stamp.seq, &holder, now_unix())
+        });
+        self.projection.write_linked(&mut data, &allowed, &view, stamp, link.as_deref());
         let mut body = Vec::with_capacity(data.len() + ENVELOPE_OCTETS);
         write_body(&mut body, &data, &view, stamp, &self.context.source);
         body.into()
