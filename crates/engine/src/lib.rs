@@ -32,7 +32,7 @@ pub use observation::{
 pub use policy::{FlagForm, Groups, InvalidFlagForm, Policy};
 pub use store::{InvalidStore, Store};
 pub use subscribe::{
-    Explanation, Filter, Index, InvalidPattern, InvalidSelection, Pattern, Projection, Selection,
-    Stamp, Verdict,
+    Explanation, Filter, FlagForms, Index, InvalidPattern, InvalidSelection, Pattern, Projection,
+    Selection, Stamp, Verdict,
 };
 pub use words::in_words;

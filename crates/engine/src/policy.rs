@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use mail_event::EventGroup;
+use serde::{Deserialize, Serialize};
 
 use crate::{Ceiling, Role};
 
@@ -75,7 +76,8 @@ impl Default for Policy {
 }
 
 /// How setting `\Seen` or `\Deleted` is told (RFC 5423, section 4.2). Never both ways.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum FlagForm {
     /// As `MessageRead` or `MessageTrash`.
     #[default]

@@ -3,6 +3,7 @@
 use mail_event::{EventGroup, EventName, ParameterName};
 use serde::Serialize;
 
+use super::forms::FlagForms;
 use super::projection::COMPANIONS;
 use super::selection::{InvalidSelection, Selection};
 use crate::{FlagForm, Policy, Role};
@@ -93,10 +94,16 @@ impl Selection {
 
     fn kept(&self, policy: &Policy) -> Vec<String> {
         let mut kept = Vec::new();
-        for (name, form, key) in [
-            (EventName::MessageRead, policy.seen_form, "policy.seen_form"),
-            (EventName::MessageTrash, policy.deleted_form, "policy.deleted_form"),
-        ] {
+        let of = |asked: Option<FlagForm>, made, own, key| match asked {
+            Some(form) => (form, own),
+            None => (made, key),
+        };
+        let FlagForms { seen, deleted } = self.flag_forms;
+        let seen = of(seen, policy.seen_form, "flagForms.seen", "policy.seen_form");
+        let deleted = of(deleted, policy.deleted_form, "flagForms.deleted", "policy.deleted_form");
+        for (name, (form, key)) in
+            [(EventName::MessageRead, seen), (EventName::MessageTrash, deleted)]
+        {
             let flag = if name == EventName::MessageRead { "\\Seen" } else { "\\Deleted" };
             if form == FlagForm::Flags && self.asks_for(&name) {
                 kept.push(format!("{name}: the store's {flag} is told as FlagsSet ({key})"));
@@ -230,6 +237,7 @@ mod tests {
             condition: Some("messageSize > 5".to_owned()),
             parameters: texts(&["service", "messageContent"]),
             tags: texts(&["home", "büro"]),
+            flag_forms: FlagForms { seen: Some(FlagForm::Flags), ..FlagForms::default() },
         };
         let policy = Policy {
             content_max_octets: Some(2_048),

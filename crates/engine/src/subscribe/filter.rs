@@ -1,8 +1,11 @@
 //! Which events a subscription wants.
 
+use mail_event::EventName;
+
 use super::condition::{Condition, Truth};
+use super::forms::FlagForms;
 use super::pattern::Pattern;
-use crate::View;
+use crate::{Keys, View};
 
 /// Tells wanted events from others by what their keys point at; an ordinary event is looked at
 /// without allocating.
@@ -18,7 +21,12 @@ use crate::View;
 ///   it. One that names no user or mailbox concerns all of them.
 #[derive(Clone, Debug)]
 pub struct Filter {
+    /// Those asked for, and those that may turn into one for this subscriber.
     pub(super) events: Events,
+    /// Those asked for, under the names they are told by.
+    pub(super) told: Events,
+    /// The forms in which they are told.
+    pub(super) forms: FlagForms,
     /// Sorted.
     pub(super) users: Box<[Box<str>]>,
     pub(super) mailboxes: Box<[Pattern]>,
@@ -37,7 +45,7 @@ pub enum Verdict {
     Unclear(String),
 }
 
-/// The events asked for.
+/// Some of the events there may be.
 #[derive(Clone, Debug)]
 pub(super) enum Events {
     All,
@@ -58,6 +66,24 @@ impl Filter {
         if !self.matches(view) {
             return Verdict::Unwanted;
         }
+        if let Some((keys, json)) = self.recast(view, json) {
+            return self.judge_told(&keys.view(&json), &json);
+        }
+        self.judge_told(view, json)
+    }
+
+    /// The event in the form this subscriber asks for, with what it is matched on; nothing where it
+    /// is told as it is (R62). `view` is of `json`.
+    #[must_use]
+    pub fn recast(&self, view: &View<'_>, json: &[u8]) -> Option<(Keys, Vec<u8>)> {
+        self.forms.recast(view, json)
+    }
+
+    /// The same for an event as it is told, whose places fit.
+    fn judge_told(&self, view: &View<'_>, json: &[u8]) -> Verdict {
+        if let Wanted::No = event(&self.told, view) {
+            return Verdict::Unwanted;
+        }
         // A gap is told whatever it would have been about.
         let condition = self.condition.as_ref().filter(|_| !is_gap(view));
         match condition.map_or(Truth::True, |condition| condition.holds(json)) {
@@ -68,10 +94,10 @@ impl Filter {
     }
 
     /// Whether the event is wanted as far as its name, its users and its mailbox say; the
-    /// condition isn't looked at.
+    /// condition isn't looked at, nor in which form the event is told.
     #[must_use]
     pub fn matches(&self, view: &View<'_>) -> bool {
-        let (wanted, missing) = match self.event(view) {
+        let (wanted, missing) = match event(&self.events, view) {
             Wanted::No => return false,
             Wanted::Yes => (true, false),
             Wanted::Gap => (true, true),
@@ -100,26 +126,6 @@ impl Filter {
         narrowed
     }
 
-    fn event(&self, view: &View<'_>) -> Wanted {
-        let yes = |wanted| if wanted { Wanted::Yes } else { Wanted::No };
-        let Some(place) = view.place() else {
-            let name = view.name();
-            if name == GAP {
-                return Wanted::Gap;
-            }
-            // An event without a name is one this version can't read.
-            return yes(!name.is_empty()
-                && match &self.events {
-                    Events::All => true,
-                    Events::Some { vendor, names, .. } => *vendor || contains(names, &name),
-                });
-        };
-        yes(match &self.events {
-            Events::All => true,
-            Events::Some { registered, .. } => registered & (1 << place) != 0,
-        })
-    }
-
     fn user(&self, view: &View<'_>, owner: Option<&str>, missing: bool) -> bool {
         if self.users.is_empty() || owner.is_some_and(|owner| contains(&self.users, owner)) {
             return true;
@@ -137,6 +143,41 @@ impl Filter {
             None => missing,
         }
     }
+}
+
+impl Events {
+    /// These, and those that may turn into one of them.
+    pub(super) fn in_any_form(&self, forms: FlagForms) -> Self {
+        let Self::Some { registered, vendor, names } = self else { return self.clone() };
+        let all = (0_u32..).zip(&EventName::REGISTERED);
+        let is_in = |at: u32| registered & (1 << at) != 0;
+        let turns =
+            |from: &EventName| all.clone().any(|(at, to)| is_in(at) && forms.may_turn(from, to));
+        let more =
+            all.clone().filter(|(_, from)| turns(from)).fold(0, |bits, (at, _)| bits | 1 << at);
+        Self::Some { registered: registered | more, vendor: *vendor, names: names.clone() }
+    }
+}
+
+/// Whether an event is one of these, by its name.
+fn event(events: &Events, view: &View<'_>) -> Wanted {
+    let yes = |wanted| if wanted { Wanted::Yes } else { Wanted::No };
+    let Some(place) = view.place() else {
+        let name = view.name();
+        if name == GAP {
+            return Wanted::Gap;
+        }
+        // An event without a name is one this version can't read.
+        return yes(!name.is_empty()
+            && match events {
+                Events::All => true,
+                Events::Some { vendor, names, .. } => *vendor || contains(names, &name),
+            });
+    };
+    yes(match events {
+        Events::All => true,
+        Events::Some { registered, .. } => registered & (1 << place) != 0,
+    })
 }
 
 enum Wanted {

@@ -3,6 +3,7 @@
 mod condition;
 mod explain;
 mod filter;
+mod forms;
 mod held;
 mod index;
 mod nearest;
@@ -12,6 +13,7 @@ mod selection;
 
 pub use explain::Explanation;
 pub use filter::{Filter, Verdict};
+pub use forms::FlagForms;
 pub use index::Index;
 pub use pattern::{InvalidPattern, Pattern};
 pub(crate) use projection::EVENT_ID;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
 use super::filter::Events;
+use super::forms::FlagForms;
 use super::nearest::nearest;
 use super::pattern::Pattern;
 use super::{Filter, Projection};
@@ -45,6 +46,9 @@ pub struct Selection {
     pub parameters: Vec<String>,
     /// Tags put on each delivery (R135).
     pub tags: Vec<String>,
+    /// In which form it is told that `\Seen` and `\Deleted` were set (R62).
+    #[serde(skip_serializing_if = "FlagForms::is_default")]
+    pub flag_forms: FlagForms,
 }
 
 impl Selection {
@@ -59,8 +63,11 @@ impl Selection {
         limit("mailboxes", &self.mailboxes, ENTRIES_MAX)?;
         limit("parameters", &self.parameters, ENTRIES_MAX)?;
         limit("tags", &self.tags, TAGS_MAX)?;
+        let told = events(&self.events)?;
         let filter = Filter {
-            events: events(&self.events)?,
+            events: told.in_any_form(self.flag_forms),
+            told,
+            forms: self.flag_forms,
             users: users(&self.users)?,
             mailboxes: mailboxes(&self.mailboxes)?,
             condition: self.condition.as_deref().map(|text| condition(text, policy)).transpose()?,

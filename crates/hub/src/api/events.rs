@@ -55,6 +55,7 @@ pub(super) async fn follow(
         condition: query.text("where").map(str::to_owned),
         parameters: query.list("parameters")?,
         tags: query.list("tags")?,
+        ..Selection::default()
     };
     let policy = app.policy.for_role(grant.principal().role());
     let (filter, projection) = selection.compile(&policy).map_err(|invalid| {

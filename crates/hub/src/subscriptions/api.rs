@@ -1,6 +1,6 @@
 //! Subscriptions as clients of the API write and read them.
 
-use postbell_engine::Selection;
+use postbell_engine::{FlagForms, Selection};
 use postbell_sinks::webhook::Secret;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -40,6 +40,11 @@ pub(crate) struct NewSubscription {
     /// Tags put on each delivery.
     #[serde(default)]
     pub(crate) tags: Vec<String>,
+    /// In which form it is told that `\Seen` (`seen`) and `\Deleted` (`deleted`) were set: `simple` or
+    /// `flags`; as the policy has it where absent.
+    #[serde(default, skip_serializing_if = "FlagForms::is_default")]
+    #[schema(value_type = Object)]
+    pub(crate) flag_forms: FlagForms,
     /// Where to begin.
     #[serde(default)]
     pub(crate) begin: Begin,
@@ -156,6 +161,10 @@ pub(crate) struct Shown {
     pub(crate) parameters: Vec<String>,
     /// Tags put on each delivery.
     pub(crate) tags: Vec<String>,
+    /// In which form it is told that `\Seen` and `\Deleted` were set.
+    #[serde(skip_serializing_if = "FlagForms::is_default")]
+    #[schema(value_type = Object)]
+    pub(crate) flag_forms: FlagForms,
     /// Where it began.
     pub(crate) begin: Begin,
     /// Where deliveries go.
@@ -265,6 +274,7 @@ impl NewSubscription {
             condition: self.condition.clone(),
             parameters: self.parameters.clone(),
             tags: self.tags.clone(),
+            flag_forms: self.flag_forms,
         }
     }
 }
@@ -306,6 +316,8 @@ mod tests {
             ("parameters", json!(["uidSet"])),
             ("tags", json!(["a,b"])),
             ("tags", json!(["a", "a"])),
+            ("flagForms", json!({"seen": "both"})),
+            ("flagForms", json!({"read": "flags"})),
             ("begin", json!({"seq": -1})),
             ("expires", json!(30)),
             ("expires", json!(["30d"])),

@@ -134,6 +134,7 @@ impl Entry {
             condition: kept.selection.condition,
             parameters: kept.selection.parameters,
             tags: kept.selection.tags,
+            flag_forms: kept.selection.flag_forms,
             begin: kept.begin,
             sink,
             state: kept.state,

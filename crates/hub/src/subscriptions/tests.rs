@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, routing};
-use postbell_engine::{Selection, admit};
+use postbell_engine::{FlagForms, Selection, admit};
 use postbell_journal::{Batch, Entry as JournalEntry, Options, RecordId, Retention, SqliteJournal};
 use serde_json::Value;
 
@@ -197,6 +197,7 @@ fn wanted(name: &str, url: &str) -> NewSubscription {
         condition: None,
         parameters: vec![],
         tags: vec![],
+        flag_forms: FlagForms::default(),
         begin: Begin::Now,
         expires: None,
         sink,

@@ -149,3 +149,35 @@ fn login_of_john() -> String {
         r#"{{"event":"Login","uri":"imap://mail.example.org/","timestamp":"{time}","user":"john","serverDomain":"mail.example.org","serverPort":993}}"#
     )
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r62_r63_two_subscriptions_are_told_one_change_each_in_its_own_form() {
+    let receivers = [Receiver::start().unwrap(), Receiver::start().unwrap()];
+    let world = World::start_with(|config| config.webhooks.reach = Reach::Loopback).await;
+    for (receiver, form) in receivers.iter().zip(["flags", "simple"]) {
+        let body = json!({
+            "name": form,
+            "events": ["FlagsSet", "MessageRead"],
+            "flagForms": {"seen": form},
+            "sink": {"kind": "webhook", "url": receiver.url()},
+        });
+        let json = [("Content-Type", "application/json")];
+        let made = world.ask("POST", "/v1/subscriptions", &json, body.to_string().as_bytes());
+        assert_eq!((made.status, &made.json()["flagForms"]["seen"]), (201, &form.into()));
+    }
+    let mailbox = "imap://john@mail.example.org/INBOX;UIDVALIDITY=7";
+    let read = json!({
+        "event": "MessageRead", "uri": mailbox, "mailboxID": mailbox, "uidset": "1:3",
+        "timestamp": "2026-08-20T13:34:14+02:00", "user": "john",
+    });
+    assert_eq!(world.publish("application/json", &read.to_string()).status, 200);
+    until("both deliveries", || receivers.iter().all(|one| one.taken().len() == 1));
+    for (receiver, name) in receivers.iter().zip(["FlagsSet", "MessageRead"]) {
+        let told: Value = serde_json::from_str(&receiver.taken()[0].body).unwrap();
+        assert_eq!(told["type"], format!("org.ietf.rfc5423.{name}"));
+        assert_eq!(told["data"]["event"], name);
+        let flags = if name == "FlagsSet" { json!(["\\Seen"]) } else { Value::Null };
+        assert_eq!(told["data"]["flagNames"], flags);
+    }
+    world.stop().await;
+}

@@ -98,6 +98,11 @@ impl Job {
         stamp: &Stamp,
     ) -> Bytes {
         let view = Keys::from_head(head).view(json);
+        let recast = self.filter.recast(&view, json);
+        let (view, json) = match &recast {
+            Some((keys, json)) => (keys.view(json), &**json),
+            None => (view, json),
+        };
         let mut data = Vec::with_capacity(json.len() + STAMP_OCTETS);
         let allowed = self.grant.principal().redact(&view, json);
         let link = self.projection.wants_link(&allowed, &view).then(|| {
