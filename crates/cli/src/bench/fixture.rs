@@ -24,13 +24,22 @@ pub(super) struct Fixture {
 impl Fixture {
     /// Starts a hub on a new folder in `folder`.
     pub(super) fn start(folder: &Path) -> anyhow::Result<Self> {
+        Self::start_with(folder, |_| {})
+    }
+
+    /// The same with something else in its configuration.
+    pub(super) fn start_with(
+        folder: &Path,
+        change: impl FnOnce(&mut Config),
+    ) -> anyhow::Result<Self> {
         let folder = folder.join("hub");
-        let config = Config {
+        let mut config = Config {
             data: folder.clone(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             webhooks: WebhooksConfig { reach: Reach::Loopback, ..WebhooksConfig::default() },
             ..Config::default()
         };
+        change(&mut config);
         let socket = config.publish_socket().context("the hub has no publisher socket")?;
         let runtime = runtime()?;
         let hub = runtime.block_on(Hub::start(config))?;

@@ -4,9 +4,12 @@
 //! what the bare thing does in the same minute: a file and `fdatasync`, a server that takes the
 //! same bodies and looks at none, a client that only signs and sends. Hub and probe take turns.
 
+mod crowd;
 mod events;
+mod fanout;
 mod fixture;
 mod ingest;
+mod isolation;
 mod journal;
 mod machine;
 mod matching;
@@ -63,6 +66,10 @@ enum Part {
     Http,
     /// Webhook deliveries, beside a bare hyper client
     Webhooks,
+    /// One event to 1, 100 and 10,000 clients of the stream
+    Fanout,
+    /// A thousand webhooks of which one hangs, beside the same while it is paused
+    Isolation,
     /// What an event takes on disk
     Octets,
     /// Opening a journal of ten million records
@@ -80,6 +87,8 @@ struct Scale {
     requests: usize,
     large_requests: usize,
     deliveries: usize,
+    fan_out: usize,
+    isolated_events: usize,
     octets_events: usize,
     start_records: usize,
 }
@@ -136,6 +145,10 @@ fn measure(part: Part, folder: &Path, scale: Scale) -> anyhow::Result<Vec<Row>> 
             ingest::hundreds(folder, scale.large_requests)?,
         ],
         Part::Webhooks => vec![webhooks::deliver(folder, scale.deliveries)?],
+        Part::Fanout => fanout::fan_out(folder, scale.fan_out)?,
+        Part::Isolation => {
+            vec![isolation::isolation(folder, ISOLATED, scale.isolated_events)?]
+        }
         Part::Octets => vec![journal::octets(folder, scale.octets_events)?],
         Part::Start => vec![journal::opening(folder, scale.start_records)?],
     })
@@ -152,6 +165,8 @@ impl Part {
             Self::Single => "the whole path, one by one",
             Self::Http => "events over HTTP",
             Self::Webhooks => "webhook deliveries",
+            Self::Fanout => "fan-out",
+            Self::Isolation => "isolation",
             Self::Octets => "what an event takes on disk",
             Self::Start => "filling a journal and opening it",
         }
@@ -213,6 +228,8 @@ const ALL: &[Part] = &[
     Part::Single,
     Part::Http,
     Part::Webhooks,
+    Part::Fanout,
+    Part::Isolation,
     Part::Octets,
     Part::Start,
 ];
@@ -227,6 +244,8 @@ const FULL: Scale = Scale {
     requests: 40_000,
     large_requests: 500,
     deliveries: 60_000,
+    fan_out: 400_000,
+    isolated_events: 100,
     octets_events: 500_000,
     start_records: 10_000_000,
 };
@@ -241,9 +260,14 @@ const QUICK: Scale = Scale {
     requests: 5_000,
     large_requests: 60,
     deliveries: 10_000,
+    fan_out: 100_000,
+    isolated_events: 20,
     octets_events: 100_000,
     start_records: 1_000_000,
 };
+
+/// Webhooks of which one hangs.
+const ISOLATED: usize = 1_000;
 
 /// What a shell expects of a program that SIGINT ended.
 const INTERRUPTED: i32 = 130;
@@ -264,7 +288,19 @@ mod tests {
             .collect();
         assert_eq!(
             names,
-            ["match", "append", "lone", "path", "single", "http", "webhooks", "octets", "start"]
+            [
+                "match",
+                "append",
+                "lone",
+                "path",
+                "single",
+                "http",
+                "webhooks",
+                "fanout",
+                "isolation",
+                "octets",
+                "start"
+            ]
         );
         assert_eq!(ALL, Part::value_variants());
     }

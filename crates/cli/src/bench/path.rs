@@ -166,13 +166,15 @@ fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> anyhow::Result<usize> {
 /// Counts lines that end an event, wherever the pieces are cut. The lengths that HTTP puts
 /// between its chunks end with `\r\n` and never with `}\n`.
 #[derive(Debug, Default)]
-struct Counter {
-    events: usize,
+pub(super) struct Counter {
+    /// How many came.
+    pub(super) events: usize,
     ended_with_brace: bool,
 }
 
 impl Counter {
-    fn add(&mut self, piece: &[u8]) {
+    /// Takes the next piece.
+    pub(super) fn add(&mut self, piece: &[u8]) {
         let Some(last) = piece.last() else { return };
         if self.ended_with_brace && piece.first() == Some(&b'\n') {
             self.events += 1;
