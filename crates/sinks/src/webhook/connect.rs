@@ -87,16 +87,49 @@ impl Service<Name> for CheckedNames {
         let target = self.0.clone();
         Box::pin(async move {
             let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let allowed: Vec<_> =
-                found.iter().copied().filter(|address| target.allows(address.ip())).collect();
-            if allowed.is_empty() && !found.is_empty() {
-                let message = format!("{name} leads only to addresses out of reach");
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
-            }
-            Ok(allowed.into_iter())
+            Ok(in_reach(&target, name.as_str(), &found)?.into_iter())
         })
     }
 }
 
+/// Those addresses of a name that the target may lead to. The connection is made to one of them, and
+/// the name is not asked again meanwhile.
+fn in_reach(target: &Target, name: &str, found: &[SocketAddr]) -> io::Result<Vec<SocketAddr>> {
+    let allowed: Vec<_> =
+        found.iter().copied().filter(|address| target.allows(address.ip())).collect();
+    if allowed.is_empty() && !found.is_empty() {
+        let message = format!("{name} leads only to addresses out of reach");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+    }
+    Ok(allowed)
+}
+
 /// When TCP asks whether the other end is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::webhook::Reach;
+
+    #[test]
+    fn r165_every_address_of_a_name_is_checked_and_only_those_in_reach_are_left() {
+        let target = Target::parse("https://example.org/", Reach::Public).unwrap();
+        let addresses = |texts: &[&str]| -> Vec<SocketAddr> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let found = addresses(&[
+            "10.0.0.1:0",
+            "1.1.1.1:0",
+            "[::ffff:169.254.169.254]:0",
+            "[::1]:0",
+            "[2606:4700::1111]:0",
+            "[fd00::1]:0",
+        ]);
+        let left = in_reach(&target, "example.org", &found).unwrap();
+        assert_eq!(left, addresses(&["1.1.1.1:0", "[2606:4700::1111]:0"]));
+        let refused = in_reach(&target, "example.org", &addresses(&["10.0.0.1:0", "[::1]:0"]));
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        assert!(in_reach(&target, "example.org", &[]).unwrap().is_empty());
+    }
+}
