@@ -107,6 +107,10 @@ struct AddArgs {
     /// one of which it has the public half (Ed25519).
     #[arg(long, default_value = "v1", value_parser = ["v1", "v1a"], conflicts_with = "secret_file")]
     signature: String,
+    /// Do not ask the receiver whether it agrees before the first delivery; only whoever runs the hub
+    /// may leave that out.
+    #[arg(long)]
+    no_verify: bool,
 }
 
 /// Say in words what a subscription will match, and what policy takes away.
@@ -339,6 +343,9 @@ impl AddArgs {
         if let (Some(file), Some(sink)) = (&self.secret_file, sink.as_object_mut()) {
             sink.insert("secret".to_owned(), secret(file)?.into());
         }
+        if let (true, Some(sink)) = (self.no_verify, sink.as_object_mut()) {
+            sink.insert("verify".to_owned(), false.into());
+        }
         let mut request = Map::new();
         request.insert("name".to_owned(), self.name.clone().into());
         for (name, values) in [
@@ -484,6 +491,7 @@ fn describe(shown: &Value) -> anyhow::Result<()> {
         ("to", "/sink/url"),
         ("public key", "/sink/publicKey"),
         ("before till", "/sink/previousUntil"),
+        ("a minute", "/sink/perMinute"),
         ("events", "/events"),
         ("users", "/users"),
         ("mailboxes", "/mailboxes"),

@@ -178,9 +178,13 @@ fn show_subscriptions(answer: &Value, report: &mut Report) {
         match state.as_str() {
             "ended" => {
                 let remedy = format!(
-                    "the receiver wanted no more: postbell subscriptions remove {plain_name}"
+                    "where it is not to go on (resume, or renew): postbell subscriptions remove {plain_name}"
                 );
                 report.wrong(&name, detail, &remedy);
+            }
+            "unverified" => {
+                let remedy = "its receiver has to agree before the first delivery";
+                report.notice(&name, detail, remedy);
             }
             "paused" => {
                 let remedy =

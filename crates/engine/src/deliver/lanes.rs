@@ -128,6 +128,13 @@ impl Lanes {
         self.slots.push_back(Slot { seq, prev_seq, lane, delivery, done: false });
     }
 
+    /// Whether there is a delivery to attempt now.
+    #[must_use]
+    pub fn has_ready(&self, now: Moment) -> bool {
+        let is_due = self.waiting.first().is_some_and(|(at, _)| *at <= now);
+        self.under_way < self.limits.side_by_side && (!self.ready.is_empty() || is_due)
+    }
+
     /// The delivery to attempt now, if there is one; it is under way then until
     /// [`Lanes::conclude`].
     pub fn start(&mut self, now: Moment) -> Option<Attempt> {
@@ -340,8 +347,8 @@ mod tests {
                         all.push((last, lane, false));
                     }
                     Step::Push(_) => {}
-                    Step::Start => match lanes.start(Moment(now)) {
-                        Some(attempt) => {
+                    Step::Start => match (lanes.has_ready(Moment(now)), lanes.start(Moment(now))) {
+                        (true, Some(attempt)) => {
                             let at = all.iter().position(|one| one.0 == attempt.seq).unwrap();
                             let lane = all[at].1;
                             prop_assert!(all[..at].iter().all(|one| one.1 != lane || one.2));
@@ -350,7 +357,9 @@ mod tests {
                             prop_assert_eq!(attempt.prev_seq, before);
                             under_way.push(attempt.seq);
                         }
-                        None => {
+                        (has_ready, Some(_)) => prop_assert!(has_ready),
+                        (has_ready, None) => {
+                            prop_assert!(!has_ready);
                             // Only what is under way or waits may hold anything up.
                             let idle = all.iter().filter(|one| !one.2).count() == 0;
                             prop_assert!(

@@ -2,6 +2,8 @@
 
 mod delivery;
 mod lanes;
+mod pace;
 
 pub use delivery::{Delivery, Moment, Next, Outcome, Schedule};
 pub use lanes::{Attempt, Lanes};
+pub use pace::Pace;

@@ -446,6 +446,11 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "16",
                 "Mailboxes delivered side by side per subscription; within a mailbox always one at a time.",
             ),
+            key(
+                "webhooks.verify",
+                "true",
+                "Whether a receiver on another machine has to agree before the first delivery; by default, lest events be sent to who never asked for them, in quantities of a subscriber's choosing.",
+            ),
         ],
         kinds: &[],
     },

@@ -348,6 +348,8 @@ pub struct WebhooksConfig {
     pub timeout: Duration,
     /// Mailboxes delivered side by side per subscription.
     pub lanes: u32,
+    /// Whether receivers on other machines are asked whether they agree before the first delivery.
+    pub verify: bool,
 }
 
 /// How much is logged.
@@ -578,7 +580,7 @@ impl Default for HttpConfig {
 
 impl Default for WebhooksConfig {
     fn default() -> Self {
-        Self { reach: Reach::Public, timeout: Duration::from_secs(15), lanes: 16 }
+        Self { reach: Reach::Public, timeout: Duration::from_secs(15), lanes: 16, verify: true }
     }
 }
 

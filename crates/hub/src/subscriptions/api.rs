@@ -108,6 +108,11 @@ pub(crate) enum NewSink {
         /// The secret deliveries are signed with, `whsec_…` or `whsk_…`; made where there is none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         secret: Option<String>,
+        /// Whether the receiver is asked whether it agrees, before the first delivery. Where absent
+        /// it is, unless it is on the hub's machine or `webhooks.verify` is off; only whoever runs
+        /// the hub may leave it out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        verify: Option<bool>,
     },
 }
 
@@ -223,6 +228,9 @@ pub(crate) enum ShownSink {
         /// Until when deliveries are signed with the secret before as well (RFC 3339).
         #[serde(skip_serializing_if = "Option::is_none")]
         previous_until: Option<String>,
+        /// How many requests a minute the receiver takes, where it said when it was asked.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        per_minute: Option<u32>,
     },
 }
 
@@ -240,6 +248,8 @@ impl ShownSink {
 pub(crate) enum SubscriptionState {
     /// It delivers.
     Active,
+    /// Its receiver has yet to agree to be delivered to; nothing is delivered before.
+    Unverified,
     /// A person holds it; it goes on where it stood.
     Paused,
     /// Its receiver answered 410, it has expired, or its owner's token is over.

@@ -81,12 +81,24 @@ impl Checked {
     /// What is kept, with all that is wanted otherwise.
     fn over(&self, kept: &Kept, secret: Option<&Secret>) -> Kept {
         let mut changed = kept.clone();
-        if kept.is_expired(jiff::Timestamp::now()) {
-            changed.state = SubscriptionState::Active;
+        changed.selection = self.selection.clone();
+        // Another receiver has to agree for itself; the same one has, or needn't.
+        let is_same = changed.url == self.url;
+        changed.handshake = match (kept.handshake, self.handshake) {
+            (Some(before), Some(_)) if is_same => Some(before),
+            (None, Some(_)) if is_same && self.verify.is_none() => None,
+            (_, wanted) => wanted,
+        };
+        changed.url = self.url.clone();
+        let is_expired = kept.is_expired(jiff::Timestamp::now());
+        if matches!(kept.state, SubscriptionState::Active | SubscriptionState::Unverified)
+            || is_expired
+        {
+            changed.state = changed.awake();
+        }
+        if is_expired {
             changed.detail = None;
         }
-        changed.selection = self.selection.clone();
-        changed.url = self.url.clone();
         changed.expires_unix_millis = self.expires;
         if let Some(secret) = secret {
             // Who sets a secret outright has it on both sides; `rotate` lets both hold for a while.

@@ -43,13 +43,13 @@ impl Subscriptions {
         if kept.is_expired(jiff::Timestamp::now()) {
             return Err(CreateError::Expired(kept.expires().unwrap_or_default()));
         }
-        if kept.state != SubscriptionState::Active || self.grant(&kept).is_none() {
+        if kept.state != kept.awake() || self.grant(&kept).is_none() {
             stop(&entry, Stop::Gently).await;
             // Whoever else resumes it lends no token: it stays its owner's.
             if let Some(owner) = Owner::of(grant) {
                 entry.kept().owner = Some(owner);
             }
-            self.keep(&entry, SubscriptionState::Active).await?;
+            self.keep(&entry, kept.awake()).await?;
             self.start(&entry);
         }
         Ok(Some(self.shown(&entry)))

@@ -52,8 +52,6 @@ pub(super) struct Live {
 pub(super) struct Running {
     pub(super) stop: watch::Sender<Stop>,
     pub(super) task: JoinHandle<()>,
-    /// What delivers dead letters again, where there are such.
-    pub(super) redriving: Option<JoinHandle<()>>,
 }
 
 /// What a worker is told.

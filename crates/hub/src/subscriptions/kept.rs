@@ -1,5 +1,7 @@
 //! A subscription as `hub.db` keeps it.
 
+use std::num::NonZeroU32;
+
 use postbell_engine::{Role, Selection};
 use postbell_sinks::webhook::Secret;
 use serde::{Deserialize, Serialize};
@@ -33,6 +35,21 @@ pub(super) struct Kept {
     /// When it ends, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) expires_unix_millis: Option<i64>,
+    /// The handshake its receiver has to pass; none where it is left out, or it was made before
+    /// there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) handshake: Option<Handshake>,
+}
+
+/// What came of asking a receiver whether it agrees to be delivered to.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Handshake {
+    /// Whether it has agreed.
+    pub(super) passed: bool,
+    /// How many requests a minute it takes; as many as come where it said nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) per_minute: Option<NonZeroU32>,
 }
 
 /// Whose a subscription is. It delivers what their token may see, as long as that is good.
@@ -94,6 +111,19 @@ impl std::fmt::Debug for Kept {
 }
 
 impl Kept {
+    /// How it stands where nobody holds it and nothing has ended it.
+    pub(super) fn awake(&self) -> SubscriptionState {
+        match self.handshake {
+            Some(Handshake { passed: false, .. }) => SubscriptionState::Unverified,
+            Some(Handshake { passed: true, .. }) | None => SubscriptionState::Active,
+        }
+    }
+
+    /// How many requests a minute its receiver takes, where it said.
+    pub(super) fn per_minute(&self) -> Option<NonZeroU32> {
+        self.handshake.and_then(|handshake| handshake.per_minute)
+    }
+
     /// When it ends, as it is shown.
     pub(super) fn expires(&self) -> Option<String> {
         let at = jiff::Timestamp::from_millisecond(self.expires_unix_millis?);
@@ -132,6 +162,7 @@ impl Kept {
             secret: None,
             public_key: Secret::parse(&self.secret).ok().and_then(|secret| secret.public()),
             previous_until: until.map(time),
+            per_minute: self.per_minute().map(NonZeroU32::get),
         }
     }
 

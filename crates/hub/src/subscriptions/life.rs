@@ -54,7 +54,7 @@ impl Subscriptions {
         stop(&entry, Stop::Gently).await;
         let mut changed = entry.kept().clone();
         if changed.is_expired(now) {
-            changed.state = SubscriptionState::Active;
+            changed.state = changed.awake();
             changed.detail = None;
         }
         changed.expires_unix_millis = expires;
@@ -136,7 +136,9 @@ fn next(entry: &Entry) -> Option<i64> {
         SubscriptionState::Ended => {
             Some(at.saturating_add(i64::try_from(KEPT_AFTER.as_millis()).unwrap_or(i64::MAX)))
         }
-        SubscriptionState::Active | SubscriptionState::Paused => Some(at),
+        SubscriptionState::Active | SubscriptionState::Paused | SubscriptionState::Unverified => {
+            Some(at)
+        }
     }
 }
 

@@ -3,12 +3,12 @@
 use std::sync::{Arc, PoisonError};
 
 use mail_event::{EventId, Timestamp};
-use postbell_engine::Selection;
+use postbell_engine::{Role, Selection};
 use postbell_journal::ReadError;
 use postbell_sinks::webhook::{Secret, Target};
 
 use super::entry::Entry;
-use super::kept::{Kept, Owner};
+use super::kept::{Handshake, Kept, Owner};
 use super::life::expiry;
 use super::{
     Begin, NewSink, NewSubscription, Shown, Signature, SubscriptionState, Subscriptions, time,
@@ -60,6 +60,10 @@ pub(super) struct Checked {
     pub(super) signature: Signature,
     /// One to be made where there is none.
     pub(super) secret: Option<Secret>,
+    /// Whether it was said that the receiver is to be asked.
+    pub(super) verify: Option<bool>,
+    /// What it has to pass.
+    pub(super) handshake: Option<Handshake>,
     /// In milliseconds since 1970.
     pub(super) expires: Option<i64>,
 }
@@ -90,8 +94,15 @@ impl Subscriptions {
             pointer: error.pointer,
             message: error.message,
         })?;
-        let NewSink::Webhook { url, signature, secret } = new.sink;
-        Target::parse(&url, shared.reach).map_err(|error| invalid("/sink/url", error))?;
+        let NewSink::Webhook { url, signature, secret, verify } = new.sink;
+        let target = Target::parse(&url, shared.reach);
+        let target = target.map_err(|error| invalid("/sink/url", error))?;
+        if verify == Some(false) && grant.principal().role() != Role::Admin {
+            let why = "only whoever runs the hub may leave it out";
+            return Err(invalid("/sink/verify", why));
+        }
+        let is_asked = verify.unwrap_or_else(|| shared.webhooks.verify && !target.is_here());
+        let handshake = is_asked.then(Handshake::default);
         let secret = secret.map(|text| Secret::parse(&text)).transpose();
         let secret = secret.map_err(|error| invalid("/sink/secret", error))?;
         let expires = match &new.expires {
@@ -101,7 +112,7 @@ impl Subscriptions {
             None => None,
         };
         let (name, begin) = (new.name, new.begin);
-        Ok(Checked { name, selection, begin, url, signature, secret, expires })
+        Ok(Checked { name, selection, begin, url, signature, secret, verify, handshake, expires })
     }
 
     /// Those of whoever is let in by `grant`.
@@ -139,7 +150,7 @@ impl Subscriptions {
                 CreateError::TooMany(count)
             });
         }
-        let kept = Kept {
+        let mut kept = Kept {
             selection: new.selection,
             begin: new.begin,
             start,
@@ -151,7 +162,9 @@ impl Subscriptions {
             created: time(jiff::Timestamp::now()),
             owner,
             expires_unix_millis: new.expires,
+            handshake: new.handshake,
         };
+        kept.state = kept.awake();
         let qualified = kept
             .owner
             .as_ref()

@@ -12,17 +12,20 @@ mod redrive;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod verify;
 mod worker;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::join;
 use mail_event::Timestamp;
-use postbell_engine::{Policy, Schedule, Store};
+use postbell_engine::{Pace, Policy, Schedule, Store};
 use postbell_journal::Seq;
 use postbell_sinks::webhook::{Reach, Secret, Target, Tls, Webhook};
 use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 use tracing::{error, warn};
 
 pub(crate) use api::{
@@ -76,6 +79,8 @@ struct Context {
     source: String,
     links: Arc<Links>,
     schedule: Schedule,
+    /// When a receiver is asked again whether it agrees.
+    handshake: Schedule,
     lanes: usize,
 }
 
@@ -89,11 +94,12 @@ impl Subscriptions {
         store: Store,
         webhooks: WebhooksConfig,
     ) -> Result<Self, StateError> {
-        let schedule = Schedule::standard();
-        Self::open_with(db, tokens, feed, policy, store, webhooks, schedule).await
+        let handshake = Schedule::new(HANDSHAKE_SECONDS.map(Duration::from_secs));
+        let schedules = (Schedule::standard(), handshake);
+        Self::open_with(db, tokens, feed, policy, store, webhooks, schedules).await
     }
 
-    /// The same with a schedule of one's own.
+    /// The same with schedules of one's own, for deliveries and for the handshake.
     async fn open_with(
         db: Arc<StateDb>,
         tokens: Arc<Tokens>,
@@ -101,13 +107,14 @@ impl Subscriptions {
         (policy, links): (Policy, Arc<Links>),
         store: Store,
         webhooks: WebhooksConfig,
-        schedule: Schedule,
+        (schedule, handshake): (Schedule, Schedule),
     ) -> Result<Self, StateError> {
         let tls = Tls::new().map_err(|source| StateError::Tls { source: source.into() })?;
         let threads = DeliveryThreads::start().map_err(|source| StateError::Threads { source })?;
         let source = store.server(None).to_string();
         let lanes = usize::try_from(webhooks.lanes).unwrap_or(usize::MAX);
-        let context = Arc::new(Context { db, feed, store, source, links, schedule, lanes });
+        let context =
+            Arc::new(Context { db, feed, store, source, links, schedule, handshake, lanes });
         let mut entries = Vec::new();
         let rows = context.blocking(StateDb::subscriptions).await?;
         for row in rows {
@@ -281,7 +288,7 @@ impl Subscriptions {
     /// Starts the worker of an active subscription.
     fn start(&self, entry: &Arc<Entry>) {
         let kept = entry.kept().clone();
-        if kept.state != SubscriptionState::Active || kept.is_expired(jiff::Timestamp::now()) {
+        if kept.state != kept.awake() || kept.is_expired(jiff::Timestamp::now()) {
             return;
         }
         let job = match self.job(entry, &kept) {
@@ -292,12 +299,23 @@ impl Subscriptions {
                 return;
             }
         };
-        let (stop, told) = watch::channel(Stop::No);
+        let (stop, mut told) = watch::channel(Stop::No);
         let job = Arc::new(job);
-        let redriving = (entry.live.redriving.load(Ordering::Relaxed) > 0)
-            .then(|| self.0.threads.spawn(redrive::run(Arc::clone(&job), stop.clone())));
-        let task = self.0.threads.spawn(job.run(told));
-        *locked(&entry.running) = Some(Running { stop, task, redriving });
+        let is_redriving = entry.live.redriving.load(Ordering::Relaxed) > 0;
+        let redriving = is_redriving.then(|| stop.clone());
+        let task = self.0.threads.spawn(async move {
+            if !verify::passed(&job, &mut told).await {
+                return;
+            }
+            let delivering = Arc::clone(&job).run(told);
+            match redriving {
+                Some(stop) => {
+                    join(delivering, redrive::run(job, stop)).await;
+                }
+                None => delivering.await,
+            }
+        });
+        *locked(&entry.running) = Some(Running { stop, task });
     }
 
     /// What was fine when the subscription was made may be out of bounds by now: policy and reach
@@ -326,6 +344,8 @@ impl Subscriptions {
             filter,
             projection,
             webhook: Arc::new(webhook),
+            pace: std::sync::Mutex::new(Pace::new(kept.per_minute())),
+            began: Instant::now(),
         })
     }
 }
@@ -352,10 +372,8 @@ async fn stop(entry: &Entry, how: Stop) {
 }
 
 async fn joined(running: Running) {
-    for task in [running.redriving, Some(running.task)].into_iter().flatten() {
-        if task.await.is_err() {
-            error!("a subscription's worker panicked");
-        }
+    if running.task.await.is_err() {
+        error!("a subscription's worker panicked");
     }
 }
 
@@ -373,3 +391,7 @@ fn reach(reach: crate::Reach) -> Reach {
 
 /// Records that the guide looks at again when the hub starts, at most: half a second's work.
 const CATCH_UP_RECORDS: u64 = 200_000;
+
+/// Pauses before a receiver is asked again whether it agrees: for nearly a day, so that one that is
+/// set up by hand is in time.
+const HANDSHAKE_SECONDS: [u64; 9] = [5, 30, 120, 600, 1_800, 3_600, 10_800, 21_600, 43_200];

@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 
 use super::entry::{Entry, Stop};
 use super::make::{CreateError, invalid};
-use super::worker::{Job, TROUBLE_PAUSE, dice, end};
+use super::worker::{Job, TROUBLE_PAUSE, dice};
 use super::{Redrive, Shown, SubscriptionState, Subscriptions, stop};
 use crate::access::Grant;
 use crate::state::DeadLetter;
@@ -81,7 +81,7 @@ pub(super) async fn run(job: Arc<Job>, stop: watch::Sender<Stop>) {
             kept.state = SubscriptionState::Ended;
             kept.detail = Some(format!("the receiver answered {reason}"));
         }
-        end(&job).await;
+        job.keep().await;
         stop.send_replace(Stop::Gently);
     }
 }
@@ -102,6 +102,8 @@ struct Redriver<'a> {
     /// Whether there are none behind it.
     is_last: bool,
     began: Instant,
+    /// When the receiver takes the next request, where one waits for that.
+    held_back: Option<Instant>,
 }
 
 /// A letter and the record it is of.
@@ -130,6 +132,7 @@ impl<'a> Redriver<'a> {
             upto: 0,
             is_last: false,
             began: Instant::now(),
+            held_back: None,
         }
     }
 
@@ -142,6 +145,7 @@ impl<'a> Redriver<'a> {
                 return Ok(());
             }
             let due = self.lanes.next_due().map(|at| self.began + Duration::from_millis(at.0));
+            let due = due.into_iter().chain(self.held_back).min();
             let ended = tokio::select! {
                 Some(ended) = self.attempts.next() => ended,
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => continue,
@@ -225,11 +229,17 @@ impl<'a> Redriver<'a> {
 
     fn start_attempts(&mut self) {
         let now = self.now();
+        self.held_back = None;
         // The worker beside it may have learnt that the receiver is gone.
         while self.job.grant.is_good()
             && self.job.entry.kept().state == SubscriptionState::Active
-            && let Some(attempt) = self.lanes.start(now)
+            && self.lanes.has_ready(now)
         {
+            if let Err(at) = self.job.may_begin() {
+                self.held_back = Some(at);
+                break;
+            }
+            let Some(attempt) = self.lanes.start(now) else { break };
             let Some(held) = self.held.get(&attempt.seq) else {
                 let next = self.lanes.conclude(attempt.seq, Outcome::Accepted, now, 0);
                 error!(seq = attempt.seq, ?next, "a dead letter was not held where it should be");

@@ -18,6 +18,7 @@ use crate::token::{Token, fill_random};
 
 mod life;
 mod redrive;
+mod verify;
 
 /// A delivery as a receiver saw it, with the answer it got.
 #[derive(Clone, Debug)]
@@ -126,8 +127,13 @@ impl Bench {
             Feed::new(Arc::clone(&journal) as _),
             (Policy::default(), Arc::new(links)),
             Store::new("imap.example.org", None).unwrap(),
-            WebhooksConfig { reach: crate::Reach::Loopback, timeout: TIMEOUT, lanes: 4 },
-            Schedule::new(pauses),
+            WebhooksConfig {
+                reach: crate::Reach::Loopback,
+                timeout: TIMEOUT,
+                lanes: 4,
+                ..WebhooksConfig::default()
+            },
+            (Schedule::new(pauses.clone()), Schedule::new(pauses)),
         );
         Self { journal, subscriptions: subscriptions.await.unwrap(), tokens, admin }
     }
@@ -188,7 +194,8 @@ fn random_hex(octets: usize) -> String {
 }
 
 fn wanted(name: &str, url: &str) -> NewSubscription {
-    let sink = NewSink::Webhook { url: url.to_owned(), signature: Signature::V1, secret: None };
+    let (url, signature) = (url.to_owned(), Signature::V1);
+    let sink = NewSink::Webhook { url, signature, secret: None, verify: None };
     NewSubscription {
         name: name.to_owned(),
         events: vec![],
@@ -680,7 +687,7 @@ async fn a_worker_nobody_can_stop_any_more_keeps_the_cursor_as_it_ends() {
     let bench = Bench::open(folder.path()).await;
     let (id, _receiver) = ten_done(&bench).await;
     let entry = bench.subscriptions.entry(&bench.admin, "phone").unwrap();
-    let Running { stop, task, .. } = locked(&entry.running).take().unwrap();
+    let Running { stop, task } = locked(&entry.running).take().unwrap();
     drop(stop);
     task.await.unwrap();
     use postbell_journal::Journal as _;
@@ -958,6 +965,7 @@ async fn what_is_wrong_with_a_subscription_is_named() {
                     url: "https://example.org/".to_owned(),
                     signature: Signature::V1,
                     secret: secret(),
+                    verify: None,
                 },
                 ..fine()
             },
@@ -1009,6 +1017,7 @@ fn a_kept_secret_prints_as_dots() {
         created: String::new(),
         owner: None,
         expires_unix_millis: None,
+        handshake: None,
     };
     assert!(!format!("{kept:?}").contains("t0ken"));
     let secret = Some("whsec_t0ken".to_owned());

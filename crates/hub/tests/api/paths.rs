@@ -238,7 +238,7 @@ async fn a_subscription_is_made_held_let_go_on_and_forgotten() {
     assert!(!world.get(&place).body.contains("whsec_"));
     assert_eq!(world.ask("POST", "/v1/subscriptions", &headers, body).status, 409);
     assert_eq!(world.get("/v1/subscriptions").json()["subscriptions"][0]["name"], "phone");
-    for (what, state) in [("pause", "paused"), ("resume", "active")] {
+    for (what, state) in [("pause", "paused"), ("resume", "unverified")] {
         let answer = world.ask("POST", &format!("{place}/{what}"), &[], b"");
         assert_eq!(answer.json()["state"], state);
         assert_eq!(world.get("/v1/subscriptions/phone").json()["state"], state);

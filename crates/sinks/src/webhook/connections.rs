@@ -7,17 +7,16 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::{Request, Uri};
+use hyper::{Request, Response, Uri};
 use tower::Service;
 
 use super::connect::{Connector, Stream};
-use super::{Answer, judge};
 
 /// Connections to one receiver.
 ///
@@ -58,13 +57,13 @@ impl Connections {
         Self { connector, target, idle: Mutex::default(), exchanging: AtomicUsize::new(0) }
     }
 
-    /// Sends a request and reads the answer to its end, at `now`. A connection that was kept and
-    /// turns out to be closed is replaced by another.
-    pub(super) async fn exchange(
+    /// Sends a request, reads the answer to its end and gives what `judge` makes of it. A connection
+    /// that was kept and turns out to be closed is replaced by another.
+    pub(super) async fn exchange<T>(
         &self,
         mut request: Request<Full<Bytes>>,
-        now: SystemTime,
-    ) -> Result<Answer, Fault> {
+        judge: impl Fn(&Response<Incoming>) -> T,
+    ) -> Result<T, Fault> {
         loop {
             let (mut connection, is_new) = match self.take() {
                 Some(kept) => (kept, false),
@@ -72,7 +71,7 @@ impl Connections {
                 None => (Box::pin(self.connect()).await?, true),
             };
             let exchanging = Counted::new(&self.exchanging);
-            let ended = connection.exchange(request, now).await;
+            let ended = connection.exchange(request, &judge).await;
             drop(exchanging);
             match ended {
                 Ok((answer, Rest::Read)) => {
@@ -152,18 +151,18 @@ impl Connection {
         self.driver.is_some() && self.sender.is_ready()
     }
 
-    async fn exchange(
+    async fn exchange<T>(
         &mut self,
         request: Request<Full<Bytes>>,
-        now: SystemTime,
-    ) -> Result<(Answer, Rest), Failed> {
+        judge: &impl Fn(&Response<Incoming>) -> T,
+    ) -> Result<(T, Rest), Failed> {
         let Self { sender, driver, .. } = self;
         let mut exchange = pin!(async {
             let response = sender.try_send_request(request).await.map_err(|mut error| {
                 let unsent = error.take_message();
                 Failed { fault: error.into_error().into(), unsent }
             })?;
-            let answer = judge(&response, now);
+            let answer = judge(&response);
             Ok((answer, drain(response.into_body()).await))
         });
         let mut is_sent = false;

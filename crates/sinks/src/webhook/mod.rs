@@ -3,6 +3,7 @@
 mod body;
 mod connect;
 mod connections;
+mod handshake;
 mod reach;
 mod retry_after;
 mod secret;
@@ -16,6 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::header::{
     CONTENT_TYPE, HOST, HeaderName, HeaderValue, InvalidHeaderValue, RETRY_AFTER, USER_AGENT,
 };
@@ -26,6 +28,7 @@ use postbell_engine::{Outcome, in_words};
 pub use body::write_body;
 pub use connect::Tls;
 use connections::Connections;
+pub use handshake::Agreement;
 pub use reach::Reach;
 pub use secret::{InvalidSecret, Secret};
 pub use target::{InvalidTarget, Target, URL_OCTETS_MAX};
@@ -80,11 +83,22 @@ impl Webhook {
             Ok(request) => request,
             Err(error) => return failed(error.to_string()),
         };
-        let exchange = self.connections.exchange(request, now);
+        self.exchange(request, |response| judge(response, now))
+            .await
+            .unwrap_or_else(|answer| answer)
+    }
+
+    /// What `judge` makes of the answer to a request; how it failed where there is none in time.
+    async fn exchange<T>(
+        &self,
+        request: Request<Full<Bytes>>,
+        judge: impl Fn(&Response<Incoming>) -> T,
+    ) -> Result<T, Answer> {
+        let exchange = self.connections.exchange(request, judge);
         match tokio::time::timeout(self.timeout, exchange).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => failed(root_cause(&*error)),
-            Err(_) => failed(format!("no answer within {:?}", self.timeout)),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(failed(root_cause(&*error))),
+            Err(_) => Err(failed(format!("no answer within {:?}", self.timeout))),
         }
     }
 

@@ -72,12 +72,7 @@ impl Target {
             let host = target.uri.host().unwrap_or_default().to_owned();
             return Err(InvalidTarget::OutOfReach { host, reach });
         }
-        let stays_here = match place {
-            Place::Address(address) => address.to_canonical().is_loopback(),
-            Place::ThisMachine => true,
-            Place::Name => false,
-        };
-        if plain && !stays_here && reach != Reach::Anywhere {
+        if plain && !place.is_here() && reach != Reach::Anywhere {
             return Err(InvalidTarget::Plain);
         }
         Ok(target)
@@ -87,6 +82,12 @@ impl Target {
     #[must_use]
     pub fn uri(&self) -> &Uri {
         &self.uri
+    }
+
+    /// Whether it says of itself that it leads to this machine.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        self.uri.host().is_some_and(|host| Place::of(host).is_here())
     }
 
     /// Takes a URL without checking it, as if its name had been an innocent one.
@@ -137,6 +138,14 @@ impl Place {
             return Self::ThisMachine;
         }
         Self::Name
+    }
+
+    fn is_here(self) -> bool {
+        match self {
+            Self::Address(address) => address.to_canonical().is_loopback(),
+            Self::ThisMachine => true,
+            Self::Name => false,
+        }
     }
 }
 

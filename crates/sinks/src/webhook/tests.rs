@@ -478,3 +478,72 @@ fn r164_openssl_finds_the_same_signature_as_the_page_says() {
     let printed = String::from_utf8(output.stdout).unwrap();
     assert_eq!(signature, format!("v1,{}", printed.trim()));
 }
+
+/// Asks a server that answers so, in the name of `imap.example.org`.
+async fn asked(status: u16, headers: &'static [(&'static str, &'static str)]) -> Agreement {
+    let (address, kept) = server(move |_| {
+        let mut response = Response::builder().status(status);
+        for (name, value) in headers {
+            response = response.header(*name, *value);
+        }
+        response.body(Full::default()).unwrap()
+    })
+    .await;
+    let webhook = webhook(&format!("http://{address}/hook?x=1"), Reach::Loopback);
+    let agreement = webhook.ask("imap.example.org", SystemTime::now()).await;
+    let request = kept.lock().unwrap().remove(0);
+    assert_eq!(
+        (request.method().as_str(), request.uri().to_string().as_str()),
+        ("OPTIONS", "/hook?x=1")
+    );
+    assert_eq!(request.headers()["webhook-request-origin"], "imap.example.org");
+    assert!(request.body().is_empty() && !request.headers().contains_key("webhook-signature"));
+    agreement
+}
+
+#[tokio::test]
+async fn r165_only_a_receiver_that_names_us_or_everybody_agrees() {
+    const ALLOWED: (&str, &str) = ("WebHook-Allowed-Origin", "*");
+    let agreed = async |headers| asked(200, headers).await;
+    for (headers, per_minute) in [
+        (&[ALLOWED][..], None),
+        (&[("WebHook-Allowed-Origin", "IMAP.example.org"), ("WebHook-Allowed-Rate", "*")], None),
+        (&[ALLOWED, ("WebHook-Allowed-Rate", "120")], Some(120)),
+    ] {
+        let agreement = agreed(headers).await;
+        assert_eq!(agreement.answer.outcome, Outcome::Accepted, "{headers:?}");
+        assert_eq!(agreement.per_minute.map(u32::from), per_minute, "{headers:?}");
+    }
+    for (status, headers, reason) in [
+        (200, &[][..], "200 OK without WebHook-Allowed-Origin"),
+        (204, &[("Allow", "OPTIONS, POST")], "204 No Content without WebHook-Allowed-Origin"),
+        (
+            200,
+            &[("WebHook-Allowed-Origin", "example.org")],
+            "200 OK with another WebHook-Allowed-Origin",
+        ),
+        (
+            200,
+            &[ALLOWED, ("WebHook-Allowed-Rate", "0")],
+            "200 OK with a WebHook-Allowed-Rate that is no number from 1",
+        ),
+        (405, &[ALLOWED], "405 Method Not Allowed"),
+        (302, &[ALLOWED, ("Location", "/elsewhere")], "302 Found"),
+    ] {
+        let Answer { outcome, reason: told } = asked(status, headers).await.answer;
+        assert_eq!((outcome, told.as_str()), (FAILED, reason));
+    }
+    assert_eq!(asked(410, &[]).await.answer.outcome, Outcome::Gone);
+}
+
+#[tokio::test]
+async fn r165_the_question_goes_to_no_address_out_of_reach() {
+    let (address, kept) = server(|_| Response::new(Full::default())).await;
+    let mut target = Target::parse("http://localhost/", Reach::Loopback).unwrap();
+    assert!(target.is_here());
+    target.pretend(&format!("http://localhost:{}/", address.port()), Reach::Public);
+    let webhook = Webhook::new(target, Secret::new([7; 32]), PATIENCE, &Tls::new().unwrap());
+    let agreement = webhook.ask("imap.example.org", SystemTime::now()).await;
+    assert_eq!(agreement.answer.reason, "localhost leads only to addresses out of reach");
+    assert!(kept.lock().unwrap().is_empty());
+}

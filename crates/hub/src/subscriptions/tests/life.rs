@@ -127,8 +127,12 @@ async fn what_is_said_twice_is_one_subscription_and_what_differs_changes_it() {
 
     // One that is held stays held, and another kind of signature takes another secret.
     bench.subscriptions.pause(&bench.admin, "phone").await.unwrap();
-    let sink =
-        NewSink::Webhook { url: second.url.clone(), signature: Signature::V1a, secret: None };
+    let sink = NewSink::Webhook {
+        url: second.url.clone(),
+        signature: Signature::V1a,
+        secret: None,
+        verify: None,
+    };
     let signed = NewSubscription { sink, ..less };
     let (_, shown) = apply(signed.clone()).await.unwrap();
     assert_eq!(shown.state, SubscriptionState::Paused);

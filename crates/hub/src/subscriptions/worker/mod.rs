@@ -8,14 +8,14 @@ use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::hash::BuildHasherDefault;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::task::{self, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use postbell_engine::{Filter, Lanes, Moment, Projection, Verdict, View};
+use postbell_engine::{Filter, Lanes, Moment, Pace, Projection, Verdict, View};
 use postbell_journal::{ReadError, Records};
 use postbell_sinks::webhook::Webhook;
 use tokio::sync::watch;
@@ -28,7 +28,7 @@ use self::intake::{Held, Itself, Reading, Wait, step};
 use self::outcome::Ended;
 pub(super) use self::outcome::dice;
 use super::burial::Burials;
-use super::entry::{Entry, Stop};
+use super::entry::{Entry, Stop, locked};
 use super::{Context, SubscriptionState};
 use crate::access::Grant;
 use crate::feed::Seat;
@@ -45,6 +45,9 @@ pub(super) struct Job {
     pub(super) seat: Arc<Seat>,
     pub(super) projection: Projection,
     pub(super) webhook: Arc<Webhook>,
+    /// How many requests the receiver takes, by the time since `began`.
+    pub(super) pace: Mutex<Pace>,
+    pub(super) began: Instant,
 }
 
 impl Job {
@@ -76,6 +79,27 @@ impl Job {
 }
 
 impl Job {
+    /// Keeps how the subscription stands now: that it has ended, or may be delivered to.
+    pub(super) async fn keep(&self) {
+        let (entry, context) = (&self.entry, &self.context);
+        let (id, body) = (entry.id.clone(), entry.kept().body());
+        if let Err(error) = context.blocking(move |db| db.update(&id, &body)).await {
+            error!(subscription = %entry.name, %error, "how the subscription stands can't be kept");
+        }
+    }
+
+    /// When the receiver takes another request, on the clock of [`Job::began`]; now, where it takes
+    /// as many as come. Begins one where it may begin.
+    pub(super) fn may_begin(&self) -> Result<(), Instant> {
+        let now = Moment(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let mut pace = locked(&self.pace);
+        if pace.next() > now {
+            return Err(self.began + Duration::from_millis(pace.next().0));
+        }
+        pace.begin(now);
+        Ok(())
+    }
+
     /// Whether an event is wanted, and its owner's to have. That comes first: not even that a
     /// condition failed is told of what is another's.
     fn judge(&self, view: &View<'_>, json: &[u8]) -> Verdict {
@@ -121,6 +145,8 @@ struct Worker<'a> {
     /// When one with nothing to do notes how far that is so.
     rest: Interval,
     began: Instant,
+    /// When the receiver takes the next request, where one waits for that.
+    held_back: Option<Instant>,
     saved: Saved,
     cursors: Cursors,
 }
@@ -173,6 +199,7 @@ impl<'a> Worker<'a> {
             sweep,
             rest,
             began: Instant::now(),
+            held_back: None,
             saved: Saved::new(done, told),
             cursors,
         })
@@ -191,6 +218,7 @@ impl<'a> Worker<'a> {
                 self.note_progress();
                 self.note_rest();
                 let due = self.lanes.next_due().map(|at| self.began + Duration::from_millis(at.0));
+                let due = due.into_iter().chain(self.held_back).min();
                 let news = tokio::select! {
                     biased;
                     _ = &mut stopped => break,
@@ -228,7 +256,7 @@ impl<'a> Worker<'a> {
             kept.state = SubscriptionState::Ended;
             kept.detail = Some(kept.over().to_owned());
         }
-        end(self.job).await;
+        self.job.keep().await;
     }
 
     /// Moves everything on that is under way, the attempts whatever else there is; ready once
@@ -262,7 +290,7 @@ impl<'a> Worker<'a> {
         for ended in news.ended {
             if self.conclude(ended, now)? == Course::Ended {
                 self.settle();
-                end(self.job).await;
+                self.job.keep().await;
                 return Ok(Course::Ended);
             }
         }
@@ -317,15 +345,6 @@ impl<'a> Worker<'a> {
 
     fn now(&self) -> Moment {
         Moment(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
-    }
-}
-
-/// Keeps it that the receiver wants nothing any more.
-pub(super) async fn end(job: &Job) {
-    let (entry, context) = (&job.entry, &job.context);
-    let (id, body) = (entry.id.clone(), entry.kept().body());
-    if let Err(error) = context.blocking(move |db| db.update(&id, &body)).await {
-        error!(subscription = %entry.name, %error, "that the subscription has ended can't be kept");
     }
 }
 

@@ -20,9 +20,13 @@ use crate::token::fill_random;
 impl Worker<'_> {
     pub(super) fn start_attempts(&mut self) {
         let now = self.now();
-        while self.job.grant.is_good()
-            && let Some(attempt) = self.lanes.start(now)
-        {
+        self.held_back = None;
+        while self.job.grant.is_good() && self.lanes.has_ready(now) {
+            if let Err(at) = self.job.may_begin() {
+                self.held_back = Some(at);
+                break;
+            }
+            let Some(attempt) = self.lanes.start(now) else { break };
             let Some(held) = self.held.get(&attempt.seq) else {
                 let next = self.lanes.conclude(attempt.seq, Outcome::Accepted, now, 0);
                 error!(seq = attempt.seq, ?next, "a delivery was not held where it should be");
