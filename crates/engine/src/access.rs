@@ -18,6 +18,8 @@ pub struct Principal {
     scopes: Scopes,
     /// Sorted; `None` where everybody's events may be seen.
     users: Option<Box<[Box<str>]>>,
+    /// The id of a service's token, which is who it is.
+    token: Option<Box<str>>,
 }
 
 /// What kind of principal.
@@ -114,14 +116,28 @@ impl Principal {
     /// Whoever runs the hub.
     #[must_use]
     pub fn admin() -> Self {
-        Self { role: Role::Admin, scopes: Scope::ALL.into_iter().collect(), users: None }
+        Self {
+            role: Role::Admin,
+            scopes: Scope::ALL.into_iter().collect(),
+            users: None,
+            token: None,
+        }
     }
 
     /// A program with these scopes, for these users; for all where none is named.
     #[must_use]
     pub fn service(scopes: impl IntoIterator<Item = Scope>, users: Vec<String>) -> Self {
         let users = (!users.is_empty()).then(|| sorted(users));
-        Self { role: Role::Service, scopes: scopes.into_iter().collect(), users }
+        Self { role: Role::Service, scopes: scopes.into_iter().collect(), users, token: None }
+    }
+
+    /// The same, known by the id of its token: a service is told what concerns itself alone.
+    #[must_use]
+    pub fn with_token(mut self, id: &str) -> Self {
+        if self.role == Role::Service {
+            self.token = Some(id.into());
+        }
+        self
     }
 
     /// A person with these scopes. Handing events in and seeing how the hub is are not for them,
@@ -130,7 +146,7 @@ impl Principal {
     pub fn user(scopes: impl IntoIterator<Item = Scope>, name: &str) -> Self {
         let theirs = |scope: &Scope| matches!(scope, Scope::Read | Scope::Subscribe);
         let scopes = scopes.into_iter().filter(theirs).collect();
-        Self { role: Role::User, scopes, users: Some(sorted(vec![name.to_owned()])) }
+        Self { role: Role::User, scopes, users: Some(sorted(vec![name.to_owned()])), token: None }
     }
 
     /// What kind of principal.
@@ -162,8 +178,14 @@ impl Principal {
     ///
     /// What its mandatory parameters say of somebody else's mailbox can't be left out, so an event
     /// that moves a mailbox from one owner to another is seen by neither.
+    ///
+    /// A `vnd.postbell.DeliveryDisabled` is seen by the subscription's owner alone, and by whoever
+    /// runs the hub, also where all others' events may be seen.
     #[must_use]
     pub fn may(&self, view: &View<'_>, json: &[u8]) -> bool {
+        if view.name() == DISABLED {
+            return self.owns(view, json);
+        }
         let Some(users) = &self.users else { return true };
         // In another scheme nobody here can read whose it is.
         let uri = view.uri();
@@ -201,6 +223,19 @@ impl Principal {
         }
         out.push(b'}');
         Cow::Owned(out)
+    }
+
+    /// Whether a subscription that was disabled is theirs.
+    fn owns(&self, view: &View<'_>, json: &[u8]) -> bool {
+        match (self.role, &self.users, &self.token) {
+            (Role::Admin, _, _) => true,
+            (Role::User, Some(users), _) => view.user().is_some_and(|user| contains(users, &user)),
+            // One that was made for some users is told of what names them alone.
+            (Role::Service, None, Some(token)) => Members::new(json).any(|member| {
+                member.name == OWNER_TOKEN && member.string() == Some(token.as_bytes())
+            }),
+            (Role::User | Role::Service, _, _) => false,
+        }
     }
 
     fn names_others(&self, view: &View<'_>, json: &[u8]) -> bool {
@@ -264,6 +299,10 @@ fn contains(sorted: &[Box<str>], text: &str) -> bool {
 /// What says that something can't be told.
 const GAP: &str = "vnd.postbell.Gap";
 
+/// What says that a subscription was disabled, and on it the token of a service whose it was.
+const DISABLED: &str = "vnd.postbell.DeliveryDisabled";
+const OWNER_TOKEN: &[u8] = b"vnd.postbell.ownerToken";
+
 /// What is left of a gap that concerns everybody: which of the store's mailboxes it comes from,
 /// and in whose words, is nobody's business.
 const ON_A_GAP: [&[u8]; 9] = [
@@ -318,6 +357,32 @@ mod tests {
             ("urn:alice", ""),
         ] {
             assert_eq!(seen(&alice(), &event("MessageRead", uri, rest)), None, "{uri}");
+        }
+    }
+
+    #[test]
+    fn r162_that_a_subscription_was_disabled_is_its_owners_business() {
+        let service = |id| Principal::service(Scope::ALL, Vec::new()).with_token(id);
+        let told = |rest| event("vnd.postbell.DeliveryDisabled", "imap://h/", rest);
+        let (of_user, of_service, of_hub) = (
+            told(r#","user":"alice""#),
+            told(r#","vnd.postbell.ownerToken":"tok_a""#),
+            told(r#","vnd.postbell.subscription":"x""#),
+        );
+        for (principal, sees) in [
+            (Principal::admin(), [true, true, true]),
+            (alice(), [true, false, false]),
+            (Principal::user(Scope::ALL, "bob"), [false, false, false]),
+            (service("tok_a"), [false, true, false]),
+            (service("tok_b"), [false, false, false]),
+            (Principal::service(Scope::ALL, Vec::new()), [false, false, false]),
+            (
+                Principal::service(Scope::ALL, vec!["alice".to_owned()]).with_token("tok_a"),
+                [false, false, false],
+            ),
+        ] {
+            let all = [&of_user, &of_service, &of_hub];
+            assert_eq!(all.map(|json| seen(&principal, json).is_some()), sees, "{principal:?}");
         }
     }
 

@@ -176,6 +176,12 @@ fn show_subscriptions(answer: &Value, report: &mut Report) {
             detail.push_str(&format!("; last error: {error}"));
         }
         match state.as_str() {
+            "disabled" => {
+                let remedy = format!(
+                    "when its receiver is mended: postbell subscriptions resume {plain_name}"
+                );
+                report.wrong(&name, detail, &remedy);
+            }
             "ended" => {
                 let remedy = format!(
                     "where it is not to go on (resume, or renew): postbell subscriptions remove {plain_name}"

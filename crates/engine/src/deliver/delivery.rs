@@ -119,7 +119,7 @@ impl Schedule {
 pub struct Moment(pub u64);
 
 impl Moment {
-    fn after(self, pause: Duration) -> Self {
+    pub(super) fn after(self, pause: Duration) -> Self {
         let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(pause_ms))
     }

@@ -28,6 +28,10 @@ impl Grant {
         used_unix_hours: i64,
     ) -> Self {
         let (revoked, _) = watch::channel(false);
+        let principal = match &id {
+            Some(id) => principal.with_token(id),
+            None => principal,
+        };
         Self { id, principal, expires, used_unix_hours: used_unix_hours.into(), revoked }
     }
 

@@ -248,6 +248,8 @@ impl ShownSink {
 pub(crate) enum SubscriptionState {
     /// It delivers.
     Active,
+    /// For five days there was nothing but failure; nothing is attempted until a person resumes it.
+    Disabled,
     /// Its receiver has yet to agree to be delivered to; nothing is delivered before.
     Unverified,
     /// A person holds it; it goes on where it stood.

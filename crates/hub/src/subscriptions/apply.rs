@@ -90,6 +90,9 @@ impl Checked {
             (_, wanted) => wanted,
         };
         changed.url = self.url.clone();
+        if !is_same {
+            changed.failing_since_unix_millis = None;
+        }
         let is_expired = kept.is_expired(jiff::Timestamp::now());
         if matches!(kept.state, SubscriptionState::Active | SubscriptionState::Unverified)
             || is_expired

@@ -25,7 +25,9 @@ impl Subscriptions {
         let _changing = self.0.changing.lock().await;
         let Some(entry) = self.entry_to_change(grant, name_or_id)? else { return Ok(None) };
         stop(&entry, Stop::Gently).await;
-        if entry.kept().state != SubscriptionState::Ended {
+        let is_over =
+            matches!(entry.kept().state, SubscriptionState::Disabled | SubscriptionState::Ended);
+        if !is_over {
             self.keep(&entry, SubscriptionState::Paused).await?;
         }
         Ok(Some(self.shown(&entry)))
@@ -164,6 +166,10 @@ impl Subscriptions {
         let mut changed = entry.kept().clone();
         changed.state = state;
         changed.detail = None;
+        // Who lets it go on believes that its receiver is back.
+        if state != SubscriptionState::Paused {
+            changed.failing_since_unix_millis = None;
+        }
         self.store(entry, changed).await?;
         entry.live.set_trouble(None);
         Ok(())

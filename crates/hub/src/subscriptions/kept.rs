@@ -1,6 +1,7 @@
 //! A subscription as `hub.db` keeps it.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use postbell_engine::{Role, Selection};
 use postbell_sinks::webhook::Secret;
@@ -39,6 +40,10 @@ pub(super) struct Kept {
     /// there were any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) handshake: Option<Handshake>,
+    /// Since when there was nothing but failure, in milliseconds since 1970, where its receiver takes
+    /// nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) failing_since_unix_millis: Option<i64>,
 }
 
 /// What came of asking a receiver whether it agrees to be delivered to.
@@ -117,6 +122,12 @@ impl Kept {
             Some(Handshake { passed: false, .. }) => SubscriptionState::Unverified,
             Some(Handshake { passed: true, .. }) | None => SubscriptionState::Active,
         }
+    }
+
+    /// For how long there was nothing but failure by then.
+    pub(super) fn failing_for(&self, now: jiff::Timestamp) -> Option<Duration> {
+        let millis = now.as_millisecond().saturating_sub(self.failing_since_unix_millis?);
+        Some(Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
     }
 
     /// How many requests a minute its receiver takes, where it said.

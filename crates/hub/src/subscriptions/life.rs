@@ -136,9 +136,10 @@ fn next(entry: &Entry) -> Option<i64> {
         SubscriptionState::Ended => {
             Some(at.saturating_add(i64::try_from(KEPT_AFTER.as_millis()).unwrap_or(i64::MAX)))
         }
-        SubscriptionState::Active | SubscriptionState::Paused | SubscriptionState::Unverified => {
-            Some(at)
-        }
+        SubscriptionState::Active
+        | SubscriptionState::Disabled
+        | SubscriptionState::Paused
+        | SubscriptionState::Unverified => Some(at),
     }
 }
 

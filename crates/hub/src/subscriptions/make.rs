@@ -163,6 +163,7 @@ impl Subscriptions {
             owner,
             expires_unix_millis: new.expires,
             handshake: new.handshake,
+            failing_since_unix_millis: None,
         };
         kept.state = kept.awake();
         let qualified = kept

@@ -4,6 +4,7 @@ mod api;
 mod apply;
 mod burial;
 mod change;
+mod disabled;
 mod entry;
 mod kept;
 mod life;
@@ -21,7 +22,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::join;
 use mail_event::Timestamp;
-use postbell_engine::{Pace, Policy, Schedule, Store};
+use postbell_engine::{Breaker, Pace, Policy, Schedule, Store};
 use postbell_journal::Seq;
 use postbell_sinks::webhook::{Reach, Secret, Target, Tls, Webhook};
 use tokio::sync::{Mutex, watch};
@@ -38,7 +39,7 @@ use kept::{Kept, Owner};
 use life::House;
 pub(crate) use make::CreateError;
 use threads::DeliveryThreads;
-use worker::Job;
+use worker::{Gate, Job};
 
 use crate::WebhooksConfig;
 use crate::access::{Grant, Tokens};
@@ -344,7 +345,10 @@ impl Subscriptions {
             filter,
             projection,
             webhook: Arc::new(webhook),
-            pace: std::sync::Mutex::new(Pace::new(kept.per_minute())),
+            gate: std::sync::Mutex::new(Gate {
+                pace: Pace::new(kept.per_minute()),
+                breaker: Breaker::new(kept.failing_for(jiff::Timestamp::now())),
+            }),
             began: Instant::now(),
         })
     }

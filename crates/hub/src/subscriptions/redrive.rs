@@ -9,7 +9,9 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use mail_event::EventId;
-use postbell_engine::{Attempt, HEAD_OCTETS, Keys, Lanes, Moment, Next, Outcome, Stamp, in_words};
+use postbell_engine::{
+    Attempt, HEAD_OCTETS, Keys, Lanes, Moment, Next, Outcome, Stamp, Turn, in_words,
+};
 use postbell_journal::{ReadError, Seq};
 use postbell_sinks::webhook::Answer;
 use tokio::sync::watch;
@@ -19,7 +21,7 @@ use tracing::{error, info, warn};
 use super::entry::{Entry, Stop};
 use super::make::{CreateError, invalid};
 use super::worker::{Job, TROUBLE_PAUSE, dice};
-use super::{Redrive, Shown, SubscriptionState, Subscriptions, stop};
+use super::{Redrive, Shown, SubscriptionState, Subscriptions, disabled, stop};
 use crate::access::Grant;
 use crate::state::DeadLetter;
 
@@ -67,29 +69,20 @@ pub(super) async fn run(job: Arc<Job>, stop: watch::Sender<Stop>) {
     let mut told = stop.subscribe();
     let redriven = Redriver::new(&job).work();
     let over = job.grant.ended();
-    let gone = tokio::select! {
+    let ended = tokio::select! {
         biased;
         // Whoever could say it being gone is as good as being told.
         _ = told.wait_for(|stop| *stop != Stop::No) => return,
         () = over => return,
-        gone = redriven => gone,
+        ended = redriven => ended,
     };
-    if let Err(Gone { reason }) = gone {
-        warn!(subscription = %job.entry.name, %reason, "the receiver wants nothing any more: the subscription has ended");
-        {
-            let mut kept = job.entry.kept();
-            kept.state = SubscriptionState::Ended;
-            kept.detail = Some(format!("the receiver answered {reason}"));
-        }
-        job.keep().await;
+    if let Err(Over) = ended {
         stop.send_replace(Stop::Gently);
     }
 }
 
-/// The receiver wants nothing any more.
-struct Gone {
-    reason: String,
-}
+/// The subscription delivers nothing any more.
+struct Over;
 
 /// Dead letters on their way once more.
 struct Redriver<'a> {
@@ -136,7 +129,7 @@ impl<'a> Redriver<'a> {
         }
     }
 
-    async fn work(mut self) -> Result<(), Gone> {
+    async fn work(mut self) -> Result<(), Over> {
         loop {
             self.take_up().await;
             self.start_attempts();
@@ -256,10 +249,19 @@ impl<'a> Redriver<'a> {
         }
     }
 
-    async fn conclude(&mut self, (attempt, answer): (Attempt, Answer)) -> Result<(), Gone> {
+    async fn conclude(&mut self, (attempt, answer): (Attempt, Answer)) -> Result<(), Over> {
         let live = &self.job.entry.live;
         live.attempts.fetch_add(1, Ordering::Relaxed);
-        match self.lanes.conclude(attempt.seq, answer.outcome, self.now(), dice()) {
+        let dice = dice();
+        let turn = self.job.concluded(&answer, dice);
+        if turn != Turn::Same {
+            self.job.keep().await;
+        }
+        if turn == Turn::Hopeless {
+            disabled::tell(self.job).await;
+            return Err(Over);
+        }
+        match self.lanes.conclude(attempt.seq, answer.outcome, self.now(), dice) {
             Next::Done => {
                 live.accepted.fetch_add(1, Ordering::Relaxed);
                 live.redriven.fetch_add(1, Ordering::Relaxed);
@@ -278,7 +280,16 @@ impl<'a> Redriver<'a> {
                     self.settle(Vec::new(), vec![undeliverable(letter, answer.reason)]).await;
                 }
             }
-            Next::End => return Err(Gone { reason: answer.reason }),
+            Next::End => {
+                warn!(subscription = %self.job.entry.name, reason = %answer.reason, "the receiver wants nothing any more: the subscription has ended");
+                {
+                    let mut kept = self.job.entry.kept();
+                    kept.state = SubscriptionState::Ended;
+                    kept.detail = Some(format!("the receiver answered {}", answer.reason));
+                }
+                self.job.keep().await;
+                return Err(Over);
+            }
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ use super::*;
 use crate::access::NewToken;
 use crate::token::{Token, fill_random};
 
+mod disabled;
 mod life;
 mod redrive;
 mod verify;
@@ -1018,6 +1019,7 @@ fn a_kept_secret_prints_as_dots() {
         owner: None,
         expires_unix_millis: None,
         handshake: None,
+        failing_since_unix_millis: None,
     };
     assert!(!format!("{kept:?}").contains("t0ken"));
     let secret = Some("whsec_t0ken".to_owned());

@@ -30,12 +30,14 @@ pub(super) async fn passed(job: &Job, told: &mut watch::Receiver<Stop>) -> bool 
     };
     let name = &job.entry.name;
     let has_passed = asked.is_ok();
+    if let Ok(handshake) = &asked {
+        locked(&job.gate).pace = Pace::new(handshake.per_minute);
+    }
     {
         let mut kept = job.entry.kept();
         match asked {
             Ok(handshake) => {
                 info!(subscription = %name, "the receiver agrees to be delivered to");
-                *locked(&job.pace) = Pace::new(handshake.per_minute);
                 kept.state = SubscriptionState::Active;
                 kept.handshake = Some(handshake);
             }

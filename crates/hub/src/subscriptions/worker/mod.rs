@@ -1,6 +1,7 @@
 //! What carries one subscription's records to its receiver.
 
 mod cursors;
+mod gate;
 mod intake;
 mod outcome;
 
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use postbell_engine::{Filter, Lanes, Moment, Pace, Projection, Verdict, View};
+use postbell_engine::{Filter, Lanes, Moment, Projection, Turn, Verdict, View};
 use postbell_journal::{ReadError, Records};
 use postbell_sinks::webhook::Webhook;
 use tokio::sync::watch;
@@ -24,12 +25,13 @@ use tracing::{error, info};
 
 pub(super) use self::cursors::Cursors;
 use self::cursors::Saved;
+pub(super) use self::gate::Gate;
 use self::intake::{Held, Itself, Reading, Wait, step};
 use self::outcome::Ended;
 pub(super) use self::outcome::dice;
 use super::burial::Burials;
-use super::entry::{Entry, Stop, locked};
-use super::{Context, SubscriptionState};
+use super::entry::{Entry, Stop};
+use super::{Context, SubscriptionState, disabled};
 use crate::access::Grant;
 use crate::feed::Seat;
 
@@ -45,8 +47,8 @@ pub(super) struct Job {
     pub(super) seat: Arc<Seat>,
     pub(super) projection: Projection,
     pub(super) webhook: Arc<Webhook>,
-    /// How many requests the receiver takes, by the time since `began`.
-    pub(super) pace: Mutex<Pace>,
+    pub(super) gate: Mutex<Gate>,
+    /// When the clock of the gate began.
     pub(super) began: Instant,
 }
 
@@ -86,18 +88,6 @@ impl Job {
         if let Err(error) = context.blocking(move |db| db.update(&id, &body)).await {
             error!(subscription = %entry.name, %error, "how the subscription stands can't be kept");
         }
-    }
-
-    /// When the receiver takes another request, on the clock of [`Job::began`]; now, where it takes
-    /// as many as come. Begins one where it may begin.
-    pub(super) fn may_begin(&self) -> Result<(), Instant> {
-        let now = Moment(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX));
-        let mut pace = locked(&self.pace);
-        if pace.next() > now {
-            return Err(self.began + Duration::from_millis(pace.next().0));
-        }
-        pace.begin(now);
-        Ok(())
     }
 
     /// Whether an event is wanted, and its owner's to have. That comes first: not even that a
@@ -287,12 +277,21 @@ impl<'a> Worker<'a> {
 
     async fn act_on(&mut self, news: News) -> Result<Course, Trouble> {
         let now = self.now();
+        let mut turned = false;
         for ended in news.ended {
-            if self.conclude(ended, now)? == Course::Ended {
+            let (course, turn) = self.conclude(ended, now)?;
+            if course == Course::Ended {
                 self.settle();
                 self.job.keep().await;
+                if turn == Turn::Hopeless {
+                    disabled::tell(self.job).await;
+                }
                 return Ok(Course::Ended);
             }
+            turned |= turn != Turn::Same;
+        }
+        if turned {
+            self.job.keep().await;
         }
         Ok(Course::Goes)
     }

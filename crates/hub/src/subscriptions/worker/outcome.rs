@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use postbell_engine::{Attempt, HEAD_OCTETS, Keys, Moment, Next, Outcome, Stamp};
+use postbell_engine::{Attempt, HEAD_OCTETS, Keys, Moment, Next, Outcome, Stamp, Turn};
 use postbell_sinks::webhook::{Answer, write_body};
 use tracing::{debug, error, warn};
 
@@ -44,13 +44,18 @@ impl Worker<'_> {
     }
 
     /// Does what follows from an attempt.
-    pub(super) fn conclude(&mut self, ended: Ended, now: Moment) -> Result<Course, Trouble> {
+    pub(super) fn conclude(
+        &mut self,
+        ended: Ended,
+        now: Moment,
+    ) -> Result<(Course, Turn), Trouble> {
         let (attempt, answer) = ended.map_err(|_| Trouble::Panicked)?;
         let live = &self.job.entry.live;
         let (name, seq) = (&self.job.entry.name, attempt.seq);
         live.attempts.fetch_add(1, Ordering::Relaxed);
         // Chance spreads repeats only, and asking the system for it costs a call.
         let dice = if matches!(answer.outcome, Outcome::Failed { .. }) { dice() } else { 0 };
+        let turn = self.job.concluded(&answer, dice);
         match self.lanes.conclude(seq, answer.outcome, now, dice) {
             Next::Done => {
                 live.accepted.fetch_add(1, Ordering::Relaxed);
@@ -86,10 +91,10 @@ impl Worker<'_> {
                 let mut kept = self.job.entry.kept();
                 kept.state = SubscriptionState::Ended;
                 kept.detail = Some(format!("the receiver answered {}", answer.reason));
-                return Ok(Course::Ended);
+                return Ok((Course::Ended, turn));
             }
         }
-        Ok(Course::Goes)
+        Ok(if turn == Turn::Hopeless { (Course::Ended, turn) } else { (Course::Goes, turn) })
     }
 }
 

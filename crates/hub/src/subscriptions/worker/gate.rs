@@ -1,0 +1,81 @@
+//! Whether a receiver may be sent another request: how many it takes, and whether it takes any.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use postbell_engine::{Breaker, Moment, Pace, Turn};
+use postbell_sinks::webhook::Answer;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::Job;
+use crate::subscriptions::entry::locked;
+use crate::subscriptions::{SubscriptionState, time};
+
+/// Whether the receiver may be sent a request.
+#[derive(Debug)]
+pub(in crate::subscriptions) struct Gate {
+    /// How many it takes.
+    pub(in crate::subscriptions) pace: Pace,
+    /// Whether it takes any.
+    pub(in crate::subscriptions) breaker: Breaker,
+}
+
+impl Job {
+    /// Begins a request where one may begin; otherwise says when to ask again.
+    pub(in crate::subscriptions) fn may_begin(&self) -> Result<(), Instant> {
+        let now = self.gate_time();
+        let mut gate = locked(&self.gate);
+        let breaks = (!gate.breaker.lets(now)).then(|| gate.breaker.next());
+        let paces = (gate.pace.next() > now).then(|| Some(gate.pace.next()));
+        if let Some(at) = breaks.or(paces) {
+            let at = at.map(|at| self.began + Duration::from_millis(at.0));
+            // Where it depends on a request under way, or dead letters beside it may change it, it is
+            // looked at before long.
+            let is_alone = self.entry.live.redriving.load(Ordering::Relaxed) == 0;
+            let soon = Instant::now() + GATE_LOOK;
+            return Err(at.filter(|at| is_alone || *at < soon).unwrap_or(soon));
+        }
+        gate.pace.begin(now);
+        gate.breaker.begin();
+        Ok(())
+    }
+
+    /// Notes how a request ended, in memory; says what is to be kept of it.
+    pub(in crate::subscriptions) fn concluded(&self, answer: &Answer, dice: u32) -> Turn {
+        let now = self.gate_time();
+        let mut gate = locked(&self.gate);
+        let turn = gate.breaker.conclude(answer.outcome, now, dice);
+        let name = &self.entry.name;
+        match turn {
+            Turn::Same => {}
+            Turn::Opened => {
+                warn!(subscription = %name, reason = %answer.reason, "its receiver takes nothing: it is tried with one delivery at a time");
+                let long = gate.breaker.failing_for(now).unwrap_or_default();
+                let since = jiff::Timestamp::now().checked_sub(long).unwrap_or_default();
+                self.entry.kept().failing_since_unix_millis = Some(since.as_millisecond());
+            }
+            Turn::Closed => {
+                info!(subscription = %name, "its receiver takes deliveries again");
+                self.entry.kept().failing_since_unix_millis = None;
+            }
+            Turn::Hopeless => {
+                let mut kept = self.entry.kept();
+                let since = kept.failing_since_unix_millis.unwrap_or_default();
+                let since = jiff::Timestamp::from_millisecond(since).map(time).unwrap_or_default();
+                let why = format!("nothing but failure since {since}: {}", answer.reason);
+                warn!(subscription = %name, %why, "the subscription is disabled");
+                kept.state = SubscriptionState::Disabled;
+                kept.detail = Some(why);
+            }
+        }
+        turn
+    }
+
+    fn gate_time(&self) -> Moment {
+        Moment(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// How soon it is looked at again whether a receiver may be sent a request.
+const GATE_LOOK: Duration = Duration::from_secs(5);
