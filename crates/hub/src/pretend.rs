@@ -113,6 +113,10 @@ impl Journal for PretendJournal {
         Ok(Seq(1))
     }
 
+    fn written_ms(&self, _seq: Seq) -> Result<u64, ReadError> {
+        Ok(0)
+    }
+
     fn on_commit(&self, _notice: Box<dyn Fn(Seq) + Send + Sync>) {}
 
     fn checkpoint(&self, _source: &str, prefix: &[u8]) -> Result<Vec<Pair>, ReadError> {

@@ -14,6 +14,8 @@ use std::time::Instant;
 
 use rusqlite::wal::CheckpointMode;
 
+use crate::Seq;
+use crate::chain::{Link, Tip};
 use crate::encode::Group;
 use crate::files::{CreateError, Meaning, lacks_room, locked, meaning, probe_room, segment_path};
 use crate::keeper::Retired;
@@ -129,6 +131,8 @@ fn commit(shared: &Shared, mut group: Group) {
             let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
             counters.last_commit_micros.store(micros, Ordering::Relaxed);
             shared.reader.publish(blocks, end.seq);
+            let tip = committer.active.chain().map(|link| Tip { seq: Seq(end.seq), link });
+            *locked(&shared.tip) = tip;
             shared.queue.lock().durable = end;
             group.acknowledge();
             shared.notice(end.seq);
@@ -189,7 +193,9 @@ impl Committer {
     fn make_room(&mut self, shared: &Shared) -> Result<(), Failure> {
         let changes_octets = locked(&self.active.overlay).octets();
         let is_full = self.active.octets >= shared.options.segment_octets
-            || changes_octets >= OVERLAY_OCTETS_MAX;
+            || changes_octets >= OVERLAY_OCTETS_MAX
+            // What an earlier version began without a chain is ended: the chain begins at once.
+            || self.active.is_unchained();
         if is_full && shared.counters.unsealed.load(Ordering::Relaxed) < UNSEALED_MAX {
             return self.roll(shared);
         }
@@ -215,8 +221,9 @@ impl Committer {
         let number = self.active.number + 1;
         let path = segment_path(&shared.folder, number);
         let end = self.active.end;
+        let chain = self.active.chain().unwrap_or(Link::START);
         let segment =
-            Segment::create(&path, end).map_err(|error| creation_failure(&path, &error))?;
+            Segment::create(&path, end, chain).map_err(|error| creation_failure(&path, &error))?;
         let first = end.seq + 1;
         let overlay = Arc::new(Mutex::new(Overlay::default()));
         let fresh = Active {
@@ -265,6 +272,15 @@ impl Committer {
 }
 
 impl Active {
+    /// The link with which the journal ends, where there is one.
+    pub(crate) fn chain(&self) -> Option<Link> {
+        self.segment.as_ref().and_then(Segment::chain)
+    }
+
+    fn is_unchained(&self) -> bool {
+        self.segment.as_ref().is_some_and(|segment| segment.chain().is_none())
+    }
+
     fn write(&mut self, group: &mut Group) -> Result<Position, Failure> {
         let Some(segment) = &mut self.segment else {
             return Err(Failure::Stopped("the journal is closed".to_owned()));

@@ -135,6 +135,11 @@ fn records_are_found_by_time(journal: &dyn Journal) {
     let since = |unix_millis| journal.first_since(unix_millis).ok();
     assert_eq!(since(0), Some(bounds.first), "all is newer than 1970");
     assert_eq!(since(u64::MAX), Some(Seq(bounds.last.0 + 1)), "nothing is from the far future");
+    let first = journal.written_ms(bounds.first).unwrap_or_default();
+    let last = journal.written_ms(bounds.last).unwrap_or_default();
+    assert!(0 < first && first <= last, "records tell when they were written, in order");
+    assert_eq!(since(first), Some(bounds.first), "a record is found by its own time");
+    assert!(journal.written_ms(Seq(bounds.last.0 + 1)).is_err(), "what isn't there has no time");
 }
 
 fn a_repeat_is_recognised(journal: &dyn Journal) {

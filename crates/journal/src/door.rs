@@ -46,6 +46,13 @@ pub trait Journal: Send + Sync + fmt::Debug {
     /// As [`Journal::read`].
     fn first_since(&self, unix_millis: u64) -> Result<Seq, ReadError>;
 
+    /// When the record `seq` was written, in milliseconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::read`]; a record that isn't there yet is [`ReadError::Corrupt`].
+    fn written_ms(&self, seq: Seq) -> Result<u64, ReadError>;
+
     /// Calls `notice` after each commit with the last durable number, from the journal's own
     /// thread: it must not block.
     fn on_commit(&self, notice: Box<dyn Fn(Seq) + Send + Sync>);

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::chain::{Link, Tip};
 use crate::commit::{self, Active, Committer};
 use crate::encode::Encoder;
 use crate::files::{
@@ -126,6 +127,13 @@ impl SqliteJournal {
         }
     }
 
+    /// Where the chain of hashes stands: what is durable, and nothing else. `None` until the first
+    /// block is in it, in a new journal or one of format 1.
+    #[must_use]
+    pub fn tip(&self) -> Option<Tip> {
+        locked(&self.shared.tip).filter(|tip| tip.link != Link::START)
+    }
+
     /// Writes what is queued, ends the threads and lets the folder go. Reading goes on working;
     /// batches are refused with [`AppendError::Closed`].
     ///
@@ -194,6 +202,10 @@ impl Journal for SqliteJournal {
 
     fn first_since(&self, unix_millis: u64) -> Result<Seq, ReadError> {
         self.shared.reader.first_since(unix_millis)
+    }
+
+    fn written_ms(&self, seq: Seq) -> Result<u64, ReadError> {
+        self.shared.reader.written_ms(seq)
     }
 
     fn on_commit(&self, notice: Box<dyn Fn(Seq) + Send + Sync>) {
@@ -314,8 +326,8 @@ fn clear_away(folder: &Path, dropped: u64) -> Result<(), OpenError> {
 fn first_segment(folder: &Path, survey: &Survey) -> Result<Tail, OpenError> {
     let number = survey.sealed.last().map_or(survey.dropped, |sealed| sealed.number) + 1;
     let path = segment_path(folder, number);
-    let segment =
-        Segment::create(&path, survey.end).map_err(|error| error.into_open_error(&path))?;
+    let segment = Segment::create(&path, survey.end, survey.chain.unwrap_or(Link::START))
+        .map_err(|error| error.into_open_error(&path))?;
     Ok(Tail {
         number,
         segment,
@@ -415,6 +427,7 @@ fn share(
         cursors: Mutex::default(),
         notices: RwLock::default(),
         counters,
+        tip: Mutex::new(survey.chain.map(|link| Tip { seq: Seq(end.seq), link })),
     })
 }
 

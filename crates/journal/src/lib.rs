@@ -4,6 +4,7 @@
 //! [`Journal`] is the door; [`SqliteJournal`] is what stands behind it.
 
 mod block;
+mod chain;
 mod commit;
 #[cfg(feature = "contract")]
 pub mod contract;
@@ -25,8 +26,11 @@ mod recover;
 mod segment;
 mod shared;
 mod state;
+mod verify;
+mod walk;
 mod window;
 
+pub use chain::{Link, Tip};
 pub use door::{
     Appended, Batch, Bounds, Change, Checkpoint, Done, Entry, Head, Journal, Pair, Record,
     RecordId, Seq, Verdict,
@@ -37,3 +41,4 @@ pub use loss::{AcceptedLoss, accept_loss};
 pub use options::{ENTRY_OCTETS_MAX, Options, Retention};
 pub use queue::State;
 pub use records::{Iter, Records};
+pub use verify::{FINDINGS_MAX, Finding, Verified, Wrong, verify};

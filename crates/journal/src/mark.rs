@@ -72,6 +72,14 @@ impl MarkFile {
         Ok((Self { file, path }, mark))
     }
 
+    /// Reads the mark of a folder that another process may hold.
+    pub(crate) fn look(folder: &Path) -> Result<Mark, OpenError> {
+        let path = Self::path_in(folder);
+        let octets = std::fs::read(&path).map_err(|error| file_error(&path, error))?;
+        let mark = octets.as_slice().try_into().ok().and_then(decode);
+        mark.ok_or_else(|| corrupt(&path, None, "not a whole mark"))
+    }
+
     /// Writes the mark.
     pub(crate) fn write(&self, mark: Mark) -> io::Result<()> {
         self.file.write_all_at(&encode(mark), 0)

@@ -247,6 +247,12 @@ impl Reader {
         Ok(Seq(low))
     }
 
+    /// When `seq` was written; see [`Journal::written_ms`](crate::Journal::written_ms).
+    pub(crate) fn written_ms(&self, seq: Seq) -> Result<u64, ReadError> {
+        let found = self.written(seq.0).map_err(|error| self.or_dropped(seq.0, error))?;
+        Ok(found.0)
+    }
+
     /// When `seq` was written, with the bounds of what was written then.
     fn written(&self, seq: u64) -> Result<(u64, u64, u64), ReadError> {
         if let Some(hole) = self.holes.iter().find(|hole| (hole.from..=hole.to).contains(&seq)) {

@@ -5,11 +5,13 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use crate::block::Row;
+use crate::chain::Link;
 use crate::files::{corrupt, open_error, segment_path, segments_in, unusable};
 use crate::mark::{Mark, MarkFile};
 use crate::overlay::{Overlay, decode};
 use crate::segment::{
-    Position, Segment, checked_ids, each_change, ids_before, last_block, open_reader, written_at,
+    Position, Segment, checked_ids, each_change, ids_before, last_block, open_reader, sealed_link,
+    written_at,
 };
 use crate::state::{Hole, Sealed, State};
 use crate::window::Window;
@@ -27,6 +29,8 @@ pub(crate) struct Survey {
     pub(crate) dropped: u64,
     /// Where the journal stands.
     pub(crate) end: Position,
+    /// The link with which the journal ends; `None` where what it ends with has none.
+    pub(crate) chain: Option<Link>,
     /// The first record that is kept, or would be.
     pub(crate) first: u64,
     pub(crate) mark: MarkFile,
@@ -81,11 +85,16 @@ pub(crate) fn survey(folder: &Path) -> Result<Survey, OpenError> {
         });
     }
     let first = dropped_end.seq + 1;
-    Ok(Survey { state, sealed, holes, tail, dropped, end, first, mark })
+    let chain = match (tail.last(), sealed.last()) {
+        (Some(tail), _) => tail.segment.chain(),
+        (None, Some(sealed)) => sealed_link(&segment_path(folder, sealed.number), sealed.first)?,
+        (None, None) => None,
+    };
+    Ok(Survey { state, sealed, holes, tail, dropped, end, chain, first, mark })
 }
 
 /// Whether a segment that begins after `before` is the next where the journal stands at `end`.
-fn follows(before: Position, end: Position, holes: &[Hole]) -> bool {
+pub(crate) fn follows(before: Position, end: Position, holes: &[Hole]) -> bool {
     // What was lost had blocks and changes of its own.
     let behind_hole = holes.iter().any(|hole| hole.to == before.seq);
     before == end || (behind_hole && before.seq == end.seq)

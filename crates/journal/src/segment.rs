@@ -8,6 +8,7 @@ use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row as SqlRow, params};
 
 use crate::block::Row;
+use crate::chain::Link;
 use crate::files::{
     CreateError, Meaning, PAGE_OCTETS, corrupt, make_database, meaning, open_database, open_error,
     sync_folder,
@@ -51,18 +52,20 @@ pub(crate) struct Segment {
     path: PathBuf,
     /// Octets written to the write-ahead log since it was last emptied, about.
     wal_octets: u64,
+    /// The link of the last block; `None` in a file of format 1, which has none.
+    chain: Option<Link>,
 }
 
 impl Segment {
-    /// Makes a segment file that begins after `before`, and opens it.
-    pub(crate) fn create(path: &Path, before: Position) -> Result<Self, CreateError> {
+    /// Makes a segment file that begins after `before` and after the link `chain`, and opens it.
+    pub(crate) fn create(path: &Path, before: Position, chain: Link) -> Result<Self, CreateError> {
         make_database(path, |connection| {
             connection.execute_batch(SCHEMA)?;
             connection.pragma_update(None, "application_id", APPLICATION_ID)?;
             connection.pragma_update(None, "user_version", FORMAT)?;
             connection.execute(
-                "INSERT INTO segment (seq, block, change, crc) VALUES (?1, ?2, ?3, ?4)",
-                params![before.seq, before.block, before.change, before.crc()],
+                "INSERT INTO segment (seq, block, change, crc, chain) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![before.seq, before.block, before.change, before.crc(), chain.to_stored()],
             )?;
             Ok(())
         })?;
@@ -74,7 +77,7 @@ impl Segment {
         if let Some(folder) = path.parent() {
             sync_folder(folder)?;
         }
-        Ok(Self { connection, path: path.to_owned(), wal_octets: 0 })
+        Ok(Self { connection, path: path.to_owned(), wal_octets: 0, chain: Some(chain) })
     }
 
     /// Opens a segment that was written before and should begin with record `first`, and says
@@ -87,8 +90,12 @@ impl Segment {
         let connection = open_database(path).map_err(failed)?;
         // Nothing of a segment that is then refused may change, so that it can be looked into.
         set_up(&connection).map_err(failed)?;
-        let before = begins_after(&connection, path, first)?;
-        let segment = Self { connection, path: path.to_owned(), wal_octets: u64::MAX };
+        let (before, chain) = begins_after(&connection, path, first)?;
+        let chain = match chain {
+            Some(chain) => Some(last_link(&connection, path, first)?.unwrap_or(chain)),
+            None => None,
+        };
+        let segment = Self { connection, path: path.to_owned(), wal_octets: u64::MAX, chain };
         Ok((segment, before))
     }
 
@@ -98,8 +105,11 @@ impl Segment {
         rows: &[Row],
         changes: Option<&ChangeRow>,
     ) -> rusqlite::Result<()> {
-        let result = self.write(rows, changes);
-        if result.is_err() && !self.connection.is_autocommit() {
+        let mut chain = self.chain;
+        let result = self.write(rows, changes, &mut chain);
+        if result.is_ok() {
+            self.chain = chain;
+        } else if !self.connection.is_autocommit() {
             // Where this fails as well, SQLite rolls back when the connection closes.
             if let Err(error) = self.connection.execute_batch("ROLLBACK") {
                 tracing::debug!(%error, "rollback failed");
@@ -108,14 +118,21 @@ impl Segment {
         result
     }
 
-    fn write(&mut self, rows: &[Row], changes: Option<&ChangeRow>) -> rusqlite::Result<()> {
+    /// `chain` is moved on over the rows.
+    fn write(
+        &mut self,
+        rows: &[Row],
+        changes: Option<&ChangeRow>,
+        chain: &mut Option<Link>,
+    ) -> rusqlite::Result<()> {
         let connection = &self.connection;
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let mut octets = PAGE_OCTETS;
         {
-            let mut insert = connection.prepare_cached(INSERT_BLOCK)?;
+            let sql = if chain.is_some() { INSERT_BLOCK } else { INSERT_BLOCK_1 };
+            let mut insert = connection.prepare_cached(sql)?;
             for row in rows {
-                insert.execute(params![
+                let fields = params![
                     row.first,
                     row.count,
                     row.number,
@@ -125,7 +142,16 @@ impl Segment {
                     row.row_crc,
                     row.ids,
                     row.content,
-                ])?;
+                ];
+                match chain {
+                    Some(chain) => {
+                        *chain = chain.next(row);
+                        insert.execute(&[fields, params![chain.to_stored()]].concat()[..])?;
+                    }
+                    None => {
+                        insert.execute(fields)?;
+                    }
+                }
                 octets += PAGE_OCTETS + (row.ids.len() + row.content.len()) as u64;
             }
         }
@@ -164,6 +190,12 @@ impl Segment {
     /// The octets of the file itself, without its write-ahead log.
     pub(crate) fn file_octets(&self) -> std::io::Result<u64> {
         Ok(std::fs::metadata(&self.path)?.len())
+    }
+
+    /// The link of the last block, or what the segment begins after where it has none; `None` in
+    /// a file of format 1.
+    pub(crate) fn chain(&self) -> Option<Link> {
+        self.chain
     }
 
     /// The connection, for reading.
@@ -236,6 +268,12 @@ pub(crate) fn open_reader(path: &Path, sealed: bool) -> rusqlite::Result<Connect
     open_existing(Path::new(&uri), flags)
 }
 
+/// Opens a segment that has a write-ahead log, to read it beside the process that writes it.
+pub(crate) fn open_log_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_READ_ONLY;
+    open_existing(path, flags)
+}
+
 fn open_existing(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(std::time::Duration::from_secs(60))?;
@@ -244,15 +282,20 @@ fn open_existing(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> 
     Ok(connection)
 }
 
-/// What the segment begins after; checks that it is one, of a format we know.
-fn begins_after(connection: &Connection, path: &Path, first: u64) -> Result<Position, OpenError> {
+/// What the segment begins after, and after which link, which format 1 doesn't say; checks that it
+/// is one, of a format we know.
+pub(crate) fn begins_after(
+    connection: &Connection,
+    path: &Path,
+    first: u64,
+) -> Result<(Position, Option<Link>), OpenError> {
     let error = |error| open_error(path, Some(first), error);
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     if pragma("application_id").map_err(error)? != APPLICATION_ID {
         return Err(corrupt(path, Some(first), "not a journal segment"));
     }
     let found = pragma("user_version").map_err(error)?;
-    if found != FORMAT {
+    if !(FORMAT_OLDEST..=FORMAT).contains(&found) {
         return Err(OpenError::Version { file: path.to_owned(), found, known: FORMAT });
     }
     let (before, crc) = connection
@@ -264,7 +307,58 @@ fn begins_after(connection: &Connection, path: &Path, first: u64) -> Result<Posi
     if crc != before.crc() {
         return Err(corrupt(path, Some(first), "the segment's beginning has a wrong checksum"));
     }
-    Ok(before)
+    if found < FORMAT_CHAINED {
+        return Ok((before, None));
+    }
+    let stored: Vec<u8> =
+        connection.query_row("SELECT chain FROM segment", [], |row| row.get(0)).map_err(error)?;
+    let chain = Link::from_stored(&stored).ok_or_else(|| {
+        corrupt(path, Some(first), "the hash it begins after has a wrong checksum")
+    })?;
+    Ok((before, Some(chain)))
+}
+
+/// The link of the last block, where there is one.
+fn last_link(connection: &Connection, path: &Path, first: u64) -> Result<Option<Link>, OpenError> {
+    let last = connection
+        .query_row("SELECT first, chain FROM blocks ORDER BY first DESC LIMIT 1", [], |row| {
+            Ok((row.get::<_, u64>(0)?, row.get::<_, Vec<u8>>(1)?))
+        })
+        .optional()
+        .map_err(|error| open_error(path, Some(first), error))?;
+    let Some((seq, stored)) = last else { return Ok(None) };
+    let link = Link::from_stored(&stored);
+    link.map(Some).ok_or_else(|| corrupt(path, Some(seq), "its hash has a wrong checksum"))
+}
+
+/// The link with which a sealed segment ends; `None` where it is of format 1.
+pub(crate) fn sealed_link(path: &Path, first: u64) -> Result<Option<Link>, OpenError> {
+    let connection =
+        open_reader(path, true).map_err(|error| open_error(path, Some(first), error))?;
+    match begins_after(&connection, path, first)?.1 {
+        Some(chain) => Ok(Some(last_link(&connection, path, first)?.unwrap_or(chain))),
+        None => Ok(None),
+    }
+}
+
+/// Calls `each` with every block of the segment in order, and with its link as it is stored, which
+/// is empty where the segment `is_chained` not.
+///
+/// # Errors
+///
+/// Where SQLite can't read on.
+pub(crate) fn each_block(
+    connection: &Connection,
+    is_chained: bool,
+    mut each: impl FnMut(&Row, &[u8]),
+) -> rusqlite::Result<()> {
+    let sql = if is_chained { SELECT_CHAINED } else { SELECT_BLOCKS };
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        each(&row_from(row)?, row.get_ref(9)?.as_blob().unwrap_or_default());
+    }
+    Ok(())
 }
 
 /// The block that holds record `seq`, or the last before it.
@@ -376,12 +470,13 @@ pub(crate) fn checked_ids(path: &Path, row: &Row) -> Result<Vec<RecordId>, OpenE
 
 const SCHEMA: &str = "
     CREATE TABLE segment (
-        seq INTEGER NOT NULL, block INTEGER NOT NULL, change INTEGER NOT NULL, crc INTEGER NOT NULL
+        seq INTEGER NOT NULL, block INTEGER NOT NULL, change INTEGER NOT NULL, crc INTEGER NOT NULL,
+        chain BLOB NOT NULL
     ) STRICT;
     CREATE TABLE blocks (
         first INTEGER PRIMARY KEY, count INTEGER NOT NULL, number INTEGER NOT NULL,
         written_ms INTEGER NOT NULL, raw_octets INTEGER NOT NULL, content_crc INTEGER NOT NULL,
-        row_crc INTEGER NOT NULL, ids BLOB NOT NULL, content BLOB NOT NULL
+        row_crc INTEGER NOT NULL, ids BLOB NOT NULL, content BLOB NOT NULL, chain BLOB NOT NULL
     ) STRICT;
     CREATE TABLE changes (
         number INTEGER PRIMARY KEY, after INTEGER NOT NULL, crc INTEGER NOT NULL,
@@ -389,8 +484,18 @@ const SCHEMA: &str = "
     ) STRICT;";
 
 const INSERT_BLOCK: &str = "INSERT INTO blocks
+    (first, count, number, written_ms, raw_octets, content_crc, row_crc, ids, content, chain)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+/// Into a segment of format 1, until it can be ended.
+const INSERT_BLOCK_1: &str = "INSERT INTO blocks
     (first, count, number, written_ms, raw_octets, content_crc, row_crc, ids, content)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+const SELECT_CHAINED: &str =
+    "SELECT first, count, number, written_ms, raw_octets, content_crc, row_crc, ids, content, chain
+    FROM blocks ORDER BY first";
+const SELECT_BLOCKS: &str =
+    "SELECT first, count, number, written_ms, raw_octets, content_crc, row_crc, ids, content, x''
+    FROM blocks ORDER BY first";
 const INSERT_CHANGES: &str =
     "INSERT INTO changes (number, after, crc, content) VALUES (?1, ?2, ?3, ?4)";
 const SELECT_BLOCK_AT: &str =
@@ -408,8 +513,14 @@ const MAX_SQL: u64 = i64::MAX as u64;
 /// Marks our segments among SQLite files: "pbJS".
 const APPLICATION_ID: i64 = 0x7062_4a53;
 
-/// The format of a segment file. A reader of another refuses it.
-const FORMAT: i64 = 1;
+/// The format of a segment file. A reader of a later one refuses it.
+const FORMAT: i64 = 2;
+
+/// The first format with a chain.
+const FORMAT_CHAINED: i64 = 2;
+
+/// The oldest format that is read.
+const FORMAT_OLDEST: i64 = 1;
 
 /// The write-ahead log is moved into the file when it has about this many octets.
 const WAL_OCTETS_MAX: u64 = 4 * 1024 * 1024;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use crate::chain::Tip;
 use crate::commit::Committer;
 use crate::encode::Encoder;
 use crate::files::locked;
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) cursors: Mutex<BTreeMap<String, Option<Seq>>>,
     pub(crate) notices: RwLock<Vec<Notice>>,
     pub(crate) counters: Counters,
+    /// Where the chain stands; `None` before the first block that is in it.
+    pub(crate) tip: Mutex<Option<Tip>>,
 }
 
 /// Told the last durable record after each commit.

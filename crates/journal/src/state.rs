@@ -8,7 +8,8 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 
 use crate::files::{corrupt, damaged, make_database, open_database, open_error, read_error};
 use crate::overlay::Overlay;
-use crate::segment::Position;
+use crate::segment::{Position, open_log_reader, open_reader};
+use crate::verify::has_log;
 use crate::{OpenError, ReadError, Seq};
 
 /// A segment that will not change any more.
@@ -74,15 +75,9 @@ impl State {
     pub(crate) fn open(folder: &Path) -> Result<Self, OpenError> {
         let path = Self::path_in(folder);
         let error = |error| open_error(&path, None, error);
-        let connection = connect(&path).map_err(error)?;
-        let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-        if pragma("application_id").map_err(error)? != APPLICATION_ID {
-            return Err(corrupt(&path, None, "not a journal's state"));
-        }
-        let found = pragma("user_version").map_err(error)?;
-        if found != FORMAT {
-            return Err(OpenError::Version { file: path, found, known: FORMAT });
-        }
+        let state = Self { connection: connect(&path).map_err(error)?, path: path.clone() };
+        state.check_format()?;
+        let connection = &state.connection;
         // Each row has a checksum, but a row that is gone has none: a page damaged in its
         // structure would lose checkpoints in silence.
         let found: String =
@@ -94,7 +89,37 @@ impl State {
         connection
             .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
             .map_err(error)?;
-        Ok(Self { connection, path })
+        Ok(state)
+    }
+
+    fn check_format(&self) -> Result<(), OpenError> {
+        let pragma = |name| {
+            self.connection
+                .pragma_query_value(None, name, |row| row.get::<_, i64>(0))
+                .map_err(|error| open_error(&self.path, None, error))
+        };
+        if pragma("application_id")? != APPLICATION_ID {
+            return Err(corrupt(&self.path, None, "not a journal's state"));
+        }
+        let found = pragma("user_version")?;
+        if found != FORMAT {
+            return Err(OpenError::Version { file: self.path.clone(), found, known: FORMAT });
+        }
+        Ok(())
+    }
+
+    /// Opens the file to read it beside the process that holds the folder.
+    pub(crate) fn open_to_read(folder: &Path) -> Result<Self, OpenError> {
+        let path = Self::path_in(folder);
+        let error = |error| open_error(&path, None, error);
+        let connection = match has_log(&path) {
+            true => open_log_reader(&path),
+            false => open_reader(&path, true),
+        }
+        .map_err(error)?;
+        let state = Self { connection, path: path.clone() };
+        state.check_format()?;
+        Ok(state)
     }
 
     /// All was found good: the file may be tidied up when it is closed.

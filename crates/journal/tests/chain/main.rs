@@ -1,0 +1,4 @@
+//! What `verify` finds in a journal.
+
+#[cfg(test)]
+mod changes;
