@@ -28,6 +28,8 @@ use crate::links::Links;
 use crate::listen;
 use crate::metrics::Metrics;
 use crate::publish::{self, Gatherer, Publishers, Socket};
+use crate::signed::Notary;
+use crate::signing::SigningKey;
 use crate::sources::{Source, Sources, Wiring};
 use crate::state::{StateDb, StateError};
 use crate::subscriptions::Subscriptions;
@@ -64,7 +66,7 @@ impl Hub {
         let secrets = secrets.map(|(name, _)| (name.clone(), config.exporter_secret_file(name)));
         let secrets = secrets.collect();
         let opened = open(config.data.clone(), options(&config.journal), secrets).await?;
-        let Opened { journal, token, state, secrets, subscriptions_lost } = opened;
+        let Opened { journal, token, key, state, secrets, subscriptions_lost } = opened;
         let links = Links::load_or_make(
             &config.data.join("content.key"),
             &config.http.public_url,
@@ -120,6 +122,10 @@ impl Hub {
             metrics.source(publish::NAME),
             health,
         ));
+        let file = Some(config.journal.checkpoint_file).filter(|file| !file.as_os_str().is_empty());
+        let interval = config.journal.checkpoint_interval;
+        let notary =
+            file.map(|file| Notary::new(Arc::clone(&journal), Arc::clone(&key), file, interval));
         let app = Arc::new(App {
             started: Instant::now(),
             tokens,
@@ -142,6 +148,8 @@ impl Hub {
             stopping: stop.clone(),
             subscriptions,
             subscriptions_lost,
+            key,
+            notary: notary.clone(),
         });
         let (failing, failed) = watch::channel(None);
         let door = api::door(Arc::clone(&app));
@@ -154,6 +162,9 @@ impl Hub {
                 stop.clone(),
             )),
         ];
+        if let Some(notary) = notary {
+            tasks.push(tokio::spawn(notary.run(stop.clone())));
+        }
         if let Some(socket) = socket {
             info!(socket = %socket.path().display(), "publishers may connect");
             tasks.push(tokio::spawn(publish::serve(socket, publishers, stop)));
@@ -217,6 +228,10 @@ impl Hub {
             }
         })
         .await;
+        if let Some(notary) = &self.app.notary {
+            // Now that nothing more will come.
+            within("signed checkpoint", notary.sign()).await;
+        }
         info!("the hub has stopped");
     }
 }
@@ -232,6 +247,7 @@ impl Drop for Hub {
 struct Opened {
     journal: Arc<SqliteJournal>,
     token: Token,
+    key: Arc<SigningKey>,
     state: StateDb,
     secrets: BTreeMap<String, PathSecret>,
     /// The journal has records and `hub.db`, made at every first start, wasn't there.
@@ -248,6 +264,7 @@ async fn open(
         make_private(&data)?;
         let journal = SqliteJournal::open(data.join("journal"), options)?;
         let token = Token::load_or_make(&data.join("token"))?;
+        let key = Arc::new(SigningKey::load_or_make(&data)?);
         let secrets = secrets
             .into_iter()
             .map(|(name, path)| PathSecret::load_or_make(&path).map(|secret| (name, secret)));
@@ -258,7 +275,7 @@ async fn open(
             warn!(path = %path.display(), "missing beside a journal that has records: whoever subscribed before is forgotten; stop the hub and restore the file, or make the subscriptions anew");
         }
         let state = StateDb::open(&path)?;
-        Ok(Opened { journal: Arc::new(journal), token, state, secrets, subscriptions_lost })
+        Ok(Opened { journal: Arc::new(journal), token, key, state, secrets, subscriptions_lost })
     });
     opened.await.unwrap_or_else(|error| Err(StartError::Thread { source: io::Error::other(error) }))
 }

@@ -17,6 +17,8 @@ mod metrics;
 #[cfg(test)]
 mod pretend;
 mod publish;
+mod signed;
+mod signing;
 mod sources;
 mod state;
 mod stream;
@@ -31,5 +33,7 @@ pub use config::{
 };
 pub use examine::examine;
 pub use hub::{Hub, StartError, policy};
+pub use signed::SignedCheckpoints;
+pub use signing::{InvalidKey, PublicKey, SigningKey};
 pub use state::StateError;
 pub use token::{PathSecret, Token, TokenError};

@@ -43,6 +43,8 @@ use crate::feed::Feed;
 use crate::links::Links;
 use crate::metrics::Metrics;
 use crate::publish::{Gatherer, Publishers};
+use crate::signed::Notary;
+use crate::signing::SigningKey;
 use crate::sources::Source;
 use crate::subscriptions::Subscriptions;
 use crate::token::PathSecret;
@@ -77,9 +79,17 @@ pub(crate) struct App {
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) subscriptions_lost: bool,
+    /// What streams that ask for it are signed with.
+    pub(crate) key: Arc<SigningKey>,
+    pub(crate) notary: Option<Arc<Notary>>,
 }
 
 impl App {
+    /// The record up to which the last signed checkpoint vouches; 0 without one.
+    fn signed_seq(&self) -> u64 {
+        self.notary.as_ref().map_or(0, |notary| notary.signed_seq())
+    }
+
     /// How many streams are being followed.
     fn streams_open(&self) -> usize {
         (self.http.max_streams as usize).saturating_sub(self.streams.available_permits())

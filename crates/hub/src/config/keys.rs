@@ -380,6 +380,16 @@ pub(crate) const SECTIONS: &[Section] = &[
         about: "The numbered, durable queue.",
         keys: &[
             key(
+                "journal.checkpoint_file",
+                "\"/mnt/elsewhere/postbell.checkpoints\"",
+                "The file to which it is added, signed, where the journal stands: best where whoever has its disk can't reach. Empty: none.",
+            ),
+            key(
+                "journal.checkpoint_interval",
+                "\"10m\"",
+                "How often: what was changed since the last one is not found out by it.",
+            ),
+            key(
                 "journal.retention_age",
                 "\"30d\"",
                 "How long records are kept: a month outlives a subscriber's long holiday. \"never\" drops none for age.",

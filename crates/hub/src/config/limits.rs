@@ -49,6 +49,15 @@ pub(super) fn check(config: &Config, lines: &mut Vec<String>) {
     check_sources(&config.sources, lines);
     check_socket(config, lines);
     let journal = &config.journal;
+    if !journal.checkpoint_file.as_os_str().is_empty() && !journal.checkpoint_file.is_absolute() {
+        lines.push("journal.checkpoint_file: is not an absolute path (try \"/mnt/elsewhere/postbell.checkpoints\")".to_owned());
+    }
+    if journal.checkpoint_interval < CHECKPOINT_INTERVAL_MIN {
+        lines.push(
+            "journal.checkpoint_interval: less than \"1s\" would fill the file (try \"10m\")"
+                .to_owned(),
+        );
+    }
     if journal.retention_age.is_some_and(|age| age < RETENTION_AGE_MIN) {
         lines.push("journal.retention_age: less than \"1m\" would drop records before they are delivered (try \"30d\")".to_owned());
     }
@@ -129,6 +138,9 @@ pub(super) fn too_long_for_a_socket(path: &Path, example: &str) -> Option<String
     };
     (octets > SOCKET_PATH_OCTETS_MAX).then(why)
 }
+
+/// Below, signed checkpoints would be most of what is written.
+const CHECKPOINT_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// Linux' `sun_path` without the zero at its end.
 const SOCKET_PATH_OCTETS_MAX: usize = 107;

@@ -291,6 +291,11 @@ pub struct PublishConfig {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct JournalConfig {
+    /// The file signed checkpoints are added to; empty writes none.
+    pub checkpoint_file: PathBuf,
+    /// How often one is added.
+    #[serde(with = "values::duration")]
+    pub checkpoint_interval: Duration,
     /// How long records are kept.
     #[serde(with = "values::duration_or_never")]
     pub retention_age: Option<Duration>,
@@ -557,6 +562,8 @@ impl Default for PublishConfig {
 impl Default for JournalConfig {
     fn default() -> Self {
         Self {
+            checkpoint_file: PathBuf::new(),
+            checkpoint_interval: Duration::from_secs(10 * 60),
             retention_age: Some(Duration::from_secs(30 * 24 * 60 * 60)),
             retention_size: Some(10 << 30),
             segment_size: 64 << 20,
