@@ -172,6 +172,7 @@ fn cuts(
             }
             b"vnd.postbell.seq" => ("vnd.postbell.seq", Why::Stamp),
             b"vnd.postbell.prevSeq" => ("vnd.postbell.prevSeq", Why::Stamp),
+            b"vnd.postbell.signature" => ("vnd.postbell.signature", Why::Stamp),
             b"vnd.postbell.eventId" if !has_id => (EVENT_ID, Why::NoId),
             _ => return None,
         })
@@ -363,8 +364,9 @@ mod tests {
     #[test]
     fn stamps_of_another_hub_are_dropped_and_told() {
         let id = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
-        let stamped =
-            with(&format!(r#""{EVENT_ID}":"{id}","vnd.postbell.seq":4,"vnd.postbell.prevSeq":2"#));
+        let stamped = with(&format!(
+            r#""{EVENT_ID}":"{id}","vnd.postbell.seq":4,"vnd.postbell.prevSeq":2,"vnd.postbell.signature":"x""#
+        ));
         let one = admitted(&stamped);
         let text = String::from_utf8(one.rewritten.clone().unwrap()).unwrap();
         assert_eq!(text, with(&format!(r#""{EVENT_ID}":"{id}""#)));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::Stream;
 use mail_event::{Event, EventId, Timestamp, json};
-use postbell_engine::{Filter, Keys, Projection, Stamp, Store, Verdict, event_id};
+use postbell_engine::{Filter, Keys, Projection, Stamp, Store, Verdict, View, event_id};
 use postbell_journal::{ReadError, Records};
 use postbell_sinks::stream::Form;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -21,6 +21,7 @@ use crate::feed::{Gap, Reader, Step};
 use crate::hub::stopped;
 use crate::links::{Holder, Links, now_unix};
 use crate::metrics::Metrics;
+use crate::signing::SigningKey;
 use crate::sources::chain;
 
 /// A stream as it was asked for.
@@ -36,6 +37,8 @@ pub(crate) struct Follower {
     pub(crate) left: u64,
     /// The last record wanted; the stream ends there.
     pub(crate) until: u64,
+    /// What each delivery is signed with, where that was asked for.
+    pub(crate) key: Option<Arc<SigningKey>>,
     /// Who reads it; it ends when they may not any more.
     pub(crate) grant: Arc<Grant>,
     pub(crate) store: Store,
@@ -198,7 +201,7 @@ impl Follower {
                 self.links.make(seq, &holder, now_unix())
             });
             self.form.deliver(&mut out, seq, &view.name(), |out| {
-                self.projection.write_linked(out, &body, &view, &stamp, link.as_deref());
+                self.write(out, &body, &view, &stamp, link.as_deref());
             });
             self.prev_seq = Some(seq);
             self.left -= 1;
@@ -206,6 +209,22 @@ impl Follower {
         }
         self.metrics.streamed.increment(delivered);
         out
+    }
+
+    /// One event as it is sent.
+    fn write(
+        &self,
+        out: &mut Vec<u8>,
+        body: &[u8],
+        view: &View<'_>,
+        stamp: &Stamp,
+        link: Option<&str>,
+    ) {
+        let begin = out.len();
+        self.projection.write_linked(out, body, view, stamp, link);
+        if let Some(key) = &self.key {
+            key.seal(out, begin);
+        }
     }
 
     /// What tells of records that can't be told any more. It counts as a delivery, numbered as
@@ -219,7 +238,7 @@ impl Follower {
         let id = event_id("gap", format!("{}-{}", gap.from, gap.to).as_bytes(), 0, 0);
         let stamp = Stamp { id, seq: gap.to, prev_seq: self.prev_seq };
         self.form.deliver(&mut out, gap.to, GAP, |out| {
-            self.projection.write(out, &body, &view, &stamp);
+            self.write(out, &body, &view, &stamp, None);
         });
         self.prev_seq = Some(gap.to);
         self.left = self.left.saturating_sub(1);

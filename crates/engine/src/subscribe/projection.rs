@@ -413,12 +413,13 @@ pub(super) const COMPANIONS: [(ParameterName, ParameterName); 2] = [
 pub(crate) const EVENT_ID: &str = "vnd.postbell.eventId";
 
 /// What is put on each delivery, where there is anything to say.
-const STAMPS: [&str; 5] = [
+const STAMPS: [&str; 6] = [
     EVENT_ID,
     "vnd.postbell.seq",
     "vnd.postbell.prevSeq",
     "vnd.postbell.suppressed",
     "vnd.postbell.contentUrl",
+    "vnd.postbell.signature",
 ];
 
 /// What says that a message was too large for its content to be made.

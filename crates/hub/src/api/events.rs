@@ -29,6 +29,7 @@ use crate::stream::{BODIES_OCTETS, Follower};
         ("sinceTime" = Option<String>, Query, description = "Records journalled at this time (RFC 3339) or later"),
         ("follow" = Option<bool>, Query, description = "Whether to go on with new records; true where absent"),
         ("limit" = Option<u64>, Query, description = "End after so many deliveries"),
+        ("signed" = Option<bool>, Query, description = "Whether each event carries the hub's signature of it (`vnd.postbell.signature`); false where absent"),
         ("Last-Event-ID" = Option<u64>, Header, description = "Records after this number; goes before `since`"),
     ),
     responses(
@@ -68,6 +69,7 @@ pub(super) async fn follow(
         Some(true) | None => u64::MAX,
     };
     let left = query.number("limit")?.unwrap_or(u64::MAX);
+    let key = query.truth("signed")?.unwrap_or(false).then(|| Arc::clone(&app.key));
     let own_max = policy.ceiling().map_or(usize::MAX, |ceiling| ceiling.streams);
     let Some(place) = app.places.take(&grant, own_max) else {
         app.metrics.streams_refused.increment(1);
@@ -95,6 +97,7 @@ pub(super) async fn follow(
         prev_seq: begin.prev_seq,
         left,
         until,
+        key,
         grant,
         store: app.store.clone(),
         links: Arc::clone(&app.links),
@@ -219,7 +222,7 @@ fn weighed(range: &str) -> (&str, u16) {
     (name, weight)
 }
 
-const PARAMETERS: [&str; 10] = [
+const PARAMETERS: [&str; 11] = [
     "events",
     "users",
     "mailboxes",
@@ -230,6 +233,7 @@ const PARAMETERS: [&str; 10] = [
     "sinceTime",
     "follow",
     "limit",
+    "signed",
 ];
 
 /// Seconds after which a refused stream may try again.

@@ -3,7 +3,7 @@
 use std::io::BufRead as _;
 use std::time::{Duration, Instant};
 
-use postbell_hub::Config;
+use postbell_hub::{Config, SigningKey};
 use serde_json::Value;
 
 use crate::world::{PATIENCE, World, login, next};
@@ -30,6 +30,40 @@ async fn what_was_is_told_first_and_then_what_comes() {
         (&third["vnd.postbell.seq"], &third["vnd.postbell.prevSeq"]),
         (&3.into(), &2.into())
     );
+    world.stop().await;
+}
+
+/// RFC 5423, section 7: who changes `user` or `messageContent` on the way has no signature for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r159_r160_a_user_changed_in_a_travelling_stream_does_not_fit_its_signature() {
+    let world = World::start().await;
+    world.accept(1..=2);
+    let key = SigningKey::load(&world.data()).unwrap();
+    let key = key.public();
+    let content = login(3).replace('}', r#","vnd.example.content":"I agree"}"#);
+    world.publish("application/json", &content);
+    for accept in ["text/event-stream", "application/x-ndjson"] {
+        let path = "/v1/events?since=0&follow=false&signed=true";
+        let answer = world.ask("GET", path, &[("Accept", accept)], b"");
+        let lines = answer.body.lines().filter_map(|line| {
+            let event = line.strip_prefix("data: ").unwrap_or(line);
+            event.starts_with('{').then_some(event)
+        });
+        let lines: Vec<_> = lines.collect();
+        assert_eq!(lines.len(), 3, "{}", answer.body);
+        for line in &lines {
+            let event = key.unseal(line.as_bytes()).unwrap();
+            let event: Value = serde_json::from_slice(&event).unwrap();
+            assert_eq!(event["event"], "Login");
+            let changed = line.replace("@example.org", "@example.net");
+            assert!(changed != **line && key.unseal(changed.as_bytes()).is_none());
+        }
+        assert_eq!(key.unseal(lines[2].replace("agree", "don't").as_bytes()), None);
+        // Left out, or in another order: what is signed says what was before it.
+        assert!(lines[2].contains("\"vnd.postbell.prevSeq\":2,\"vnd.postbell.signature\""));
+    }
+    let plain = world.ask("GET", "/v1/events?since=0&follow=false", &[], b"");
+    assert!(!plain.body.contains("signature"), "{}", plain.body);
     world.stop().await;
 }
 

@@ -216,4 +216,28 @@ mod tests {
         assert!(key.verify(b"msg_1.1649367553.{ }", &octets).is_err());
         assert_eq!(format!("{secret:?}"), "…");
     }
+
+    /// RFC 5423, section 7: whoever changes `user` or `messageContent` on the way has no signature
+    /// for it.
+    #[test]
+    fn r159_r160_a_user_or_content_changed_in_a_travelling_webhook_does_not_fit_its_signature() {
+        let body = r#"{"event":"MessageNew","user":"jo","messageContent":"I agree"}"#;
+        let (key, pair) = (Secret::new([7; 32]), Secret::pair([7; 32]));
+        let public = STANDARD.decode(pair.public().unwrap().trim_start_matches("whpk_")).unwrap();
+        let public = ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, &public);
+        let signature = pair.sign("msg_1", 1, body.as_bytes());
+        let signature = STANDARD.decode(signature.trim_start_matches("v1a,")).unwrap();
+        public.verify(format!("msg_1.1.{body}").as_bytes(), &signature).unwrap();
+        for (from, to) in [("\"jo\"", "\"al\""), ("agree", "don't")] {
+            let changed = body.replace(from, to);
+            assert_ne!(
+                key.sign("msg_1", 1, body.as_bytes()),
+                key.sign("msg_1", 1, changed.as_bytes())
+            );
+            assert!(public.verify(format!("msg_1.1.{changed}").as_bytes(), &signature).is_err());
+        }
+        // Nor does one that was recorded pass as another, or as of another time.
+        assert_ne!(key.sign("msg_1", 1, body.as_bytes()), key.sign("msg_2", 1, body.as_bytes()));
+        assert_ne!(key.sign("msg_1", 1, body.as_bytes()), key.sign("msg_1", 2, body.as_bytes()));
+    }
 }
