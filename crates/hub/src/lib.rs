@@ -33,6 +33,7 @@ pub use config::{
 };
 pub use examine::examine;
 pub use hub::{Hub, StartError, policy};
+pub use metrics::markdown as metrics_markdown;
 pub use signed::SignedCheckpoints;
 pub use signing::{InvalidKey, PublicKey, SigningKey};
 pub use state::StateError;

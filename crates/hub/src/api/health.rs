@@ -2,15 +2,19 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use postbell_engine::in_words;
 use postbell_journal::{Journal as _, State as JournalState};
+use postbell_sources::State as SourceState;
 
 use super::App;
 use super::query::NoQuery;
+use crate::metrics::{Figures, SourceFigures};
+use crate::sources::Source;
 
 /// The process lives.
 #[utoipa::path(get, path = "/healthz", tag = "health", responses(
@@ -68,10 +72,47 @@ pub(super) async fn metrics(State(app): State<Arc<App>>, _: NoQuery) -> impl Int
         JournalState::Full { .. } | JournalState::Stopped { .. } | JournalState::Closed => 0.0,
     });
     app.metrics.committed(stats.commits, stats.last_commit);
+    let mut told = Figures {
+        sources: app.sources.iter().map(source_figures).collect(),
+        states: app.subscriptions.states(),
+        commits: stats.commits,
+        damaged: app.feed.damage().len() as u64,
+        signed_seq: app.signed_seq(),
+        start_seconds: start_seconds(app.started.elapsed()),
+        ..Figures::default()
+    };
+    let subscriptions = app.subscriptions.clone();
+    // The age of a record may have to be read from the disk.
+    match tokio::task::spawn_blocking(move || subscriptions.figures()).await {
+        Ok(figures) => told.subscriptions = figures,
+        Err(error) => tracing::error!(%error, "the figures of subscriptions panicked"),
+    }
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-        app.metrics.render(&app.subscriptions.figures()),
+        app.metrics.render(&told),
     )
+}
+
+fn source_figures(source: &Source) -> SourceFigures {
+    let now = source.health.snapshot();
+    SourceFigures {
+        name: source.name.clone(),
+        is_up: matches!(now.state, SourceState::Running | SourceState::Scanning),
+        observations: now.observations,
+        rescans: now.rescans,
+        skipped: now.skipped,
+        gaps: now.gaps,
+        unread: now.unread,
+        users: now.users,
+        mailboxes: now.mailboxes,
+        messages: now.messages,
+    }
+}
+
+/// When it was, so long ago, in seconds since 1970.
+fn start_seconds(uptime: Duration) -> f64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(uptime).as_secs_f64()
 }
 
 /// Prometheus knows only real numbers; beyond 2^53 the last digits go.
@@ -82,8 +123,6 @@ fn real(number: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use super::*;
 
     #[test]

@@ -27,6 +27,8 @@ pub(super) struct Live {
     /// 0 for none.
     pub(super) last_delivered: AtomicU64,
     pub(super) attempts: AtomicU64,
+    /// Records it wanted.
+    pub(super) matched: AtomicU64,
     /// Attempts that were accepted.
     pub(super) accepted: AtomicU64,
     /// Attempts that failed and are followed by others.
@@ -103,16 +105,20 @@ impl Entry {
     pub(super) fn figures(&self, last: u64) -> SubscriptionFigures {
         let live = &self.live;
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let cursor = live.reached();
         SubscriptionFigures {
             // Names of others' choosing may meet.
             name: if self.is_the_hubs() { self.name.clone() } else { self.id.clone() },
+            matched: of(&live.matched),
             accepted: of(&live.accepted),
             retried: of(&live.retried),
             given_up: of(&live.given_up),
             dead_letters: of(&live.dead_letters),
             redriven: of(&live.redriven),
             unclear: of(&live.unclear),
-            lag: last.saturating_sub(live.reached()),
+            lag: last.saturating_sub(cursor),
+            next: cursor.saturating_add(1),
+            lag_seconds: 0.0,
         }
     }
 

@@ -46,7 +46,7 @@ use crate::access::{Grant, Tokens};
 use crate::api::Condition;
 use crate::feed::Feed;
 use crate::links::Links;
-use crate::metrics::SubscriptionFigures;
+use crate::metrics::{SUBSCRIPTIONS_TOLD_MAX, SubscriptionFigures};
 use crate::state::{StateDb, StateError};
 
 /// The subscriptions of one hub.
@@ -170,10 +170,36 @@ impl Subscriptions {
         self.0.entries.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// What Prometheus is told of each.
+    /// What Prometheus is told of each, of very many those that lag most. Looks up records, which
+    /// may wait for the disk.
     pub(crate) fn figures(&self) -> Vec<SubscriptionFigures> {
-        let last = self.0.context.feed.last();
-        self.entries().iter().map(|entry| entry.figures(last)).collect()
+        let feed = &self.0.context.feed;
+        let last = feed.last();
+        let mut all: Vec<_> = self.entries().iter().map(|entry| entry.figures(last)).collect();
+        if all.len() > SUBSCRIPTIONS_TOLD_MAX {
+            all.sort_by_key(|one| std::cmp::Reverse(one.lag));
+            all.truncate(SUBSCRIPTIONS_TOLD_MAX);
+        }
+        for one in all.iter_mut().filter(|one| one.lag > 0) {
+            // What retention has taken meanwhile is as old as the oldest that is left.
+            let next = one.next.max(feed.journal().bounds().first.0);
+            let written = feed.journal().written_ms(Seq(next));
+            one.lag_seconds = written.map_or(0.0, seconds_since);
+        }
+        all
+    }
+
+    /// How many there are in each state.
+    pub(crate) fn states(&self) -> Vec<(&'static str, usize)> {
+        let entries = self.entries();
+        let count = |state| entries.iter().filter(|entry| entry.kept().state == state).count();
+        vec![
+            ("active", count(SubscriptionState::Active)),
+            ("disabled", count(SubscriptionState::Disabled)),
+            ("ended", count(SubscriptionState::Ended)),
+            ("paused", count(SubscriptionState::Paused)),
+            ("unverified", count(SubscriptionState::Unverified)),
+        ]
     }
 
     /// The one with this name or id.
@@ -391,6 +417,12 @@ fn reach(reach: crate::Reach) -> Reach {
         crate::Reach::Loopback => Reach::Loopback,
         crate::Reach::Anywhere => Reach::Anywhere,
     }
+}
+
+/// Seconds since a time in milliseconds since 1970; 0 for one in the future.
+fn seconds_since(unix_millis: u64) -> f64 {
+    let then = SystemTime::UNIX_EPOCH + Duration::from_millis(unix_millis);
+    SystemTime::now().duration_since(then).unwrap_or_default().as_secs_f64()
 }
 
 /// Records that the guide looks at again when the hub starts, at most: half a second's work.

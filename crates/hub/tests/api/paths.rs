@@ -192,6 +192,33 @@ async fn figures_count_what_happened() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_hub_tells_every_metric_of_the_page_and_no_other() {
+    let world = World::start().await;
+    world.accept(1..=3);
+    let json = [("Content-Type", "application/json")];
+    let phone = br#"{"name":"phone","sink":{"kind":"webhook","url":"https://example.org/hook"}}"#;
+    assert_eq!(world.ask("POST", "/v1/subscriptions", &json, phone).status, 201);
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let mut wanted: Vec<_> = page
+        .lines()
+        .filter_map(|line| {
+            let (name, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
+            Some(format!("# TYPE {name} {}", rest.split(' ').next()?))
+        })
+        .collect();
+    let metrics = world.get("/metrics").body;
+    let mut told: Vec<_> = metrics.lines().filter(|line| line.starts_with("# TYPE ")).collect();
+    wanted.sort_unstable();
+    told.sort_unstable();
+    assert_eq!(told, wanted);
+    for line in metrics.lines().filter(|line| line.starts_with("# HELP ")) {
+        assert!(line.split(' ').count() > 3, "{line}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_wrong_subscription_gets_one_line_that_names_what_is_wrong() {
     let world = World::start().await;
     let good = r#"{"name":"phone","sink":{"kind":"webhook","url":"https://example.org/hook"}}"#;

@@ -1,6 +1,7 @@
 //! What comes in: the journal, read as far as there is room for what is wanted of it.
 
 use std::hash::Hasher;
+use std::sync::atomic::Ordering;
 use std::task::{self, Poll, ready};
 
 use futures_util::FutureExt as _;
@@ -83,6 +84,7 @@ impl Worker<'_> {
             let view = Keys::from_head(record.head).view(record.body);
             match self.job.judge(&view, record.body) {
                 Verdict::Wanted => {
+                    self.job.entry.live.matched.fetch_add(1, Ordering::Relaxed);
                     self.lanes.push(seq, view.lane());
                     let id = EventId::from_u128(record.id.0);
                     self.hold(seq, Held { id, head: *record.head, body: record.body.into() });

@@ -3,14 +3,21 @@
 //! Labels are names the operator chose (source, subscription) and the registry's event names:
 //! never a user, a mailbox or a name a publisher made up, which anyone could make more of.
 
-use std::fmt::{self, Write as _};
+mod table;
+mod told;
+
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mail_event::EventName;
-use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder as _, Unit};
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder as _};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use postbell_engine::Suppressed;
+
+use table::Kind;
+pub use table::markdown;
+pub(crate) use told::{Figures, SUBSCRIPTIONS_TOLD_MAX, SourceFigures, SubscriptionFigures};
 
 /// A hub's metrics.
 pub(crate) struct Metrics {
@@ -46,22 +53,7 @@ pub(crate) struct SourceMetrics {
     pub(crate) rejected: Counter,
     /// In the order of [`Suppressed::ALL`].
     suppressed: Vec<Counter>,
-}
-
-/// The figures of one subscription, as they are now.
-///
-/// They are not in the registry, which forgets no label: a subscription can be removed.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct SubscriptionFigures {
-    /// Its name, which needs no escaping.
-    pub(crate) name: String,
-    pub(crate) accepted: u64,
-    pub(crate) retried: u64,
-    pub(crate) given_up: u64,
-    pub(crate) dead_letters: u64,
-    pub(crate) redriven: u64,
-    pub(crate) unclear: u64,
-    pub(crate) lag: u64,
+    pub(crate) repaired: Counter,
 }
 
 impl Metrics {
@@ -120,6 +112,7 @@ impl Metrics {
             repeated: one("postbell_events_repeated_total"),
             rejected: one("postbell_events_rejected_total"),
             suppressed,
+            repaired: one("postbell_events_repaired_total"),
         }
     }
 
@@ -131,12 +124,12 @@ impl Metrics {
     }
 
     /// The text Prometheus reads.
-    pub(crate) fn render(&self, subscriptions: &[SubscriptionFigures]) -> String {
+    pub(crate) fn render(&self, figures: &Figures) -> String {
         let handle = self.recorder.handle();
         handle.run_upkeep();
         let mut text = handle.render();
         // Writing into a text does not fail.
-        write_subscriptions(&mut text, subscriptions).unwrap_or_default();
+        figures.write(&mut text).unwrap_or_default();
         text
     }
 }
@@ -209,92 +202,17 @@ fn gauge(recorder: &PrometheusRecorder, name: &'static str, labels: Vec<Label>) 
     recorder.register_gauge(&Key::from_parts(name, labels), &METADATA)
 }
 
-/// Appends what is told of subscriptions.
-fn write_subscriptions(text: &mut String, all: &[SubscriptionFigures]) -> fmt::Result {
-    if all.is_empty() {
-        return Ok(());
-    }
-    let deliveries = "postbell_deliveries_total";
-    writeln!(text, "# HELP {deliveries} Attempts, by subscription and outcome")?;
-    writeln!(text, "# TYPE {deliveries} counter")?;
-    for one in all {
-        let outcomes =
-            [("accepted", one.accepted), ("given_up", one.given_up), ("retried", one.retried)];
-        for (outcome, count) in outcomes {
-            let name = &one.name;
-            writeln!(text, r#"{deliveries}{{subscription="{name}",outcome="{outcome}"}} {count}"#)?;
-        }
-    }
-    let lag = "postbell_subscription_lag_records";
-    writeln!(text, "\n# HELP {lag} Records a subscription has yet to pass")?;
-    writeln!(text, "# TYPE {lag} gauge")?;
-    for one in all {
-        writeln!(text, r#"{lag}{{subscription="{}"}} {}"#, one.name, one.lag)?;
-    }
-    let letters = "postbell_subscription_dead_letters";
-    writeln!(text, "\n# HELP {letters} Deliveries given up and kept")?;
-    writeln!(text, "# TYPE {letters} gauge")?;
-    for one in all {
-        writeln!(text, r#"{letters}{{subscription="{}"}} {}"#, one.name, one.dead_letters)?;
-    }
-    let redriven = "postbell_subscription_redriven_total";
-    writeln!(text, "\n# HELP {redriven} Dead letters that were delivered after all")?;
-    writeln!(text, "# TYPE {redriven} counter")?;
-    for one in all {
-        writeln!(text, r#"{redriven}{{subscription="{}"}} {}"#, one.name, one.redriven)?;
-    }
-    let unclear = "postbell_subscription_unclear_total";
-    writeln!(text, "\n# HELP {unclear} Events whose condition could not be judged")?;
-    writeln!(text, "# TYPE {unclear} counter")?;
-    for one in all {
-        writeln!(text, r#"{unclear}{{subscription="{}"}} {}"#, one.name, one.unclear)?;
-    }
-    writeln!(text)
-}
-
 /// The help texts.
 fn describe(recorder: &PrometheusRecorder) {
-    for (name, unit, text) in COUNTERS {
-        recorder.describe_counter((*name).into(), Some(*unit), (*text).into());
+    for metric in table::METRICS {
+        let (name, unit, about) = (metric.name.into(), Some(metric.unit), metric.about.into());
+        match metric.kind {
+            Kind::Counter => recorder.describe_counter(name, unit, about),
+            Kind::Gauge => recorder.describe_gauge(name, unit, about),
+            Kind::Histogram => recorder.describe_histogram(name, unit, about),
+        }
     }
-    for (name, unit, text) in GAUGES {
-        recorder.describe_gauge((*name).into(), Some(*unit), (*text).into());
-    }
-    recorder.describe_histogram(
-        "postbell_journal_commit_seconds".into(),
-        Some(Unit::Seconds),
-        "How long commits took, sampled".into(),
-    );
 }
-
-const COUNTERS: &[(&str, Unit, &str)] = &[
-    ("postbell_events_total", Unit::Count, "Events that became records, by source and name"),
-    ("postbell_events_repeated_total", Unit::Count, "Events that were there already, by source"),
-    ("postbell_events_rejected_total", Unit::Count, "Events refused, by source"),
-    (
-        "postbell_suppressed_total",
-        Unit::Count,
-        "What policy kept from being made, by source: happenings of a group that is off, parameters of messages",
-    ),
-    ("postbell_stream_deliveries_total", Unit::Count, "Events written to streams"),
-    (
-        "postbell_stream_unclear_total",
-        Unit::Count,
-        "Events not streamed because a stream's condition could not be judged",
-    ),
-    ("postbell_stream_refused_total", Unit::Count, "Streams refused because there were enough"),
-    ("postbell_http_unauthorised_total", Unit::Count, "Requests without the right token"),
-];
-
-const GAUGES: &[(&str, Unit, &str)] = &[
-    ("postbell_journal_seq", Unit::Count, "Number of the newest durable record"),
-    ("postbell_journal_first_seq", Unit::Count, "Number of the oldest record kept"),
-    ("postbell_journal_octets", Unit::Bytes, "Octets the journal has on disk"),
-    ("postbell_journal_queue_entries", Unit::Count, "Events waiting to be written"),
-    ("postbell_journal_queue_octets", Unit::Bytes, "Octets waiting to be written"),
-    ("postbell_journal_accepting", Unit::Count, "1 while the journal takes events"),
-    ("postbell_stream_clients", Unit::Count, "Streams being followed"),
-];
 
 /// The place of all names outside the registry.
 const OTHER_PLACE: u8 = 18;
@@ -321,6 +239,7 @@ mod tests {
         let metrics = Metrics::new();
         let phone = SubscriptionFigures {
             name: "phone".to_owned(),
+            matched: 11,
             accepted: 7,
             retried: 3,
             given_up: 1,
@@ -328,8 +247,11 @@ mod tests {
             redriven: 6,
             unclear: 4,
             lag: 2,
+            next: 9,
+            lag_seconds: 1.5,
         };
-        let text = metrics.render(std::slice::from_ref(&phone));
+        let figures = Figures { subscriptions: vec![phone], ..Figures::default() };
+        let text = metrics.render(&figures);
         let told: Vec<_> = text.lines().filter(|line| line.contains("phone")).collect();
         assert_eq!(
             told,
@@ -337,13 +259,15 @@ mod tests {
                 r#"postbell_deliveries_total{subscription="phone",outcome="accepted"} 7"#,
                 r#"postbell_deliveries_total{subscription="phone",outcome="given_up"} 1"#,
                 r#"postbell_deliveries_total{subscription="phone",outcome="retried"} 3"#,
-                r#"postbell_subscription_lag_records{subscription="phone"} 2"#,
+                r#"postbell_subscription_matched_total{subscription="phone"} 11"#,
+                r#"postbell_subscription_unclear_total{subscription="phone"} 4"#,
                 r#"postbell_subscription_dead_letters{subscription="phone"} 5"#,
                 r#"postbell_subscription_redriven_total{subscription="phone"} 6"#,
-                r#"postbell_subscription_unclear_total{subscription="phone"} 4"#,
+                r#"postbell_subscription_lag_records{subscription="phone"} 2"#,
+                r#"postbell_subscription_lag_seconds{subscription="phone"} 1.5"#,
             ]
         );
         assert_eq!(text.matches("# TYPE postbell_deliveries_total counter\n").count(), 1);
-        assert!(!metrics.render(&[]).contains("subscription"));
+        assert!(!metrics.render(&Figures::default()).contains("subscription="));
     }
 }
