@@ -9,8 +9,8 @@ use clap::{Parser, Subcommand};
 
 use crate::ending::{self, Ending, Misuse};
 use crate::{
-    bench, config, demo, doctor, notifyd, on, pages, publish, serve, setup, sources, subscriptions,
-    tail, tokens, validate,
+    bench, config, demo, doctor, journal, notifyd, on, pages, publish, serve, setup, sources,
+    subscriptions, tail, tokens, validate,
 };
 
 /// Tells the world what happens in a mail store.
@@ -48,6 +48,7 @@ enum Command {
     Subscriptions(subscriptions::SubscriptionsArgs),
     Sources(sources::SourcesArgs),
     Tokens(tokens::TokensArgs),
+    Journal(journal::JournalArgs),
     Config(config::ConfigArgs),
     Setup(setup::SetupArgs),
     Doctor(doctor::DoctorArgs),
@@ -81,6 +82,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Subscriptions(args) => wait(subscriptions::run(args)),
         Command::Sources(args) => wait(sources::run(args)),
         Command::Tokens(args) => wait(tokens::run(args)),
+        Command::Journal(args) => journal::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Setup(args) => setup::run(args),
         Command::Doctor(args) => wait(doctor::run(args)),

@@ -33,6 +33,11 @@ pub(crate) struct ConnectionArgs {
 }
 
 impl ConnectionArgs {
+    /// Those of a command that reads files only.
+    pub(crate) fn of(config: Option<PathBuf>, data: Option<PathBuf>) -> Self {
+        Self { config, data, ..Self::default() }
+    }
+
     /// A client for the hub that is meant.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
         Ok(self.stranger()?.with_token(self.token()?))

@@ -15,6 +15,8 @@ pub(crate) enum Ending {
     Done,
     /// The answer is no, and has been told: exit code 1.
     No,
+    /// Another answer, of which the command's help tells: this exit code.
+    Other(u8),
 }
 
 /// The command was used wrongly in a way only it can see: exit code 2.
@@ -34,6 +36,7 @@ pub(crate) fn conclude(result: anyhow::Result<Ending>) -> ExitCode {
     match result {
         Ok(Ending::Done) => ExitCode::SUCCESS,
         Ok(Ending::No) => ExitCode::from(NO),
+        Ok(Ending::Other(code)) => ExitCode::from(code),
         // Whoever read our output has heard enough.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {

@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod ending;
 mod follow;
+mod journal;
 mod lines;
 mod notifyd;
 mod on;

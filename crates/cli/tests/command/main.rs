@@ -9,8 +9,12 @@ mod help;
 #[cfg(test)]
 mod hub;
 #[cfg(test)]
+mod journal;
+#[cfg(test)]
 mod mistakes;
 #[cfg(test)]
 mod on;
 #[cfg(test)]
 mod run;
+#[cfg(test)]
+mod threats;
