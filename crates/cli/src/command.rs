@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use crate::ending::{self, Ending, Misuse};
 use crate::{
     bench, config, demo, doctor, journal, notifyd, on, pages, publish, serve, setup, sources,
-    subscriptions, tail, tokens, validate,
+    subscriptions, tail, tokens, top, validate,
 };
 
 /// Tells the world what happens in a mail store.
@@ -48,6 +48,7 @@ enum Command {
     Subscriptions(subscriptions::SubscriptionsArgs),
     Sources(sources::SourcesArgs),
     Tokens(tokens::TokensArgs),
+    Top(top::TopArgs),
     Journal(journal::JournalArgs),
     Config(config::ConfigArgs),
     Setup(setup::SetupArgs),
@@ -82,6 +83,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Subscriptions(args) => wait(subscriptions::run(args)),
         Command::Sources(args) => wait(sources::run(args)),
         Command::Tokens(args) => wait(tokens::run(args)),
+        Command::Top(args) => wait(top::run(args)),
         Command::Journal(args) => journal::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Setup(args) => setup::run(args),

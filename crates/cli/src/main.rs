@@ -23,6 +23,7 @@ mod sources;
 mod subscriptions;
 mod tail;
 mod tokens;
+mod top;
 mod validate;
 mod when;
 
