@@ -1,6 +1,7 @@
 //! A small HTTP client for the hub's API: one connection, kept while it is good.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -14,14 +15,35 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::tls::Tls;
+
 /// A hub's API, asked in the name of a token.
 pub(crate) struct Client {
-    authority: String,
+    place: Place,
     token: Option<Secret>,
     sender: Option<SendRequest<Full<Bytes>>>,
+}
+
+/// Where a hub is.
+#[derive(Clone)]
+pub(crate) struct Place {
+    /// Host and port, as they are told and asked for.
+    pub(crate) authority: String,
+    /// Where the connection goes, where that is elsewhere than the name says.
+    pub(crate) address: Option<SocketAddr>,
+    /// TLS with it, if so.
+    pub(crate) tls: Option<Tls>,
+}
+
+impl Place {
+    /// A hub at `authority` (host and port) without TLS.
+    pub(crate) fn plain(authority: String) -> Self {
+        Self { authority, address: None, tls: None }
+    }
 }
 
 /// The token, and where it came from for messages about it. Printing it shows `…`.
@@ -162,9 +184,9 @@ impl Unreachable {
 }
 
 impl Client {
-    /// A client of the hub at `authority` (host and port).
-    pub(crate) fn new(authority: String, token: Option<Secret>) -> Self {
-        Self { authority, token, sender: None }
+    /// A client of the hub at `place`.
+    pub(crate) fn new(place: Place, token: Option<Secret>) -> Self {
+        Self { place, token, sender: None }
     }
 
     /// The same with a token.
@@ -174,7 +196,8 @@ impl Client {
 
     /// Where the hub is.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.authority)
+        let scheme = if self.place.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.place.authority)
     }
 
     /// Asks, and takes the whole answer.
@@ -232,7 +255,7 @@ impl Client {
         let mut request = Request::builder()
             .method(call.method)
             .uri(call.path)
-            .header(HOST, &self.authority)
+            .header(HOST, &self.place.authority)
             .header(USER_AGENT, concat!("postbell/", env!("CARGO_PKG_VERSION")))
             .header(ACCEPT, call.accept);
         if let Some(token) = &self.token {
@@ -250,13 +273,29 @@ impl Client {
     }
 
     async fn connect(&self) -> anyhow::Result<SendRequest<Full<Bytes>>> {
-        let stream = timeout(CONNECT_WITHIN, TcpStream::connect(&self.authority)).await;
-        let stream = match stream {
+        let connecting = async {
+            match self.place.address {
+                Some(address) => TcpStream::connect(address).await,
+                None => TcpStream::connect(&self.place.authority).await,
+            }
+        };
+        let stream = match timeout(CONNECT_WITHIN, connecting).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(self.unreachable(&error)),
             Err(_) => return Err(self.silent()),
         };
         stream.set_nodelay(true).with_context(|| self.url())?;
+        let Some(tls) = &self.place.tls else { return self.begin(stream).await };
+        match timeout(CONNECT_WITHIN, tls.connect(stream, &self.url())).await {
+            Ok(shaken) => self.begin(shaken?).await,
+            Err(_) => Err(self.silent()),
+        }
+    }
+
+    async fn begin(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) -> anyhow::Result<SendRequest<Full<Bytes>>> {
         let (sender, connection) =
             handshake(TokioIo::new(stream)).await.with_context(|| self.url())?;
         // Its end shows in the request under way, which tells it better.

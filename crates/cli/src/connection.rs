@@ -1,17 +1,18 @@
 //! Where the hub is and which token opens it, for every command that asks it something.
 
 use std::io::{self, Read as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use hyper::Uri;
 use hyper::header::HeaderValue;
-use postbell_hub::Config;
+use postbell_hub::{Certificate, Config};
 
-use crate::client::{Client, Secret};
+use crate::client::{Client, Place, Secret};
 use crate::ending::Misuse;
+use crate::tls::Tls;
 
 /// How to reach the hub. Without any of these: the hub of this machine's configuration.
 #[derive(Args, Clone, Debug, Default)]
@@ -24,9 +25,12 @@ pub(crate) struct ConnectionArgs {
     /// The hub's data folder, which holds its address and its token.
     #[arg(long, value_name = "DIR", global = true)]
     data: Option<PathBuf>,
-    /// The hub's address, such as http://127.0.0.1:5423.
+    /// The hub's address, such as http://127.0.0.1:5423, or https://hub.example.org where it has TLS.
     #[arg(long, value_name = "URL", global = true)]
     url: Option<String>,
+    /// PEM file of the authorities whose certificates are trusted [default: this machine's].
+    #[arg(long, value_name = "FILE", global = true)]
+    ca: Option<PathBuf>,
     /// The file that holds the token; the environment's POSTBELL_TOKEN goes before it.
     #[arg(long, value_name = "FILE", global = true)]
     token_file: Option<PathBuf>,
@@ -45,11 +49,11 @@ impl ConnectionArgs {
 
     /// A client without a token, for what is open to everybody.
     pub(crate) fn stranger(&self) -> anyhow::Result<Client> {
-        let authority = match &self.url {
-            Some(url) => authority(url)?,
-            None => self.address()?.to_string(),
+        let place = match &self.url {
+            Some(url) => self.place(url)?,
+            None => self.found()?,
         };
-        Ok(Client::new(authority, None))
+        Ok(Client::new(place, None))
     }
 
     /// The configuration file that is read, if one is.
@@ -62,9 +66,36 @@ impl ConnectionArgs {
         self.url.is_some()
     }
 
-    fn address(&self) -> anyhow::Result<SocketAddr> {
+    /// The hub that a URL names.
+    fn place(&self, url: &str) -> anyhow::Result<Place> {
+        let named = Named::parse(url)?;
+        let tls = match named.is_safe {
+            true => Some(Tls::new(&named.host, self.ca.as_deref(), None)?),
+            false => None,
+        };
+        Ok(Place { authority: named.authority, address: None, tls })
+    }
+
+    /// The hub of the configuration and its data folder.
+    fn found(&self) -> anyhow::Result<Place> {
         let config = self.config()?;
-        Ok(announced(&config.data).unwrap_or(config.listen))
+        let own = Some(config.tls.certificate.as_path()).filter(|_| config.tls.is_on());
+        let at = match announced(&config.data) {
+            Some(at) => at,
+            None => match (config.plain_listener(), own) {
+                (Some(address), _) => Announced { address, name: None },
+                (None, Some(own)) => {
+                    Announced { address: config.listen, name: Certificate::read(own)?.name() }
+                }
+                // Without TLS there is always one.
+                (None, None) => Announced { address: config.listen, name: None },
+            },
+        };
+        let Some(name) = at.name else { return Ok(Place::plain(at.address.to_string())) };
+        let tls = Tls::new(&name, self.ca.as_deref(), own.filter(|own| own.exists()))?;
+        let (authority, address) =
+            (format!("{name}:{}", at.address.port()), Some(reachable(at.address)));
+        Ok(Place { authority, address, tls: Some(tls) })
     }
 
     fn token(&self) -> anyhow::Result<Secret> {
@@ -111,11 +142,12 @@ pub(crate) fn load(path: Option<&Path>) -> anyhow::Result<Option<Config>> {
 /// Where a hub looks for its configuration when it is told nothing.
 pub(crate) const MACHINE_CONFIG: &str = "/etc/postbell/postbell.toml";
 
-/// Leaves the hub's address in its data folder, where `--data` finds it: a configured port may
-/// be 0, or another configuration's.
-pub(crate) fn announce(data: &Path, address: SocketAddr) -> anyhow::Result<()> {
+/// Leaves in its data folder where the hub is, so that `--data` finds it: a configured port may be
+/// 0, or another configuration's. With TLS, a second line names whom its certificate is for.
+pub(crate) fn announce(data: &Path, address: SocketAddr, name: Option<&str>) -> anyhow::Result<()> {
     let path = data.join(ADDRESS);
-    std::fs::write(&path, format!("{address}\n")).with_context(|| path.display().to_string())
+    let name = name.map(|name| format!("{name}\n")).unwrap_or_default();
+    std::fs::write(&path, format!("{address}\n{name}")).with_context(|| path.display().to_string())
 }
 
 /// Takes the address away again, in vain or not: a client that finds it asks and is told.
@@ -123,42 +155,78 @@ pub(crate) fn withdraw(data: &Path) {
     drop(std::fs::remove_file(data.join(ADDRESS)));
 }
 
-/// The address a hub left in its data folder; loopback or none, since the token is sent there.
-fn announced(data: &Path) -> Option<SocketAddr> {
+/// Where a hub says it is.
+#[derive(Debug, Eq, PartialEq)]
+struct Announced {
+    address: SocketAddr,
+    /// Whom its certificate is for, where it has TLS.
+    name: Option<String>,
+}
+
+/// What a hub left in its data folder. Without TLS it is loopback or none, since the token is sent
+/// there.
+fn announced(data: &Path) -> Option<Announced> {
     let text = std::fs::read_to_string(data.join(ADDRESS)).ok()?;
-    let address: SocketAddr = text.trim().parse().ok()?;
-    address.ip().is_loopback().then_some(address)
+    let mut lines = text.lines();
+    let address: SocketAddr = lines.next()?.trim().parse().ok()?;
+    let name = lines.next().map(str::to_owned);
+    (name.is_some() || address.ip().is_loopback()).then_some(Announced { address, name })
+}
+
+/// Where a hub that listens on `address` is reached from its own machine.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    address
 }
 
 const ADDRESS: &str = "address";
 
-fn authority(url: &str) -> anyhow::Result<String> {
-    let bad = |why: &str| Misuse(format!("--url: {url:?} {why} (try http://127.0.0.1:5423)"));
-    let uri: Uri = url.parse().map_err(|_| bad("is not a URL"))?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err(bad("is https, which this command does not speak").into()),
-        _ => return Err(bad("does not begin with http://").into()),
+/// What a URL names.
+#[derive(Debug)]
+struct Named {
+    host: String,
+    /// Host and port.
+    authority: String,
+    /// Whether TLS is spoken there.
+    is_safe: bool,
+}
+
+impl Named {
+    fn parse(url: &str) -> anyhow::Result<Self> {
+        let bad = |why: &str| Misuse(format!("--url: {url:?} {why} (try http://127.0.0.1:5423)"));
+        let uri: Uri = url.parse().map_err(|_| bad("is not a URL"))?;
+        let is_safe = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(bad("does not begin with http:// or https://").into()),
+        };
+        let authority = uri.authority().ok_or_else(|| bad("has no host"))?;
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(bad("has more than host and port").into());
+        }
+        if authority.as_str().contains('@') {
+            return Err(bad("has a user, where a token is wanted").into());
+        }
+        let has_port = authority.as_str() != authority.host();
+        if has_port && authority.port_u16().is_none_or(|port| port == 0) {
+            return Err(bad("has a port that is no number from 1 to 65535").into());
+        }
+        let host = authority.host().to_owned();
+        if !is_safe && !is_here(&host) {
+            return Err(Misuse(format!(
+                "--url: {url:?} is not this machine, and the token would cross the network in clear (try https://{host}, or an SSH tunnel: ssh -L 5423:127.0.0.1:5423 {host})",
+            ))
+            .into());
+        }
+        let usual = if is_safe { 443 } else { 80 };
+        let authority =
+            if has_port { authority.to_string() } else { format!("{authority}:{usual}") };
+        Ok(Self { host, authority, is_safe })
     }
-    let authority = uri.authority().ok_or_else(|| bad("has no host"))?;
-    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-        return Err(bad("has more than host and port").into());
-    }
-    if authority.as_str().contains('@') {
-        return Err(bad("has a user, where a token is wanted").into());
-    }
-    let has_port = authority.as_str() != authority.host();
-    if has_port && authority.port_u16().is_none_or(|port| port == 0) {
-        return Err(bad("has a port that is no number from 1 to 65535").into());
-    }
-    if !is_here(authority.host()) {
-        return Err(Misuse(format!(
-            "--url: {url:?} is not this machine, and the token would cross the network in clear (try an SSH tunnel: ssh -L 5423:127.0.0.1:5423 {})",
-            authority.host()
-        ))
-        .into());
-    }
-    Ok(if has_port { authority.to_string() } else { format!("{authority}:80") })
 }
 
 /// Whether a host is this machine, as far as its name tells.
@@ -213,11 +281,16 @@ mod tests {
 
     #[test]
     fn a_url_has_a_host_and_perhaps_a_port_and_nothing_else() {
-        assert_eq!(authority("http://127.0.0.1:5423").unwrap(), "127.0.0.1:5423");
-        assert_eq!(authority("http://[::1]:1/").unwrap(), "[::1]:1");
-        assert_eq!(authority("http://localhost").unwrap(), "localhost:80");
+        let authority = |url| Named::parse(url).map(|named| (named.authority, named.is_safe));
+        let taken = |url| authority(url).unwrap();
+        assert_eq!(taken("http://127.0.0.1:5423"), ("127.0.0.1:5423".to_owned(), false));
+        assert_eq!(taken("http://[::1]:1/"), ("[::1]:1".to_owned(), false));
+        assert_eq!(taken("http://localhost"), ("localhost:80".to_owned(), false));
+        assert_eq!(taken("https://hub.example.org"), ("hub.example.org:443".to_owned(), true));
+        assert_eq!(taken("https://192.0.2.1:5423/"), ("192.0.2.1:5423".to_owned(), true));
         let refused: Vec<String> = [
-            "https://h",
+            "https://h:0",
+            "https://h/v1",
             "h:5423",
             "http://",
             "http://h/v1",
@@ -242,8 +315,17 @@ mod tests {
         assert_eq!(announced(folder.path()), None);
         std::fs::write(folder.path().join(ADDRESS), "192.0.2.1:80\n").unwrap();
         assert_eq!(announced(folder.path()), None);
-        announce(folder.path(), "127.0.0.1:5".parse().unwrap()).unwrap();
-        assert_eq!(announced(folder.path()), Some("127.0.0.1:5".parse().unwrap()));
+        let here = |name: Option<&str>| Announced {
+            address: "127.0.0.1:5".parse().unwrap(),
+            name: name.map(str::to_owned),
+        };
+        announce(folder.path(), here(None).address, None).unwrap();
+        assert_eq!(announced(folder.path()), Some(here(None)));
+        announce(folder.path(), here(None).address, Some("hub.example.org")).unwrap();
+        assert_eq!(announced(folder.path()), Some(here(Some("hub.example.org"))));
+        // With TLS nobody else can have the token.
+        std::fs::write(folder.path().join(ADDRESS), "192.0.2.1:80\nhub.example.org\n").unwrap();
+        assert!(announced(folder.path()).is_some());
         withdraw(folder.path());
         assert_eq!(announced(folder.path()), None);
     }

@@ -22,6 +22,7 @@ mod show;
 mod sources;
 mod subscriptions;
 mod tail;
+mod tls;
 mod tokens;
 mod top;
 mod validate;

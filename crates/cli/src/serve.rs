@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use postbell_hub::{Config, Hub, LogConfig, LogFormat, StartError, StateError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::warn;
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::connection::{self, MACHINE_CONFIG};
@@ -17,7 +17,7 @@ use crate::out::print;
 ///
 /// Logs to standard error as the configuration says, or as the environment's POSTBELL_LOG says
 /// (such as debug, or postbell_sinks=trace). SIGTERM and SIGINT stop it in order, a second one at
-/// once. Exit code 3 where it can't start, or where something failed that only a person can set
+/// once; SIGHUP has it take its certificate anew. Exit code 3 where it can't start, or where something failed that only a person can set
 /// right.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -67,15 +67,27 @@ async fn serve(config: Config) -> anyhow::Result<Ending> {
         hub = Hub::start(config) => hub.map_err(advised)?,
         () = signals.stop() => return Ok(Ending::Done),
     };
-    let address = hub.local_addr();
-    if let Err(error) = connection::announce(&data, address) {
+    // Its own programs need no TLS where they can do without.
+    let announced = match hub.local_listener() {
+        Some(address) => connection::announce(&data, address, None),
+        None => connection::announce(&data, hub.local_addr(), hub.certificate_name().as_deref()),
+    };
+    if let Err(error) = announced {
         warn!(error = %format!("{error:#}"), "the address can't be left where --data finds it");
     }
     // Nobody may be reading: a service's standard output is often closed.
     drop(announce(&hub, &token));
-    let failed = tokio::select! {
-        reason = hub.failed() => Some(reason),
-        () = signals.stop() => None,
+    let failed = loop {
+        tokio::select! {
+            reason = hub.failed() => break Some(reason),
+            signal = signals.next() => match signal {
+                Told::Stop => break None,
+                Told::TakeAnew if hub.reload_certificate() => {
+                    info!("SIGHUP: the certificate is taken anew");
+                }
+                Told::TakeAnew => warn!("{NOTHING_TO_TAKE}"),
+            },
+        }
     };
     connection::withdraw(&data);
     tokio::select! {
@@ -116,8 +128,9 @@ pub(crate) fn advice(error: &StartError) -> Option<&'static str> {
 
 fn announce(hub: &Hub, token: &Path) -> std::io::Result<()> {
     print(format_args!(
-        "postbell {} listens on http://{} (token: {})",
+        "postbell {} listens on {}://{} (token: {})",
         env!("CARGO_PKG_VERSION"),
+        if hub.certificate_name().is_some() { "https" } else { "http" },
         hub.local_addr(),
         token.display()
     ))
@@ -160,16 +173,30 @@ impl Signals {
         })
     }
 
+    /// What the hub is told next.
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.hang_up.recv() => Told::TakeAnew,
+        }
+    }
+
     /// Resolves when the hub is to stop.
     async fn stop(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => {
-                    warn!("SIGHUP changes nothing: restart the hub to apply a new configuration");
-                }
-            }
+        while self.next().await == Told::TakeAnew {
+            warn!("{NOTHING_TO_TAKE}");
         }
     }
 }
+
+/// What a signal means.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Told {
+    Stop,
+    /// Take what may change meanwhile: the certificate.
+    TakeAnew,
+}
+
+const NOTHING_TO_TAKE: &str =
+    "SIGHUP changes nothing: restart the hub to apply a new configuration";

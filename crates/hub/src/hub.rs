@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 
 use crate::access::{Places, Tokens};
 use crate::api::{self, App};
-use crate::config::{Config, Form, JournalConfig, PolicyConfig, SourceKind};
+use crate::config::{Config, Form, JournalConfig, PolicyConfig, SourceKind, TlsConfig};
 use crate::contents::Contents;
 use crate::feed::Feed;
 use crate::links::Links;
@@ -33,6 +33,7 @@ use crate::signing::SigningKey;
 use crate::sources::{Source, Sources, Wiring};
 use crate::state::{StateDb, StateError};
 use crate::subscriptions::Subscriptions;
+use crate::tls::{Tls, TlsError};
 use crate::token::{PathSecret, Token, TokenError};
 
 /// A running hub.
@@ -43,6 +44,8 @@ use crate::token::{PathSecret, Token, TokenError};
 pub struct Hub {
     app: Arc<App>,
     address: SocketAddr,
+    local_address: Option<SocketAddr>,
+    tls: Option<Arc<Tls>>,
     sources: Sources,
     stopping: watch::Sender<bool>,
     failed: watch::Receiver<Option<String>>,
@@ -56,9 +59,14 @@ impl Hub {
     ///
     /// [`StartError`] names the folder, file, address or key at fault. Nothing keeps running.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        if let Some(why) = crate::config::listen_refused(config.listen) {
+        if let Some(why) = crate::config::listen_refused(config.listen, &config.tls) {
             return Err(StartError::NotLoopback { address: config.listen, why });
         }
+        let metrics = Arc::new(Metrics::new());
+        let tls = match config.tls.is_on() {
+            true => Some(open_tls(config.tls.clone(), &metrics).await?),
+            false => None,
+        };
         let port = Some(config.store.port).filter(|port| *port != 0);
         let store = Store::new(&config.store.host, port)?;
         let policy = policy(&config.policy);
@@ -75,10 +83,17 @@ impl Hub {
         let state = Arc::new(state);
         let tokens = Arc::new(Tokens::open(token, Arc::clone(&state))?);
         let (address, listener) = bind(config.listen).await?;
-        let links = if links.has_base() { links } else { links.at(format!("http://{address}")) };
+        let base = match &tls {
+            Some(tls) => format!("https://{}:{}", tls.name(), address.port()),
+            None => format!("http://{address}"),
+        };
+        let links = if links.has_base() { links } else { links.at(base) };
         let links = Arc::new(links);
+        let local = match config.tls.local_listen {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
 
-        let metrics = Arc::new(Metrics::new());
         let feed = Feed::new(Arc::clone(&journal) as _);
         let wiring = Wiring {
             journal: Arc::clone(&journal) as _,
@@ -153,15 +168,25 @@ impl Hub {
         });
         let (failing, failed) = watch::channel(None);
         let door = api::door(Arc::clone(&app));
-        let mut tasks = vec![
-            tokio::spawn(listen::serve(listener, door, config.http, stop.clone())),
+        let mut tasks = Vec::new();
+        let local_address = local.as_ref().map(|(address, _)| *address);
+        if let Some((address, listener)) = local {
+            let (door, http) = (door.clone(), config.http.clone());
+            tasks.push(tokio::spawn(listen::serve(listener, None, door, http, stop.clone())));
+            info!(%address, "this machine's programs are served without TLS");
+        }
+        if let Some(tls) = &tls {
+            tasks.push(tokio::spawn(Arc::clone(tls).watch(stop.clone())));
+        }
+        tasks.extend([
+            tokio::spawn(listen::serve(listener, tls.clone(), door, config.http, stop.clone())),
             tokio::spawn(watch_journal(
                 app.journal_folder.clone(),
                 move || journal.state(),
                 failing,
                 stop.clone(),
             )),
-        ];
+        ]);
         if let Some(notary) = notary {
             tasks.push(tokio::spawn(notary.run(stop.clone())));
         }
@@ -171,7 +196,7 @@ impl Hub {
         }
         notify(NotifyState::Ready);
         info!(%address, data = %config.data.display(), "the hub is up");
-        Ok(Self { app, address, sources, stopping, failed, tasks })
+        Ok(Self { app, address, local_address, tls, sources, stopping, failed, tasks })
     }
 
     /// Where the HTTP API listens: the configured address, with the port the system chose where
@@ -179,6 +204,27 @@ impl Hub {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where this machine's programs are served without TLS beside that, if anywhere.
+    #[must_use]
+    pub fn local_listener(&self) -> Option<SocketAddr> {
+        self.local_address
+    }
+
+    /// A name its certificate is for, where there is TLS.
+    #[must_use]
+    pub fn certificate_name(&self) -> Option<String> {
+        self.tls.as_ref().map(|tls| tls.name())
+    }
+
+    /// Has the certificate taken anew, changed or not; `false` where there is no TLS. What becomes
+    /// of it is logged.
+    pub fn reload_certificate(&self) -> bool {
+        if let Some(tls) = &self.tls {
+            tls.reload();
+        }
+        self.tls.is_some()
     }
 
     /// The API's bearer token that is in the data folder's file.
@@ -252,6 +298,14 @@ struct Opened {
     secrets: BTreeMap<String, PathSecret>,
     /// The journal has records and `hub.db`, made at every first start, wasn't there.
     subscriptions_lost: bool,
+}
+
+/// Reads the certificate off the async threads.
+async fn open_tls(config: TlsConfig, metrics: &Metrics) -> Result<Arc<Tls>, StartError> {
+    let metrics = metrics.tls();
+    let opened = spawn_blocking(move || Tls::open(config, metrics)).await;
+    let opened = opened.map_err(|error| StartError::Thread { source: io::Error::other(error) })?;
+    Ok(Arc::new(opened?))
 }
 
 /// Opens it off the async threads; the journal first, since whoever has it has the folder.
@@ -453,7 +507,7 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
-    /// The address is not loopback.
+    /// The address is not loopback, and there is no TLS.
     #[error("listen: \"{address}\" {why}")]
     NotLoopback {
         /// The address.
@@ -481,6 +535,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// There is no certificate, or no key to it.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// There is no token.
     #[error(transparent)]
     Token(#[from] TokenError),

@@ -24,12 +24,13 @@ mod state;
 mod stream;
 mod subscriptions;
 mod timer;
+mod tls;
 mod token;
 
 pub use config::{
     Config, ConfigError, ExpireConfig, Form, Group, HttpConfig, JournalConfig, LogConfig,
     LogFormat, LogLevel, PolicyConfig, PublishConfig, Reach, RoleConfig, SourceConfig, SourceKind,
-    StoreConfig, Virtdomains, WebhooksConfig, markdown as config_markdown,
+    StoreConfig, TlsConfig, Virtdomains, WebhooksConfig, markdown as config_markdown,
 };
 pub use examine::examine;
 pub use hub::{Hub, StartError, policy};
@@ -37,4 +38,5 @@ pub use metrics::markdown as metrics_markdown;
 pub use signed::SignedCheckpoints;
 pub use signing::{InvalidKey, PublicKey, SigningKey};
 pub use state::StateError;
+pub use tls::{Certificate, TlsError, examine as examine_tls};
 pub use token::{PathSecret, Token, TokenError};

@@ -1,4 +1,4 @@
-//! Connections: taken up to a limit, served over HTTP/1.1, drained at the end.
+//! Connections: taken up to a limit, served over HTTP/1.1 with TLS or without, drained at the end.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -16,10 +17,13 @@ use crate::api::Door;
 use crate::config::HttpConfig;
 use crate::hub::stopped;
 use crate::timer::ConnectionTimer;
+use crate::tls::Tls;
 
-/// Serves `listener` until `stopping` turns true, then lets what is under way end.
+/// Serves `listener`, with TLS where there is some, until `stopping` turns true, then lets what is
+/// under way end.
 pub(crate) async fn serve(
     listener: TcpListener,
+    tls: Option<Arc<Tls>>,
     door: Door,
     http: HttpConfig,
     mut stopping: watch::Receiver<bool>,
@@ -30,9 +34,10 @@ pub(crate) async fn serve(
         tokio::select! {
             taken = take(&listener, &permits) => match taken {
                 Ok((stream, peer, permit)) => {
-                    let served = connection(stream, door.before(peer.ip()), http.header_timeout, stopping.clone());
+                    let door = door.before(peer.ip());
+                    let (tls, stopping) = (tls.clone(), stopping.clone());
                     connections.spawn(async move {
-                        served.await;
+                        connection(stream, tls, door, http.header_timeout, stopping).await;
                         drop(permit);
                     });
                 }
@@ -64,13 +69,34 @@ async fn take(
     Ok((stream, peer, permit))
 }
 
+/// One connection to its end. Without TLS nothing stands between it and the socket.
 async fn connection(
     stream: TcpStream,
+    tls: Option<Arc<Tls>>,
     door: Door,
     header_timeout: Duration,
     mut stopping: watch::Receiver<bool>,
 ) {
     prepare(&stream);
+    let Some(tls) = tls else { return requests(stream, door, header_timeout, stopping).await };
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(header_timeout, tls.accept(stream)) => shaken,
+        () = stopped(&mut stopping) => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => requests(stream, door, header_timeout, stopping).await,
+        // Whoever knocks with something else, or takes too long, is their own affair.
+        Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
+        Err(_) => debug!("a TLS handshake was not done in time"),
+    }
+}
+
+async fn requests(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    door: Door,
+    header_timeout: Duration,
+    mut stopping: watch::Receiver<bool>,
+) {
     let mut builder = http1::Builder::new();
     builder
         .timer(ConnectionTimer::default())

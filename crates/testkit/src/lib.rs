@@ -36,6 +36,7 @@ mod private;
 mod process;
 mod receiver;
 mod server;
+pub mod tls;
 mod tmpfs;
 mod wire;
 

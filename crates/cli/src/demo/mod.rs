@@ -30,7 +30,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::timeout;
 
-use crate::client::{Call, Client, Secret};
+use crate::client::{Call, Client, Place, Secret};
 use crate::connection;
 use crate::ending::Ending;
 use crate::out::Out;
@@ -344,7 +344,7 @@ fn client(hub: &Hub) -> anyhow::Result<Client> {
     let mut header = HeaderValue::from_str(&format!("Bearer {}", hub.token().reveal()))?;
     header.set_sensitive(true);
     let token = Secret { header, origin: "the demo's hub".to_owned() };
-    Ok(Client::new(hub.local_addr().to_string(), Some(token)))
+    Ok(Client::new(Place::plain(hub.local_addr().to_string()), Some(token)))
 }
 
 /// Waits for the first look, which is remembered and not told.

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use postbell_hub::{Config, ConfigError, SourceKind, StartError};
+use postbell_hub::{Config, ConfigError, SourceKind, StartError, TlsError};
 use rustix::fs::{Access, FlockOperation, access, flock, statvfs};
 use rustix::io::Errno;
 
@@ -105,6 +105,42 @@ pub(super) fn token(config: &Config, report: &mut Report) {
         }
     }
 }
+
+/// Whether the certificate can be used, and for how long. Without TLS nothing is said of it.
+pub(super) fn certificate(config: &Config, report: &mut Report) {
+    const NAME: &str = "certificate";
+    const RENEW: &str = "have it renewed: the hub takes the new one by itself";
+    if !config.tls.is_on() {
+        return;
+    }
+    let certificate = match postbell_hub::examine_tls(&config.tls) {
+        Ok(certificate) => certificate,
+        Err(error) => {
+            let remedy = match &error {
+                TlsError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                    "run this as the hub's user, or let that user read it"
+                }
+                _ => "a hub that is up goes on with what it has, and one that starts does not",
+            };
+            return report.wrong(NAME, format!("{:#}", anyhow::Error::from(error)), remedy);
+        }
+    };
+    let left = certificate.ends().duration_since(jiff::Timestamp::now());
+    let days = left.as_hours() / 24;
+    if certificate.has_ended() {
+        report.wrong(NAME, format!("{certificate}: it has ended"), RENEW);
+    } else if certificate.names().is_empty() {
+        let remedy = "have one made with the hub's name in it (subjectAltName)";
+        report.wrong(NAME, format!("{certificate}: for no name, so that nobody takes it"), remedy);
+    } else if days < DAYS_LEFT_MIN {
+        report.notice(NAME, format!("{certificate}: it ends in {days} days"), RENEW);
+    } else {
+        report.right(NAME, certificate.to_string());
+    }
+}
+
+/// Who renews by itself has done so a month before.
+const DAYS_LEFT_MIN: i64 = 14;
 
 /// A clock that is wrong makes wrong timestamps, and retention drops by them.
 pub(super) fn clock(config: &Config, report: &mut Report) {

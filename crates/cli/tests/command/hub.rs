@@ -19,22 +19,30 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), "", &[])
+    }
+
+    /// The same with more in its configuration and its environment.
+    pub(crate) fn start_in(folder: TempDir, more: &str, environment: &[(&str, &str)]) -> Self {
         let data = folder.path().join("data");
         let config = format!(
-            "data = {data:?}\nlisten = \"127.0.0.1:0\"\n[webhooks]\nreach = \"loopback\"\n"
+            "data = {data:?}\nlisten = \"127.0.0.1:0\"\n[webhooks]\nreach = \"loopback\"\n{more}"
         );
         std::fs::write(folder.path().join("postbell.toml"), config).unwrap();
-        let (process, said) = serve(folder.path());
+        let (process, said) = serve(folder.path(), environment);
         Self { folder, process, said }
+    }
+
+    pub(crate) fn process(&self) -> &Child {
+        &self.process
     }
 
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    fn url(&self) -> &str {
-        self.said.split(' ').find(|word| word.starts_with("http://")).unwrap()
+    pub(crate) fn url(&self) -> &str {
+        self.said.split(' ').find(|word| word.starts_with("http")).unwrap()
     }
 
     fn run(&self, arguments: &[&str]) -> Ended {
@@ -55,7 +63,7 @@ impl Served {
     }
 
     pub(crate) fn resume(&mut self) {
-        (self.process, self.said) = serve(self.folder.path());
+        (self.process, self.said) = serve(self.folder.path(), &[]);
     }
 }
 
@@ -67,15 +75,16 @@ impl Drop for Served {
 }
 
 /// Starts it and waits for its line.
-fn serve(folder: &Path) -> (Child, String) {
+fn serve(folder: &Path, environment: &[(&str, &str)]) -> (Child, String) {
     let mut process = command(folder, &["serve", "--config", "postbell.toml"])
+        .envs(environment.iter().copied())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut said = String::new();
     BufReader::new(process.stdout.take().unwrap()).read_line(&mut said).unwrap();
-    assert!(said.contains("listens on http://127.0.0.1:"), "{said}");
+    assert!(said.contains("listens on http"), "{said}");
     (process, said)
 }
 

@@ -18,3 +18,5 @@ mod on;
 mod run;
 #[cfg(test)]
 mod threats;
+#[cfg(test)]
+mod tls;

@@ -46,7 +46,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             key(
                 "listen",
                 "\"127.0.0.1:5423\"",
-                "Address and port of the HTTP API. Loopback only: a token sent in clear over a network is everybody's.",
+                "Address and port of the HTTP API. Loopback only, unless [tls] names a certificate: a token sent in clear over a network is everybody's.",
             ),
         ],
         kinds: &[],
@@ -413,6 +413,28 @@ pub(crate) const SECTIONS: &[Section] = &[
         kinds: &[],
     },
     Section {
+        path: "tls",
+        about: "TLS on `listen`, so that it may be an address others reach: docs/tls.md.",
+        keys: &[
+            key(
+                "tls.certificate",
+                "\"/etc/postbell/tls/chain.pem\"",
+                "PEM file of the hub's certificate, followed by those that lead to its authority. Taken anew when it changes. Empty for no TLS.",
+            ),
+            key(
+                "tls.key",
+                "\"/etc/postbell/tls/key.pem\"",
+                "PEM file of its key, without a password. Refused where everybody may read it.",
+            ),
+            key(
+                "tls.local_listen",
+                "\"127.0.0.1:5424\"",
+                "A loopback address where this machine's programs are served without TLS beside that: the command, Dovecot's exporter. Empty for none.",
+            ),
+        ],
+        kinds: &[],
+    },
+    Section {
         path: "http",
         about: "Limits of the HTTP API, each against one way of wearing it out.",
         keys: &[
@@ -431,7 +453,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             key(
                 "http.header_timeout",
                 "\"10s\"",
-                "How long a client may take to send its request's head.",
+                "How long a client may take to send its request's head, and for the TLS handshake before it.",
             ),
             key(
                 "http.body_timeout",

@@ -32,7 +32,7 @@ pub(crate) use values::parse_duration;
 pub struct Config {
     /// The folder for the journal, the subscriptions and the token.
     pub data: PathBuf,
-    /// Address and port of the HTTP API; loopback only.
+    /// Address and port of the HTTP API; loopback only, unless there is TLS.
     pub listen: SocketAddr,
     /// How the mail store is named in the URI of every event.
     pub store: StoreConfig,
@@ -44,6 +44,8 @@ pub struct Config {
     pub publish: PublishConfig,
     /// The journal.
     pub journal: JournalConfig,
+    /// TLS on the HTTP API.
+    pub tls: TlsConfig,
     /// Limits of the HTTP API.
     pub http: HttpConfig,
     /// Deliveries to webhooks.
@@ -309,6 +311,27 @@ pub struct JournalConfig {
     pub window_records: u32,
 }
 
+/// TLS on the HTTP API.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct TlsConfig {
+    /// PEM file of the server's certificate, and those that lead to its authority; empty for no TLS.
+    pub certificate: PathBuf,
+    /// PEM file of its key.
+    pub key: PathBuf,
+    /// Where this machine's programs are served without TLS beside that; loopback.
+    #[serde(with = "values::address_or_none")]
+    pub local_listen: Option<SocketAddr>,
+}
+
+impl TlsConfig {
+    /// Whether there is to be TLS.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        !self.certificate.as_os_str().is_empty()
+    }
+}
+
 /// Limits of the HTTP API.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
@@ -411,6 +434,12 @@ impl Config {
         (!socket.as_os_str().is_empty()).then(|| self.data.join(socket))
     }
 
+    /// Where this machine's programs are served without TLS, if anywhere.
+    #[must_use]
+    pub fn plain_listener(&self) -> Option<SocketAddr> {
+        if self.tls.is_on() { self.tls.local_listen } else { Some(self.listen) }
+    }
+
     /// The path of the file that holds the API's token.
     #[must_use]
     pub fn token_file(&self) -> PathBuf {
@@ -458,6 +487,7 @@ impl Default for Config {
             sources: BTreeMap::new(),
             publish: PublishConfig::default(),
             journal: JournalConfig::default(),
+            tls: TlsConfig::default(),
             http: HttpConfig::default(),
             webhooks: WebhooksConfig::default(),
             log: LogConfig::default(),

@@ -6,7 +6,7 @@ use std::path::Path;
 use postbell_engine::Pattern;
 use toml::{Table, Value};
 
-use super::{Config, ConfigError, SourceConfig, SourceKind, keys, limits};
+use super::{Config, ConfigError, SourceConfig, SourceKind, TlsConfig, keys, limits};
 
 /// The largest configuration file read. Ten thousand sources fit; a disk image does not.
 const FILE_OCTETS_MAX: u64 = 4 << 20;
@@ -224,7 +224,7 @@ fn show(value: &Value) -> String {
 
 /// What types can't say.
 fn check(config: &Config, lines: &mut Vec<String>) {
-    if let Some(why) = listen_refused(config.listen) {
+    if let Some(why) = listen_refused(config.listen, &config.tls) {
         lines.push(format!("listen: \"{}\" {why}", config.listen));
     }
     if config.data.as_os_str().is_empty() {
@@ -236,6 +236,7 @@ fn check(config: &Config, lines: &mut Vec<String>) {
             config.data
         ));
     }
+    check_tls(&config.tls, lines);
     check_host("store.host", &config.store.host, lines);
     if !config.store.fqdn.is_empty() {
         check_host("store.fqdn", &config.store.fqdn, lines);
@@ -282,10 +283,44 @@ const SEGMENT_OCTETS_MIN: u64 = 1 << 20;
 const BODY_OCTETS_MIN: u64 = 1 << 10;
 
 /// Why the hub won't listen on `address`, if it won't.
-pub(crate) fn listen_refused(address: SocketAddr) -> Option<&'static str> {
-    (!address.ip().is_loopback()).then_some(
-        "is not a loopback address; without TLS the token would cross the network in clear (try \"127.0.0.1:5423\" behind a TLS proxy)",
+pub(crate) fn listen_refused(address: SocketAddr, tls: &TlsConfig) -> Option<&'static str> {
+    (!address.ip().is_loopback() && !tls.is_on()).then_some(
+        "is not a loopback address; without TLS the token would cross the network in clear (set tls.certificate and tls.key, or try \"127.0.0.1:5423\" behind a TLS proxy)",
     )
+}
+
+fn check_tls(tls: &TlsConfig, lines: &mut Vec<String>) {
+    let mut bad = |key: &str, why: String| lines.push(format!("tls.{key}: {why}"));
+    let has_key = !tls.key.as_os_str().is_empty();
+    match (tls.is_on(), has_key) {
+        (true, false) => bad(
+            "key",
+            "missing, as there is a certificate (try \"/etc/postbell/tls/key.pem\")".to_owned(),
+        ),
+        (false, true) => bad(
+            "certificate",
+            "missing, as there is a key (try \"/etc/postbell/tls/chain.pem\")".to_owned(),
+        ),
+        (true, true) | (false, false) => {}
+    }
+    for (key, path, example) in [
+        ("certificate", &tls.certificate, "/etc/postbell/tls/chain.pem"),
+        ("key", &tls.key, "/etc/postbell/tls/key.pem"),
+    ] {
+        if let Some(why) = not_absolute(path, example).filter(|_| !path.as_os_str().is_empty()) {
+            bad(key, why);
+        }
+    }
+    let Some(address) = tls.local_listen else { return };
+    if !address.ip().is_loopback() {
+        bad(
+            "local_listen",
+            format!("\"{address}\" is not a loopback address, and without TLS the token would cross the network in clear (try \"127.0.0.1:5424\")"),
+        );
+    }
+    if !tls.is_on() {
+        bad("local_listen", "is for beside TLS, and there is none (set listen)".to_owned());
+    }
 }
 
 /// The host goes into every event, so it has to be one.

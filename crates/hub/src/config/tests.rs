@@ -159,6 +159,27 @@ spool = "/spool"
 }
 
 #[test]
+fn an_address_that_others_reach_needs_a_certificate_and_its_key() {
+    insta::assert_snapshot!(errors(
+        r#"
+listen = "192.0.2.1:5423"
+
+[tls]
+key = "key.pem"
+local_listen = "192.0.2.1:5424"
+"#
+    ));
+    let listen = "listen = \"[::]:5423\"\n[tls]\ncertificate = \"/c\"\n";
+    assert_eq!(
+        errors(listen),
+        "postbell.toml: tls.key: missing, as there is a certificate (try \"/etc/postbell/tls/key.pem\")"
+    );
+    let both = format!("{listen}key = \"/k\"\nlocal_listen = \"127.0.0.1:1\"\n");
+    assert!(Config::parse("postbell.toml", &both).is_ok());
+    assert!(errors("tls.local_listen = \"here\"").contains("is not an address and port, or empty"));
+}
+
+#[test]
 fn the_mailbox_of_an_expiry_that_is_no_pattern_is_told_with_its_text() {
     let rule = |mailbox: &str| {
         format!(
@@ -294,6 +315,12 @@ fn every_example_in_the_table_is_accepted() {
             for (one, other) in [("user", "password_file"), ("password_file", "user")] {
                 if key.path.ends_with(&format!("master_{one}")) {
                     text.push_str(&format!("sources.mail.master_{other} = \"/p\"\n"));
+                }
+            }
+        } else if let Some(name) = path.strip_prefix("tls.") {
+            for (key, value) in [("certificate", "/c"), ("key", "/k")] {
+                if name != key {
+                    text.push_str(&format!("tls.{key} = \"{value}\"\n"));
                 }
             }
         } else if key.path.starts_with("sources") && !key.path.ends_with("root") {

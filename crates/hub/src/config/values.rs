@@ -1,5 +1,6 @@
 //! Durations and sizes as people write them: `"60s"`, `"1GiB"`, and a word for "no limit".
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Reads `"250ms"`, `"60s"`, `"5m"`, `"2h"` or `"30d"`.
@@ -131,6 +132,14 @@ text_form!(
     "a size or \"never\"",
     |text| if text == "never" { Some(None) } else { parse_octets(text).map(Some) },
     |value| value.map_or_else(|| "never".to_owned(), show_octets)
+);
+text_form!(
+    /// An address and port, or nothing.
+    address_or_none,
+    Option<SocketAddr>,
+    "an address and port, or empty",
+    |text| if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) },
+    |value| value.map_or_else(String::new, |address| address.to_string())
 );
 
 #[cfg(test)]

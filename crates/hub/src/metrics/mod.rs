@@ -56,6 +56,32 @@ pub(crate) struct SourceMetrics {
     pub(crate) repaired: Counter,
 }
 
+/// What is told of TLS, where there is some.
+#[derive(Debug)]
+pub(crate) struct TlsMetrics {
+    ends: Gauge,
+    refused: Counter,
+    kept_out: Counter,
+}
+
+impl TlsMetrics {
+    /// Notes when the certificate in use ends.
+    pub(crate) fn ends(&self, at: jiff::Timestamp) {
+        // Seconds since 1970 are far from where a real number loses digits.
+        self.ends.set(at.as_duration().as_secs_f64());
+    }
+
+    /// Counts a handshake that failed.
+    pub(crate) fn refused(&self) {
+        self.refused.increment(1);
+    }
+
+    /// Counts a new certificate that was no good.
+    pub(crate) fn kept_out(&self) {
+        self.kept_out.increment(1);
+    }
+}
+
 impl Metrics {
     /// An empty registry.
     pub(crate) fn new() -> Self {
@@ -113,6 +139,25 @@ impl Metrics {
             rejected: one("postbell_events_rejected_total"),
             suppressed,
             repaired: one("postbell_events_repaired_total"),
+        }
+    }
+
+    /// What is told of TLS; only a hub that has some tells of it.
+    pub(crate) fn tls(&self) -> TlsMetrics {
+        let ends = "postbell_tls_certificate_ends_seconds";
+        let about = "When the certificate in use ends, in seconds since 1970";
+        self.recorder.describe_gauge(ends.into(), Some(Unit::Seconds), about.into());
+        let counted = |name: &'static str, about: &'static str| {
+            self.recorder.describe_counter(name.into(), Some(Unit::Count), about.into());
+            counter(&self.recorder, name, Vec::new())
+        };
+        TlsMetrics {
+            ends: gauge(&self.recorder, ends, Vec::new()),
+            refused: counted("postbell_tls_handshakes_failed_total", "TLS handshakes that failed"),
+            kept_out: counted(
+                "postbell_tls_reloads_failed_total",
+                "New certificates that were no good and were kept out",
+            ),
         }
     }
 

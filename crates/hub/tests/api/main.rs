@@ -23,4 +23,6 @@ mod stream;
 #[cfg(test)]
 mod subscriptions;
 #[cfg(test)]
+mod tls;
+#[cfg(test)]
 mod world;

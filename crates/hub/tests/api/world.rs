@@ -207,3 +207,12 @@ pub(crate) fn login(number: u32) -> String {
 
 /// How long a test waits for what must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until it is so.
+pub(crate) async fn wait_until(is_so: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE * 3, "waited in vain");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -91,7 +91,10 @@ fn exporter(args: &DovecotArgs, config: &Config) -> anyhow::Result<Option<Export
     }
     let source = args.source().to_owned();
     let secret = secret::read(&config.exporter_secret_file(&source))?;
-    Ok(Some(Exporter { address: config.listen, source, secret }))
+    let address = config.plain_listener().ok_or_else(|| {
+        anyhow!("the hub speaks TLS alone, and Dovecot's exporter would have to trust it (set tls.local_listen, or leave the exporter out with --no-exporter)")
+    })?;
+    Ok(Some(Exporter { address, source, secret }))
 }
 
 /// Who is logged in for the test.

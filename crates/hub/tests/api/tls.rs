@@ -1,0 +1,231 @@
+//! TLS: who gets in, who doesn't, and certificates that change while the hub runs.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use postbell_hub::{Config, Hub};
+use postbell_testkit::tls::{Authority, FAR, Pair};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use crate::world::{PATIENCE, World, wait_until};
+
+/// What a client trusts.
+fn client(authority: &Path) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    Arc::new(builder.with_no_client_auth())
+}
+
+type Stream = StreamOwned<ClientConnection, TcpStream>;
+
+fn connect(config: &Arc<ClientConfig>, address: SocketAddr) -> Stream {
+    let name = ServerName::try_from("localhost").unwrap();
+    let connection = ClientConnection::new(Arc::clone(config), name).unwrap();
+    let socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    StreamOwned::new(connection, socket)
+}
+
+/// The status of an answer; what is wrong with the handshake where there is none.
+fn ask(stream: &mut Stream, token: &str) -> std::io::Result<String> {
+    let request =
+        format!("GET /v1/status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut first = [0; 12];
+    stream.read_exact(&mut first)?;
+    Ok(String::from_utf8_lossy(&first).into_owned())
+}
+
+fn set(config: &mut Config, pair: &Pair) {
+    config.tls.certificate.clone_from(&pair.certificate);
+    config.tls.key.clone_from(&pair.key);
+}
+
+/// The serial number a new client is shown.
+fn shown(config: &Arc<ClientConfig>, world: &World) -> Vec<u8> {
+    let mut stream = connect(config, world.address());
+    assert_eq!(ask(&mut stream, &world.token).unwrap(), "HTTP/1.1 200");
+    stream.conn.peer_certificates().unwrap()[0].to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r159_with_a_certificate_the_hub_speaks_tls_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "ca").unwrap();
+    let pair = authority.server("hub", &["localhost"], FAR).unwrap();
+    let world = World::start_with(|config| {
+        set(config, &pair);
+        // Others may reach it now.
+        config.listen = "0.0.0.0:0".parse().unwrap();
+        config.tls.local_listen = Some("127.0.0.1:0".parse().unwrap());
+    })
+    .await;
+    let address = SocketAddr::from(([127, 0, 0, 1], world.address().port()));
+    let mut stream = connect(&client(&folder.path().join("ca.pem")), address);
+    assert_eq!(ask(&mut stream, &world.token).unwrap(), "HTTP/1.1 200");
+    // Somebody else's authority is not believed, and clear text is not answered.
+    let other = tempfile::tempdir().unwrap();
+    Authority::new(other.path(), "other").unwrap();
+    let mut stream = connect(&client(&other.path().join("other.pem")), address);
+    assert!(ask(&mut stream, &world.token).unwrap_err().to_string().contains("UnknownIssuer"));
+    let mut plain = TcpStream::connect(address).unwrap();
+    plain.set_read_timeout(Some(PATIENCE)).unwrap();
+    plain.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let mut said = Vec::new();
+    // Cut with or without an alert, but never answered.
+    drop(plain.read_to_end(&mut said));
+    assert!(!said.windows(4).any(|four| four == b"HTTP"), "{said:?}");
+    // Beside it this machine's programs go on without.
+    let local = world.hub.local_listener().unwrap();
+    let answer = postbell_testkit::http::get(local, "/v1/status", Some(&world.token)).unwrap();
+    assert_eq!(answer.status, 200);
+    let metrics = postbell_testkit::http::get(local, "/metrics", Some(&world.token)).unwrap().body;
+    assert!(metrics.contains("postbell_tls_certificate_ends_seconds 3786912000"), "{metrics}");
+    assert!(metrics.contains("postbell_tls_handshakes_failed_total 2"), "{metrics}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r159_only_http_1_1_is_offered_and_no_tls_before_1_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "ca").unwrap();
+    let pair = authority.server("hub", &["localhost"], FAR).unwrap();
+    let world = World::start_with(|config| set(config, &pair)).await;
+    let mut config = client(&folder.path().join("ca.pem"));
+    for (offered, taken) in [(&b"http/1.1"[..], true), (b"h2", false)] {
+        Arc::get_mut(&mut config).unwrap().alpn_protocols = vec![offered.to_vec()];
+        let mut stream = connect(&config, world.address());
+        let answer = ask(&mut stream, &world.token);
+        assert_eq!(answer.is_ok(), taken, "{answer:?}");
+        if taken {
+            assert_eq!(stream.conn.alpn_protocol(), Some(offered));
+        }
+        drop(stream);
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_certificate_is_taken_while_the_hub_runs_and_a_bad_one_is_kept_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "ca").unwrap();
+    let pair = authority.server("hub", &["localhost"], FAR).unwrap();
+    let world = World::start_with(|config| {
+        set(config, &pair);
+        config.tls.local_listen = Some("127.0.0.1:0".parse().unwrap());
+    })
+    .await;
+    let config = client(&folder.path().join("ca.pem"));
+    let first = shown(&config, &world);
+    let mut open = connect(&config, world.address());
+    // By itself, when the files change.
+    authority.server("hub", &["localhost"], FAR).unwrap();
+    wait_until(|| shown(&config, &world) != first).await;
+    let second = shown(&config, &world);
+    // At once, when it is told to.
+    authority.server("hub", &["localhost"], FAR).unwrap();
+    assert!(world.hub.reload_certificate());
+    wait_until(|| shown(&config, &world) != second).await;
+    let third = shown(&config, &world);
+    // Another's key, nothing at all, and one that has ended.
+    let local = world.hub.local_listener().unwrap();
+    let kept_out = |number: u32| {
+        let metrics = postbell_testkit::http::get(local, "/metrics", Some(&world.token)).unwrap();
+        metrics.body.contains(&format!("postbell_tls_reloads_failed_total {number}\n"))
+    };
+    let other = authority.server("other", &["localhost"], FAR).unwrap();
+    std::fs::copy(&other.key, &pair.key).unwrap();
+    world.hub.reload_certificate();
+    wait_until(|| kept_out(1)).await;
+    std::fs::write(&pair.certificate, "").unwrap();
+    world.hub.reload_certificate();
+    wait_until(|| kept_out(2) || kept_out(3)).await;
+    assert_eq!(shown(&config, &world), third);
+    // Who was connected all the while goes on.
+    assert_eq!(ask(&mut open, &world.token).unwrap(), "HTTP/1.1 200");
+    authority.server("hub", &["localhost"], FAR).unwrap();
+    wait_until(|| shown(&config, &world) != third).await;
+    let fourth = shown(&config, &world);
+    authority.server("hub", &["localhost"], (2021, 1, 1)).unwrap();
+    world.hub.reload_certificate();
+    wait_until(|| kept_out(3) || kept_out(4) || kept_out(5)).await;
+    assert_eq!(shown(&config, &world), fourth);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r165_who_shakes_hands_slowly_or_says_nothing_loses_the_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "ca").unwrap();
+    let pair = authority.server("hub", &["localhost"], FAR).unwrap();
+    let world = World::start_with(|config| {
+        set(config, &pair);
+        config.http.header_timeout = Duration::from_millis(300);
+        config.http.max_connections = 4;
+    })
+    .await;
+    let config = client(&folder.path().join("ca.pem"));
+    let mut slow: Vec<_> = (0..8)
+        .map(|number| {
+            let mut stream = TcpStream::connect(world.address()).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            if number % 2 == 0 {
+                // The beginning of a handshake that never goes on.
+                stream.write_all(&[0x16, 3, 1, 2, 0, 1]).unwrap();
+            }
+            stream
+        })
+        .collect();
+    let begun = Instant::now();
+    let mut stream = connect(&config, world.address());
+    assert_eq!(ask(&mut stream, &world.token).unwrap(), "HTTP/1.1 200");
+    assert!(begun.elapsed() < PATIENCE);
+    for stream in &mut slow {
+        let mut rest = Vec::new();
+        drop(stream.read_to_end(&mut rest));
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pair_that_can_not_be_used_is_refused_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "ca").unwrap();
+    let pair = authority.server("hub", &["localhost"], FAR).unwrap();
+    let other = authority.server("other", &["localhost"], FAR).unwrap();
+    let nothing = folder.path().join("nothing");
+    let open = folder.path().join("open.key");
+    std::fs::copy(&pair.key, &open).unwrap();
+    std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let mut told = String::new();
+    for (certificate, key) in [
+        (&pair.certificate, &other.key),
+        (&pair.certificate, &nothing),
+        (&pair.certificate, &pair.certificate),
+        (&pair.certificate, &open),
+        (&pair.key, &pair.key),
+        (&nothing, &pair.key),
+    ] {
+        let mut config = Config {
+            data: folder.path().join("data"),
+            listen: "0.0.0.0:0".parse().unwrap(),
+            ..Config::default()
+        };
+        set(&mut config, &Pair { certificate: certificate.clone(), key: key.clone() });
+        let error = Hub::start(config).await.unwrap_err();
+        let place = folder.path().display().to_string();
+        told.push_str(&format!("{error}\n").replace(&place, "FOLDER"));
+    }
+    insta::assert_snapshot!(told);
+    assert!(!folder.path().join("data").exists());
+}
