@@ -46,7 +46,7 @@ Examples:
   postbell tokens add phone --role user --user john@example.org --expires 90d
   postbell tokens add prometheus --role service --scope monitor
   postbell tokens add crm --role service --scope read --scope subscribe --user sales@example.org
-  postbell tokens add store2 --role service --scope publish > /etc/postbell/store2.token")]
+  postbell tokens add store2 --role service --scope publish --store mail2.example.org > store2.token")]
 struct AddArgs {
     /// A name of your choice, for the other commands.
     name: String,
@@ -61,6 +61,10 @@ struct AddArgs {
     /// one; a user has read and subscribe where none is given.
     #[arg(short, long, value_name = "SCOPE")]
     scope: Vec<String>,
+    /// For publish: the host of a store whose events it may hand in, or '*' for any; may be given
+    /// several times [default: the hub's own store].
+    #[arg(long, value_name = "HOST")]
+    store: Vec<String>,
     /// When it ends: after so long (12h, 30d), or a time such as 2027-01-01T00:00:00Z [default:
     /// never].
     #[arg(long, value_name = "WHEN", value_parser = when::expiry)]
@@ -100,6 +104,7 @@ async fn add_one(client: &mut Client, add: &AddArgs, as_json: bool) -> anyhow::R
     request.insert("role".to_owned(), add.role.as_str().into());
     request.insert("users".to_owned(), json!(add.user));
     request.insert("scope".to_owned(), json!(add.scope));
+    request.insert("stores".to_owned(), json!(add.store));
     if let Some(at) = add.expires {
         request.insert("expires".to_owned(), at.to_string().into());
     }

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::View;
 use crate::keys::{lane, owner_and_mailbox};
 use crate::members::{Member, Members};
+use crate::{Stores, View};
 
 /// Whoever asks, as far as decisions go: what they may do, and whose events they may see.
 ///
@@ -20,6 +20,7 @@ pub struct Principal {
     users: Option<Box<[Box<str>]>>,
     /// The id of a service's token, which is who it is.
     token: Option<Box<str>>,
+    stores: Stores,
 }
 
 /// What kind of principal.
@@ -116,19 +117,21 @@ impl Principal {
     /// Whoever runs the hub.
     #[must_use]
     pub fn admin() -> Self {
-        Self {
-            role: Role::Admin,
-            scopes: Scope::ALL.into_iter().collect(),
-            users: None,
-            token: None,
-        }
+        let scopes = Scope::ALL.into_iter().collect();
+        Self { role: Role::Admin, scopes, users: None, token: None, stores: Stores::any() }
     }
 
-    /// A program with these scopes, for these users; for all where none is named.
+    /// A program with these scopes, for these users; for all where none is named. What it hands in
+    /// is of these stores.
     #[must_use]
-    pub fn service(scopes: impl IntoIterator<Item = Scope>, users: Vec<String>) -> Self {
+    pub fn service(
+        scopes: impl IntoIterator<Item = Scope>,
+        users: Vec<String>,
+        stores: Stores,
+    ) -> Self {
         let users = (!users.is_empty()).then(|| sorted(users));
-        Self { role: Role::Service, scopes: scopes.into_iter().collect(), users, token: None }
+        let scopes = scopes.into_iter().collect();
+        Self { role: Role::Service, scopes, users, token: None, stores }
     }
 
     /// The same, known by the id of its token: a service is told what concerns itself alone.
@@ -146,7 +149,9 @@ impl Principal {
     pub fn user(scopes: impl IntoIterator<Item = Scope>, name: &str) -> Self {
         let theirs = |scope: &Scope| matches!(scope, Scope::Read | Scope::Subscribe);
         let scopes = scopes.into_iter().filter(theirs).collect();
-        Self { role: Role::User, scopes, users: Some(sorted(vec![name.to_owned()])), token: None }
+        let users = Some(sorted(vec![name.to_owned()]));
+        // Handing in is not for them anyway.
+        Self { role: Role::User, scopes, users, token: None, stores: Stores::none() }
     }
 
     /// What kind of principal.
@@ -159,6 +164,12 @@ impl Principal {
     #[must_use]
     pub fn has(&self, scope: Scope) -> bool {
         self.scopes.0 & scope.bit() != 0
+    }
+
+    /// Of which stores events may be handed in.
+    #[must_use]
+    pub fn stores(&self) -> &Stores {
+        &self.stores
     }
 
     /// Whose events may be seen; everybody's where nobody is named.
@@ -362,7 +373,7 @@ mod tests {
 
     #[test]
     fn r162_that_a_subscription_was_disabled_is_its_owners_business() {
-        let service = |id| Principal::service(Scope::ALL, Vec::new()).with_token(id);
+        let service = |id| Principal::service(Scope::ALL, Vec::new(), Stores::any()).with_token(id);
         let told = |rest| event("vnd.postbell.DeliveryDisabled", "imap://h/", rest);
         let (of_user, of_service, of_hub) = (
             told(r#","user":"alice""#),
@@ -375,9 +386,9 @@ mod tests {
             (Principal::user(Scope::ALL, "bob"), [false, false, false]),
             (service("tok_a"), [false, true, false]),
             (service("tok_b"), [false, false, false]),
-            (Principal::service(Scope::ALL, Vec::new()), [false, false, false]),
+            (Principal::service(Scope::ALL, Vec::new(), Stores::any()), [false, false, false]),
             (
-                Principal::service(Scope::ALL, vec!["alice".to_owned()]).with_token("tok_a"),
+                Principal::service(Scope::ALL, vec!["alice".to_owned()], Stores::any()).with_token("tok_a"),
                 [false, false, false],
             ),
         ] {
@@ -435,7 +446,7 @@ mod tests {
         let user = alice();
         assert!(user.has(Scope::Read) && user.has(Scope::Subscribe));
         assert!(!user.has(Scope::Publish) && !user.has(Scope::Monitor));
-        let service = Principal::service([Scope::Publish], Vec::new());
+        let service = Principal::service([Scope::Publish], Vec::new(), Stores::any());
         assert!(service.has(Scope::Publish) && !service.has(Scope::Read));
         assert!(Scope::ALL.iter().all(|scope| Principal::admin().has(*scope)));
         assert_eq!("monitor".parse(), Ok(Scope::Monitor));

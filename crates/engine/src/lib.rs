@@ -12,6 +12,7 @@ mod normalise;
 mod observation;
 mod policy;
 mod store;
+mod stores;
 mod subscribe;
 mod telling;
 mod words;
@@ -31,6 +32,7 @@ pub use observation::{
 };
 pub use policy::{FlagForm, Groups, InvalidFlagForm, Policy};
 pub use store::{InvalidStore, Store};
+pub use stores::Stores;
 pub use subscribe::{
     Explanation, Filter, FlagForms, Index, InvalidPattern, InvalidSelection, Pattern, Projection,
     Selection, Stamp, Verdict,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postbell_engine::{FlagForm, Groups, InvalidStore, Policy, Role, Store};
+use postbell_engine::{FlagForm, Groups, InvalidStore, Policy, Role, Store, Stores};
 use postbell_journal::{Journal as _, OpenError, Options, Retention, SqliteJournal, State};
 use postbell_sources::Health;
 use postbell_sources::dovecot::Exporter;
@@ -21,7 +21,9 @@ use tracing::{error, info, warn};
 
 use crate::access::{Places, Tokens};
 use crate::api::{self, App};
-use crate::config::{Config, Form, JournalConfig, PolicyConfig, SourceKind, TlsConfig};
+use crate::config::{
+    Config, Form, JournalConfig, PolicyConfig, PublishConfig, SourceKind, TlsConfig,
+};
 use crate::contents::Contents;
 use crate::feed::Feed;
 use crate::links::Links;
@@ -81,7 +83,7 @@ impl Hub {
             config.policy.content_link_lifetime,
         )?;
         let state = Arc::new(state);
-        let tokens = Arc::new(Tokens::open(token, Arc::clone(&state))?);
+        let tokens = Arc::new(Tokens::open(token, Arc::clone(&state), store.host())?);
         let (address, listener) = bind(config.listen).await?;
         let base = match &tls {
             Some(tls) => format!("https://{}:{}", tls.name(), address.port()),
@@ -104,7 +106,7 @@ impl Hub {
         };
         let socket = match config.publish_socket() {
             Some(path) => Some(
-                Socket::bind(path.clone(), config.publish.allowed_uids.clone())
+                Socket::bind(path.clone(), speakers(&config.publish, store.host())?)
                     .map_err(|source| StartError::Socket { path, source })?,
             ),
             None => None,
@@ -298,6 +300,18 @@ struct Opened {
     secrets: BTreeMap<String, PathSecret>,
     /// The journal has records and `hub.db`, made at every first start, wasn't there.
     subscriptions_lost: bool,
+}
+
+/// For which stores each user that may publish speaks: the hub's own where none is named.
+fn speakers(config: &PublishConfig, own: &str) -> Result<BTreeMap<u32, Stores>, InvalidStore> {
+    let stores = |uid: &u32| {
+        let named = config.uid_stores.iter().find(|one| one.uid == *uid);
+        match named {
+            Some(named) => Stores::of(&named.stores),
+            None => Stores::of(&[own]),
+        }
+    };
+    config.allowed_uids.iter().map(|uid| stores(uid).map(|stores| (*uid, stores))).collect()
 }
 
 /// Reads the certificate off the async threads.

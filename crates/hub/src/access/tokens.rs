@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use postbell_engine::{Principal, Scope};
+use postbell_engine::{Principal, Scope, Stores};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -24,6 +24,8 @@ pub(crate) struct Tokens {
     file: Token,
     admin: Arc<Grant>,
     db: Arc<StateDb>,
+    /// The host of the hub's own store, for which a publisher speaks that names no other.
+    own_store: String,
     /// Oldest first.
     made: RwLock<Vec<Arc<Made>>>,
     by_hash: RwLock<HashMap<[u8; 32], Arc<Grant>>>,
@@ -51,6 +53,9 @@ struct Kept {
     users: Vec<String>,
     #[serde(default)]
     scope: Vec<String>,
+    /// Hosts of the stores events may be of; for a publisher without any, the hub's own.
+    #[serde(default)]
+    stores: Vec<String>,
     created_unix_millis: i64,
     #[serde(default)]
     expires_unix_millis: Option<i64>,
@@ -75,6 +80,10 @@ pub(crate) struct NewToken {
     /// `user` may do with `read` and `subscribe`, and has both where none is named.
     #[serde(default)]
     pub(crate) scope: Vec<String>,
+    /// For the scope `publish`, the hosts of the stores whose events may be handed in; `*` for any.
+    /// The hub's own store where absent.
+    #[serde(default)]
+    pub(crate) stores: Vec<String>,
     /// When it ends (RFC 3339); never where absent.
     #[serde(default)]
     pub(crate) expires: Option<String>,
@@ -106,6 +115,9 @@ pub(crate) struct ShownToken {
     pub(crate) users: Vec<String>,
     /// What it is for.
     pub(crate) scope: Vec<String>,
+    /// Of which stores events may be handed in; absent where none may.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) stores: Vec<String>,
     /// When it was made.
     pub(crate) created: String,
     /// When it ends, or ended; never where absent.
@@ -152,11 +164,18 @@ pub(crate) struct Denied {
 
 impl Tokens {
     /// Reads what was kept.
-    pub(crate) fn open(file: Token, db: Arc<StateDb>) -> Result<Self, StateError> {
+    pub(crate) fn open(
+        file: Token,
+        db: Arc<StateDb>,
+        own_store: &str,
+    ) -> Result<Self, StateError> {
         let mut made = Vec::new();
         for row in db.tokens()? {
             let kept = serde_json::from_str::<Kept>(&row.body).map_err(|error| error.to_string());
-            let principal = kept.and_then(|kept| Ok((kept.principal()?, kept)));
+            let principal = kept.and_then(|mut kept| {
+                kept.complete(own_store);
+                Ok((kept.principal().map_err(|(_, why)| why)?, kept))
+            });
             match principal {
                 Ok((principal, kept)) => {
                     let id = Some(row.id.clone());
@@ -174,6 +193,7 @@ impl Tokens {
             file,
             admin: Arc::new(Grant::new(None, Principal::admin(), None, 0)),
             db,
+            own_store: own_store.to_owned(),
             made: RwLock::new(made),
             by_hash: RwLock::new(by_hash),
             guesses: Mutex::default(),
@@ -246,8 +266,12 @@ impl Tokens {
     /// Makes a token; the answer alone holds it. Waits for the disk.
     pub(crate) fn create(&self, new: NewToken) -> Result<ShownToken, CreateError> {
         check_name(&new.name)?;
-        let (name, kept) = (new.name.clone(), Kept::new(new)?);
-        let principal = kept.principal().map_err(|why| invalid("/scope", why))?;
+        let (name, mut kept) = (new.name.clone(), Kept::new(new)?);
+        // Plain texts always serialise. Kept as it was given: the hub's own store may be named
+        // otherwise one day.
+        let body = serde_json::to_string(&kept).unwrap_or_default();
+        kept.complete(&self.own_store);
+        let principal = kept.principal().map_err(|(pointer, why)| invalid(pointer, why))?;
         let random = || random_text().map_err(|source| StateError::Random { source });
         let text = format!("{PREFIX}{}", random()?);
         let id = format!("tok_{}", random()?.chars().take(ID_LETTERS).collect::<String>());
@@ -260,8 +284,7 @@ impl Tokens {
             id: id.clone(),
             name: name.clone(),
             hash,
-            // Plain texts always serialise.
-            body: serde_json::to_string(&kept).unwrap_or_default(),
+            body,
             used_unix_hours: 0,
         };
         if !self.db.add_token(&row)? {
@@ -311,6 +334,7 @@ impl Made {
             role: kept.role,
             users: kept.users,
             scope: kept.scope,
+            stores: kept.stores,
             created: time(self.kept.created_unix_millis),
             expires: self.kept.expires_unix_millis.map(time),
             expired: !self.grant.is_good(),
@@ -339,8 +363,14 @@ impl Kept {
         };
         let mut scope = new.scope;
         match new.role {
-            TokenRole::Admin if !scope.is_empty() || !new.users.is_empty() => {
-                let pointer = if scope.is_empty() { "/users" } else { "/scope" };
+            TokenRole::Admin
+                if !scope.is_empty() || !new.users.is_empty() || !new.stores.is_empty() =>
+            {
+                let pointer = match (scope.is_empty(), new.users.is_empty()) {
+                    (false, _) => "/scope",
+                    (true, false) => "/users",
+                    (true, true) => "/stores",
+                };
                 return Err(invalid(
                     pointer,
                     "an admin has no bounds (leave it out, or make a service)",
@@ -360,6 +390,9 @@ impl Kept {
             }
             TokenRole::Admin | TokenRole::Service | TokenRole::User => {}
         }
+        if !new.stores.is_empty() && !scope.iter().any(|scope| scope == "publish") {
+            return Err(invalid("/stores", "is for who hands events in (the scope \"publish\")"));
+        }
         let unfit = |user: &String| user.is_empty() || user.chars().any(char::is_control);
         if new.users.iter().any(unfit) {
             return Err(invalid("/users", "a user's name has letters, and no control characters"));
@@ -368,6 +401,7 @@ impl Kept {
             role: new.role,
             users: new.users,
             scope,
+            stores: new.stores,
             created_unix_millis: created.as_millisecond(),
             expires_unix_millis: expires,
         })
@@ -379,24 +413,33 @@ impl Kept {
         Some(at.unwrap_or(Timestamp::MIN))
     }
 
-    /// Who is let in; why nobody, where what is kept makes no sense.
-    fn principal(&self) -> Result<Principal, String> {
-        let scopes = self
-            .scope
-            .iter()
-            .map(|text| text.parse::<Scope>().map_err(|error| format!("{text:?} is {error}")));
+    /// Fills in what was left to the hub: a publisher that names no store speaks for its own.
+    fn complete(&mut self, own_store: &str) {
+        if self.stores.is_empty() && self.scope.iter().any(|scope| scope == "publish") {
+            self.stores = vec![own_store.to_owned()];
+        }
+    }
+
+    /// Who is let in; why nobody, and where that stands, where what is kept makes no sense.
+    fn principal(&self) -> Result<Principal, (&'static str, String)> {
+        let scopes = self.scope.iter().map(|text| {
+            text.parse::<Scope>().map_err(|error| ("/scope", format!("{text:?} is {error}")))
+        });
         let scopes = scopes.collect::<Result<Vec<_>, _>>()?;
+        let stores = Stores::of(&self.stores)
+            .map_err(|error| ("/stores", format!("{error} (or \"*\" for any)")))?;
         match (self.role, self.users.as_slice()) {
             (TokenRole::Admin, _) => Ok(Principal::admin()),
-            (TokenRole::Service, users) => Ok(Principal::service(scopes, users.to_vec())),
+            (TokenRole::Service, users) => Ok(Principal::service(scopes, users.to_vec(), stores)),
             (TokenRole::User, [user]) => {
                 let beyond = |scope: &&Scope| matches!(scope, Scope::Publish | Scope::Monitor);
                 if let Some(scope) = scopes.iter().find(beyond) {
-                    return Err(format!("{:?} reaches beyond one user", scope.as_str()));
+                    let why = format!("{:?} reaches beyond one user", scope.as_str());
+                    return Err(("/scope", why));
                 }
                 Ok(Principal::user(scopes, user))
             }
-            (TokenRole::User, _) => Err("a user's token names one user".to_owned()),
+            (TokenRole::User, _) => Err(("/users", "a user's token names one user".to_owned())),
         }
     }
 }
@@ -452,13 +495,20 @@ mod tests {
     fn tokens(folder: &std::path::Path) -> Arc<Tokens> {
         let file = Token::load_or_make(&folder.join("token")).unwrap();
         let db = Arc::new(StateDb::open(&folder.join("hub.db")).unwrap());
-        Arc::new(Tokens::open(file, db).unwrap())
+        Arc::new(Tokens::open(file, db, "mail.example.org").unwrap())
     }
 
     fn new(role: TokenRole, users: &[&str], scope: &[&str]) -> NewToken {
         let texts = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
         let (users, scope) = (texts(users), texts(scope));
-        NewToken { name: "phone".to_owned(), role, users, scope, expires: None }
+        NewToken {
+            name: "phone".to_owned(),
+            role,
+            users,
+            scope,
+            stores: Vec::new(),
+            expires: None,
+        }
     }
 
     fn bearer(shown: &ShownToken) -> String {
@@ -555,6 +605,12 @@ mod tests {
             new(TokenRole::User, &["a", "b"], &[]),
             new(TokenRole::User, &["a"], &["publish"]),
             new(TokenRole::User, &["a"], &["read", "monitor"]),
+            NewToken { stores: vec!["h".to_owned()], ..new(TokenRole::Admin, &[], &[]) },
+            NewToken { stores: vec!["h".to_owned()], ..new(TokenRole::Service, &[], &["read"]) },
+            NewToken {
+                stores: vec!["a b".to_owned()],
+                ..new(TokenRole::Service, &[], &["publish"])
+            },
         ];
         let told = wrong.into_iter().map(|new| match tokens.create(new).unwrap_err() {
             CreateError::Invalid { pointer, message } => format!("{pointer}: {message}"),

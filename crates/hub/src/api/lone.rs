@@ -5,14 +5,15 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use mail_event::EventId;
+use postbell_engine::Stores;
 use postbell_journal::Verdict;
 
 use super::publish::{Verdicts, not_taken};
 use super::{App, Problem};
 
-/// Journals the event and says what became of it.
-pub(super) async fn publish(app: &App, json: Bytes) -> Result<Response, Problem> {
-    let taken = match app.publishers.admit(json, None) {
+/// Journals the event of a publisher that speaks for `stores`, and says what became of it.
+pub(super) async fn publish(app: &App, stores: &Stores, json: Bytes) -> Result<Response, Problem> {
+    let taken = match app.publishers.admit(stores, json, None) {
         Ok(taken) => taken,
         Err(error) => return Ok(Verdicts::refused(&error).into_response()),
     };

@@ -5,17 +5,17 @@ use std::future;
 use std::sync::Arc;
 use std::task::Poll;
 
-use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use mail_event::cloudevents::{self, InvalidCloudEvent};
 use mail_event::json::JsonError;
 use mail_event::{EventId, Repair};
-use postbell_engine::Scope;
+use postbell_engine::{Scope, Stores};
 use postbell_journal::{AppendError, Verdict as Appended};
 use postbell_sources::publish::Lines;
 use serde::de::{Error as _, SeqAccess, Visitor};
@@ -25,6 +25,7 @@ use utoipa::ToSchema;
 
 use super::query::{Query, clipped};
 use super::{App, Need, Peer, Problem, lone};
+use crate::access::Grant;
 use crate::config::HttpConfig;
 use crate::publish::{Gatherer, Publishers};
 
@@ -107,16 +108,17 @@ enum Kind {
 )]
 pub(super) async fn publish(
     State(app): State<Arc<App>>,
+    Extension(grant): Extension<Arc<Grant>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    take(&app, request).await
+    take(&app, &grant, request).await
 }
 
 /// The same for a request that did not come by way of the router.
 pub(super) async fn straight(app: &App, request: hyper::Request<Incoming>, peer: Peer) -> Response {
     let need = Need::Scope(Scope::Publish);
     let answer = match super::admitted(app, request.headers(), peer, need) {
-        Ok(_) => take(app, request).await,
+        Ok(grant) => take(app, &grant, request).await,
         Err(problem) => Err(problem),
     };
     answer.into_response()
@@ -125,7 +127,7 @@ pub(super) async fn straight(app: &App, request: hyper::Request<Incoming>, peer:
 /// Where events are handed in.
 pub(super) const PATH: &str = "/v1/events";
 
-async fn take<B>(app: &App, request: hyper::Request<B>) -> Result<Response, Problem>
+async fn take<B>(app: &App, grant: &Grant, request: hyper::Request<B>) -> Result<Response, Problem>
 where
     B: hyper::body::Body<Data = Bytes> + Unpin,
     B::Error: fmt::Display,
@@ -133,11 +135,13 @@ where
     Query::read(request.uri(), &[])?;
     plainly_coded(&request)?;
     let form = Form::of(&request)?;
+    let stores = grant.principal().stores();
     let body = read(request.into_body(), &app.http).await?;
     if form == Form::Json && body.starts_with(b"{") && body.ends_with(b"}") {
-        return lone::publish(app, body).await;
+        return lone::publish(app, stores, body).await;
     }
-    let mut batch = Batch { publishers: &app.publishers, verdicts: Vec::new(), taken: Vec::new() };
+    let (verdicts, taken) = (Vec::new(), Vec::new());
+    let mut batch = Batch { publishers: &app.publishers, stores, verdicts, taken };
     batch.admit(form, &body).await?;
     let verdicts = batch.append(&app.gatherer).await?;
     Ok(verdicts.into_response())
@@ -259,6 +263,8 @@ where
 /// The events of one request.
 struct Batch<'a> {
     publishers: &'a Publishers,
+    /// Whose events they may be.
+    stores: &'a Stores,
     verdicts: Vec<Verdict>,
     /// Those admitted, and where their verdicts stand.
     taken: Vec<(usize, crate::publish::Taken)>,
@@ -313,7 +319,7 @@ impl Batch<'_> {
     }
 
     async fn one(&mut self, json: Bytes, identity: Option<&[u8]>, line: Option<usize>) {
-        match self.publishers.admit(json, identity) {
+        match self.publishers.admit(self.stores, json, identity) {
             Ok(mut taken) => {
                 let verdict = Verdict {
                     event_id: Some(EventId::from_u128(taken.entry.id.0)),

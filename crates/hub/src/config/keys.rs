@@ -370,7 +370,12 @@ pub(crate) const SECTIONS: &[Section] = &[
             key(
                 "publish.allowed_uids",
                 "[1000]",
-                "User ids that may connect besides the hub's own and root.",
+                "User ids that may connect besides the hub's own and root, and hand in events of the hub's own store (store.host).",
+            ),
+            key(
+                "publish.uid_stores",
+                "[{ uid = 1000, stores = [\"mail.example.org\"] }]",
+                "Of which stores some of them hand in events instead, by host; \"*\" for any. The hub's own user and root speak for any.",
             ),
         ],
         kinds: &[],

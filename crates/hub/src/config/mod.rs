@@ -287,6 +287,18 @@ pub struct PublishConfig {
     pub socket: PathBuf,
     /// User ids that may connect besides the hub's own and root.
     pub allowed_uids: Vec<u32>,
+    /// For which stores some of them speak; the others for the hub's own.
+    pub uid_stores: Vec<UidStoresConfig>,
+}
+
+/// For which stores a user's programs speak.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UidStoresConfig {
+    /// The user's id.
+    pub uid: u32,
+    /// Hosts of the stores; `*` for any.
+    pub stores: Vec<String>,
 }
 
 /// The journal.
@@ -585,7 +597,11 @@ impl Default for SourceConfig {
 
 impl Default for PublishConfig {
     fn default() -> Self {
-        Self { socket: PathBuf::from("publish.sock"), allowed_uids: Vec::new() }
+        Self {
+            socket: PathBuf::from("publish.sock"),
+            allowed_uids: Vec::new(),
+            uid_stores: Vec::new(),
+        }
     }
 }
 

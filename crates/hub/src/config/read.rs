@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use postbell_engine::Pattern;
+use postbell_engine::{Pattern, Stores};
 use toml::{Table, Value};
 
-use super::{Config, ConfigError, SourceConfig, SourceKind, TlsConfig, keys, limits};
+use super::{
+    Config, ConfigError, PublishConfig, SourceConfig, SourceKind, TlsConfig, keys, limits,
+};
 
 /// The largest configuration file read. Ten thousand sources fit; a disk image does not.
 const FILE_OCTETS_MAX: u64 = 4 << 20;
@@ -237,6 +239,7 @@ fn check(config: &Config, lines: &mut Vec<String>) {
         ));
     }
     check_tls(&config.tls, lines);
+    check_uid_stores(&config.publish, lines);
     check_host("store.host", &config.store.host, lines);
     if !config.store.fqdn.is_empty() {
         check_host("store.fqdn", &config.store.fqdn, lines);
@@ -287,6 +290,24 @@ pub(crate) fn listen_refused(address: SocketAddr, tls: &TlsConfig) -> Option<&'s
     (!address.ip().is_loopback() && !tls.is_on()).then_some(
         "is not a loopback address; without TLS the token would cross the network in clear (set tls.certificate and tls.key, or try \"127.0.0.1:5423\" behind a TLS proxy)",
     )
+}
+
+fn check_uid_stores(publish: &PublishConfig, lines: &mut Vec<String>) {
+    for one in &publish.uid_stores {
+        let mut bad = |why: String| lines.push(format!("publish.uid_stores: {why}"));
+        if !publish.allowed_uids.contains(&one.uid) {
+            bad(format!("{} is not in publish.allowed_uids", one.uid));
+        }
+        if one.stores.is_empty() {
+            bad(format!("{} has no stores (try [\"mail.example.org\"])", one.uid));
+        }
+        if publish.uid_stores.iter().filter(|other| other.uid == one.uid).count() > 1 {
+            bad(format!("{} is named more than once", one.uid));
+        }
+        if let Err(error) = Stores::of(&one.stores) {
+            bad(format!("{error} (try [\"mail.example.org\"])"));
+        }
+    }
 }
 
 fn check_tls(tls: &TlsConfig, lines: &mut Vec<String>) {

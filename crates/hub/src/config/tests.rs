@@ -180,6 +180,23 @@ local_listen = "192.0.2.1:5424"
 }
 
 #[test]
+fn who_speaks_for_which_store_must_be_let_in_and_the_store_be_one() {
+    insta::assert_snapshot!(errors(
+        r#"
+[publish]
+allowed_uids = [1000, 1001]
+uid_stores = [
+  { uid = 1000, stores = ["a b"] },
+  { uid = 1001, stores = [] },
+  { uid = 1002, stores = ["*"] },
+  { uid = 1002, stores = ["mail.example.org"] },
+]
+"#
+    ));
+    assert!(errors("publish.uid_stores = [{ uid = 1, store = \"a\" }]").contains("unknown field"));
+}
+
+#[test]
 fn the_mailbox_of_an_expiry_that_is_no_pattern_is_told_with_its_text() {
     let rule = |mailbox: &str| {
         format!(
@@ -317,6 +334,8 @@ fn every_example_in_the_table_is_accepted() {
                     text.push_str(&format!("sources.mail.master_{other} = \"/p\"\n"));
                 }
             }
+        } else if path == "publish.uid_stores" {
+            text.push_str("publish.allowed_uids = [1000]\n");
         } else if let Some(name) = path.strip_prefix("tls.") {
             for (key, value) in [("certificate", "/c"), ("key", "/k")] {
                 if name != key {

@@ -227,7 +227,7 @@ mod tests {
     use super::*;
     use crate::metrics::Metrics;
     use crate::pretend::{PretendJournal, full};
-    use postbell_engine::Policy;
+    use postbell_engine::{Policy, Stores};
     use postbell_journal::{Journal as _, Options, Seq, SqliteJournal, Verdict};
     use postbell_sources::Health;
 
@@ -242,7 +242,7 @@ mod tests {
                 r#"{{"event":"MessageAppend","uri":"imap://a@h/B;UIDVALIDITY=1/;UID={}","timestamp":"2026-08-20T12:00:00+00:00","user":"a"}}"#,
                 uid + 1
             );
-            publishers.admit(json.into(), None).unwrap().entry
+            publishers.admit(&Stores::any(), json.into(), None).unwrap().entry
         })
         .collect()
     }

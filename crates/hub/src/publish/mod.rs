@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mail_event::Repair;
 use mail_event::json::JsonError;
-use postbell_engine::{Admitted, Policy, admit};
+use postbell_engine::{Admitted, Policy, Stores, admit};
 use postbell_journal::{AppendError, Appended, Batch, Done, Entry, Journal, RecordId, Verdict};
 use postbell_sources::{Count, Health, State};
 use tokio::sync::oneshot;
@@ -54,14 +54,21 @@ impl Publishers {
         Self { journal, policy, metrics, health, turned_away: AtomicBool::new(false) }
     }
 
-    /// Looks at one event; one that is strict keeps its octets where they are.
-    pub(crate) fn admit(&self, json: Bytes, identity: Option<&[u8]>) -> Result<Taken, JsonError> {
+    /// Looks at one event of a publisher that speaks for `stores`; one that is strict keeps its
+    /// octets where they are.
+    pub(crate) fn admit(
+        &self,
+        stores: &Stores,
+        json: Bytes,
+        identity: Option<&[u8]>,
+    ) -> Result<Taken, JsonError> {
         let admitted = admit(&self.policy, NAME, &json, identity);
         let Admitted { id, keys, rewritten, repairs } = admitted.inspect_err(|_| self.reject())?;
         if !repairs.is_empty() {
             self.metrics.repaired.increment(1);
         }
         let body = rewritten.map_or(json, Bytes::from);
+        stores.speak_for(&body).inspect_err(|_| self.reject())?;
         let event = EventIndex::at(keys.place());
         let entry = Entry { id: RecordId(id.as_u128()), head: keys.to_head(), body };
         Ok(Taken { entry, event, repairs })
@@ -179,7 +186,7 @@ mod tests {
     }
 
     async fn handed_in(publishers: &Publishers) -> Result<Appended, AppendError> {
-        let taken = publishers.admit(EVENT.into(), None).unwrap();
+        let taken = publishers.admit(&Stores::any(), EVENT.into(), None).unwrap();
         let result = publishers.submit(vec![taken.entry]).await.await.unwrap();
         publishers.count([taken.event], &result);
         result
@@ -189,7 +196,7 @@ mod tests {
     async fn a_strict_event_is_kept_where_it_lies() {
         let (publishers, _) = publishers(Vec::new());
         let body = Bytes::from(EVENT);
-        let taken = publishers.admit(body.clone(), None).unwrap();
+        let taken = publishers.admit(&Stores::any(), body.clone(), None).unwrap();
         assert_eq!(taken.entry.body.as_ptr(), body.as_ptr());
     }
 

@@ -1,6 +1,6 @@
 //! The Unix stream for publishers (docs/publish.md): frames in, answers out, in order.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
+use postbell_engine::Stores;
 use postbell_journal::{AppendError, Appended, Verdict};
 use postbell_sources::publish::{
     Answer, Decoder, FRAMES_AHEAD_MAX, GREETING, OCTETS_AHEAD_MAX, REFUSAL, TooLong,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -33,13 +33,14 @@ use crate::metrics::EventIndex;
 pub(crate) struct Socket {
     path: PathBuf,
     listener: UnixListener,
-    allowed_uids: Vec<u32>,
+    /// Who may publish besides root and the hub's own user, and for which stores.
+    allowed: BTreeMap<u32, Stores>,
 }
 
 impl Socket {
     /// Binds `path`. A socket left behind there is replaced: whoever holds the data folder is
     /// the only hub that may use it.
-    pub(crate) fn bind(path: PathBuf, allowed_uids: Vec<u32>) -> io::Result<Self> {
+    pub(crate) fn bind(path: PathBuf, allowed: BTreeMap<u32, Stores>) -> io::Result<Self> {
         match std::fs::symlink_metadata(&path) {
             Ok(meta) if meta.file_type().is_socket() => std::fs::remove_file(&path)?,
             Ok(_) => return Err(io::Error::other("something that is no socket is there already")),
@@ -49,9 +50,9 @@ impl Socket {
         let listener = UnixListener::bind(&path)?;
         // Who may publish is decided by user id. The mode only keeps the others further off,
         // where nobody else is let in anyway.
-        let mode = if allowed_uids.is_empty() { 0o600 } else { 0o666 };
+        let mode = if allowed.is_empty() { 0o600 } else { 0o666 };
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))?;
-        Ok(Self { path, listener, allowed_uids })
+        Ok(Self { path, listener, allowed })
     }
 
     /// Where it is.
@@ -59,11 +60,12 @@ impl Socket {
         &self.path
     }
 
-    /// Whether the process at the other end may publish: root, the hub's own user, and whom the
-    /// operator let in.
-    fn admits(&self, peer: &UCred) -> bool {
-        let uid = peer.uid();
-        uid == 0 || uid == rustix::process::geteuid().as_raw() || self.allowed_uids.contains(&uid)
+    /// What a process of the user at the other end may speak for, if it may publish: root and the
+    /// hub's own user for any store, who could read the hub's token as well; others as the operator
+    /// says.
+    fn admits(&self, uid: u32) -> Option<Stores> {
+        let is_own = uid == 0 || uid == rustix::process::geteuid().as_raw();
+        if is_own { Some(Stores::any()) } else { self.allowed.get(&uid).cloned() }
     }
 }
 
@@ -87,16 +89,16 @@ pub(crate) async fn serve(
         tokio::select! {
             taken = socket.listener.accept() => match taken {
                 Ok((stream, _)) => {
-                    let refusal = refusal(&socket, &stream);
+                    let admitted = admitted(&socket, &stream);
                     let permit = Arc::clone(&permits).try_acquire_owned();
                     let publishers = Arc::clone(&publishers);
                     let stopping = stopping.clone();
                     connections.spawn(async move {
-                        let ended = match (refusal, permit) {
-                            (Some(why), _) => refuse(stream, &why).await,
-                            (None, Err(_)) => refuse(stream, "there are enough publishers").await,
-                            (None, Ok(_permit)) => {
-                                Connection::new(stream, publishers).serve(stopping).await
+                        let ended = match (admitted, permit) {
+                            (Err(why), _) => refuse(stream, &why).await,
+                            (Ok(_), Err(_)) => refuse(stream, "there are enough publishers").await,
+                            (Ok(stores), Ok(_permit)) => {
+                                Connection::new(stream, publishers, stores).serve(stopping).await
                             }
                         };
                         if let Err(error) = ended {
@@ -122,17 +124,16 @@ pub(crate) async fn serve(
     connections.shutdown().await;
 }
 
-/// Why the peer is not let in, if so.
-fn refusal(socket: &Socket, stream: &UnixStream) -> Option<String> {
-    match stream.peer_cred() {
-        Ok(peer) if socket.admits(&peer) => None,
-        Ok(peer) => {
-            let uid = peer.uid();
-            info!(uid, "a publisher was refused");
-            Some(format!("uid {uid} may not publish here (publish.allowed_uids)"))
-        }
-        Err(error) => Some(format!("the system does not say who you are: {error}")),
-    }
+/// What the peer may speak for; why it is not let in, where it isn't.
+fn admitted(socket: &Socket, stream: &UnixStream) -> Result<Stores, String> {
+    let peer = stream
+        .peer_cred()
+        .map_err(|error| format!("the system does not say who you are: {error}"))?;
+    let uid = peer.uid();
+    socket.admits(uid).ok_or_else(|| {
+        info!(uid, "a publisher was refused");
+        format!("uid {uid} may not publish here (publish.allowed_uids)")
+    })
 }
 
 async fn refuse(mut stream: UnixStream, why: &str) -> io::Result<()> {
@@ -145,6 +146,7 @@ async fn refuse(mut stream: UnixStream, why: &str) -> io::Result<()> {
 struct Connection {
     stream: UnixStream,
     publishers: Arc<Publishers>,
+    stores: Stores,
     /// Read and not yet cut into frames.
     read: BytesMut,
     /// Batches the journal has yet to answer, oldest first.
@@ -173,10 +175,11 @@ enum Slot {
 }
 
 impl Connection {
-    fn new(stream: UnixStream, publishers: Arc<Publishers>) -> Self {
+    fn new(stream: UnixStream, publishers: Arc<Publishers>, stores: Stores) -> Self {
         Self {
             stream,
             publishers,
+            stores,
             read: BytesMut::new(),
             in_flight: VecDeque::new(),
             frames: 0,
@@ -289,7 +292,7 @@ impl Connection {
         let mut slots = Vec::with_capacity(ranges.len());
         let mut entries = Vec::with_capacity(ranges.len());
         for range in ranges {
-            slots.push(match self.publishers.admit(chunk.slice(range), None) {
+            slots.push(match self.publishers.admit(&self.stores, chunk.slice(range), None) {
                 Ok(taken) => {
                     entries.push(taken.entry);
                     Slot::Event(taken.event)
@@ -398,3 +401,52 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long answers under way may take to be written when the hub stops.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::pretend::PretendJournal;
+    use postbell_engine::Policy;
+    use postbell_sources::Health;
+
+    fn event(host: &str) -> Vec<u8> {
+        format!(r#"{{"event":"MailboxDelete","uri":"imap://a@{host}/B","timestamp":"2026-08-20T12:00:00+00:00","mailboxID":"imap://a@{host}/B","user":"a"}}"#)
+            .into_bytes()
+    }
+
+    #[tokio::test]
+    async fn r161_a_user_of_the_machine_speaks_for_the_stores_they_were_let_in_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = Stores::of(&["own.example"]).unwrap();
+        let uid = rustix::process::geteuid().as_raw();
+        let (theirs, nobodys) = (uid + 1, uid + 2);
+        let allowed = BTreeMap::from([(theirs, own.clone())]);
+        let socket = Socket::bind(folder.path().join("socket"), allowed).unwrap();
+        assert_eq!(socket.admits(theirs), Some(own.clone()));
+        assert_eq!((socket.admits(uid), socket.admits(nobodys)), (Some(Stores::any()), None));
+
+        let journal = Arc::new(PretendJournal::refusing(Vec::new()));
+        let metrics = Metrics::new().source("publish");
+        let publishers =
+            Publishers::new(Arc::clone(&journal) as _, Policy::default(), metrics, Health::new());
+        let (mut client, served) = UnixStream::pair().unwrap();
+        let (_stopping, stop) = watch::channel(false);
+        let serving = tokio::spawn(Connection::new(served, Arc::new(publishers), own).serve(stop));
+        let mut said = GREETING.to_vec();
+        for host in ["own.example", "other.example", "OWN.example"] {
+            let event = event(host);
+            said.extend_from_slice(&u32::try_from(event.len()).unwrap().to_be_bytes());
+            said.extend_from_slice(&event);
+        }
+        client.write_all(&said).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answers = Vec::new();
+        client.read_to_end(&mut answers).await.unwrap();
+        serving.await.unwrap().unwrap();
+        let text = String::from_utf8_lossy(&answers);
+        let why = "uri: names the store \"other.example\", and this publisher speaks for \"own.example\" alone";
+        assert!(text.contains(why), "{text}");
+        assert_eq!(journal.bodies().len(), 2);
+    }
+}

@@ -188,6 +188,52 @@ async fn r162_an_open_stream_is_closed_when_its_token_ends() {
     world.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r161_a_publisher_hands_in_what_is_of_its_stores_and_the_rest_is_refused_by_itself() {
+    let world = World::start_with(|config| config.store.host = "own.example".to_owned()).await;
+    let event = |host: &str, number: u32| {
+        format!(
+            r#"{{"event":"Login","uri":"imap://{host}/","timestamp":"2026-08-20T13:34:14+02:00","user":"u{number}","serverDomain":"{host}","serverPort":993}}"#
+        )
+    };
+    let token = |name: &str, stores: &Value| {
+        let new = json!({ "name": name, "role": "service", "scope": ["publish"], "stores": stores });
+        world.token(&new)
+    };
+    let tokens = [
+        ("own", token("own", &json!([])), "own.example"),
+        ("named", token("named", &json!(["a.example", "B.example"])), "a.example b.example"),
+        ("any", token("any", &json!(["*"])), "own.example a.example b.example"),
+        ("admin", world.token.clone(), "own.example a.example b.example"),
+    ];
+    let hosts = ["own.example", "a.example", "b.example"];
+    for ((name, token, speaks_for), number) in tokens.iter().zip(0..) {
+        let events: Vec<_> = hosts.iter().map(|host| event(host, number)).collect();
+        let body = format!("[{}]", events.join(","));
+        let batch = world.as_one(token, "POST", "/v1/events", &body).json();
+        for (place, (host, lone)) in hosts.iter().zip(&events).enumerate() {
+            let may = speaks_for.split(' ').any(|one| one == *host);
+            let verdict = &batch["verdicts"][place];
+            let expected = if may { "accepted" } else { "rejected" };
+            assert_eq!(verdict["verdict"], expected, "{name} {host}: {batch}");
+            let answer = world.as_one(token, "POST", "/v1/events", lone);
+            assert_eq!(answer.status, if may { 200 } else { 422 }, "{name} {host}");
+            if !may {
+                assert_eq!(verdict["parameter"], "uri");
+                let error = verdict["error"].as_str().unwrap();
+                assert!(error.contains(&format!("names the store {host:?}")), "{error}");
+            }
+        }
+    }
+    let listed = world.get("/v1/tokens").json();
+    assert_eq!(listed["tokens"][0]["stores"], json!(["own.example"]));
+    // What was decided at the door of a token is decided there again after a restart.
+    let world = world.restart().await;
+    let answer = world.as_one(&tokens[1].1, "POST", "/v1/events", &event("other.example", 9));
+    assert_eq!(answer.status, 422, "{}", answer.body);
+    world.stop().await;
+}
+
 fn jiff_in(long: Duration) -> String {
     let at = std::time::SystemTime::now() + long;
     let seconds = at.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
