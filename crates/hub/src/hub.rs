@@ -266,6 +266,10 @@ impl Hub {
             }
         };
         within("connections", ended).await;
+        // Streams that left HTTP behind hold their places until they have said farewell.
+        let places = Arc::clone(&self.app.streams);
+        let all = self.app.http.max_streams;
+        within("streams", async { drop(places.acquire_many(all).await) }).await;
         let threads = self.sources.take_threads();
         within("sources", join(threads)).await;
         within("subscriptions", self.app.subscriptions.shutdown()).await;

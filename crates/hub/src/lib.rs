@@ -26,6 +26,7 @@ mod subscriptions;
 mod timer;
 mod tls;
 mod token;
+mod websocket;
 
 pub use config::{
     Config, ConfigError, ExpireConfig, Form, Group, HttpConfig, JournalConfig, LogConfig,

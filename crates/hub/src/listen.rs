@@ -36,8 +36,9 @@ pub(crate) async fn serve(
                 Ok((stream, peer, permit)) => {
                     let door = door.before(peer.ip());
                     let (tls, stopping) = (tls.clone(), stopping.clone());
+                    let times = Times { header: http.header_timeout, stall: http.stall_timeout };
                     connections.spawn(async move {
-                        connection(stream, tls, door, http.header_timeout, stopping).await;
+                        connection(stream, tls, door, times, stopping).await;
                         drop(permit);
                     });
                 }
@@ -69,22 +70,31 @@ async fn take(
     Ok((stream, peer, permit))
 }
 
+/// How long a client may take.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    /// For a handshake, and for a request's head.
+    header: Duration,
+    /// To take anything of what is sent.
+    stall: Duration,
+}
+
 /// One connection to its end. Without TLS nothing stands between it and the socket.
 async fn connection(
     stream: TcpStream,
     tls: Option<Arc<Tls>>,
     door: Door,
-    header_timeout: Duration,
+    times: Times,
     mut stopping: watch::Receiver<bool>,
 ) {
-    prepare(&stream);
-    let Some(tls) = tls else { return requests(stream, door, header_timeout, stopping).await };
+    prepare(&stream, times.stall);
+    let Some(tls) = tls else { return requests(stream, door, times.header, stopping).await };
     let shaken = tokio::select! {
-        shaken = tokio::time::timeout(header_timeout, tls.accept(stream)) => shaken,
+        shaken = tokio::time::timeout(times.header, tls.accept(stream)) => shaken,
         () = stopped(&mut stopping) => return,
     };
     match shaken {
-        Ok(Ok(stream)) => requests(stream, door, header_timeout, stopping).await,
+        Ok(Ok(stream)) => requests(stream, door, times.header, stopping).await,
         // Whoever knocks with something else, or takes too long, is their own affair.
         Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
         Err(_) => debug!("a TLS handshake was not done in time"),
@@ -92,7 +102,7 @@ async fn connection(
 }
 
 async fn requests(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     door: Door,
     header_timeout: Duration,
     mut stopping: watch::Receiver<bool>,
@@ -103,7 +113,8 @@ async fn requests(
         .header_read_timeout(header_timeout)
         .max_headers(HEADERS_MAX)
         .max_buf_size(BUFFER_OCTETS_MAX);
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), door));
+    let connection = builder.serve_connection(TokioIo::new(stream), door).with_upgrades();
+    let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
@@ -119,8 +130,8 @@ async fn requests(
 }
 
 /// Small answers leave at once, and a client that takes nothing for long loses its place.
-fn prepare(stream: &TcpStream) {
-    let millis = u32::try_from(STALL_MAX.as_millis()).unwrap_or(u32::MAX);
+fn prepare(stream: &TcpStream, stall: Duration) {
+    let millis = u32::try_from(stall.as_millis()).unwrap_or(u32::MAX);
     let prepared = stream.set_nodelay(true).and_then(|()| {
         rustix::net::sockopt::set_tcp_user_timeout(stream, millis).map_err(io::Error::from)
     });
@@ -134,10 +145,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a request under way may take to end when the hub stops.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
-
-/// How long a client may leave what was sent to it untaken before the system cuts it off. A
-/// stream holds no memory for it but a socket's buffer, and does hold one of the places.
-const STALL_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// Header lines of a request: browsers send twenty.
 const HEADERS_MAX: usize = 64;

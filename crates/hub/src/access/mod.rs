@@ -3,8 +3,9 @@
 mod grant;
 mod guesses;
 mod places;
+mod tickets;
 mod tokens;
 
 pub(crate) use grant::Grant;
 pub(crate) use places::{Place, Places};
-pub(crate) use tokens::{CreateError, NewToken, ShownToken, Tokens};
+pub(crate) use tokens::{CreateError, Denied, NewToken, ShownToken, Tokens};

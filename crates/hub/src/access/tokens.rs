@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use super::grant::Grant;
 use super::guesses::Guesses;
+use super::tickets::{TICKET_LIFE, Tickets, TooManyTickets};
 use crate::state::{StateDb, StateError, TokenRow};
 use crate::token::{Token, random_text};
 
@@ -30,6 +31,7 @@ pub(crate) struct Tokens {
     made: RwLock<Vec<Arc<Made>>>,
     by_hash: RwLock<HashMap<[u8; 32], Arc<Grant>>>,
     guesses: Mutex<Guesses>,
+    tickets: Tickets,
     started: Instant,
     /// Held while tokens are made or revoked: one at a time.
     changing: Mutex<()>,
@@ -197,6 +199,7 @@ impl Tokens {
             made: RwLock::new(made),
             by_hash: RwLock::new(by_hash),
             guesses: Mutex::default(),
+            tickets: Tickets::default(),
             started: Instant::now(),
             changing: Mutex::default(),
         })
@@ -233,8 +236,36 @@ impl Tokens {
             self.note_use(&grant);
             return Ok(grant);
         }
+        Err(self.wrong(peer))
+    }
+
+    /// Somebody at `peer` showed what opens nothing.
+    fn wrong(&self, peer: IpAddr) -> Denied {
         let mut guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
-        Err(Denied { pause: guesses.wrong(peer, self.started.elapsed()) })
+        Denied { pause: guesses.wrong(peer, self.started.elapsed()) }
+    }
+
+    /// A ticket that opens what `grant` does, once, and until when; the answer alone holds it.
+    pub(crate) fn ticket(
+        &self,
+        grant: &Arc<Grant>,
+    ) -> Result<Result<(String, String), TooManyTickets>, StateError> {
+        let random = random_text().map_err(|source| StateError::Random { source })?;
+        let text = format!("{TICKET_PREFIX}{random}");
+        let ends = Timestamp::now() + TICKET_LIFE;
+        let kept = self.tickets.add(hash(text.as_bytes()), grant, self.started.elapsed());
+        Ok(kept.map(|()| (text, time(ends.as_millisecond()))))
+    }
+
+    /// What a ticket opens for whoever is at `peer`. One that was used, has ended, or never was is
+    /// all the same, and a guess.
+    pub(crate) fn redeem(&self, ticket: &str, peer: IpAddr) -> Result<Arc<Grant>, Denied> {
+        let is_ours = ticket.starts_with(TICKET_PREFIX)
+            && ticket.len() == TICKET_PREFIX.len() + RANDOM_LETTERS;
+        let opened = is_ours
+            .then(|| self.tickets.take(hash(ticket.as_bytes()), self.started.elapsed()))
+            .flatten();
+        opened.ok_or_else(|| self.wrong(peer))
     }
 
     /// By its hash: who measures how long a look-up takes learns of hashes, and no hash leads to a
@@ -475,6 +506,9 @@ fn invalid(pointer: &'static str, message: impl Into<String>) -> CreateError {
 
 /// What a token begins with, so that one that leaked is found by those who look for such.
 const PREFIX: &str = "postbell_";
+
+/// What a ticket begins with. No token is as long, so that none is taken for the other.
+const TICKET_PREFIX: &str = "postbell_ticket_";
 
 /// Letters of base64url for 256 random bits.
 const RANDOM_LETTERS: usize = 43;

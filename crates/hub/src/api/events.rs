@@ -12,9 +12,11 @@ use postbell_journal::Journal as _;
 use postbell_sinks::stream::Form;
 
 use super::query::{Query, clipped};
-use super::{App, Problem};
+use super::upgrade::{self, Upgrade};
+use super::{App, Problem, tickets};
 use crate::access::Grant;
 use crate::stream::{BODIES_OCTETS, Follower};
+use crate::websocket::Socket;
 
 /// Events as they come, from where the client says.
 #[utoipa::path(get, path = "/v1/events", tag = "events",
@@ -30,12 +32,14 @@ use crate::stream::{BODIES_OCTETS, Follower};
         ("follow" = Option<bool>, Query, description = "Whether to go on with new records; true where absent"),
         ("limit" = Option<u64>, Query, description = "End after so many deliveries"),
         ("signed" = Option<bool>, Query, description = "Whether each event carries the hub's signature of it (`vnd.postbell.signature`); false where absent"),
+        ("ticket" = Option<String>, Query, description = "A ticket of `POST /v1/tickets`, in the place of the token's header"),
         ("Last-Event-ID" = Option<u64>, Header, description = "Records after this number; goes before `since`"),
     ),
     responses(
         (status = 200, description = "The stream; docs/stream.md says what is in it. Where the journal can't be read, NDJSON ends with a line that is a `Problem` and no event", content(
             (String = "text/event-stream"), (String = "application/x-ndjson"),
         )),
+        (status = 101, description = "The stream over WebSocket, where `Upgrade` asks for it: a delivery a message"),
         (status = 400, description = "A parameter or header is wrong", body = Problem, content_type = "application/problem+json"),
         (status = 406, description = "Neither form is accepted", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "The token's owner follows as many streams as they may", body = Problem, content_type = "application/problem+json"),
@@ -45,9 +49,14 @@ use crate::stream::{BODIES_OCTETS, Follower};
 pub(super) async fn follow(
     State(app): State<Arc<App>>,
     Extension(grant): Extension<Arc<Grant>>,
-    request: Request,
+    mut request: Request,
 ) -> Result<Response, Problem> {
-    let form = form(request.headers())?;
+    let upgrade = upgrade::wanted(&mut request, &app.http.allowed_origins)?;
+    let form = match &upgrade {
+        // Each line becomes a message.
+        Some(_) => Form::Ndjson,
+        None => form(request.headers())?,
+    };
     let query = Query::read(request.uri(), &PARAMETERS)?;
     let selection = Selection {
         events: query.list("events")?,
@@ -98,7 +107,7 @@ pub(super) async fn follow(
         left,
         until,
         key,
-        grant,
+        grant: Arc::clone(&grant),
         store: app.store.clone(),
         links: Arc::clone(&app.links),
         metrics: Arc::clone(&app.metrics),
@@ -106,6 +115,13 @@ pub(super) async fn follow(
         _permit: permit,
         _place: place,
     };
+    if let Some(Upgrade { on, response }) = upgrade {
+        let (stopping, stall) = (app.stopping.clone(), app.http.stall_timeout);
+        let metrics = Arc::clone(&app.metrics);
+        let socket = Socket { upgrade: on, grant, stopping, stall, metrics };
+        tokio::spawn(socket.serve(follower.into_stream()));
+        return Ok(response);
+    }
     let mut response = Response::new(Body::from_stream(follower.into_stream()));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(form.media_type()));
@@ -222,7 +238,7 @@ fn weighed(range: &str) -> (&str, u16) {
     (name, weight)
 }
 
-const PARAMETERS: [&str; 11] = [
+const PARAMETERS: [&str; 12] = [
     "events",
     "users",
     "mailboxes",
@@ -234,6 +250,7 @@ const PARAMETERS: [&str; 11] = [
     "follow",
     "limit",
     "signed",
+    tickets::PARAMETER,
 ];
 
 /// Seconds after which a refused stream may try again.

@@ -7,12 +7,15 @@ mod events;
 mod health;
 mod lone;
 mod openapi;
+mod origins;
 mod problem;
 mod publish;
 mod query;
 mod status;
 mod subscriptions;
+mod tickets;
 mod tokens;
+mod upgrade;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -36,7 +39,7 @@ use postbell_journal::SqliteJournal;
 use postbell_sources::dovecot::Exporter;
 use tokio::sync::{Semaphore, watch};
 
-use crate::access::{Grant, Places, Tokens};
+use crate::access::{Denied, Grant, Places, Tokens};
 use crate::config::HttpConfig;
 use crate::contents::Contents;
 use crate::feed::Feed;
@@ -127,6 +130,10 @@ pub(crate) fn door(app: Arc<App>) -> Door {
     let fallback = any(no_such_path).layer(middleware::from_fn_with_state(anything, guard));
     router = router.fallback_service(fallback.with_state(Arc::clone(&app)));
     let router = opened().merge(router).with_state(Arc::clone(&app));
+    let router = match origins::cors(&app.http.allowed_origins) {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
     let peer = Peer(Ipv4Addr::UNSPECIFIED.into());
     Door { app, router: TowerToHyperService::new(router), peer }
 }
@@ -137,8 +144,11 @@ impl Service<hyper::Request<Incoming>> for Door {
     type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
     fn call(&self, mut request: hyper::Request<Incoming>) -> Self::Future {
-        // What comes by the thousand goes past the router's layers, and finds the same there.
-        if request.method() == Method::POST && request.uri().path() == publish::PATH {
+        // What comes by the thousand goes past the router's layers, and finds the same there. A
+        // browser's page doesn't, and has to be told whether it may.
+        let is_publishing =
+            request.method() == Method::POST && request.uri().path() == publish::PATH;
+        if is_publishing && !request.headers().contains_key(header::ORIGIN) {
             let (app, peer) = (Arc::clone(&self.app), self.peer);
             return Box::pin(async move { Ok(publish::straight(&app, request, peer).await) });
         }
@@ -243,6 +253,7 @@ fn guarded() -> Vec<Route> {
         ("/v1/subscriptions/{name}/replay", "POST", subscriptions, post(subscriptions::replay)),
         ("/v1/subscriptions/{name}/resume", "POST", subscriptions, post(subscriptions::resume)),
         ("/v1/subscriptions/{name}/rotate", "POST", subscriptions, post(subscriptions::rotate)),
+        ("/v1/tickets", "POST", Needs::scope(Scope::Read), post(tickets::create)),
         ("/v1/tokens", "GET, POST", admin, get(tokens::list).post(tokens::create)),
         ("/v1/tokens/{name}", "DELETE", admin, delete(tokens::revoke)),
     ]
@@ -272,7 +283,17 @@ async fn guard(
         Method::GET | Method::HEAD => needs.reading,
         _ => needs.changing,
     };
-    match admitted(&app, request.headers(), peer, need) {
+    let ticket = match need {
+        Need::Scope(Scope::Read) if request.uri().path() == publish::PATH => {
+            tickets::shown(request.uri())
+        }
+        _ => None,
+    };
+    let admitted = match ticket {
+        Some(ticket) => opened_by(&app, &ticket, peer, need),
+        None => admitted(&app, request.headers(), peer, need),
+    };
+    match admitted {
         Ok(grant) => {
             request.extensions_mut().insert(grant);
             next.run(request).await
@@ -289,12 +310,21 @@ fn admitted(
     need: Need,
 ) -> Result<Arc<Grant>, Problem> {
     let header = headers.get(header::AUTHORIZATION).map(|header| header.as_bytes());
-    let grant = app.tokens.admit(header, peer).map_err(|denied| {
-        app.metrics.unauthorised.increment(1);
-        denied.pause.map_or_else(Problem::unauthorised, Problem::too_many_guesses)
-    })?;
+    let grant = app.tokens.admit(header, peer).map_err(|denied| refused(app, denied))?;
     need.met(grant.principal())?;
     Ok(grant)
+}
+
+/// What a ticket opens, where that is what the request needs.
+fn opened_by(app: &App, ticket: &str, Peer(peer): Peer, need: Need) -> Result<Arc<Grant>, Problem> {
+    let grant = app.tokens.redeem(ticket, peer).map_err(|denied| refused(app, denied))?;
+    need.met(grant.principal())?;
+    Ok(grant)
+}
+
+fn refused(app: &App, denied: Denied) -> Problem {
+    app.metrics.unauthorised.increment(1);
+    denied.pause.map_or_else(Problem::unauthorised, Problem::too_many_guesses)
 }
 
 async fn no_such_path(request: Request) -> Problem {

@@ -9,7 +9,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, ResponseBuilder}
 use utoipa::{Modify, OpenApi};
 
 use super::query::NoQuery;
-use super::{Problem, content, dovecot, events, health, publish, status, subscriptions, tokens};
+use super::{Problem, content, dovecot, events, health, publish, status, subscriptions, tickets, tokens};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -32,6 +32,7 @@ use super::{Problem, content, dovecot, events, health, publish, status, subscrip
         subscriptions::resume,
         subscriptions::rotate,
         subscriptions::dead_letters,
+        tickets::create,
         tokens::list,
         tokens::create,
         tokens::revoke,

@@ -98,6 +98,13 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "the token is not for this").because(detail)
     }
 
+    /// 403: a browser's page that comes from elsewhere.
+    pub(crate) fn foreign_origin() -> Self {
+        let title = "pages of that origin may not ask this";
+        Self::new(StatusCode::FORBIDDEN, "foreign-origin", title)
+            .because("Origin: not in http.allowed_origins")
+    }
+
     /// 429: too many wrong tokens from one address.
     pub(crate) fn too_many_guesses(pause: Duration) -> Self {
         let seconds = u32::try_from(pause.as_secs()).unwrap_or(u32::MAX).saturating_add(1);

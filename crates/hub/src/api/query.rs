@@ -127,6 +127,14 @@ impl Query {
     }
 }
 
+/// Every value of one parameter, decoded as far as it can be.
+pub(super) fn raw_values(uri: &Uri, name: &str) -> impl Iterator<Item = String> {
+    let pairs = uri.query().unwrap_or_default().split('&');
+    let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let same = pairs.filter(move |(known, _)| decoded(known).is_ok_and(|known| known == name));
+    same.map(|(_, value)| decoded(value).unwrap_or_else(|unread| unread))
+}
+
 /// The names in a list. A comma or a backslash of a name's own has a backslash before it.
 fn between_commas(text: &str) -> Vec<String> {
     let mut names = vec![String::new()];

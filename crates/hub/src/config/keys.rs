@@ -465,6 +465,16 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "\"60s\"",
                 "How long a client may take to send its request's body.",
             ),
+            key(
+                "http.stall_timeout",
+                "\"5m\"",
+                "How long a client may take nothing of what is sent to it before it is cut off. A stream holds little memory for it, and does hold one of the places.",
+            ),
+            key(
+                "http.allowed_origins",
+                "[\"https://app.example.org\"]",
+                "Origins whose pages may ask from a browser (CORS), each with its scheme; none by default. A page that comes from the hub's own address needs no entry.",
+            ),
         ],
         kinds: &[],
     },

@@ -363,6 +363,11 @@ pub struct HttpConfig {
     /// How long a client may take to send a request's body.
     #[serde(with = "values::duration")]
     pub body_timeout: Duration,
+    /// How long a client may take nothing of what is sent to it.
+    #[serde(with = "values::duration")]
+    pub stall_timeout: Duration,
+    /// Origins whose pages may ask, as browsers have it.
+    pub allowed_origins: Vec<String>,
 }
 
 /// Where a webhook's URL may lead.
@@ -627,6 +632,8 @@ impl Default for HttpConfig {
             max_streams: 512,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_secs(5 * 60),
+            allowed_origins: Vec::new(),
         }
     }
 }

@@ -239,6 +239,9 @@ fn check(config: &Config, lines: &mut Vec<String>) {
         ));
     }
     check_tls(&config.tls, lines);
+    for origin in config.http.allowed_origins.iter().filter(|origin| !is_origin(origin)) {
+        lines.push(format!("http.allowed_origins: {origin:?} is not an origin as browsers send it: scheme, host and, unless it is the usual, port (try \"https://app.example.org\")"));
+    }
     check_uid_stores(&config.publish, lines);
     check_host("store.host", &config.store.host, lines);
     if !config.store.fqdn.is_empty() {
@@ -264,6 +267,7 @@ fn check(config: &Config, lines: &mut Vec<String>) {
     for (name, value) in [
         ("http.header_timeout", config.http.header_timeout),
         ("http.body_timeout", config.http.body_timeout),
+        ("http.stall_timeout", config.http.stall_timeout),
         ("webhooks.timeout", config.webhooks.timeout),
     ] {
         if value.is_zero() {
@@ -290,6 +294,22 @@ pub(crate) fn listen_refused(address: SocketAddr, tls: &TlsConfig) -> Option<&'s
     (!address.ip().is_loopback() && !tls.is_on()).then_some(
         "is not a loopback address; without TLS the token would cross the network in clear (set tls.certificate and tls.key, or try \"127.0.0.1:5423\" behind a TLS proxy)",
     )
+}
+
+/// Whether a browser could send this (RFC 6454, section 6.2): every letter counts, since origins are
+/// compared as they are written.
+fn is_origin(text: &str) -> bool {
+    let Ok(uri) = text.parse::<axum::http::Uri>() else { return false };
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return false };
+    let usual = match scheme {
+        "http" => 80,
+        "https" => 443,
+        _ => return false,
+    };
+    let is_whole = text == format!("{scheme}://{authority}");
+    let is_plain = !authority.as_str().contains('@')
+        && authority.as_str() == authority.as_str().to_ascii_lowercase();
+    is_whole && is_plain && authority.port_u16() != Some(usual)
 }
 
 fn check_uid_stores(publish: &PublishConfig, lines: &mut Vec<String>) {

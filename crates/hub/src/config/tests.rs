@@ -197,6 +197,31 @@ uid_stores = [
 }
 
 #[test]
+fn an_origin_is_written_as_a_browser_sends_it() {
+    let line = |origin: &str| {
+        let text = format!("http.allowed_origins = [{origin:?}]");
+        Config::parse("postbell.toml", &text)
+            .map_or_else(|error| error.to_string(), |_| String::new())
+    };
+    for right in ["https://app.example.org", "http://localhost:3000", "https://[2001:db8::1]:1"] {
+        assert_eq!(line(right), "");
+    }
+    for wrong in [
+        "*",
+        "null",
+        "app.example.org",
+        "https://app.example.org/",
+        "https://app.example.org/x",
+        "https://App.example.org",
+        "https://app.example.org:443",
+        "https://a@app.example.org",
+        "ftp://app.example.org",
+    ] {
+        assert!(line(wrong).contains("is not an origin as browsers send it"), "{wrong}");
+    }
+}
+
+#[test]
 fn the_mailbox_of_an_expiry_that_is_no_pattern_is_told_with_its_text() {
     let rule = |mailbox: &str| {
         format!(

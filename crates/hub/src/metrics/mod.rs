@@ -27,9 +27,11 @@ pub(crate) struct Metrics {
     pub(crate) journal: JournalMetrics,
     pub(crate) streams: Gauge,
     pub(crate) streams_refused: Counter,
+    pub(crate) streams_slow: Counter,
     pub(crate) streamed: Counter,
     pub(crate) stream_unclear: Counter,
     pub(crate) unauthorised: Counter,
+    tls: TlsMetrics,
 }
 
 /// The journal's figures, set when scraped.
@@ -56,8 +58,8 @@ pub(crate) struct SourceMetrics {
     pub(crate) repaired: Counter,
 }
 
-/// What is told of TLS, where there is some.
-#[derive(Debug)]
+/// What is told of TLS.
+#[derive(Clone, Debug)]
 pub(crate) struct TlsMetrics {
     ends: Gauge,
     refused: Counter,
@@ -107,9 +109,15 @@ impl Metrics {
             journal,
             streams: gauge("postbell_stream_clients"),
             streams_refused: counter("postbell_stream_refused_total"),
+            streams_slow: counter("postbell_stream_slow_total"),
             streamed: counter("postbell_stream_deliveries_total"),
             stream_unclear: counter("postbell_stream_unclear_total"),
             unauthorised: counter("postbell_http_unauthorised_total"),
+            tls: TlsMetrics {
+                ends: gauge("postbell_tls_certificate_ends_seconds"),
+                refused: counter("postbell_tls_handshakes_failed_total"),
+                kept_out: counter("postbell_tls_reloads_failed_total"),
+            },
             commits_seen: AtomicU64::new(0),
             recorder,
         }
@@ -142,23 +150,9 @@ impl Metrics {
         }
     }
 
-    /// What is told of TLS; only a hub that has some tells of it.
+    /// What is told of TLS.
     pub(crate) fn tls(&self) -> TlsMetrics {
-        let ends = "postbell_tls_certificate_ends_seconds";
-        let about = "When the certificate in use ends, in seconds since 1970";
-        self.recorder.describe_gauge(ends.into(), Some(Unit::Seconds), about.into());
-        let counted = |name: &'static str, about: &'static str| {
-            self.recorder.describe_counter(name.into(), Some(Unit::Count), about.into());
-            counter(&self.recorder, name, Vec::new())
-        };
-        TlsMetrics {
-            ends: gauge(&self.recorder, ends, Vec::new()),
-            refused: counted("postbell_tls_handshakes_failed_total", "TLS handshakes that failed"),
-            kept_out: counted(
-                "postbell_tls_reloads_failed_total",
-                "New certificates that were no good and were kept out",
-            ),
-        }
+        self.tls.clone()
     }
 
     /// Notes the latest commit, unless it was noted already.

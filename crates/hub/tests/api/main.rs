@@ -7,6 +7,8 @@ mod content;
 #[cfg(test)]
 mod documented;
 #[cfg(test)]
+mod forms;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod paths;

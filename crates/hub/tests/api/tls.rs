@@ -11,6 +11,9 @@ use postbell_testkit::tls::{Authority, FAR, Pair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::world::{PATIENCE, World, wait_until};
 
@@ -92,6 +95,23 @@ async fn r159_with_a_certificate_the_hub_speaks_tls_and_nothing_else() {
     let metrics = postbell_testkit::http::get(local, "/metrics", Some(&world.token)).unwrap().body;
     assert!(metrics.contains("postbell_tls_certificate_ends_seconds 3786912000"), "{metrics}");
     assert!(metrics.contains("postbell_tls_handshakes_failed_total 2"), "{metrics}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r159_a_websocket_goes_over_tls_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "ca").unwrap();
+    let pair = authority.server("hub", &["localhost"], FAR).unwrap();
+    let world = World::start_with(|config| set(config, &pair)).await;
+    let stream = connect(&client(&folder.path().join("ca.pem")), world.address());
+    let url = "wss://localhost/v1/events?follow=false&since=0";
+    let mut request = url.into_client_request().unwrap();
+    let bearer = HeaderValue::from_str(&format!("Bearer {}", world.token)).unwrap();
+    request.headers_mut().insert("authorization", bearer);
+    let (mut socket, _) = tungstenite::client(request, stream).unwrap();
+    let Message::Close(Some(frame)) = socket.read().unwrap() else { panic!("no farewell") };
+    assert_eq!(frame.reason, "done");
     world.stop().await;
 }
 
