@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod access;
 #[cfg(test)]
+mod attack;
+#[cfg(test)]
 mod content;
 #[cfg(test)]
 mod documented;
