@@ -31,6 +31,12 @@ pub(crate) struct ConnectionArgs {
     /// PEM file of the authorities whose certificates are trusted [default: this machine's].
     #[arg(long, value_name = "FILE", global = true)]
     ca: Option<PathBuf>,
+    /// PEM file of a certificate to show in a token's place.
+    #[arg(long, value_name = "FILE", global = true, requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// PEM file of its key.
+    #[arg(long, value_name = "FILE", global = true, requires = "client_cert")]
+    client_key: Option<PathBuf>,
     /// The file that holds the token; the environment's POSTBELL_TOKEN goes before it.
     #[arg(long, value_name = "FILE", global = true)]
     token_file: Option<PathBuf>,
@@ -44,7 +50,18 @@ impl ConnectionArgs {
 
     /// A client for the hub that is meant.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
-        Ok(self.stranger()?.with_token(self.token()?))
+        let client = self.stranger()?;
+        // Who shows a certificate shows a token only where one was given.
+        let is_given = self.token_file.is_some() || std::env::var_os("POSTBELL_TOKEN").is_some();
+        match self.client_cert.is_some() && !is_given {
+            true => Ok(client),
+            false => Ok(client.with_token(self.token()?)),
+        }
+    }
+
+    /// What this command shows of itself, where it does.
+    fn shown(&self) -> Option<(&Path, &Path)> {
+        self.client_cert.as_deref().zip(self.client_key.as_deref())
     }
 
     /// A client without a token, for what is open to everybody.
@@ -70,7 +87,7 @@ impl ConnectionArgs {
     fn place(&self, url: &str) -> anyhow::Result<Place> {
         let named = Named::parse(url)?;
         let tls = match named.is_safe {
-            true => Some(Tls::new(&named.host, self.ca.as_deref(), None)?),
+            true => Some(Tls::new(&named.host, self.ca.as_deref(), None, self.shown())?),
             false => None,
         };
         Ok(Place { authority: named.authority, address: None, tls })
@@ -92,7 +109,8 @@ impl ConnectionArgs {
             },
         };
         let Some(name) = at.name else { return Ok(Place::plain(at.address.to_string())) };
-        let tls = Tls::new(&name, self.ca.as_deref(), own.filter(|own| own.exists()))?;
+        let own = own.filter(|own| own.exists());
+        let tls = Tls::new(&name, self.ca.as_deref(), own, self.shown())?;
         let (authority, address) =
             (format!("{name}:{}", at.address.port()), Some(reachable(at.address)));
         Ok(Place { authority, address, tls: Some(tls) })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -22,8 +22,14 @@ pub(crate) struct Tls {
 
 impl Tls {
     /// Trusts the authorities in `ca`, or without one those of this machine; and, where this is the
-    /// machine's own hub, what stands in its own certificate's file.
-    pub(crate) fn new(host: &str, ca: Option<&Path>, own: Option<&Path>) -> anyhow::Result<Self> {
+    /// machine's own hub, what stands in its own certificate's file. Shows the certificate in the
+    /// first file of `shown`, whose key is in the second.
+    pub(crate) fn new(
+        host: &str,
+        ca: Option<&Path>,
+        own: Option<&Path>,
+        shown: Option<(&Path, &Path)>,
+    ) -> anyhow::Result<Self> {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(bare.to_owned())
             .with_context(|| format!("{host:?} is not a name a certificate can be for"))?;
@@ -46,11 +52,16 @@ impl Tls {
             "this machine trusts no authority at all (give the hub's with --ca FILE)"
         );
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .context("TLS can't be spoken")?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let mut config = match shown {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => builder
+                .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
+                .with_context(|| format!("{}: can't be shown", certificate.display()))?,
+        };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self { connector: TlsConnector::from(Arc::new(config)), name })
     }
@@ -96,13 +107,28 @@ fn in_words(why: &CertificateError, asked: &str) -> String {
                 .to_owned()
         }
         CertificateError::NotValidForNameContext { presented, .. } => {
-            format!("its certificate is for {}, and not for {asked}", presented.join(", "))
+            let names: Vec<_> = presented.iter().map(|name| bare(name)).collect();
+            format!("its certificate is for {}, and not for {asked}", names.join(", "))
         }
         CertificateError::NotValidForName => {
             format!("its certificate is not for {asked}")
         }
         other => format!("its certificate is no good: {other}"),
     }
+}
+
+/// A name out of how rustls writes it, `DnsName("hub.example.org")`.
+fn bare(presented: &str) -> &str {
+    let inside = presented.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inside.unwrap_or(presented).trim_matches('"')
+}
+
+fn private_key(path: &Path) -> anyhow::Result<PrivateKeyDer<'static>> {
+    let shown = path.display();
+    let text =
+        std::fs::read(path).map_err(|error| anyhow!("{shown}: {}", crate::lines::plain(&error)))?;
+    PrivateKeyDer::from_pem_slice(&text)
+        .map_err(|_| anyhow!("{shown}: holds no private key in PEM without a password"))
 }
 
 fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {

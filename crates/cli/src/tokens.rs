@@ -65,6 +65,10 @@ struct AddArgs {
     /// several times [default: the hub's own store].
     #[arg(long, value_name = "HOST")]
     store: Vec<String>,
+    /// A name on the client's certificate, which then stands in the place of a secret: its DNS name,
+    /// mail address, URI or common name (docs/tls.md).
+    #[arg(long, value_name = "NAME")]
+    certificate: Option<String>,
     /// When it ends: after so long (12h, 30d), or a time such as 2027-01-01T00:00:00Z [default:
     /// never].
     #[arg(long, value_name = "WHEN", value_parser = when::expiry)]
@@ -105,12 +109,19 @@ async fn add_one(client: &mut Client, add: &AddArgs, as_json: bool) -> anyhow::R
     request.insert("users".to_owned(), json!(add.user));
     request.insert("scope".to_owned(), json!(add.scope));
     request.insert("stores".to_owned(), json!(add.store));
+    if let Some(name) = &add.certificate {
+        request.insert("certificate".to_owned(), name.clone().into());
+    }
     if let Some(at) = add.expires {
         request.insert("expires".to_owned(), at.to_string().into());
     }
     let answer = client.json(Call::post("/v1/tokens", &Value::Object(request))).await?;
     if as_json {
         out::json(&answer)?;
+        return Ok(Ending::Done);
+    }
+    if let Some(name) = &add.certificate {
+        note(&format!("{}: for whoever shows a certificate of {}", clean(&add.name), clean(name)));
         return Ok(Ending::Done);
     }
     print(word(&answer, "/token").unwrap_or_default())?;

@@ -60,9 +60,8 @@ impl Stores {
                 b"serverDomain" => Some(&*text),
                 _ => continue,
             };
-            let is_theirs = host.is_some_and(|host| {
-                hosts.iter().any(|own| own.eq_ignore_ascii_case(host))
-            });
+            let is_theirs =
+                host.is_some_and(|host| hosts.iter().any(|own| own.eq_ignore_ascii_case(host)));
             if is_theirs {
                 continue;
             }

@@ -31,7 +31,8 @@ mod websocket;
 pub use config::{
     Config, ConfigError, ExpireConfig, Form, Group, HttpConfig, JournalConfig, LogConfig,
     LogFormat, LogLevel, PolicyConfig, PublishConfig, Reach, RoleConfig, SourceConfig, SourceKind,
-    StoreConfig, TlsConfig, UidStoresConfig, Virtdomains, WebhooksConfig, markdown as config_markdown,
+    StoreConfig, TlsConfig, UidStoresConfig, Virtdomains, WebhooksConfig,
+    markdown as config_markdown,
 };
 pub use examine::examine;
 pub use hub::{Hub, StartError, policy};

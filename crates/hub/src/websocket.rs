@@ -209,9 +209,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Open<S> {
                 (CloseCode::Again, format!("too slow: come back; last sent: {seq}"))
             }
             End::Silent => (CloseCode::Policy, "no ping was answered".to_owned()),
-            End::Unwanted => {
-                (CloseCode::Unsupported, "nothing but pings is taken here".to_owned())
-            }
+            End::Unwanted => (CloseCode::Unsupported, "nothing but pings is taken here".to_owned()),
             End::Gone => return None,
         };
         Some(CloseFrame { code, reason: reason.into() })

@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType, date_time_ymd,
+    KeyUsagePurpose, date_time_ymd,
 };
 
 use crate::Error;
+
+pub use rcgen::SanType;
 
 /// Who signs certificates, and the folder they are kept in.
 #[derive(Debug)]

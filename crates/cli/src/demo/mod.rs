@@ -114,7 +114,7 @@ impl Demo {
         let (data, token) = (config.data.clone(), config.token_file());
         let hub = Hub::start(config).await?;
         let api = hub.local_addr();
-        connection::announce(&data, api)?;
+        connection::announce(&data, api, None)?;
         let mut client = client(&hub)?;
         until_looked_at(&mut client).await?;
         let (heard, deliveries) = mpsc::unbounded_channel();

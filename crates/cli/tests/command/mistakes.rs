@@ -41,7 +41,7 @@ fn a_mistake_gets_a_line_that_names_it() {
         &["serve", "--data", "open"],
         &["tail", "--data", "nowhere"],
         &["tail", "--data", "data"],
-        &["tail", "--data", "data", "--url", "https://localhost"],
+        &["tail", "--data", "data", "--url", "https://localhost/v1"],
         &["tail", "--data", "data", "--url", "localhost:5423"],
         &["tail", "--data", "data", "--token-file", "empty"],
         &["tail", "--data", "data", "--token-file", "data"],

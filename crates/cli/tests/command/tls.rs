@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::hub::{Served, event};
-use crate::run::{command, run, transcript};
+use crate::run::{command, feed, run, transcript};
 
 /// A hub with a certificate from an authority of its own.
 struct Safe {
@@ -48,7 +48,8 @@ impl Safe {
 fn r163_a_hub_with_tls_is_asked_over_it_and_a_bad_certificate_is_named() {
     let safe = start(&["localhost", "hub.example.org"], FAR, "", &[]);
     assert!(safe.served.url().starts_with("https://127.0.0.1:"), "{}", safe.served.url());
-    assert_eq!(safe.served.publish(&event(1)).code, 0);
+    let publish = ["publish", "--data", "data", "--ca", "authority.pem"];
+    assert_eq!(feed(safe.served.path(), &publish, event(1).as_bytes()).code, 0);
     let other = tempfile::tempdir().unwrap();
     Authority::new(other.path(), "other").unwrap();
     std::fs::copy(other.path().join("other.pem"), safe.served.path().join("other.pem")).unwrap();
@@ -75,7 +76,8 @@ fn what_speaks_no_tls_is_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     Authority::new(folder.path(), "authority").unwrap();
     let ca = folder.path().join("authority.pem").display().to_string();
-    let told = run(served.path(), &["sources", "list", "--data", "data", "--url", &url, "--ca", &ca]);
+    let told =
+        run(served.path(), &["sources", "list", "--data", "data", "--url", &url, "--ca", &ca]);
     assert_eq!(told.code, 3, "{told:?}");
     assert!(told.err.contains("what answers there speaks no TLS (is it http://?)"), "{told:?}");
 }
@@ -108,9 +110,9 @@ fn a_renewed_certificate_is_taken_on_sighup() {
 
 #[test]
 fn doctor_tells_of_a_certificate_that_is_about_to_end_or_has() {
-    let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
     let day = |days: i64| {
-        let date = today.saturating_add(jiff::Span::new().days(days));
+        let at = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * days);
+        let date = jiff::tz::Offset::UTC.to_datetime(at).date();
         (i32::from(date.year()), date.month().unsigned_abs(), date.day().unsigned_abs())
     };
     let told = |folder: &TempDir| {
@@ -164,7 +166,9 @@ fn r158_neither_a_token_nor_a_ticket_is_ever_logged() {
 fn r163_a_hub_that_others_reach_does_not_start_without_tls() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("postbell.toml"), "listen = \"0.0.0.0:5423\"\n").unwrap();
-    for arguments in [&["config", "check", "postbell.toml"][..], &["serve", "--config", "postbell.toml"]] {
+    for arguments in
+        [&["config", "check", "postbell.toml"][..], &["serve", "--config", "postbell.toml"]]
+    {
         let told = command(folder.path(), arguments).output().unwrap();
         assert!(!told.status.success());
         let said = [told.stdout, told.stderr].concat();

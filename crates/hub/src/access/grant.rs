@@ -1,5 +1,6 @@
 //! What a token opens, as long as it is good.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ pub(crate) struct Grant {
     /// In which hour since 1970 it was used last.
     used_unix_hours: AtomicI64,
     revoked: watch::Sender<bool>,
+    /// The grant it hangs on: it opens no longer than that.
+    within: Option<Arc<Self>>,
 }
 
 impl Grant {
@@ -32,7 +35,14 @@ impl Grant {
             Some(id) => principal.with_token(id),
             None => principal,
         };
-        Self { id, principal, expires, used_unix_hours: used_unix_hours.into(), revoked }
+        let used_unix_hours = used_unix_hours.into();
+        Self { id, principal, expires, used_unix_hours, revoked, within: None }
+    }
+
+    /// What a token opens for whoever shows a certificate in its place: as long as both are good.
+    pub(super) fn certified(token: &Arc<Self>, ends: Timestamp) -> Self {
+        let within = Some(Arc::clone(token));
+        Self { within, ..Self::new(token.id.clone(), token.principal.clone(), Some(ends), 0) }
     }
 
     /// The token's id; none for the one in the data folder's file.
@@ -57,11 +67,21 @@ impl Grant {
 
     /// Whether it still opens anything.
     pub(crate) fn is_good(&self) -> bool {
-        !*self.revoked.borrow() && self.expires.is_none_or(|at| Timestamp::now() < at)
+        !*self.revoked.borrow()
+            && self.expires.is_none_or(|at| Timestamp::now() < at)
+            && self.within.as_ref().is_none_or(|within| within.is_good())
     }
 
     /// Waits until it opens nothing any more.
     pub(crate) async fn ended(&self) {
+        let Some(within) = &self.within else { return self.own_end().await };
+        tokio::select! {
+            () = self.own_end() => {}
+            () = within.own_end() => {}
+        }
+    }
+
+    async fn own_end(&self) {
         let mut revoked = self.revoked.subscribe();
         let Some(expires) = self.expires else {
             // We hold the sender, so only a revocation ends the wait.
@@ -116,6 +136,21 @@ mod tests {
         };
         tokio::join!(long.ended(), waiting);
         assert!(!long.is_good());
+    }
+
+    #[tokio::test]
+    async fn r162_a_certificates_grant_ends_with_it_or_with_its_token() {
+        let token = || Arc::new(Grant::new(None, Principal::admin(), None, 0));
+        let now = Timestamp::now();
+        let (first, second) = (token(), token());
+        let by_end = Grant::certified(&first, now + Duration::from_millis(50));
+        by_end.ended().await;
+        assert!(!by_end.is_good() && first.is_good());
+        let by_token = Grant::certified(&second, now + Duration::from_secs(999));
+        assert!(by_token.is_good());
+        second.revoke();
+        by_token.ended().await;
+        assert!(!by_token.is_good());
     }
 
     #[test]

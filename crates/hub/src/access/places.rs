@@ -44,7 +44,7 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use postbell_engine::{Principal, Scope};
+    use postbell_engine::{Principal, Scope, Stores};
 
     use super::*;
 
@@ -58,7 +58,7 @@ mod tests {
         assert!(places.take(&user("3", "john"), 2).is_none());
         assert!(places.take(&user("4", "jane"), 2).is_some());
         // A service has its token alone.
-        let service = |id: &str| of(id, Principal::service(Scope::ALL, Vec::new()));
+        let service = |id: &str| of(id, Principal::service(Scope::ALL, Vec::new(), Stores::any()));
         let first = places.take(&service("5"), 1);
         assert!(first.is_some() && places.take(&service("5"), 1).is_none());
         assert!(places.take(&service("6"), 1).is_some());

@@ -58,6 +58,9 @@ struct Kept {
     /// Hosts of the stores events may be of; for a publisher without any, the hub's own.
     #[serde(default)]
     stores: Vec<String>,
+    /// The name on the client's certificate that stands in the place of a secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    certificate: Option<String>,
     created_unix_millis: i64,
     #[serde(default)]
     expires_unix_millis: Option<i64>,
@@ -86,6 +89,10 @@ pub(crate) struct NewToken {
     /// The hub's own store where absent.
     #[serde(default)]
     pub(crate) stores: Vec<String>,
+    /// A name on the client's certificate (`tls.client_ca`) that stands in the place of a secret: its
+    /// DNS name, mail address, URI or common name. Then there is no `token` in the answer.
+    #[serde(default)]
+    pub(crate) certificate: Option<String>,
     /// When it ends (RFC 3339); never where absent.
     #[serde(default)]
     pub(crate) expires: Option<String>,
@@ -120,6 +127,9 @@ pub(crate) struct ShownToken {
     /// Of which stores events may be handed in; absent where none may.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) stores: Vec<String>,
+    /// The name on the client's certificate that stands in the place of a secret, if one does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) certificate: Option<String>,
     /// When it was made.
     pub(crate) created: String,
     /// When it ends, or ended; never where absent.
@@ -149,6 +159,9 @@ pub(crate) enum CreateError {
     /// Another one is called that.
     #[error("a token called {0:?} exists already")]
     NameTaken(String),
+    /// Another one is for that certificate.
+    #[error("a token for the certificate of {0:?} exists already")]
+    CertificateTaken(String),
     /// There are as many as there may be.
     #[error("there are {TOKENS_MAX} tokens already, and no more are made")]
     TooMany,
@@ -166,11 +179,7 @@ pub(crate) struct Denied {
 
 impl Tokens {
     /// Reads what was kept.
-    pub(crate) fn open(
-        file: Token,
-        db: Arc<StateDb>,
-        own_store: &str,
-    ) -> Result<Self, StateError> {
+    pub(crate) fn open(file: Token, db: Arc<StateDb>, own_store: &str) -> Result<Self, StateError> {
         let mut made = Vec::new();
         for row in db.tokens()? {
             let kept = serde_json::from_str::<Kept>(&row.body).map_err(|error| error.to_string());
@@ -239,6 +248,20 @@ impl Tokens {
         Err(self.wrong(peer))
     }
 
+    /// What a client's certificate opens until it ends, where a token is for one of its names.
+    pub(crate) fn certified(
+        self: &Arc<Self>,
+        names: &[String],
+        ends: Timestamp,
+    ) -> Option<Arc<Grant>> {
+        let token = names.iter().find_map(|name| {
+            let by_hash = self.by_hash.read().unwrap_or_else(PoisonError::into_inner);
+            by_hash.get(&hash_of_name(name)).filter(|grant| grant.is_good()).cloned()
+        })?;
+        self.note_use(&token);
+        Some(Arc::new(Grant::certified(&token, ends))).filter(|grant| grant.is_good())
+    }
+
     /// Somebody at `peer` showed what opens nothing.
     fn wrong(&self, peer: IpAddr) -> Denied {
         let mut guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
@@ -304,20 +327,25 @@ impl Tokens {
         kept.complete(&self.own_store);
         let principal = kept.principal().map_err(|(pointer, why)| invalid(pointer, why))?;
         let random = || random_text().map_err(|source| StateError::Random { source });
-        let text = format!("{PREFIX}{}", random()?);
+        let text = match &kept.certificate {
+            None => Some(format!("{PREFIX}{}", random()?)),
+            Some(_) => None,
+        };
         let id = format!("tok_{}", random()?.chars().take(ID_LETTERS).collect::<String>());
-        let hash = hash(text.as_bytes());
+        let hash = match (&text, &kept.certificate) {
+            (Some(text), _) => hash(text.as_bytes()),
+            (None, name) => hash_of_name(name.as_deref().unwrap_or_default()),
+        };
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         if self.made.read().unwrap_or_else(PoisonError::into_inner).len() >= TOKENS_MAX {
             return Err(CreateError::TooMany);
         }
-        let row = TokenRow {
-            id: id.clone(),
-            name: name.clone(),
-            hash,
-            body,
-            used_unix_hours: 0,
-        };
+        if let Some(name) = &kept.certificate
+            && self.by_hash.read().unwrap_or_else(PoisonError::into_inner).contains_key(&hash)
+        {
+            return Err(CreateError::CertificateTaken(name.clone()));
+        }
+        let row = TokenRow { id: id.clone(), name: name.clone(), hash, body, used_unix_hours: 0 };
         if !self.db.add_token(&row)? {
             return Err(CreateError::NameTaken(name));
         }
@@ -326,7 +354,7 @@ impl Tokens {
         let mut shown = one.shown();
         self.made.write().unwrap_or_else(PoisonError::into_inner).push(one);
         self.by_hash.write().unwrap_or_else(PoisonError::into_inner).insert(hash, grant);
-        shown.token = Some(text);
+        shown.token = text;
         Ok(shown)
     }
 
@@ -366,6 +394,7 @@ impl Made {
             users: kept.users,
             scope: kept.scope,
             stores: kept.stores,
+            certificate: kept.certificate,
             created: time(self.kept.created_unix_millis),
             expires: self.kept.expires_unix_millis.map(time),
             expired: !self.grant.is_good(),
@@ -424,6 +453,11 @@ impl Kept {
         if !new.stores.is_empty() && !scope.iter().any(|scope| scope == "publish") {
             return Err(invalid("/stores", "is for who hands events in (the scope \"publish\")"));
         }
+        let wrong = |name: &String| name.is_empty() || name.len() > CERTIFICATE_NAME_OCTETS_MAX;
+        if new.certificate.as_ref().is_some_and(wrong) {
+            let why = format!("a certificate's name has 1 to {CERTIFICATE_NAME_OCTETS_MAX} octets");
+            return Err(invalid("/certificate", why));
+        }
         let unfit = |user: &String| user.is_empty() || user.chars().any(char::is_control);
         if new.users.iter().any(unfit) {
             return Err(invalid("/users", "a user's name has letters, and no control characters"));
@@ -433,6 +467,7 @@ impl Kept {
             users: new.users,
             scope,
             stores: new.stores,
+            certificate: new.certificate,
             created_unix_millis: created.as_millisecond(),
             expires_unix_millis: expires,
         })
@@ -484,6 +519,11 @@ fn hash(text: &[u8]) -> [u8; 32] {
     Sha256::digest(text).into()
 }
 
+/// What stands in the place of a secret's hash. No secret hashes to it: none begins like this.
+fn hash_of_name(name: &str) -> [u8; 32] {
+    hash(&[b"certificate\0", name.as_bytes()].concat())
+}
+
 fn check_name(name: &str) -> Result<(), CreateError> {
     let fine = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
     let is_path = name == "." || name == "..";
@@ -519,6 +559,9 @@ const ID_LETTERS: usize = 16;
 /// Tokens at most: all of them are held in memory.
 const TOKENS_MAX: usize = 100_000;
 
+/// Octets of a name on a certificate: a URI may be long.
+const CERTIFICATE_NAME_OCTETS_MAX: usize = 255;
+
 /// Octets of a name: it is part of paths.
 const NAME_OCTETS_MAX: usize = 64;
 
@@ -541,6 +584,7 @@ mod tests {
             users,
             scope,
             stores: Vec::new(),
+            certificate: None,
             expires: None,
         }
     }

@@ -50,6 +50,7 @@ use crate::signed::Notary;
 use crate::signing::SigningKey;
 use crate::sources::Source;
 use crate::subscriptions::Subscriptions;
+use crate::tls::Shown;
 use crate::token::PathSecret;
 
 pub(crate) use condition::Condition;
@@ -109,13 +110,29 @@ pub(crate) struct Door {
 }
 
 /// Where a request comes from.
-#[derive(Clone, Copy, Debug)]
-struct Peer(IpAddr);
+#[derive(Clone, Debug)]
+struct Peer {
+    address: IpAddr,
+    /// The certificate that was shown when the connection was made.
+    certificate: Option<Arc<Shown>>,
+}
+
+impl Peer {
+    fn at(address: IpAddr) -> Self {
+        Self { address, certificate: None }
+    }
+}
 
 impl Door {
     /// The door as somebody at `peer` stands before it.
     pub(crate) fn before(&self, peer: IpAddr) -> Self {
-        Self { peer: Peer(peer), ..self.clone() }
+        Self { peer: Peer::at(peer), ..self.clone() }
+    }
+
+    /// The same, with the certificate they have shown.
+    pub(crate) fn shown(mut self, certificate: Option<Shown>) -> Self {
+        self.peer.certificate = certificate.map(Arc::new);
+        self
     }
 }
 
@@ -134,7 +151,7 @@ pub(crate) fn door(app: Arc<App>) -> Door {
         Some(cors) => router.layer(cors),
         None => router,
     };
-    let peer = Peer(Ipv4Addr::UNSPECIFIED.into());
+    let peer = Peer::at(Ipv4Addr::UNSPECIFIED.into());
     Door { app, router: TowerToHyperService::new(router), peer }
 }
 
@@ -149,10 +166,10 @@ impl Service<hyper::Request<Incoming>> for Door {
         let is_publishing =
             request.method() == Method::POST && request.uri().path() == publish::PATH;
         if is_publishing && !request.headers().contains_key(header::ORIGIN) {
-            let (app, peer) = (Arc::clone(&self.app), self.peer);
+            let (app, peer) = (Arc::clone(&self.app), self.peer.clone());
             return Box::pin(async move { Ok(publish::straight(&app, request, peer).await) });
         }
-        request.extensions_mut().insert(self.peer);
+        request.extensions_mut().insert(self.peer.clone());
         Box::pin(self.router.call(request))
     }
 }
@@ -277,8 +294,8 @@ async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let peer = request.extensions().get::<Peer>().copied();
-    let peer = peer.unwrap_or_else(|| Peer(Ipv4Addr::UNSPECIFIED.into()));
+    let peer = request.extensions_mut().remove::<Peer>();
+    let peer = peer.unwrap_or_else(|| Peer::at(Ipv4Addr::UNSPECIFIED.into()));
     let need = match *request.method() {
         Method::GET | Method::HEAD => needs.reading,
         _ => needs.changing,
@@ -290,8 +307,8 @@ async fn guard(
         _ => None,
     };
     let admitted = match ticket {
-        Some(ticket) => opened_by(&app, &ticket, peer, need),
-        None => admitted(&app, request.headers(), peer, need),
+        Some(ticket) => opened_by(&app, &ticket, peer.address, need),
+        None => admitted(&app, request.headers(), &peer, need),
     };
     match admitted {
         Ok(grant) => {
@@ -306,17 +323,23 @@ async fn guard(
 fn admitted(
     app: &App,
     headers: &HeaderMap,
-    Peer(peer): Peer,
+    peer: &Peer,
     need: Need,
 ) -> Result<Arc<Grant>, Problem> {
     let header = headers.get(header::AUTHORIZATION).map(|header| header.as_bytes());
-    let grant = app.tokens.admit(header, peer).map_err(|denied| refused(app, denied))?;
+    // Who shows a token is who the token says.
+    let certificate = peer.certificate.as_ref().filter(|_| header.is_none());
+    let certified = certificate.and_then(|shown| app.tokens.certified(&shown.names, shown.ends));
+    let grant = match certified {
+        Some(grant) => grant,
+        None => app.tokens.admit(header, peer.address).map_err(|denied| refused(app, denied))?,
+    };
     need.met(grant.principal())?;
     Ok(grant)
 }
 
 /// What a ticket opens, where that is what the request needs.
-fn opened_by(app: &App, ticket: &str, Peer(peer): Peer, need: Need) -> Result<Arc<Grant>, Problem> {
+fn opened_by(app: &App, ticket: &str, peer: IpAddr, need: Need) -> Result<Arc<Grant>, Problem> {
     let grant = app.tokens.redeem(ticket, peer).map_err(|denied| refused(app, denied))?;
     need.met(grant.principal())?;
     Ok(grant)

@@ -33,7 +33,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: NoQuery) -> Json<TokenL
 #[utoipa::path(post, path = "/v1/tokens", tag = "tokens",
     request_body = NewToken,
     responses(
-        (status = 201, description = "It is made; only here it is shown itself", body = ShownToken,
+        (status = 201, description = "It is made; only here it is shown itself, unless a certificate stands in its place", body = ShownToken,
             headers(("Location" = String, description = "Its path"))),
         (status = 400, description = "The body is no JSON", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The name is taken, or there are enough tokens", body = Problem, content_type = "application/problem+json"),
@@ -79,7 +79,9 @@ pub(super) async fn revoke(
 fn refused(error: CreateError) -> Problem {
     match error {
         CreateError::Invalid { pointer, message } => Problem::invalid_token(message).at(pointer),
-        CreateError::NameTaken(_) | CreateError::TooMany => Problem::conflict(error.to_string()),
+        CreateError::NameTaken(_) | CreateError::CertificateTaken(_) | CreateError::TooMany => {
+            Problem::conflict(error.to_string())
+        }
         CreateError::State(error) => failed(&error),
     }
 }

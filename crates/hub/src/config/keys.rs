@@ -432,6 +432,11 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "PEM file of its key, without a password. Refused where everybody may read it.",
             ),
             key(
+                "tls.client_ca",
+                "\"/etc/postbell/tls/clients.pem\"",
+                "PEM file of the authorities whose certificates clients may show in a token's place (postbell tokens add --certificate). Taken anew when it changes. Empty for none.",
+            ),
+            key(
                 "tls.local_listen",
                 "\"127.0.0.1:5424\"",
                 "A loopback address where this machine's programs are served without TLS beside that: the command, Dovecot's exporter. Empty for none.",

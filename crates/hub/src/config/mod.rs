@@ -331,6 +331,8 @@ pub struct TlsConfig {
     pub certificate: PathBuf,
     /// PEM file of its key.
     pub key: PathBuf,
+    /// PEM file of the authorities whose certificates clients may show; empty for none.
+    pub client_ca: PathBuf,
     /// Where this machine's programs are served without TLS beside that; loopback.
     #[serde(with = "values::address_or_none")]
     pub local_listen: Option<SocketAddr>,

@@ -347,16 +347,22 @@ fn check_tls(tls: &TlsConfig, lines: &mut Vec<String>) {
     for (key, path, example) in [
         ("certificate", &tls.certificate, "/etc/postbell/tls/chain.pem"),
         ("key", &tls.key, "/etc/postbell/tls/key.pem"),
+        ("client_ca", &tls.client_ca, "/etc/postbell/tls/clients.pem"),
     ] {
         if let Some(why) = not_absolute(path, example).filter(|_| !path.as_os_str().is_empty()) {
             bad(key, why);
         }
     }
+    if !tls.is_on() && !tls.client_ca.as_os_str().is_empty() {
+        bad("client_ca", "is for TLS, and there is none (set tls.certificate)".to_owned());
+    }
     let Some(address) = tls.local_listen else { return };
     if !address.ip().is_loopback() {
         bad(
             "local_listen",
-            format!("\"{address}\" is not a loopback address, and without TLS the token would cross the network in clear (try \"127.0.0.1:5424\")"),
+            format!(
+                "\"{address}\" is not a loopback address, and without TLS the token would cross the network in clear (try \"127.0.0.1:5424\")"
+            ),
         );
     }
     if !tls.is_on() {

@@ -21,7 +21,10 @@ type State = Option<(u64, u64, u64, i64, i64)>;
 impl Watched {
     /// The files as they are now.
     pub(super) fn new(config: &TlsConfig) -> Self {
-        let paths = vec![config.certificate.clone(), config.key.clone()];
+        let mut paths = vec![config.certificate.clone(), config.key.clone()];
+        if !config.client_ca.as_os_str().is_empty() {
+            paths.push(config.client_ca.clone());
+        }
         let taken = paths.iter().map(state).collect();
         Self { paths, taken, before: None }
     }

@@ -1,6 +1,7 @@
 //! TLS on the HTTP listener: a certificate that is taken anew while the hub runs.
 
 mod certificate;
+mod client;
 mod files;
 
 use std::io;
@@ -21,6 +22,7 @@ use crate::hub::stopped;
 use crate::metrics::TlsMetrics;
 
 pub use certificate::Certificate;
+pub(crate) use client::Shown;
 
 /// Makes connections safe with the certificate of the moment.
 #[derive(Debug)]
@@ -122,12 +124,14 @@ fn load(config: &TlsConfig) -> Result<(Arc<ServerConfig>, Certificate), TlsError
         key: config.key.clone(),
         source,
     };
-    let mut made = ServerConfig::builder_with_provider(provider)
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(unfit)?
-        .with_no_client_auth()
-        .with_single_cert(certificate.chain().to_vec(), key)
         .map_err(unfit)?;
+    let builder = match config.client_ca.as_os_str().is_empty() {
+        true => builder.with_no_client_auth(),
+        false => builder.with_client_cert_verifier(client::verifier(&config.client_ca, provider)?),
+    };
+    let mut made = builder.with_single_cert(certificate.chain().to_vec(), key).map_err(unfit)?;
     // Nothing else is spoken here, and who wants HTTP/2 alone is told at once.
     made.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok((Arc::new(made), certificate))

@@ -197,7 +197,8 @@ async fn r161_a_publisher_hands_in_what_is_of_its_stores_and_the_rest_is_refused
         )
     };
     let token = |name: &str, stores: &Value| {
-        let new = json!({ "name": name, "role": "service", "scope": ["publish"], "stores": stores });
+        let new =
+            json!({ "name": name, "role": "service", "scope": ["publish"], "stores": stores });
         world.token(&new)
     };
     let tokens = [

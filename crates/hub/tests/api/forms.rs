@@ -109,8 +109,8 @@ impl Reader {
                 match socket.read() {
                     Ok(Message::Text(text)) => return Some(text.to_string()),
                     Ok(Message::Close(frame)) => {
-                        *farewell =
-                            frame.map(|frame| format!("{} {}", u16::from(frame.code), frame.reason));
+                        *farewell = frame
+                            .map(|frame| format!("{} {}", u16::from(frame.code), frame.reason));
                     }
                     Ok(_) => {}
                     Err(_) => return None,
@@ -237,8 +237,7 @@ async fn r162_every_form_ends_with_the_token_it_was_opened_by_or_whose_ticket_di
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_form_ends_when_the_hub_stops() {
     let world = World::start().await;
-    let mut open =
-        FORMS.map(|form| Reader::open(&world, form, &world.own(), "since=0").unwrap());
+    let mut open = FORMS.map(|form| Reader::open(&world, form, &world.own(), "since=0").unwrap());
     let stopping = tokio::spawn(world.stop());
     for reader in &mut open {
         assert_eq!(reader.next(), None);
@@ -304,7 +303,7 @@ async fn r165_a_websocket_that_takes_nothing_is_told_its_number_and_cut_off() {
         let lines: Vec<_> = (0..100)
             .map(|number| {
                 let event = login(batch * 100 + number);
-                format!("{},\"vnd.example.large\":\"{large}\"}}", &event[..event.len() - 1])
+                format!("{},\"vnd.example.large\":\"{large}\"}}", event.strip_suffix('}').unwrap())
             })
             .collect();
         let answer = world.publish("application/x-ndjson", &lines.join("\n"));
@@ -312,8 +311,7 @@ async fn r165_a_websocket_that_takes_nothing_is_told_its_number_and_cut_off() {
     }
     let query = "since=0&parameters=*";
     let mut slow = Reader::open(&world, Form::WebSocket, &world.own(), query).unwrap();
-    let is_cut =
-        || world.get("/metrics").body.contains("postbell_stream_slow_total 1\n");
+    let is_cut = || world.get("/metrics").body.contains("postbell_stream_slow_total 1\n");
     wait_until(is_cut).await;
     let seen = slow.numbers();
     let last = seen.last().unwrap().1;
@@ -337,11 +335,9 @@ async fn r165_a_websocket_takes_nothing_but_pings() {
     let mut lively = open();
     lively.send(Message::Ping("are you there".into())).unwrap();
     assert_eq!(lively.read().unwrap(), Message::Pong("are you there".into()));
-    for message in [
-        Message::text("{}"),
-        Message::binary(vec![0; 16]),
-        Message::binary(vec![0; 1 << 20]),
-    ] {
+    for message in
+        [Message::text("{}"), Message::binary(vec![0; 16]), Message::binary(vec![0; 1 << 20])]
+    {
         let mut socket = open();
         // Cut off in the middle, or told why: nothing of it is kept either way.
         drop(socket.send(message));
@@ -382,8 +378,7 @@ async fn r161_only_pages_of_named_origins_may_ask_and_read() {
         let answer = world.ask("GET", "/v1/events?follow=false", &headers, b"");
         assert_eq!(answer.status, 200);
         assert_eq!(answer.header("access-control-allow-origin"), named);
-        let headers =
-            [("Origin", origin), ("Access-Control-Request-Method", "POST")];
+        let headers = [("Origin", origin), ("Access-Control-Request-Method", "POST")];
         for path in ["/v1/tickets", "/v1/events", "/v1/nothing"] {
             let answer = world.ask_plainly("OPTIONS", path, &headers, b"");
             assert_eq!(answer.status, 200);
@@ -428,12 +423,8 @@ async fn what_only_looks_like_a_websocket_is_told_what_is_wrong() {
         assert!(answer.json()["detail"].as_str().unwrap().starts_with(named), "{}", answer.body);
     }
     // The example of RFC 6455, section 1.3.
-    let right = [
-        ("Connection", "Upgrade"),
-        ("Upgrade", "websocket"),
-        ("Sec-WebSocket-Version", "13"),
-        key,
-    ];
+    let right =
+        [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"), key];
     let answer = world.ask("GET", "/v1/events?follow=false", &right, b"");
     assert_eq!(answer.status, 101);
     assert_eq!(answer.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postbell_hub::{Config, Hub};
-use postbell_testkit::tls::{Authority, FAR, Pair};
+use postbell_testkit::tls::{Authority, FAR, Pair, SanType};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
@@ -19,6 +19,11 @@ use crate::world::{PATIENCE, World, wait_until};
 
 /// What a client trusts.
 fn client(authority: &Path) -> Arc<ClientConfig> {
+    client_showing(authority, None)
+}
+
+/// The same with a certificate of its own.
+fn client_showing(authority: &Path, pair: Option<&Pair>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -26,7 +31,14 @@ fn client(authority: &Path) -> Arc<ClientConfig> {
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots);
-    Arc::new(builder.with_no_client_auth())
+    Arc::new(match pair {
+        None => builder.with_no_client_auth(),
+        Some(pair) => {
+            let chain = vec![CertificateDer::from_pem_file(&pair.certificate).unwrap()];
+            let key = PrivateKeyDer::from_pem_file(&pair.key).unwrap();
+            builder.with_client_auth_cert(chain, key).unwrap()
+        }
+    })
 }
 
 type Stream = StreamOwned<ClientConnection, TcpStream>;
@@ -41,8 +53,9 @@ fn connect(config: &Arc<ClientConfig>, address: SocketAddr) -> Stream {
 
 /// The status of an answer; what is wrong with the handshake where there is none.
 fn ask(stream: &mut Stream, token: &str) -> std::io::Result<String> {
-    let request =
-        format!("GET /v1/status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
+    let request = format!(
+        "GET /v1/status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
+    );
     stream.write_all(request.as_bytes())?;
     let mut first = [0; 12];
     stream.read_exact(&mut first)?;
@@ -62,7 +75,7 @@ fn shown(config: &Arc<ClientConfig>, world: &World) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn r159_with_a_certificate_the_hub_speaks_tls_and_nothing_else() {
+async fn r163_with_a_certificate_the_hub_speaks_tls_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new(folder.path(), "ca").unwrap();
     let pair = authority.server("hub", &["localhost"], FAR).unwrap();
@@ -92,14 +105,17 @@ async fn r159_with_a_certificate_the_hub_speaks_tls_and_nothing_else() {
     let local = world.hub.local_listener().unwrap();
     let answer = postbell_testkit::http::get(local, "/v1/status", Some(&world.token)).unwrap();
     assert_eq!(answer.status, 200);
-    let metrics = postbell_testkit::http::get(local, "/metrics", Some(&world.token)).unwrap().body;
-    assert!(metrics.contains("postbell_tls_certificate_ends_seconds 3786912000"), "{metrics}");
-    assert!(metrics.contains("postbell_tls_handshakes_failed_total 2"), "{metrics}");
+    let told = |line: &str| {
+        let metrics = postbell_testkit::http::get(local, "/metrics", Some(&world.token)).unwrap();
+        metrics.body.contains(line)
+    };
+    assert!(told("postbell_tls_certificate_ends_seconds 3786912000\n"));
+    wait_until(|| told("postbell_tls_handshakes_failed_total 2\n")).await;
     world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn r159_a_websocket_goes_over_tls_as_well() {
+async fn r163_a_websocket_goes_over_tls_as_well() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new(folder.path(), "ca").unwrap();
     let pair = authority.server("hub", &["localhost"], FAR).unwrap();
@@ -116,7 +132,7 @@ async fn r159_a_websocket_goes_over_tls_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn r159_only_http_1_1_is_offered_and_no_tls_before_1_2() {
+async fn r163_only_http_1_1_is_offered_and_no_tls_before_1_2() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new(folder.path(), "ca").unwrap();
     let pair = authority.server("hub", &["localhost"], FAR).unwrap();
@@ -248,4 +264,86 @@ async fn a_pair_that_can_not_be_used_is_refused_at_the_start() {
     }
     insta::assert_snapshot!(told);
     assert!(!folder.path().join("data").exists());
+}
+
+/// The status of `GET path` by whoever shows this certificate and no token.
+fn by_certificate(config: &Arc<ClientConfig>, world: &World, path: &str) -> Option<u16> {
+    let mut stream = connect(config, world.address());
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).ok()?;
+    String::from_utf8_lossy(&first).split(' ').nth(1)?.parse().ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r161_a_clients_certificate_opens_what_its_token_does_and_no_longer() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "ca").unwrap();
+    let clients = Authority::new(folder.path(), "clients").unwrap();
+    let pair = authority.server("hub", &["localhost"], FAR).unwrap();
+    let world = World::start_with(|config| {
+        set(config, &pair);
+        config.tls.client_ca = folder.path().join("clients.pem");
+        config.tls.local_listen = Some("127.0.0.1:0".parse().unwrap());
+    })
+    .await;
+    let local = world.hub.local_listener().unwrap();
+    let made = |new: &str| {
+        postbell_testkit::http::post(local, "/v1/tokens", Some(&world.token), new).unwrap()
+    };
+    let answer =
+        made(r#"{"name":"crm","role":"service","scope":["read"],"certificate":"crm.example.org"}"#);
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    assert!(!answer.body.contains("\"token\""), "{}", answer.body);
+    let again = made(r#"{"name":"c","role":"admin","certificate":"crm.example.org"}"#);
+    assert_eq!(again.status, 409, "{}", again.body);
+    let named = |name: &str| vec![SanType::DnsName(name.try_into().unwrap())];
+    let signed = |file: &str, by: &Authority, name: &str, names, ends| {
+        let pair = by.client(file, name, names, ends).unwrap();
+        client_showing(&folder.path().join("ca.pem"), Some(&pair))
+    };
+    let by_name = signed("a", &clients, "x", named("crm.example.org"), FAR);
+    let by_common_name = signed("b", &clients, "crm.example.org", Vec::new(), FAR);
+    let unknown = signed("c", &clients, "other", named("other.example.org"), FAR);
+    let foreign = signed("d", &authority, "crm.example.org", Vec::new(), FAR);
+    let ended = signed("e", &clients, "crm.example.org", Vec::new(), (2021, 1, 1));
+    let events = "/v1/events?follow=false";
+    for config in [&by_name, &by_common_name] {
+        assert_eq!(by_certificate(config, &world, events), Some(200));
+        assert_eq!(by_certificate(config, &world, "/v1/status"), Some(403));
+    }
+    assert_eq!(by_certificate(&unknown, &world, events), Some(401));
+    // Another authority's, and one that is over, don't come as far as asking.
+    assert_eq!(by_certificate(&foreign, &world, events), None);
+    assert_eq!(by_certificate(&ended, &world, events), None);
+    // A token goes before a certificate, and none is needed.
+    assert_eq!(ask(&mut connect(&unknown, world.address()), &world.token).unwrap(), "HTTP/1.1 200");
+    let plain = client(&folder.path().join("ca.pem"));
+    assert_eq!(ask(&mut connect(&plain, world.address()), &world.token).unwrap(), "HTTP/1.1 200");
+    assert_eq!(by_certificate(&plain, &world, events), Some(401));
+
+    // What it has opened ends with the token.
+    let mut open = connect(&by_name, world.address());
+    open.write_all(b"GET /v1/events HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut first = [0; 12];
+    open.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.0 200");
+    assert_eq!(revoked(local, &world.token), 204);
+    let mut rest = Vec::new();
+    open.read_to_end(&mut rest).unwrap();
+    assert_eq!(by_certificate(&by_name, &world, events), Some(401));
+    world.stop().await;
+}
+
+/// Revokes the token `crm`.
+fn revoked(address: SocketAddr, token: &str) -> u16 {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let request = format!(
+        "DELETE /v1/tokens/crm HTTP/1.0\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
 }
