@@ -388,7 +388,8 @@ mod tests {
             (service("tok_b"), [false, false, false]),
             (Principal::service(Scope::ALL, Vec::new(), Stores::any()), [false, false, false]),
             (
-                Principal::service(Scope::ALL, vec!["alice".to_owned()], Stores::any()).with_token("tok_a"),
+                Principal::service(Scope::ALL, vec!["alice".to_owned()], Stores::any())
+                    .with_token("tok_a"),
                 [false, false, false],
             ),
         ] {

@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, info, warn};
 
-use crate::access::{Places, Tokens};
+use crate::access::{Logins, Places, Tokens};
 use crate::api::{self, App};
 use crate::config::{
     Config, Form, JournalConfig, PolicyConfig, PublishConfig, SourceKind, TlsConfig,
@@ -84,6 +84,10 @@ impl Hub {
         )?;
         let state = Arc::new(state);
         let tokens = Arc::new(Tokens::open(token, Arc::clone(&state), store.host())?);
+        let login = config.login.clone();
+        let logins = spawn_blocking(move || Logins::open(&login)).await;
+        let logins =
+            logins.map_err(|error| StartError::Thread { source: io::Error::other(error) })??;
         let (address, listener) = bind(config.listen).await?;
         let base = match &tls {
             Some(tls) => format!("https://{}:{}", tls.name(), address.port()),
@@ -146,6 +150,7 @@ impl Hub {
         let app = Arc::new(App {
             started: Instant::now(),
             tokens,
+            logins,
             exporters: exporters(secrets, &list),
             http: config.http.clone(),
             store,

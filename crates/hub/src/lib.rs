@@ -30,8 +30,8 @@ mod websocket;
 
 pub use config::{
     Config, ConfigError, ExpireConfig, Form, Group, HttpConfig, JournalConfig, LogConfig,
-    LogFormat, LogLevel, PolicyConfig, PublishConfig, Reach, RoleConfig, SourceConfig, SourceKind,
-    StoreConfig, TlsConfig, UidStoresConfig, Virtdomains, WebhooksConfig,
+    LogFormat, LogLevel, LoginConfig, PolicyConfig, PublishConfig, Reach, RoleConfig, SourceConfig,
+    SourceKind, StoreConfig, TlsConfig, UidStoresConfig, Virtdomains, WebhooksConfig,
     markdown as config_markdown,
 };
 pub use examine::examine;

@@ -117,8 +117,7 @@ fn doctor_tells_of_a_certificate_that_is_about_to_end_or_has() {
     };
     let told = |folder: &TempDir| {
         let told = run(folder.path(), &["doctor", "--config", "postbell.toml"]);
-        let line = told.out.lines().find(|line| line.contains("certificate")).unwrap().to_owned();
-        line
+        told.out.lines().find(|line| line.contains("certificate")).unwrap().to_owned()
     };
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new(folder.path(), "authority").unwrap();

@@ -1,6 +1,7 @@
 //! How often somebody may show what is no token.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -8,26 +9,45 @@ use std::time::Duration;
 ///
 /// A token can't be guessed however often somebody tries; this keeps trying from filling logs and
 /// taking time. A right token is never turned away, so that nobody can lock out their neighbours.
-#[derive(Debug, Default)]
-pub(super) struct Guesses {
+#[derive(Debug)]
+pub(super) struct Guesses<K = IpAddr> {
     /// Since when, on the hub's clock, each would have been idle.
-    idle_from: HashMap<IpAddr, Duration>,
+    idle_from: HashMap<K, Duration>,
+}
+
+impl<K> Default for Guesses<K> {
+    fn default() -> Self {
+        Self { idle_from: HashMap::new() }
+    }
 }
 
 impl Guesses {
     /// Notes a wrong token; how long to wait, where it was one too many.
     pub(super) fn wrong(&mut self, from: IpAddr, now: Duration) -> Option<Duration> {
+        self.one(network(from), now, (AT_ONCE, PERIOD))
+    }
+}
+
+impl<K: Eq + Hash> Guesses<K> {
+    /// Notes one of `key`'s, of which so many are taken at once and then one each period; how long
+    /// to wait, where it was one too many.
+    pub(super) fn one(
+        &mut self,
+        key: K,
+        now: Duration,
+        (at_once, period): (u32, Duration),
+    ) -> Option<Duration> {
         if self.idle_from.len() >= ADDRESSES_MAX {
             self.idle_from.retain(|_, idle_from| *idle_from > now);
             if self.idle_from.len() >= ADDRESSES_MAX {
                 self.idle_from.clear();
             }
         }
-        let idle_from = self.idle_from.entry(network(from)).or_default();
-        let next = now.max(*idle_from) + PERIOD;
+        let idle_from = self.idle_from.entry(key).or_default();
+        let next = now.max(*idle_from) + period;
         let ahead = next.saturating_sub(now);
-        if ahead > PERIOD * AT_ONCE {
-            return Some(ahead - PERIOD * AT_ONCE);
+        if ahead > period * at_once {
+            return Some(ahead - period * at_once);
         }
         *idle_from = next;
         None
@@ -35,7 +55,7 @@ impl Guesses {
 }
 
 /// Whoever has an IPv6 address has a whole /64 of them.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();

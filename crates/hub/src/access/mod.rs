@@ -2,10 +2,13 @@
 
 mod grant;
 mod guesses;
+mod logins;
 mod places;
+mod store;
 mod tickets;
 mod tokens;
 
 pub(crate) use grant::Grant;
+pub(crate) use logins::{Logins, Refusal};
 pub(crate) use places::{Place, Places};
 pub(crate) use tokens::{CreateError, Denied, NewToken, ShownToken, Tokens};

@@ -320,6 +320,10 @@ impl Tokens {
     /// Makes a token; the answer alone holds it. Waits for the disk.
     pub(crate) fn create(&self, new: NewToken) -> Result<ShownToken, CreateError> {
         check_name(&new.name)?;
+        self.make(new)
+    }
+
+    fn make(&self, new: NewToken) -> Result<ShownToken, CreateError> {
         let (name, mut kept) = (new.name.clone(), Kept::new(new)?);
         // Plain texts always serialise. Kept as it was given: the hub's own store may be named
         // otherwise one day.
@@ -356,6 +360,38 @@ impl Tokens {
         self.by_hash.write().unwrap_or_else(PoisonError::into_inner).insert(hash, grant);
         shown.token = text;
         Ok(shown)
+    }
+
+    /// Makes a short-lived token of a user's whose password the store took; of those they have
+    /// already the oldest end beyond [`ENTERED_MAX`]. Waits for the disk.
+    pub(super) fn entered(
+        &self,
+        user: &str,
+        lifetime: Duration,
+    ) -> Result<ShownToken, CreateError> {
+        let (mut over, mut theirs) = (Vec::new(), Vec::new());
+        for one in self.made.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            match one.name.starts_with(ENTERED) {
+                true if !one.grant.is_good() => over.push(one.id.clone()),
+                true if one.kept.users == [user] => theirs.push(one.id.clone()),
+                _ => {}
+            }
+        }
+        let beyond = (theirs.len() + 1).saturating_sub(ENTERED_MAX);
+        for id in over.iter().chain(theirs.iter().take(beyond)) {
+            self.revoke(id)?;
+        }
+        let random = random_text().map_err(|source| StateError::Random { source })?;
+        let ends = Timestamp::now() + lifetime;
+        self.make(NewToken {
+            name: format!("{ENTERED}{}", random.chars().take(ID_LETTERS).collect::<String>()),
+            role: TokenRole::User,
+            users: vec![user.to_owned()],
+            scope: Vec::new(),
+            stores: Vec::new(),
+            certificate: None,
+            expires: Some(ends.to_string()),
+        })
     }
 
     /// All that were made, oldest first.
@@ -534,8 +570,11 @@ fn check_name(name: &str) -> Result<(), CreateError> {
         );
         return Err(invalid("/name", why));
     }
-    if name.starts_with("tok_") || name.starts_with(PREFIX) {
-        return Err(invalid("/name", format!("{name:?} looks like an id or a token")));
+    if name.starts_with("tok_") || name.starts_with(PREFIX) || name.starts_with(ENTERED) {
+        return Err(invalid(
+            "/name",
+            format!("{name:?} looks like an id or a token, or a login's"),
+        ));
     }
     Ok(())
 }
@@ -549,6 +588,12 @@ const PREFIX: &str = "postbell_";
 
 /// What a ticket begins with. No token is as long, so that none is taken for the other.
 const TICKET_PREFIX: &str = "postbell_ticket_";
+
+/// What the names of tokens begin with that were made for a password.
+const ENTERED: &str = "login-";
+
+/// Such tokens of one user at once: their devices and tabs.
+const ENTERED_MAX: usize = 20;
 
 /// Letters of base64url for 256 random bits.
 const RANDOM_LETTERS: usize = 43;

@@ -41,8 +41,8 @@ pub(super) async fn content(
     let grant = match &holder {
         Holder::Subscription(id) => app.subscriptions.holder(id),
         Holder::Owner(_) => {
-            let peer = request.extensions().get::<Peer>().copied().ok_or_else(nothing)?;
-            let shown = admitted(&app, request.headers(), peer, Need::Scope(Scope::Read));
+            let peer = request.extensions().get::<Peer>().cloned().ok_or_else(nothing)?;
+            let shown = admitted(&app, request.headers(), &peer, Need::Scope(Scope::Read));
             shown.ok().filter(|grant| Holder::of(grant) == holder)
         }
     };

@@ -5,6 +5,7 @@ mod content;
 mod dovecot;
 mod events;
 mod health;
+mod login;
 mod lone;
 mod openapi;
 mod origins;
@@ -39,7 +40,7 @@ use postbell_journal::SqliteJournal;
 use postbell_sources::dovecot::Exporter;
 use tokio::sync::{Semaphore, watch};
 
-use crate::access::{Denied, Grant, Places, Tokens};
+use crate::access::{Denied, Grant, Logins, Places, Tokens};
 use crate::config::HttpConfig;
 use crate::contents::Contents;
 use crate::feed::Feed;
@@ -61,6 +62,8 @@ pub(crate) use problem::Problem;
 pub(crate) struct App {
     pub(crate) started: Instant,
     pub(crate) tokens: Arc<Tokens>,
+    /// Where users' passwords are checked, if anywhere.
+    pub(crate) logins: Option<Logins>,
     /// Whose exporters may post, and with which secrets.
     pub(crate) exporters: BTreeMap<String, (PathSecret, Exporter)>,
     pub(crate) http: HttpConfig,
@@ -227,6 +230,7 @@ fn open() -> Vec<OpenRoute> {
     vec![
         (content::PATH, "GET", get(content::content)),
         (dovecot::PATH, "POST", post(dovecot::exported)),
+        (login::PATH, "POST", post(login::enter)),
         ("/healthz", "GET", get(health::healthz)),
         ("/readyz", "GET", get(health::readyz)),
     ]

@@ -9,7 +9,10 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, ResponseBuilder}
 use utoipa::{Modify, OpenApi};
 
 use super::query::NoQuery;
-use super::{Problem, content, dovecot, events, health, publish, status, subscriptions, tickets, tokens};
+use super::{
+    Problem, content, dovecot, events, health, login, publish, status, subscriptions, tickets,
+    tokens,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -33,6 +36,7 @@ use super::{Problem, content, dovecot, events, health, publish, status, subscrip
         subscriptions::rotate,
         subscriptions::dead_letters,
         tickets::create,
+        login::enter,
         tokens::list,
         tokens::create,
         tokens::revoke,
@@ -96,7 +100,7 @@ impl Modify for Guarded {
 }
 
 /// The paths without a token.
-const OPEN: [&str; 4] = [content::PATH, dovecot::PATH, "/healthz", "/readyz"];
+const OPEN: [&str; 5] = [content::PATH, dovecot::PATH, login::PATH, "/healthz", "/readyz"];
 
 /// Made once: it never changes.
 static TEXT: LazyLock<String> =

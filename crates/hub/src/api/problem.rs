@@ -98,6 +98,12 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "the token is not for this").because(detail)
     }
 
+    /// 401: no password the store takes. Says the same whether or not there is such a user.
+    pub(crate) fn no_password() -> Self {
+        let title = "a user and a password that the store takes are needed";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorised", title)
+    }
+
     /// 403: a browser's page that comes from elsewhere.
     pub(crate) fn foreign_origin() -> Self {
         let title = "pages of that origin may not ask this";

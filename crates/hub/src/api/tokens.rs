@@ -76,7 +76,7 @@ pub(super) async fn revoke(
     }
 }
 
-fn refused(error: CreateError) -> Problem {
+pub(super) fn refused(error: CreateError) -> Problem {
     match error {
         CreateError::Invalid { pointer, message } => Problem::invalid_token(message).at(pointer),
         CreateError::NameTaken(_) | CreateError::CertificateTaken(_) | CreateError::TooMany => {

@@ -445,6 +445,29 @@ pub(crate) const SECTIONS: &[Section] = &[
         kinds: &[],
     },
     Section {
+        path: "login",
+        about: "Users' passwords for short-lived tokens of theirs, checked by the store itself: docs/access.md.",
+        keys: &[
+            key(
+                "login.imap",
+                "\"127.0.0.1:143\"",
+                "Where the store speaks IMAP: on this machine, or elsewhere with TLS from the first octet (993). Empty for no logins.",
+            ),
+            key(
+                "login.host",
+                "\"mail.example.org\"",
+                "Whom the store's certificate must be for; empty for no TLS, on this machine only.",
+            ),
+            key(
+                "login.ca",
+                "\"/etc/ssl/certs/ca-certificates.crt\"",
+                "PEM file of the authorities that certificate may be from.",
+            ),
+            key("login.lifetime", "\"1h\"", "How long such a token lives."),
+        ],
+        kinds: &[],
+    },
+    Section {
         path: "http",
         about: "Limits of the HTTP API, each against one way of wearing it out.",
         keys: &[

@@ -46,6 +46,8 @@ pub struct Config {
     pub journal: JournalConfig,
     /// TLS on the HTTP API.
     pub tls: TlsConfig,
+    /// Users' passwords for tokens of theirs.
+    pub login: LoginConfig,
     /// Limits of the HTTP API.
     pub http: HttpConfig,
     /// Deliveries to webhooks.
@@ -346,6 +348,29 @@ impl TlsConfig {
     }
 }
 
+/// Users' passwords for tokens of theirs, checked by the store.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct LoginConfig {
+    /// Where the store speaks IMAP; none for no logins.
+    #[serde(with = "values::address_or_none")]
+    pub imap: Option<SocketAddr>,
+    /// Whom its certificate is for; empty for no TLS.
+    pub host: String,
+    /// PEM file of the authorities that certificate may be from.
+    pub ca: PathBuf,
+    /// How long a token lives.
+    #[serde(with = "values::duration")]
+    pub lifetime: Duration,
+}
+
+impl Default for LoginConfig {
+    fn default() -> Self {
+        let lifetime = Duration::from_secs(60 * 60);
+        Self { imap: None, host: String::new(), ca: PathBuf::new(), lifetime }
+    }
+}
+
 /// Limits of the HTTP API.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
@@ -507,6 +532,7 @@ impl Default for Config {
             publish: PublishConfig::default(),
             journal: JournalConfig::default(),
             tls: TlsConfig::default(),
+            login: LoginConfig::default(),
             http: HttpConfig::default(),
             webhooks: WebhooksConfig::default(),
             log: LogConfig::default(),

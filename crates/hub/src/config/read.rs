@@ -7,7 +7,8 @@ use postbell_engine::{Pattern, Stores};
 use toml::{Table, Value};
 
 use super::{
-    Config, ConfigError, PublishConfig, SourceConfig, SourceKind, TlsConfig, keys, limits,
+    Config, ConfigError, LoginConfig, PublishConfig, SourceConfig, SourceKind, TlsConfig, keys,
+    limits,
 };
 
 /// The largest configuration file read. Ten thousand sources fit; a disk image does not.
@@ -239,6 +240,7 @@ fn check(config: &Config, lines: &mut Vec<String>) {
         ));
     }
     check_tls(&config.tls, lines);
+    check_login(&config.login, lines);
     for origin in config.http.allowed_origins.iter().filter(|origin| !is_origin(origin)) {
         lines.push(format!("http.allowed_origins: {origin:?} is not an origin as browsers send it: scheme, host and, unless it is the usual, port (try \"https://app.example.org\")"));
     }
@@ -311,6 +313,42 @@ fn is_origin(text: &str) -> bool {
         && authority.as_str() == authority.as_str().to_ascii_lowercase();
     is_whole && is_plain && authority.port_u16() != Some(usual)
 }
+
+fn check_login(login: &LoginConfig, lines: &mut Vec<String>) {
+    let mut bad = |key: &str, why: String| lines.push(format!("login.{key}: {why}"));
+    let has_ca = !login.ca.as_os_str().is_empty();
+    let Some(address) = login.imap else {
+        if !login.host.is_empty() || has_ca {
+            bad("imap", "missing, as there is a host or ca (try \"127.0.0.1:143\")".to_owned());
+        }
+        return;
+    };
+    if login.host.is_empty() && !address.ip().is_loopback() {
+        bad(
+            "host",
+            format!(
+                "missing, as \"{address}\" is not this machine, and passwords would cross the network in clear (try \"mail.example.org\")"
+            ),
+        );
+    }
+    if !login.host.is_empty() && !has_ca {
+        bad(
+            "ca",
+            "missing, as there is a host (try \"/etc/ssl/certs/ca-certificates.crt\")".to_owned(),
+        );
+    }
+    if let Some(why) =
+        not_absolute(&login.ca, "/etc/ssl/certs/ca-certificates.crt").filter(|_| has_ca)
+    {
+        bad("ca", why);
+    }
+    if login.lifetime.is_zero() || login.lifetime > LIFETIME_MAX {
+        bad("lifetime", "is not between nothing and \"30d\" (try \"1h\")".to_owned());
+    }
+}
+
+/// A password that was changed opens nothing for longer than this.
+const LIFETIME_MAX: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 60 * 60);
 
 fn check_uid_stores(publish: &PublishConfig, lines: &mut Vec<String>) {
     for one in &publish.uid_stores {

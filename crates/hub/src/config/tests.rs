@@ -222,6 +222,18 @@ fn an_origin_is_written_as_a_browser_sends_it() {
 }
 
 #[test]
+fn passwords_cross_no_network_in_clear() {
+    insta::assert_snapshot!(errors(
+        "[login]\nimap = \"192.0.2.1:143\"\nca = \"ca.pem\"\nlifetime = \"31d\"\n"
+    ));
+    assert!(errors("login.host = \"a\"").contains("login.imap: missing"));
+    assert!(
+        errors("login.imap = \"192.0.2.1:993\"\nlogin.host = \"a\"").contains("login.ca: missing")
+    );
+    assert!(Config::parse("postbell.toml", "login.imap = \"127.0.0.1:143\"").is_ok());
+}
+
+#[test]
 fn the_mailbox_of_an_expiry_that_is_no_pattern_is_told_with_its_text() {
     let rule = |mailbox: &str| {
         format!(
@@ -357,6 +369,12 @@ fn every_example_in_the_table_is_accepted() {
             for (one, other) in [("user", "password_file"), ("password_file", "user")] {
                 if key.path.ends_with(&format!("master_{one}")) {
                     text.push_str(&format!("sources.mail.master_{other} = \"/p\"\n"));
+                }
+            }
+        } else if let Some(name) = path.strip_prefix("login.") {
+            for (key, value) in [("imap", "127.0.0.1:993"), ("host", "a"), ("ca", "/c")] {
+                if name != key {
+                    text.push_str(&format!("login.{key} = \"{value}\"\n"));
                 }
             }
         } else if path == "publish.uid_stores" {

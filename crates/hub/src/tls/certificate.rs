@@ -110,7 +110,7 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
 }
 
 /// Every certificate in a PEM file; `key` is what names the file in the configuration.
-pub(super) fn read_certificates(
+pub(crate) fn read_certificates(
     key: &'static str,
     path: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, TlsError> {

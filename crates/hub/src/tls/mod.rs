@@ -22,6 +22,7 @@ use crate::hub::stopped;
 use crate::metrics::TlsMetrics;
 
 pub use certificate::Certificate;
+pub(crate) use certificate::read_certificates;
 pub(crate) use client::Shown;
 
 /// Makes connections safe with the certificate of the moment.

@@ -354,3 +354,24 @@ async fn r162_whatever_happens_and_whatever_is_asked_a_user_gets_all_of_their_ow
     assert_eq!(world.seen_by(&all, "").len(), 600);
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_away_lets_nobody_in_and_says_so() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let world = World::start_with(|config| config.login.imap = Some(nobody)).await;
+    // john:secret
+    let basic = [("Authorization", "Basic am9objpzZWNyZXQ=")];
+    let log_in = || world.ask_plainly("POST", "/v1/login", &basic, b"");
+    let answer = log_in();
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    assert!(answer.header("retry-after").is_some());
+    let statuses: BTreeSet<_> = (0..20).map(|_| log_in().status).collect();
+    assert_eq!(statuses, BTreeSet::from([429, 503]));
+    world.stop().await;
+    // Where nobody can log in, it is no path.
+    let world = World::start().await;
+    let none = world.ask_plainly("GET", "/v1/nothing", &[], b"");
+    let answer = world.ask_plainly("POST", "/v1/login", &basic, b"");
+    assert_eq!((answer.status, answer.body), (401, none.body));
+    world.stop().await;
+}

@@ -19,6 +19,8 @@ mod policy;
 #[cfg(test)]
 mod publish;
 #[cfg(test)]
+mod real;
+#[cfg(test)]
 mod socket;
 #[cfg(test)]
 mod source;

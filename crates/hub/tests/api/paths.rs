@@ -30,6 +30,10 @@ async fn every_described_path_answers_with_the_token_and_only_with_it() {
                 continue;
             }
             assert_eq!(plain.status, 401, "{method} {path}");
+            if path == "/v1/login" {
+                // Where no store is asked, nothing opens it.
+                continue;
+            }
             let path =
                 if path == "/v1/events" { format!("{path}?follow=false&since=0") } else { path };
             let path =
@@ -41,7 +45,7 @@ async fn every_described_path_answers_with_the_token_and_only_with_it() {
             assert!(answer.status != 405 && answer.status != 401, "{method} {path}");
         }
     }
-    assert_eq!(seen, 26);
+    assert_eq!(seen, 28);
     world.stop().await;
 }
 
