@@ -103,6 +103,10 @@ impl Subscriptions {
         if let Some(running) = running {
             joined(running).await;
         }
+        // Winding down it may have come to its end by itself, and has its remains for a while.
+        if next(entry).is_some_and(|at| at > now.as_millisecond()) {
+            return;
+        }
         let mut changed = entry.kept().clone();
         let done = if changed.state == SubscriptionState::Ended {
             info!(subscription = %entry.name, "a subscription expired long ago and is removed");
