@@ -181,10 +181,12 @@ impl Lanes {
         next
     }
 
-    /// When a waiting delivery may be attempted again, the soonest.
+    /// When a waiting delivery may be attempted again, the soonest; none while as many are under way
+    /// as may be, since one of them has to end first.
     #[must_use]
     pub fn next_due(&self) -> Option<Moment> {
-        self.waiting.first().map(|(at, _)| *at)
+        let first = self.waiting.first().filter(|_| self.under_way < self.limits.side_by_side);
+        first.map(|(at, _)| *at)
     }
 
     /// The number up to which nothing is left to do.
@@ -283,6 +285,20 @@ mod tests {
         assert_eq!(started(&mut lanes, 30), [1]);
         assert_eq!(lanes.conclude(1, FAILED, Moment(30), 0), Next::GiveUp);
         assert_eq!((lanes.cursor(), lanes.told(), lanes.is_idle()), (3, Some(3), true));
+    }
+
+    #[test]
+    fn while_as_many_are_under_way_as_may_be_nothing_is_due() {
+        let mut lanes = lanes(1, 3);
+        lanes.push(1, b"a");
+        lanes.push(2, b"b");
+        assert_eq!(started(&mut lanes, 0), [1]);
+        assert_eq!(lanes.conclude(1, FAILED, Moment(0), 0), Next::TryAt(Moment(10)));
+        assert_eq!(started(&mut lanes, 1), [2]);
+        assert_eq!(lanes.next_due(), None);
+        assert_eq!(lanes.conclude(2, Outcome::Accepted, Moment(20), 0), Next::Done);
+        assert_eq!(lanes.next_due(), Some(Moment(10)));
+        assert_eq!(started(&mut lanes, 20), [1]);
     }
 
     #[test]

@@ -137,8 +137,14 @@ impl<'a> Redriver<'a> {
                 info!(subscription = %self.job.entry.name, "all dead letters that were to be delivered again are settled");
                 return Ok(());
             }
+            let state = self.job.entry.kept().state;
+            let is_over = matches!(state, SubscriptionState::Ended | SubscriptionState::Disabled);
+            if is_over && self.attempts.is_empty() {
+                return Err(Over);
+            }
             let due = self.lanes.next_due().map(|at| self.began + Duration::from_millis(at.0));
-            let due = due.into_iter().chain(self.held_back).min();
+            // What is due and may not begin does so no sooner for being looked at.
+            let due = self.held_back.or(due).filter(|_| state == SubscriptionState::Active);
             let ended = tokio::select! {
                 Some(ended) = self.attempts.next() => ended,
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => continue,

@@ -208,7 +208,8 @@ impl<'a> Worker<'a> {
                 self.note_progress();
                 self.note_rest();
                 let due = self.lanes.next_due().map(|at| self.began + Duration::from_millis(at.0));
-                let due = due.into_iter().chain(self.held_back).min();
+                // What is due and held back begins no sooner for being looked at.
+                let due = self.held_back.or(due);
                 let news = tokio::select! {
                     biased;
                     _ = &mut stopped => break,
