@@ -85,17 +85,18 @@ impl Guide {
         loop {
             let reader = reader(self.upto() + 1);
             let led = AssertUnwindSafe(self.follow(reader)).catch_unwind().await;
-            let why = match led {
-                Ok(why) => why,
-                Err(_) => "looking at a record panicked".to_owned(),
-            };
             // Everybody is to see for themselves, and tells whoever runs the hub.
             let next = self.upto() + 1;
+            let (why, upto) = match led {
+                Ok(why) => (why, self.upto()),
+                // What is behind it can still be looked at.
+                Err(_) => ("looking at a record panicked".to_owned(), next),
+            };
             if known.as_ref() != Some(&why) {
                 error!(seq = next, error = %why, "whom a record concerns can't be found out; each reader looks itself");
                 known = Some(why);
             }
-            self.note_for_all(next, self.upto());
+            self.note_for_all(next, upto);
             tokio::time::sleep(PAUSE).await;
         }
     }

@@ -100,6 +100,10 @@ impl Worker<'_> {
 
     /// Tells of records that can't be told any more, under the number of the last of them.
     pub(super) fn gap(&mut self, gap: Gap) {
+        // It has passed all of that: there was nothing for it.
+        if gap.to <= self.lanes.passed() {
+            return;
+        }
         warn!(subscription = %self.job.entry.name, from = gap.from, to = gap.to, reason = gap.reason, "records can't be delivered any more");
         let event = gap_event(&self.job.context.store, gap);
         let Some((keys, body)) = event.and_then(|body| Some((Keys::find(&body)?, body))) else {
