@@ -396,10 +396,19 @@ async fn list(client: &mut Client, as_json: bool) -> anyhow::Result<Ending> {
 }
 
 fn row(one: &Value) -> Vec<String> {
-    ["/name", "/state", "/lag", "/deadLetters", "/sink/url"]
-        .iter()
-        .map(|pointer| word(one, pointer).unwrap_or_else(|| "–".to_owned()))
-        .collect()
+    let words = ["/name", "/state", "/lag", "/deadLetters"].map(|pointer| word(one, pointer));
+    let words = words.into_iter().chain([to(one)]);
+    words.map(|word| word.unwrap_or_else(|| "–".to_owned())).collect()
+}
+
+/// Where deliveries go: a URL, or a program with its arguments.
+fn to(one: &Value) -> Option<String> {
+    if let Some(url) = word(one, "/sink/url") {
+        return Some(url);
+    }
+    let run = one.pointer("/sink/run")?.as_array()?;
+    let words: Vec<_> = run.iter().filter_map(Value::as_str).map(clean).collect();
+    Some(words.join(" "))
 }
 
 async fn change(client: &mut Client, name: &str, what: &str, json: bool) -> anyhow::Result<Ending> {
@@ -432,7 +441,7 @@ fn confirmed(name: &str, shown: &Value) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Err(Misuse(format!("{name}: --yes is needed where nobody can be asked")).into());
     }
-    let to = word(shown, "/sink/url").unwrap_or_default();
+    let to = to(shown).unwrap_or_default();
     let lag = word(shown, "/lag").unwrap_or_default();
     let mut stderr = anstream::stderr();
     write!(stderr, "remove {} (to {to}, {lag} not delivered yet)? [y/N] ", clean(name))?;
@@ -489,6 +498,8 @@ fn describe(shown: &Value) -> anyhow::Result<()> {
         ("state", "/state"),
         ("because", "/detail"),
         ("to", "/sink/url"),
+        ("runs", "/sink/run"),
+        ("jobs", "/sink/jobs"),
         ("public key", "/sink/publicKey"),
         ("before till", "/sink/previousUntil"),
         ("a minute", "/sink/perMinute"),

@@ -122,6 +122,7 @@ impl Hub {
             (policy.clone(), Arc::clone(&links)),
             store.clone(),
             config.webhooks,
+            &config.commands,
         );
         let subscriptions = subscriptions.await?;
         let (stopping, stop) = watch::channel(false);

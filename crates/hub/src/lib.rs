@@ -29,9 +29,9 @@ mod token;
 mod websocket;
 
 pub use config::{
-    Config, ConfigError, ExpireConfig, Form, Group, HttpConfig, JournalConfig, LogConfig,
-    LogFormat, LogLevel, LoginConfig, PolicyConfig, PublishConfig, Reach, RoleConfig, SourceConfig,
-    SourceKind, StoreConfig, TlsConfig, UidStoresConfig, Virtdomains, WebhooksConfig,
+    CommandConfig, Config, ConfigError, ExpireConfig, Form, Group, HttpConfig, JournalConfig,
+    LogConfig, LogFormat, LogLevel, LoginConfig, PolicyConfig, PublishConfig, Reach, RoleConfig,
+    SourceConfig, SourceKind, StoreConfig, TlsConfig, UidStoresConfig, Virtdomains, WebhooksConfig,
     markdown as config_markdown,
 };
 pub use examine::examine;

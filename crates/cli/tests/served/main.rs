@@ -1,6 +1,8 @@
 //! `postbell serve` as a process of its own: what the README promises, and what `kill -9` can't take.
 
 #[cfg(test)]
+mod commands;
+#[cfg(test)]
 mod cyrus;
 #[cfg(test)]
 mod fsync;

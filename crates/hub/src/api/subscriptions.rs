@@ -413,7 +413,9 @@ fn refused(error: CreateError) -> Problem {
         CreateError::TooMany(_) | CreateError::Full => {
             Problem::too_many_subscriptions(error.to_string())
         }
-        CreateError::Expired(_) => Problem::conflict(error.to_string()),
+        CreateError::Expired(_) | CreateError::Configured(_) => {
+            Problem::conflict(error.to_string())
+        }
         CreateError::Changed(_) => Problem::changed(error.to_string()),
         CreateError::State(error) => failed(&error),
     }

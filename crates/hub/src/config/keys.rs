@@ -530,6 +530,54 @@ pub(crate) const SECTIONS: &[Section] = &[
         kinds: &[],
     },
     Section {
+        path: "commands.*",
+        about: "A program that is run for each event, one table each; the name is yours and stays, because its cursor hangs on it. See command.md.",
+        keys: &[
+            key(
+                "commands.*.run",
+                "[\"/usr/local/bin/index-mail\", \"--quiet\"]",
+                "The program and its arguments, one text each. No shell is asked, so nothing in them is expanded, and nothing of an event comes to them.",
+            ),
+            key(
+                "commands.*.events",
+                "[\"MessageNew\", \"flags\"]",
+                "Events and groups of events it is run for; empty for all.",
+            ),
+            key(
+                "commands.*.users",
+                "[\"john\"]",
+                "Users, as owner or as who acted; empty for all.",
+            ),
+            key(
+                "commands.*.mailboxes",
+                "[\"INBOX\", \"lists/%\"]",
+                "Mailboxes, with the wildcards of IMAP's LIST; empty for all.",
+            ),
+            key(
+                "commands.*.where",
+                "\"messageSize > 1000000\"",
+                "A condition on the event's parameters, as subscriptions have it; empty for none.",
+            ),
+            key(
+                "commands.*.parameters",
+                "[\"flagNames\"]",
+                "Parameters it gets; empty for all that policy lets out, but the private ones.",
+            ),
+            key("commands.*.tags", "[\"index\"]", "Texts put on each event it gets."),
+            key(
+                "commands.*.timeout",
+                "\"60s\"",
+                "How long a run may take before it is ended with all it started, and counts as failed.",
+            ),
+            key(
+                "commands.*.jobs",
+                "4",
+                "Runs that go side by side; those of one mailbox never do. One by default: not every program bears company.",
+            ),
+        ],
+        kinds: &[],
+    },
+    Section {
         path: "log",
         about: "What is told to the operator. No message, address of a correspondent, token or key is ever logged; users, mailboxes and files are named where something is wrong with them.",
         keys: &[

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use mail_event::EventGroup;
 use mail_event::limits::EVENT_OCTETS_MAX;
-use postbell_engine::{Ceiling, Policy};
+use postbell_engine::{Ceiling, Policy, Selection};
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
@@ -52,6 +52,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Deliveries to webhooks.
     pub webhooks: WebhooksConfig,
+    /// Programs that are run for events, by name.
+    pub commands: BTreeMap<String, CommandConfig>,
     /// What the operator is told.
     pub log: LogConfig,
 }
@@ -424,6 +426,47 @@ pub struct WebhooksConfig {
     pub verify: bool,
 }
 
+/// A program that is run for each event, and for which.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct CommandConfig {
+    /// The program and its arguments.
+    pub run: Vec<String>,
+    /// Events and groups of events; none for all.
+    pub events: Vec<String>,
+    /// Users; none for all.
+    pub users: Vec<String>,
+    /// Mailboxes; none for all.
+    pub mailboxes: Vec<String>,
+    /// A condition on the parameters; empty for none.
+    #[serde(rename = "where")]
+    pub condition: String,
+    /// Parameters; none for all that policy lets out, but the private ones.
+    pub parameters: Vec<String>,
+    /// Tags put on each event.
+    pub tags: Vec<String>,
+    /// How long a run may take.
+    #[serde(with = "values::duration")]
+    pub timeout: Duration,
+    /// Runs that go side by side.
+    pub jobs: u32,
+}
+
+impl CommandConfig {
+    /// What it selects.
+    pub(crate) fn selection(&self) -> Selection {
+        Selection {
+            events: self.events.clone(),
+            users: self.users.clone(),
+            mailboxes: self.mailboxes.clone(),
+            condition: Some(self.condition.clone()).filter(|text| !text.is_empty()),
+            parameters: self.parameters.clone(),
+            tags: self.tags.clone(),
+            ..Selection::default()
+        }
+    }
+}
+
 /// How much is logged.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -535,6 +578,7 @@ impl Default for Config {
             login: LoginConfig::default(),
             http: HttpConfig::default(),
             webhooks: WebhooksConfig::default(),
+            commands: BTreeMap::new(),
             log: LogConfig::default(),
         }
     }
@@ -669,6 +713,22 @@ impl Default for HttpConfig {
 impl Default for WebhooksConfig {
     fn default() -> Self {
         Self { reach: Reach::Public, timeout: Duration::from_secs(15), lanes: 16, verify: true }
+    }
+}
+
+impl Default for CommandConfig {
+    fn default() -> Self {
+        Self {
+            run: Vec::new(),
+            events: Vec::new(),
+            users: Vec::new(),
+            mailboxes: Vec::new(),
+            condition: String::new(),
+            parameters: Vec::new(),
+            tags: Vec::new(),
+            timeout: Duration::from_secs(60),
+            jobs: 1,
+        }
     }
 }
 

@@ -3,14 +3,24 @@
 use toml::Value;
 
 use super::keys::{self, Section};
-use super::{Config, SourceConfig, SourceKind};
+use super::{CommandConfig, Config, SourceConfig, SourceKind};
 
 /// See [`Config::print`].
 pub(super) fn toml(config: &Config) -> String {
     let now = as_value(config);
-    let default = as_value(&with_example_source());
+    let default = as_value(&with_examples());
     let mut out = String::from("# postbell.toml: every key, its value, and why.\n");
     for section in keys::SECTIONS {
+        if section.path == "commands.*" {
+            for name in config.commands.keys() {
+                let path = format!("commands.{name}");
+                print_section(&mut out, section, &path, &now, &default, "");
+            }
+            if config.commands.is_empty() {
+                print_section(&mut out, section, "commands.index", &default, &default, "# ");
+            }
+            continue;
+        }
         if section.path != "sources.*" {
             print_section(&mut out, section, section.path, &now, &default, "");
             continue;
@@ -55,9 +65,13 @@ fn print_section(
     }
     for key in section.keys {
         let name = key.path.rsplit('.').next().unwrap_or(key.path);
-        let value = look_up(now, &key.path.replace("sources.*", path));
-        let usual = look_up(default, &key.path.replace("sources.*", "sources.mail"));
-        let note = if value == usual || key.path == "sources.*.root" {
+        let full = match section.path.ends_with('*') {
+            true => key.path.replace(section.path, path),
+            false => key.path.to_owned(),
+        };
+        let value = look_up(now, &full);
+        let usual = look_up(default, &example(key.path));
+        let note = if value == usual || MUST_BE_GIVEN.contains(&key.path) {
             String::new()
         } else {
             format!(" Default: {usual}")
@@ -69,12 +83,13 @@ fn print_section(
 /// `docs/config.md`, made from the table of keys.
 #[must_use]
 pub fn markdown() -> String {
-    let default = as_value(&with_example_source());
+    let default = as_value(&with_examples());
     let mut out = String::from(PREFACE);
     for section in keys::SECTIONS {
         let title = match section.path {
             "" => "The top".to_owned(),
             "sources.*" if section.kinds.is_empty() => "`[sources.<name>]`".to_owned(),
+            "commands.*" => "`[commands.<name>]`".to_owned(),
             "sources.*" => {
                 let kinds: Vec<_> = section
                     .kinds
@@ -91,10 +106,10 @@ pub fn markdown() -> String {
         ));
         for key in section.keys {
             let name = key.path.rsplit('.').next().unwrap_or(key.path);
-            let value = if key.path == "sources.*.root" {
+            let value = if MUST_BE_GIVEN.contains(&key.path) {
                 "none, must be given".to_owned()
             } else {
-                format!("`{}`", look_up(&default, &key.path.replace('*', "mail")))
+                format!("`{}`", look_up(&default, &example(key.path)))
             };
             out.push_str(&format!("| `{name}` | {value} | {} |\n", key.reason));
         }
@@ -113,11 +128,22 @@ postbell.toml: journal.retension_age: no such key (did you mean journal.retentio
 Durations are written `\"250ms\"`, `\"60s\"`, `\"5m\"`, `\"2h\"`, `\"30d\"`; sizes `\"64KiB\"`, `\"16MiB\"`, `\"1GiB\"`.\n
 This page is made from the table the program itself reads by (`crates/hub/src/config/keys.rs`).\n";
 
-/// The defaults, with a source so that its defaults have a place.
-pub(super) fn with_example_source() -> Config {
+/// Keys without a default.
+const MUST_BE_GIVEN: [&str; 2] = ["sources.*.root", "commands.*.run"];
+
+/// Where a key stands in [`with_examples`].
+pub(super) fn example(path: &str) -> String {
+    path.replace("sources.*", "sources.mail").replace("commands.*", "commands.index")
+}
+
+/// The defaults, with a source and a command so that their defaults have a place.
+pub(super) fn with_examples() -> Config {
     let mut config = Config::default();
     let source = SourceConfig { root: "/var/mail/%u/Maildir".into(), ..SourceConfig::default() };
     config.sources.insert("mail".to_owned(), source);
+    let run = vec!["/usr/local/bin/index-mail".to_owned()];
+    let command = CommandConfig { run, ..CommandConfig::default() };
+    config.commands.insert("index".to_owned(), command);
     config
 }
 

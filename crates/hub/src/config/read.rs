@@ -7,8 +7,8 @@ use postbell_engine::{Pattern, Stores};
 use toml::{Table, Value};
 
 use super::{
-    Config, ConfigError, LoginConfig, PublishConfig, SourceConfig, SourceKind, TlsConfig, keys,
-    limits,
+    CommandConfig, Config, ConfigError, LoginConfig, PublishConfig, SourceConfig, SourceKind,
+    TlsConfig, keys, limits,
 };
 
 /// The largest configuration file read. Ten thousand sources fit; a disk image does not.
@@ -119,11 +119,14 @@ fn drop_foreign(table: &mut Table, lines: &mut Vec<String>) {
 /// Whether keys live below `path`.
 fn is_section(path: &str) -> bool {
     let depth = path.split('.').count();
-    path == "sources"
-        || keys::SECTIONS.iter().any(|section| {
-            section.path == path
-                || (section.path == "sources.*" && depth == 2) && path.starts_with("sources.")
-        })
+    keys::SECTIONS.iter().any(|section| match section.path.strip_suffix(".*") {
+        // A table of tables, whose names are the operator's.
+        Some(group) => {
+            path == group
+                || depth == 2 && path.strip_prefix(group).is_some_and(|rest| rest.starts_with('.'))
+        }
+        None => section.path == path,
+    })
 }
 
 /// Makes the configuration, taking out each bad value with a line for it until none is left.
@@ -281,6 +284,9 @@ fn check(config: &Config, lines: &mut Vec<String>) {
     }
     for (name, source) in &config.sources {
         check_source(name, source, lines);
+    }
+    for (name, command) in &config.commands {
+        check_command(name, command, config, lines);
     }
     limits::check(config, lines);
 }
@@ -449,6 +455,32 @@ fn check_source(name: &str, source: &SourceConfig, lines: &mut Vec<String>) {
         SourceKind::Maildir => check_maildir(name, source, lines),
         SourceKind::Dovecot => check_dovecot(name, source, lines),
         SourceKind::Cyrus => check_cyrus(name, source, lines),
+    }
+}
+
+/// A command's name is a subscription's.
+fn check_command(name: &str, command: &CommandConfig, config: &Config, lines: &mut Vec<String>) {
+    let mut bad = |key: &str, why: String| lines.push(format!("commands.{name}.{key}: {why}"));
+    match command.run.first() {
+        None => bad("run", "missing (try [\"/usr/local/bin/index-mail\"])".to_owned()),
+        Some(program) if program.is_empty() => bad("run", "\"\" is not a program".to_owned()),
+        Some(_) if command.run.iter().any(|text| text.contains('\0')) => {
+            bad("run", "an argument can't hold a NUL".to_owned());
+        }
+        Some(_) => {}
+    }
+    if command.timeout.is_zero() {
+        bad("timeout", "\"0s\" leaves no time at all (try \"60s\")".to_owned());
+    }
+    if command.jobs == 0 {
+        bad("jobs", "0 would let nothing through (try 1)".to_owned());
+    }
+    if let Err(error) = command.selection().compile(&crate::policy(&config.policy)) {
+        let key = error.pointer.split('/').nth(1).unwrap_or("run").to_owned();
+        bad(&key, error.message);
+    }
+    if let Err(why) = crate::subscriptions::check_name(name) {
+        lines.push(format!("commands.{name}: {why} (try [commands.index])"));
     }
 }
 

@@ -329,17 +329,43 @@ fn what_is_printed_reads_back_as_the_same_configuration() {
     assert_eq!(Config::parse("printed", &config.print()).unwrap(), config);
     let default = Config::default();
     assert_eq!(Config::parse("printed", &default.print()).unwrap(), default);
+    let text = r#"
+[commands.a]
+run = ["sh", "-c", "id; \"x\""]
+[commands.b]
+run = ["b"]
+jobs = 2
+where = "messageSize > 5"
+events = ["MessageNew"]
+"#;
+    let config = Config::parse("postbell.toml", text).unwrap();
+    assert_eq!(config.commands["b"].condition, "messageSize > 5");
+    assert_eq!(Config::parse("printed", &config.print()).unwrap(), config);
+}
+
+#[test]
+fn the_mistakes_of_a_command_are_told() {
+    insta::assert_snapshot!(errors(
+        r#"
+commands.a.jobs = 0
+commands.b = { run = "sh -c id", timeout = "0s" }
+commands.c = { run = [""], events = ["MessageGnu"], where = "messageSize >" }
+commands.d = { run = ["true"], mailboxes = ["a**b"], shell = true }
+commands.e = { run = ["a\u0000b"], tags = [7] }
+commands."a b" = { run = ["true"] }
+"#
+    ));
 }
 
 #[test]
 fn every_key_of_the_table_is_a_key_of_the_configuration_and_the_reverse() {
-    let printed = toml::Value::try_from(super::print::with_example_source()).unwrap();
+    let printed = toml::Value::try_from(super::print::with_examples()).unwrap();
     let mut real = Vec::new();
     collect(&printed, String::new(), &mut real);
     let mut told: Vec<String> = SECTIONS_FOR_TESTS
         .iter()
         .flat_map(|section| section.keys)
-        .map(|key| key.path.replace('*', "mail"))
+        .map(|key| super::print::example(key.path))
         .collect();
     real.sort();
     told.sort();
@@ -361,7 +387,7 @@ fn collect(value: &toml::Value, path: String, out: &mut Vec<String>) {
 #[test]
 fn every_example_in_the_table_is_accepted() {
     for key in SECTIONS_FOR_TESTS.iter().flat_map(|section| section.keys) {
-        let path = key.path.replace('*', "mail");
+        let path = super::print::example(key.path);
         let mut text = format!("{path} = {}\n", key.example);
         let kind = super::keys::kinds(&path).last();
         if let Some(kind) = kind.filter(|kind| **kind != super::SourceKind::Maildir) {
@@ -388,6 +414,8 @@ fn every_example_in_the_table_is_accepted() {
         } else if key.path.starts_with("sources") && !key.path.ends_with("root") {
             let root = if key.path.ends_with("user") { "/m" } else { "/m/%u" };
             text.push_str(&format!("sources.mail.root = \"{root}\"\n"));
+        } else if key.path.starts_with("commands") && !key.path.ends_with("run") {
+            text.push_str("commands.index.run = [\"true\"]\n");
         }
         Config::parse("postbell.toml", &text).unwrap_or_else(|error| panic!("{text}: {error}"));
     }

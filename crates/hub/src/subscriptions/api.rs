@@ -232,13 +232,24 @@ pub(crate) enum ShownSink {
         #[serde(skip_serializing_if = "Option::is_none")]
         per_minute: Option<u32>,
     },
+    /// A program on the hub's machine, from its configuration.
+    Command {
+        /// The program and its arguments.
+        run: Vec<String>,
+        /// Runs that go side by side.
+        jobs: u32,
+    },
 }
 
 impl ShownSink {
     /// Puts in what a receiver needs; the private half of a pair is not that.
     pub(crate) fn tell(&mut self, made: &Secret) {
-        let Self::Webhook { secret, .. } = self;
-        *secret = made.public().is_none().then(|| made.reveal());
+        match self {
+            Self::Webhook { secret, .. } => {
+                *secret = made.public().is_none().then(|| made.reveal());
+            }
+            Self::Command { .. } => {}
+        }
     }
 }
 

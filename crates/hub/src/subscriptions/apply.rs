@@ -34,6 +34,9 @@ impl Subscriptions {
         let _changing = self.0.changing.lock().await;
         let own = self.own(Owner::of(grant).as_ref());
         let entry = own.into_iter().find(|entry| entry.name == wanted.name);
+        if entry.as_ref().is_some_and(|entry| entry.kept().command.is_some()) {
+            return Err(CreateError::Configured(wanted.name));
+        }
         let etag = entry.as_ref().map(|entry| entry.etag());
         if !self.1.is_met(etag.as_deref()) {
             return Err(CreateError::Changed(wanted.name));

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{Begin, ShownSink, SubscriptionState, time};
+use crate::CommandConfig;
 use crate::access::Grant;
 
 /// All that survives a restart, but for the cursors: those stand in the journal.
@@ -44,6 +45,9 @@ pub(super) struct Kept {
     /// nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) failing_since_unix_millis: Option<i64>,
+    /// The program it runs, where the configuration made it; then none of this is kept.
+    #[serde(skip)]
+    pub(super) command: Option<Box<CommandConfig>>,
 }
 
 /// What came of asking a receiver whether it agrees to be delivered to.
@@ -165,6 +169,9 @@ impl Kept {
 
     /// Where deliveries go, without what they are signed with.
     pub(super) fn shown_sink(&self) -> ShownSink {
+        if let Some(command) = &self.command {
+            return ShownSink::Command { run: command.run.clone(), jobs: command.jobs };
+        }
         let now = jiff::Timestamp::now().as_second();
         let previous = self.previous.as_ref().filter(|previous| previous.until > now);
         let until = previous.and_then(|one| jiff::Timestamp::from_second(one.until).ok());

@@ -45,6 +45,9 @@ pub(crate) enum CreateError {
     /// It has expired.
     #[error("it expired at {0}: renew it, and it goes on where it stood")]
     Expired(String),
+    /// It is a command of the configuration's.
+    #[error("{0:?} is made by the hub's configuration ([commands.{0}]), and changed there")]
+    Configured(String),
     /// It can't be stored.
     #[error(transparent)]
     State(#[from] StateError),
@@ -164,6 +167,7 @@ impl Subscriptions {
             expires_unix_millis: new.expires,
             handshake: new.handshake,
             failing_since_unix_millis: None,
+            command: None,
         };
         kept.state = kept.awake();
         let qualified = kept
@@ -220,7 +224,8 @@ impl Subscriptions {
     }
 }
 
-pub(super) fn check_name(name: &str) -> Result<(), CreateError> {
+/// Whether a subscription, or a command, may be called so.
+pub(crate) fn check_name(name: &str) -> Result<(), CreateError> {
     let fine = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
     if name.is_empty() || name.len() > NAME_OCTETS_MAX || !name.chars().all(fine) {
         let message = format!(

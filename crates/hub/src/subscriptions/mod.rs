@@ -3,7 +3,9 @@
 mod api;
 mod apply;
 mod burial;
+mod carrier;
 mod change;
+mod commands;
 mod disabled;
 mod entry;
 mod kept;
@@ -16,6 +18,7 @@ mod threads;
 mod verify;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -34,20 +37,21 @@ pub(crate) use api::{
     ShownSink, Signature, SubscriptionState,
 };
 pub(crate) use apply::Applied;
+use carrier::Carrier;
 use entry::{Entry, Running, Stop, locked};
 use kept::{Kept, Owner};
 use life::House;
-pub(crate) use make::CreateError;
+pub(crate) use make::{CreateError, check_name};
 use threads::DeliveryThreads;
 use worker::{Gate, Job};
 
-use crate::WebhooksConfig;
 use crate::access::{Grant, Tokens};
 use crate::api::Condition;
 use crate::feed::Feed;
 use crate::links::Links;
 use crate::metrics::{SUBSCRIPTIONS_TOLD_MAX, SubscriptionFigures};
 use crate::state::{StateDb, StateError};
+use crate::{CommandConfig, WebhooksConfig};
 
 /// The subscriptions of one hub.
 #[derive(Clone, Debug)]
@@ -82,7 +86,6 @@ struct Context {
     schedule: Schedule,
     /// When a receiver is asked again whether it agrees.
     handshake: Schedule,
-    lanes: usize,
 }
 
 impl Subscriptions {
@@ -94,13 +97,15 @@ impl Subscriptions {
         policy: (Policy, Arc<Links>),
         store: Store,
         webhooks: WebhooksConfig,
+        commands: &BTreeMap<String, CommandConfig>,
     ) -> Result<Self, StateError> {
         let handshake = Schedule::new(HANDSHAKE_SECONDS.map(Duration::from_secs));
         let schedules = (Schedule::standard(), handshake);
-        Self::open_with(db, tokens, feed, policy, store, webhooks, schedules).await
+        Self::open_with(db, tokens, feed, policy, store, webhooks, commands, schedules).await
     }
 
     /// The same with schedules of one's own, for deliveries and for the handshake.
+    #[expect(clippy::too_many_arguments, reason = "what a hub is made of")]
     async fn open_with(
         db: Arc<StateDb>,
         tokens: Arc<Tokens>,
@@ -108,16 +113,16 @@ impl Subscriptions {
         (policy, links): (Policy, Arc<Links>),
         store: Store,
         webhooks: WebhooksConfig,
+        commands: &BTreeMap<String, CommandConfig>,
         (schedule, handshake): (Schedule, Schedule),
     ) -> Result<Self, StateError> {
         let tls = Tls::new().map_err(|source| StateError::Tls { source: source.into() })?;
         let threads = DeliveryThreads::start().map_err(|source| StateError::Threads { source })?;
         let source = store.server(None).to_string();
-        let lanes = usize::try_from(webhooks.lanes).unwrap_or(usize::MAX);
-        let context =
-            Arc::new(Context { db, feed, store, source, links, schedule, handshake, lanes });
+        let context = Arc::new(Context { db, feed, store, source, links, schedule, handshake });
         let mut entries = Vec::new();
         let rows = context.blocking(StateDb::subscriptions).await?;
+        let (of_commands, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(commands::is_one);
         for row in rows {
             let kept: Kept = match serde_json::from_str(&row.body) {
                 Ok(kept) => kept,
@@ -135,6 +140,7 @@ impl Subscriptions {
             }
             entries.push(Arc::new(entry));
         }
+        entries.extend(commands::entries(&context, commands, &of_commands).await?);
         let shared = Arc::new(Shared {
             context,
             tokens,
@@ -257,6 +263,9 @@ impl Subscriptions {
         name_or_id: &str,
     ) -> Result<Option<Arc<Entry>>, CreateError> {
         let Some(entry) = self.entry(grant, name_or_id) else { return Ok(None) };
+        if entry.kept().command.is_some() {
+            return Err(CreateError::Configured(entry.name.clone()));
+        }
         if self.1.is_met(Some(&entry.etag())) {
             Ok(Some(entry))
         } else {
@@ -330,7 +339,8 @@ impl Subscriptions {
         let job = Arc::new(job);
         let is_redriving = entry.live.redriving.load(Ordering::Relaxed) > 0;
         let redriving = is_redriving.then(|| stop.clone());
-        let task = self.0.threads.spawn(async move {
+        let is_webhook = matches!(job.carrier, Carrier::Webhook(_));
+        let work = async move {
             if !verify::passed(&job, &mut told).await {
                 return;
             }
@@ -341,7 +351,12 @@ impl Subscriptions {
                 }
                 None => delivering.await,
             }
-        });
+        };
+        let task = match is_webhook {
+            true => self.0.threads.spawn(work),
+            // To start a program takes a while, in which no receiver is to wait.
+            false => tokio::spawn(work),
+        };
         *locked(&entry.running) = Some(Running { stop, task });
     }
 
@@ -353,14 +368,10 @@ impl Subscriptions {
         let policy = shared.policy.for_role(grant.principal().role());
         let (filter, projection) =
             kept.selection.compile_again(&policy).map_err(|error| error.to_string())?;
-        let target = Target::parse(&kept.url, shared.reach).map_err(|error| error.to_string())?;
-        let read = |text: &str| Secret::parse(text).map_err(|error| error.to_string());
-        let timeout = shared.webhooks.timeout;
-        let mut webhook = Webhook::new(target, read(&kept.secret)?, timeout, &shared.tls);
-        if let Some(previous) = &kept.previous {
-            let until = Duration::from_secs(u64::try_from(previous.until).unwrap_or(0));
-            webhook = webhook.signed_also(read(&previous.secret)?, SystemTime::UNIX_EPOCH + until);
-        }
+        let (carrier, lanes) = match &kept.command {
+            None => (Carrier::Webhook(Arc::new(self.webhook(kept)?)), shared.webhooks.lanes),
+            Some(command) => (Carrier::Command(Arc::new(commands::runs(command))), command.jobs),
+        };
         let narrowed = filter.of_users(grant.principal().users());
         let done = entry.live.cursor.load(Ordering::Relaxed);
         Ok(Job {
@@ -370,13 +381,27 @@ impl Subscriptions {
             grant,
             filter,
             projection,
-            webhook: Arc::new(webhook),
+            carrier,
+            lanes: usize::try_from(lanes).unwrap_or(usize::MAX),
             gate: std::sync::Mutex::new(Gate {
                 pace: Pace::new(kept.per_minute()),
                 breaker: Breaker::new(kept.failing_for(jiff::Timestamp::now())),
             }),
             began: Instant::now(),
         })
+    }
+
+    fn webhook(&self, kept: &Kept) -> Result<Webhook, String> {
+        let shared = &self.0;
+        let target = Target::parse(&kept.url, shared.reach).map_err(|error| error.to_string())?;
+        let read = |text: &str| Secret::parse(text).map_err(|error| error.to_string());
+        let timeout = shared.webhooks.timeout;
+        let mut webhook = Webhook::new(target, read(&kept.secret)?, timeout, &shared.tls);
+        if let Some(previous) = &kept.previous {
+            let until = Duration::from_secs(u64::try_from(previous.until).unwrap_or(0));
+            webhook = webhook.signed_also(read(&previous.secret)?, SystemTime::UNIX_EPOCH + until);
+        }
+        Ok(webhook)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -119,7 +119,7 @@ impl<'a> Redriver<'a> {
         let context = &job.context;
         Self {
             job,
-            lanes: Lanes::new(context.schedule.clone(), 0, None, context.lanes, LETTERS_HELD),
+            lanes: Lanes::new(context.schedule.clone(), 0, None, job.lanes, LETTERS_HELD),
             held: HashMap::new(),
             attempts: FuturesUnordered::new(),
             upto: 0,
@@ -245,13 +245,8 @@ impl<'a> Redriver<'a> {
                 continue;
             };
             let stamp = Stamp { id: held.id, seq: attempt.seq, prev_seq: held.letter.prev_seq };
-            let (id, body) = (held.id, self.job.body(&held.head, &held.body, &stamp));
-            let webhook = Arc::clone(&self.job.webhook);
-            let attempted = async move {
-                let answer = webhook.post(id, body, SystemTime::now()).await;
-                (attempt, answer)
-            };
-            self.attempts.push(attempted.boxed());
+            let answer = self.job.attempt(&held.head, &held.body, &stamp);
+            self.attempts.push(answer.map(move |answer| (attempt, answer)).boxed());
         }
     }
 

@@ -1,5 +1,7 @@
 //! Subscriptions against real receivers on loopback.
 
+mod commands;
+
 use std::path::Path;
 use std::sync::Mutex as StdMutex;
 use std::time::{Duration, Instant};
@@ -114,6 +116,19 @@ impl Bench {
     }
 
     async fn open_with(folder: &Path, options: Options, pauses_millis: &[u64]) -> Self {
+        Self::open_as(folder, options, pauses_millis, &BTreeMap::new()).await
+    }
+
+    async fn open_running(folder: &Path, commands: &BTreeMap<String, CommandConfig>) -> Self {
+        Self::open_as(folder, Options::default(), &[20, 20], commands).await
+    }
+
+    async fn open_as(
+        folder: &Path,
+        options: Options,
+        pauses_millis: &[u64],
+        commands: &BTreeMap<String, CommandConfig>,
+    ) -> Self {
         let journal = Arc::new(SqliteJournal::open(folder.join("journal"), options).unwrap());
         let db = Arc::new(StateDb::open(&folder.join("hub.db")).unwrap());
         let pauses: Vec<_> = pauses_millis.iter().copied().map(Duration::from_millis).collect();
@@ -134,6 +149,7 @@ impl Bench {
                 lanes: 4,
                 ..WebhooksConfig::default()
             },
+            commands,
             (Schedule::new(pauses.clone()), Schedule::new(pauses)),
         );
         Self { journal, subscriptions: subscriptions.await.unwrap(), tokens, admin }
@@ -313,7 +329,7 @@ async fn a_pause_asked_for_is_kept_and_each_attempt_is_signed() {
     let pause = taken[1].at - taken[0].at;
     assert!(pause >= Duration::from_millis(990), "{pause:?}");
 
-    let ShownSink::Webhook { secret, .. } = made.sink;
+    let ShownSink::Webhook { secret, .. } = made.sink else { panic!() };
     let secret = Secret::parse(&secret.unwrap()).unwrap();
     for one in &taken {
         let header = |name: &str| one.headers[name].to_str().unwrap().to_owned();
@@ -323,7 +339,7 @@ async fn a_pause_asked_for_is_kept_and_each_attempt_is_signed() {
     }
     let ids: Vec<_> = taken.iter().map(|one| &one.headers["webhook-id"]).collect();
     assert_eq!(ids[0], ids[1], "a repeat is recognisable");
-    let ShownSink::Webhook { secret, .. } = bench.shown("phone").sink;
+    let ShownSink::Webhook { secret, .. } = bench.shown("phone").sink else { panic!() };
     assert_eq!(secret, None, "a secret is shown once");
 }
 
@@ -415,7 +431,7 @@ async fn what_was_delivered_is_delivered_anew_and_a_backlog_can_be_left_out() {
 }
 
 fn secret_of(shown: Shown) -> Secret {
-    let ShownSink::Webhook { secret, .. } = shown.sink;
+    let ShownSink::Webhook { secret, .. } = shown.sink else { panic!() };
     Secret::parse(&secret.unwrap()).unwrap()
 }
 
@@ -1020,6 +1036,7 @@ fn a_kept_secret_prints_as_dots() {
         expires_unix_millis: None,
         handshake: None,
         failing_since_unix_millis: None,
+        command: None,
     };
     assert!(!format!("{kept:?}").contains("t0ken"));
     let secret = Some("whsec_t0ken".to_owned());

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::SubscriptionState;
+use super::carrier::Carrier;
 use super::entry::{Stop, locked};
 use super::kept::Handshake;
 use super::worker::{Job, dice};
@@ -57,11 +58,14 @@ pub(super) async fn passed(job: &Job, told: &mut watch::Receiver<Stop>) -> bool 
 
 /// Asks until it is agreed; why it is asked no more.
 async fn ask(job: &Job) -> Result<Handshake, String> {
+    let Carrier::Webhook(webhook) = &job.carrier else {
+        return Ok(Handshake { passed: true, per_minute: None });
+    };
     let (schedule, began) = (&job.context.handshake, Instant::now());
     let mut question = Delivery::default();
     loop {
-        let agreement = job.webhook.ask(job.context.store.host(), SystemTime::now()).await;
-        job.webhook.sweep();
+        let agreement = webhook.ask(job.context.store.host(), SystemTime::now()).await;
+        webhook.sweep();
         let now = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let reason = agreement.answer.reason;
         match question.conclude(schedule, agreement.answer.outcome, Moment(now), dice()) {

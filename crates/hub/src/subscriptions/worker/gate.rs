@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::Job;
+use crate::subscriptions::carrier::Carrier;
 use crate::subscriptions::entry::locked;
 use crate::subscriptions::{SubscriptionState, time};
 
@@ -24,6 +25,9 @@ pub(in crate::subscriptions) struct Gate {
 impl Job {
     /// Begins a request where one may begin; otherwise says when to ask again.
     pub(in crate::subscriptions) fn may_begin(&self) -> Result<(), Instant> {
+        if !self.is_gated() {
+            return Ok(());
+        }
         let now = self.gate_time();
         let mut gate = locked(&self.gate);
         let breaks = (!gate.breaker.lets(now)).then(|| gate.breaker.next());
@@ -43,6 +47,9 @@ impl Job {
 
     /// Notes how a request ended, in memory; says what is to be kept of it.
     pub(in crate::subscriptions) fn concluded(&self, answer: &Answer, dice: u32) -> Turn {
+        if !self.is_gated() {
+            return Turn::Same;
+        }
         let now = self.gate_time();
         let mut gate = locked(&self.gate);
         let turn = gate.breaker.conclude(answer.outcome, now, dice);
@@ -70,6 +77,11 @@ impl Job {
             }
         }
         turn
+    }
+
+    /// A program fails of one event and not of the next: the others need not wait for it.
+    fn is_gated(&self) -> bool {
+        matches!(self.carrier, Carrier::Webhook(_))
     }
 
     fn gate_time(&self) -> Moment {

@@ -18,7 +18,6 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use postbell_engine::{Filter, Lanes, Moment, Projection, Turn, Verdict, View};
 use postbell_journal::{ReadError, Records};
-use postbell_sinks::webhook::Webhook;
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::{error, info};
@@ -30,6 +29,7 @@ use self::intake::{Held, Itself, Reading, Wait, step};
 use self::outcome::Ended;
 pub(super) use self::outcome::dice;
 use super::burial::Burials;
+use super::carrier::Carrier;
 use super::entry::{Entry, Stop};
 use super::{Context, SubscriptionState, disabled};
 use crate::access::Grant;
@@ -46,7 +46,9 @@ pub(super) struct Job {
     /// Where it is told what may concern it.
     pub(super) seat: Arc<Seat>,
     pub(super) projection: Projection,
-    pub(super) webhook: Arc<Webhook>,
+    pub(super) carrier: Carrier,
+    /// Attempts that go side by side.
+    pub(super) lanes: usize,
     pub(super) gate: Mutex<Gate>,
     /// When the clock of the gate began.
     pub(super) began: Instant,
@@ -71,7 +73,7 @@ impl Job {
             if self.entry.live.set_trouble(Some(message.clone())) {
                 error!(subscription = %self.entry.name, error = %message, "a subscription can't go on; it is tried again and again");
             }
-            self.webhook.sweep();
+            self.carrier.sweep();
             let stopped = stop.wait_for(|stop| *stop != Stop::No);
             if tokio::time::timeout(TROUBLE_PAUSE, stopped).await.is_ok() {
                 return;
@@ -166,8 +168,7 @@ impl<'a> Worker<'a> {
         let start = job.entry.kept().start;
         let (done, told) = cursors.load(job, start).await?;
         job.entry.live.cursor.store(done, Ordering::Relaxed);
-        let lanes =
-            Lanes::new(context.schedule.clone(), done, told, context.lanes, WINDOW_DELIVERIES);
+        let lanes = Lanes::new(context.schedule.clone(), done, told, job.lanes, WINDOW_DELIVERIES);
         let mut sweep = tokio::time::interval_at(Instant::now() + SWEEP, SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Not all at once.
@@ -262,8 +263,8 @@ impl<'a> Worker<'a> {
         if self.chunk.is_none() && self.burials.is_empty() && self.has_room() {
             news.read = self.poll_read(context)?.is_ready();
         }
-        if self.job.webhook.connections_kept() > 0 && self.sweep.poll_tick(context).is_ready() {
-            self.job.webhook.sweep();
+        if self.job.carrier.connections_kept() > 0 && self.sweep.poll_tick(context).is_ready() {
+            self.job.carrier.sweep();
             // Asked again for the next one to wake us.
             news.swept = true;
         }
@@ -303,7 +304,7 @@ impl<'a> Worker<'a> {
         {
             let mut at_once = pin!(stop.wait_for(|stop| *stop == Stop::AtOnce));
             let mut enough = pin!(tokio::time::sleep(WIND_DOWN));
-            while self.job.webhook.attempts_seen() > 0 || !self.burials.is_empty() {
+            while self.job.carrier.attempts_seen() > 0 || !self.burials.is_empty() {
                 let news = tokio::select! {
                     biased;
                     _ = &mut at_once => break,
@@ -327,7 +328,7 @@ impl<'a> Worker<'a> {
             news.ended.push(ended);
         }
         news.buried = self.burials.poll(context).is_ready();
-        let idle = self.job.webhook.attempts_seen() == 0 && self.burials.is_empty();
+        let idle = self.job.carrier.attempts_seen() == 0 && self.burials.is_empty();
         if idle || news.buried || !news.ended.is_empty() {
             Poll::Ready(news)
         } else {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use postbell_engine::{Attempt, HEAD_OCTETS, Keys, Moment, Next, Outcome, Stamp, Turn};
 use postbell_sinks::webhook::{Answer, write_body};
 use tracing::{debug, error, warn};
@@ -15,6 +15,7 @@ use tracing::{debug, error, warn};
 use super::{Course, Job, Trouble, Worker};
 use crate::links::{Holder, now_unix};
 use crate::subscriptions::SubscriptionState;
+use crate::subscriptions::carrier::Carrier;
 use crate::token::fill_random;
 
 impl Worker<'_> {
@@ -33,12 +34,8 @@ impl Worker<'_> {
                 continue;
             };
             let stamp = Stamp { id: held.id, seq: attempt.seq, prev_seq: attempt.prev_seq };
-            let (id, body) = (held.id, self.job.body(&held.head, &held.body, &stamp));
-            let webhook = Arc::clone(&self.job.webhook);
-            let attempted = async move {
-                let answer = webhook.post(id, body, SystemTime::now()).await;
-                (attempt, answer)
-            };
+            let answer = self.job.attempt(&held.head, &held.body, &stamp);
+            let attempted = answer.map(move |answer| (attempt, answer));
             self.attempts.push(AssertUnwindSafe(attempted).catch_unwind().boxed());
         }
     }
@@ -99,13 +96,13 @@ impl Worker<'_> {
 }
 
 impl Job {
-    /// The body of the request that delivers a record; made anew for each attempt rather than kept.
-    pub(in crate::subscriptions) fn body(
+    /// One attempt to deliver a record; what is sent is made anew each time rather than kept.
+    pub(in crate::subscriptions) fn attempt(
         &self,
         head: &[u8; HEAD_OCTETS],
         json: &[u8],
         stamp: &Stamp,
-    ) -> Bytes {
+    ) -> BoxFuture<'static, Answer> {
         let view = Keys::from_head(head).view(json);
         let recast = self.filter.recast(&view, json);
         let (view, json) = match &recast {
@@ -119,9 +116,18 @@ impl Job {
             self.context.links.make(stamp.seq, &holder, now_unix())
         });
         self.projection.write_linked(&mut data, &allowed, &view, stamp, link.as_deref());
-        let mut body = Vec::with_capacity(data.len() + ENVELOPE_OCTETS);
-        write_body(&mut body, &data, &view, stamp, &self.context.source);
-        body.into()
+        match &self.carrier {
+            Carrier::Webhook(webhook) => {
+                let mut body = Vec::with_capacity(data.len() + ENVELOPE_OCTETS);
+                write_body(&mut body, &data, &view, stamp, &self.context.source);
+                let (id, webhook) = (stamp.id, Arc::clone(webhook));
+                async move { webhook.post(id, body.into(), SystemTime::now()).await }.boxed()
+            }
+            Carrier::Command(runs) => {
+                let runs = Arc::clone(runs);
+                async move { runs.run(&data).await }.boxed()
+            }
+        }
     }
 }
 
