@@ -25,7 +25,7 @@ pub(crate) struct ConnectionArgs {
     /// The hub's data folder, which holds its address and its token.
     #[arg(long, value_name = "DIR", global = true)]
     data: Option<PathBuf>,
-    /// The hub's address, such as http://127.0.0.1:5423, or https://hub.example.org where it has TLS.
+    /// The hub's address, such as http://127.0.0.1:5423, or https://HOST:5423 where it has TLS.
     #[arg(long, value_name = "URL", global = true)]
     url: Option<String>,
     /// PEM file of the authorities whose certificates are trusted [default: this machine's].
