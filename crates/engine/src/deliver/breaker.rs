@@ -6,9 +6,9 @@ use super::{Moment, Outcome};
 
 /// Whether a receiver is worth an attempt, over all its mailboxes.
 ///
-/// After [`FAILURES_MAX`] failures in a row it opens: one attempt at a time, a *probe*, with a pause
-/// before each that doubles up to [`PAUSE_MAX`]. A single success closes it. Where there was
-/// nothing but failure for [`HOPELESS_AFTER`], it says so.
+/// After ten failures in a row it opens: one attempt at a time, a *probe*, with a pause before each
+/// that doubles from five seconds to fifteen minutes. A single success closes it. Where there was
+/// nothing but failure for five days, it says so.
 ///
 /// Holds no clock: the caller says what time it is, how attempts ended and how the dice fell.
 #[derive(Clone, Debug, Eq, PartialEq)]
