@@ -38,9 +38,12 @@ impl Shown {
                 _ => None,
             })
             .collect();
-        // For people and devices the common name is where theirs stands.
-        let common = parsed.subject().iter_common_name();
-        names.extend(common.filter_map(|name| name.as_str().ok()).map(str::to_owned));
+        // Where there is no other, it is the name of people and devices; beside others an authority
+        // may not have checked it.
+        if names.is_empty() {
+            let common = parsed.subject().iter_common_name();
+            names.extend(common.filter_map(|name| name.as_str().ok()).map(str::to_owned));
+        }
         names.truncate(NAMES_MAX);
         Some(Self { names, ends })
     }
