@@ -77,6 +77,10 @@ async fn find(app: &App, seq: u64, grant: &Grant) -> Result<Option<MessageConten
         return Ok(Some(content.clone()).filter(fits));
     }
     let Some(uri) = event.uri().as_imap() else { return Ok(None) };
+    // The sources know the hub's own store, and an event may have come from a publisher of another.
+    if !uri.host().eq_ignore_ascii_case(app.store.host()) {
+        return Ok(None);
+    }
     let (Some(owner), Some(mailbox)) = (uri.user(), uri.mailbox()) else { return Ok(None) };
     let (Some(uid_validity), Some(uid)) = (uri.uid_validity(), uri.uid()) else { return Ok(None) };
     let (owner, mailbox) = (owner.to_owned(), mailbox.to_owned());
