@@ -43,8 +43,8 @@ impl Socket {
                 let io = TokioIo::new(upgraded);
                 let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(limits()));
                 let socket = socket.await;
-                let (unanswered, seq) = (0, None);
-                let open = Open { socket, grant, stopping, stall, metrics, unanswered, seq };
+                let (unanswered, heard, seq) = (0, 0, None);
+                let open = Open { socket, grant, stopping, stall, metrics, unanswered, heard, seq };
                 open.run(pieces).await;
             }
             // A client that goes away at once is its own affair.
@@ -62,6 +62,8 @@ struct Open<S> {
     metrics: Arc<Metrics>,
     /// Pings since the client was heard last.
     unanswered: u32,
+    /// What the client said since a piece was sent.
+    heard: u32,
     /// The last record sent.
     seq: Option<u64>,
 }
@@ -114,7 +116,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Open<S> {
         match said {
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
                 self.unanswered = 0;
-                None
+                self.heard += 1;
+                // Each ping is answered, and the answers wait here for whoever doesn't read them.
+                (self.heard > HEARD_MAX).then_some(End::Unwanted)
             }
             Some(Ok(Message::Text(_) | Message::Binary(_)) | Err(Error::Capacity(_))) => {
                 Some(End::Unwanted)
@@ -126,6 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Open<S> {
     /// Sends the deliveries of a piece, each as a message; a piece without any is a heartbeat, and
     /// goes as a ping. Why not, where it can't be sent.
     async fn send(&mut self, piece: &Bytes) -> Option<End> {
+        self.heard = 0;
         let mut lines = piece.split(|octet| *octet == b'\n').filter(|line| !line.is_empty());
         let mut next = lines.next();
         if next.is_none() {
@@ -241,6 +246,9 @@ const WRITTEN_OCTETS: usize = 64 * 1024;
 
 /// Pings a client may leave unanswered, one each quarter of a minute.
 const UNANSWERED_MAX: u32 = 3;
+
+/// Pings and answers to pings between two pieces, which are a quarter of a minute apart at most.
+const HEARD_MAX: u32 = 64;
 
 /// How long a farewell may take; also for who was slow, and may be waking up just now.
 const CLOSE_TIME: Duration = Duration::from_secs(10);
