@@ -94,7 +94,6 @@ impl Bell {
             let mut any = false;
             for event in events {
                 any = true;
-                self.heard_at = Some(Instant::now());
                 let lost = EventMask::IGNORED | EventMask::DELETE_SELF | EventMask::MOVE_SELF;
                 self.is_watching &= !event.mask.intersects(lost);
                 match event.name {
@@ -107,6 +106,7 @@ impl Bell {
             if !any {
                 break;
             }
+            self.heard_at = Some(Instant::now());
         }
         rung
     }
