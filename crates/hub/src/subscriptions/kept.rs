@@ -150,6 +150,12 @@ impl Kept {
         self.expires_unix_millis.is_some_and(|at| at <= now.as_millisecond())
     }
 
+    /// Has it deliver nothing any more, and says why.
+    pub(super) fn end(&mut self, why: String) {
+        self.state = SubscriptionState::Ended;
+        self.detail = Some(why);
+    }
+
     /// What is told where its owner's token is over.
     pub(super) fn over(&self) -> &'static str {
         match &self.owner {

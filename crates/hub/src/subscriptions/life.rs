@@ -113,12 +113,12 @@ impl Subscriptions {
             self.forget(entry).await
         } else {
             info!(subscription = %entry.name, "a subscription has expired");
-            changed.state = SubscriptionState::Ended;
-            changed.detail = Some(format!(
+            let why = format!(
                 "it expired at {}; unless it is renewed it is removed {} days later",
                 changed.expires().unwrap_or_default(),
                 KEPT_AFTER.as_secs() / 86_400
-            ));
+            );
+            changed.end(why);
             self.store(entry, changed).await
         };
         if let Err(error) = done {

@@ -283,11 +283,7 @@ impl<'a> Redriver<'a> {
             }
             Next::End => {
                 warn!(subscription = %self.job.entry.name, reason = %answer.reason, "the receiver wants nothing any more: the subscription has ended");
-                {
-                    let mut kept = self.job.entry.kept();
-                    kept.state = SubscriptionState::Ended;
-                    kept.detail = Some(format!("the receiver answered {}", answer.reason));
-                }
+                self.job.entry.kept().end(format!("the receiver answered {}", answer.reason));
                 self.job.keep().await;
                 return Err(Over);
             }

@@ -44,8 +44,7 @@ pub(super) async fn passed(job: &Job, told: &mut watch::Receiver<Stop>) -> bool 
             }
             Err(why) => {
                 warn!(subscription = %name, %why, "the receiver can't be delivered to: the subscription has ended");
-                kept.state = SubscriptionState::Ended;
-                kept.detail = Some(why);
+                kept.end(why);
             }
         }
     }

@@ -31,7 +31,7 @@ pub(super) use self::outcome::dice;
 use super::burial::Burials;
 use super::carrier::Carrier;
 use super::entry::{Entry, Stop};
-use super::{Context, SubscriptionState, disabled};
+use super::{Context, disabled};
 use crate::access::Grant;
 use crate::feed::Seat;
 
@@ -245,8 +245,8 @@ impl<'a> Worker<'a> {
         self.settle();
         {
             let mut kept = self.job.entry.kept();
-            kept.state = SubscriptionState::Ended;
-            kept.detail = Some(kept.over().to_owned());
+            let why = kept.over().to_owned();
+            kept.end(why);
         }
         self.job.keep().await;
     }

@@ -14,7 +14,6 @@ use tracing::{debug, error, warn};
 
 use super::{Course, Job, Trouble, Worker};
 use crate::links::{Holder, now_unix};
-use crate::subscriptions::SubscriptionState;
 use crate::subscriptions::carrier::Carrier;
 use crate::token::fill_random;
 
@@ -85,9 +84,7 @@ impl Worker<'_> {
             }
             Next::End => {
                 warn!(subscription = %name, seq, reason = %answer.reason, "the receiver wants nothing any more: the subscription has ended");
-                let mut kept = self.job.entry.kept();
-                kept.state = SubscriptionState::Ended;
-                kept.detail = Some(format!("the receiver answered {}", answer.reason));
+                self.job.entry.kept().end(format!("the receiver answered {}", answer.reason));
                 return Ok((Course::Ended, turn));
             }
         }
