@@ -20,7 +20,9 @@ mod words;
 pub use access::{InvalidScope, Principal, Role, Scope};
 pub use admit::{Admitted, admit};
 pub use ceiling::Ceiling;
-pub use deliver::{Attempt, Breaker, Delivery, Lanes, Moment, Next, Outcome, Pace, Schedule, Turn};
+pub use deliver::{
+    Attempt, BatchLimits, Breaker, Delivery, Lanes, Moment, Next, Outcome, Pace, Schedule, Turn,
+};
 pub use identity::event_id;
 pub use keys::{HEAD_OCTETS, Keys, View};
 pub use members::timestamp;

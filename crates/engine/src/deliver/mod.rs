@@ -7,5 +7,5 @@ mod pace;
 
 pub use breaker::{Breaker, Turn};
 pub use delivery::{Delivery, Moment, Next, Outcome, Schedule};
-pub use lanes::{Attempt, Lanes};
+pub use lanes::{Attempt, BatchLimits, Lanes};
 pub use pace::Pace;

@@ -181,7 +181,7 @@ impl<'a> Redriver<'a> {
                     Found::Whole(held) => {
                         let seq = held.letter.seq;
                         let view = Keys::from_head(&held.head).view(&held.body);
-                        self.lanes.push(seq, view.lane());
+                        self.lanes.push(seq, view.lane(), 0, self.now());
                         self.held.insert(seq, *held);
                     }
                     Found::Not(letter) => lost.push(letter),

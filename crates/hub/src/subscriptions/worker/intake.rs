@@ -85,7 +85,7 @@ impl Worker<'_> {
             match self.job.judge(&view, record.body) {
                 Verdict::Wanted => {
                     self.job.entry.live.matched.fetch_add(1, Ordering::Relaxed);
-                    self.lanes.push(seq, view.lane());
+                    self.lanes.push(seq, view.lane(), record.body.len(), self.now());
                     let id = EventId::from_u128(record.id.0);
                     self.hold(seq, Held { id, head: *record.head, body: record.body.into() });
                 }
@@ -112,7 +112,7 @@ impl Worker<'_> {
         };
         // The same gap has the same id, whenever it is told.
         let id = event_id("gap", format!("{}-{}", gap.from, gap.to).as_bytes(), 0, 0);
-        self.lanes.push(gap.to, keys.view(&body).lane());
+        self.lanes.push(gap.to, keys.view(&body).lane(), body.len(), self.now());
         self.hold(gap.to, Held { id, head: keys.to_head(), body: body.into() });
     }
 
