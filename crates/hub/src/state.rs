@@ -38,8 +38,9 @@ pub(crate) struct DeadLetter {
     pub(crate) reason: String,
     /// The number of the delivery before it, where there was one and it is known.
     pub(crate) prev_seq: Option<u64>,
-    /// Whether it is to be delivered again.
-    pub(crate) redrive: bool,
+    /// How often it was asked for that it be delivered again since it was given up last; 0 where it
+    /// is not to be.
+    pub(crate) redrive: u32,
 }
 
 /// A token as it is kept: whoever reads the file can't use it.
@@ -189,14 +190,17 @@ impl StateDb {
         let mut connection = self.lock();
         let mut mark = || {
             let Some(seqs) = seqs else {
-                connection
-                    .execute("UPDATE dead_letter SET redrive = 1 WHERE subscription = ?1", [id])?;
+                connection.execute(
+                    "UPDATE dead_letter SET redrive = redrive + 1 WHERE subscription = ?1",
+                    [id],
+                )?;
                 return Ok(None);
             };
             let transaction = connection.transaction()?;
             for seq in seqs {
                 let marked = transaction.execute(
-                    "UPDATE dead_letter SET redrive = 1 WHERE subscription = ?1 AND seq = ?2",
+                    "UPDATE dead_letter SET redrive = redrive + 1
+                     WHERE subscription = ?1 AND seq = ?2",
                     params![id, seq.cast_signed()],
                 )?;
                 if marked == 0 {
@@ -218,14 +222,15 @@ impl StateDb {
     ) -> Result<Vec<DeadLetter>, StateError> {
         self.letters(
             "SELECT seq, event_id, at_unix_millis, attempts, reason, prev_seq, redrive
-             FROM dead_letter WHERE subscription = ?1 AND redrive AND seq > ?2
+             FROM dead_letter WHERE subscription = ?1 AND redrive > 0 AND seq > ?2
              ORDER BY seq LIMIT ?3",
             params![id, after.cast_signed(), limit],
         )
     }
 
     /// Forgets dead letters that were delivered after all, and keeps how it ended with the others,
-    /// which are dead letters as before.
+    /// which are dead letters as before; but for those that were asked for again meanwhile, which
+    /// stay as they are.
     pub(crate) fn settle(
         &self,
         id: &str,
@@ -245,13 +250,14 @@ impl StateDb {
                 transaction.execute(
                     "UPDATE dead_letter
                      SET at_unix_millis = ?3, attempts = ?4, reason = ?5, redrive = 0
-                     WHERE subscription = ?1 AND seq = ?2",
+                     WHERE subscription = ?1 AND seq = ?2 AND redrive = ?6",
                     params![
                         id,
                         letter.seq.cast_signed(),
                         letter.at_unix_millis,
                         letter.attempts,
-                        letter.reason
+                        letter.reason,
+                        letter.redrive
                     ],
                 )?;
             }
@@ -285,7 +291,7 @@ impl StateDb {
     pub(crate) fn dead_letter_counts(&self, id: &str) -> Result<(u64, u64), StateError> {
         self.lock()
             .query_row(
-                "SELECT count(*), coalesce(sum(redrive), 0) FROM dead_letter
+                "SELECT count(*), coalesce(sum(redrive > 0), 0) FROM dead_letter
                  WHERE subscription = ?1",
                 [id],
                 |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
@@ -511,7 +517,7 @@ mod tests {
             attempts: 9,
             reason: "500".to_owned(),
             prev_seq: (seq > 1).then(|| seq - 1),
-            redrive: false,
+            redrive: 0,
         }
     }
 
@@ -559,14 +565,30 @@ mod tests {
         assert_eq!(db.mark_for_redrive("a", Some(&[4, 5, 1])).unwrap(), Some(5));
         assert_eq!(db.dead_letter_counts("a").unwrap(), (4, 0), "all or none");
         assert_eq!(db.mark_for_redrive("a", Some(&[4, 2])).unwrap(), None);
-        let marked = |seq| DeadLetter { redrive: true, ..letter(seq) };
+        let marked = |seq| DeadLetter { redrive: 1, ..letter(seq) };
         assert_eq!(db.letters_to_redrive("a", 0, 9).unwrap(), [marked(2), marked(4)]);
         assert_eq!(db.letters_to_redrive("a", 2, 9).unwrap(), [marked(4)]);
-        let worse = DeadLetter { attempts: 19, reason: "501".to_owned(), ..letter(4) };
+        let worse = DeadLetter { attempts: 19, reason: "501".to_owned(), ..marked(4) };
         db.settle("a", &[2], std::slice::from_ref(&worse)).unwrap();
+        let worse = DeadLetter { redrive: 0, ..worse };
         assert_eq!(db.dead_letters("a", 9).unwrap(), [worse, letter(3), letter(1)]);
         assert_eq!(db.mark_for_redrive("a", None).unwrap(), None);
         assert_eq!(db.dead_letter_counts("a").unwrap(), (3, 3));
+    }
+
+    #[test]
+    fn a_letter_asked_for_again_while_it_is_settled_stays_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = StateDb::open(&folder.path().join("hub.db")).unwrap();
+        db.add(&row("a", "phone")).unwrap();
+        db.bury("a", &[letter(1)]).unwrap();
+        assert_eq!(db.mark_for_redrive("a", None).unwrap(), None);
+        let given_up = db.letters_to_redrive("a", 0, 9).unwrap();
+        assert_eq!(db.mark_for_redrive("a", Some(&[1])).unwrap(), None);
+        db.settle("a", &[], &given_up).unwrap();
+        assert_eq!(db.dead_letter_counts("a").unwrap(), (1, 1));
+        db.settle("a", &[], &db.letters_to_redrive("a", 0, 9).unwrap()).unwrap();
+        assert_eq!(db.dead_letter_counts("a").unwrap(), (1, 0));
     }
 
     #[test]

@@ -157,6 +157,11 @@ impl Reader {
         }
     }
 
+    /// Goes on with this record where it hasn't come so far: nothing before it concerns the reader.
+    pub(crate) fn skip_to(&mut self, next: u64) {
+        self.next = self.next.max(next);
+    }
+
     fn seek(&mut self, next: u64) {
         self.next = next;
     }

@@ -58,7 +58,7 @@ impl Burials {
             attempts: attempt.number,
             reason,
             prev_seq: attempt.prev_seq,
-            redrive: false,
+            redrive: 0,
         };
         let waiting = Waiting { seq: attempt.seq, prev_seq: attempt.prev_seq, letter };
         self.waiting.insert(attempt.seq, waiting);

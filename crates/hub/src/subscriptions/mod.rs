@@ -2,6 +2,7 @@
 
 mod api;
 mod apply;
+mod attempts;
 mod burial;
 mod carrier;
 mod change;
@@ -230,7 +231,7 @@ impl Subscriptions {
                 .unwrap_or_default(),
             attempts: letter.attempts,
             reason: letter.reason,
-            redriving: letter.redrive,
+            redriving: letter.redrive > 0,
         });
         Ok(Some(shown.collect()))
     }

@@ -3,24 +3,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use mail_event::EventId;
-use postbell_engine::{
-    Attempt, HEAD_OCTETS, Keys, Lanes, Moment, Next, Outcome, Stamp, Turn, in_words,
-};
+use postbell_engine::{Keys, Lanes, Next, Turn, in_words};
 use postbell_journal::{ReadError, Seq};
-use postbell_sinks::webhook::Answer;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use super::attempts::{Attempts, Concluded, Ended, Held};
 use super::entry::{Entry, Stop};
 use super::make::{CreateError, invalid};
-use super::worker::{Job, TROUBLE_PAUSE, dice};
+use super::worker::{Job, TROUBLE_PAUSE};
 use super::{Redrive, Shown, SubscriptionState, Subscriptions, disabled, stop};
 use crate::access::Grant;
 use crate::state::DeadLetter;
@@ -87,29 +81,17 @@ struct Over;
 /// Dead letters on their way once more.
 struct Redriver<'a> {
     job: &'a Job,
-    lanes: Lanes,
-    held: HashMap<u64, Held>,
-    attempts: FuturesUnordered<BoxFuture<'static, (Attempt, Answer)>>,
+    attempts: Attempts<'a>,
+    letters: HashMap<u64, DeadLetter>,
     /// The last one taken up.
     upto: u64,
     /// Whether there are none behind it.
     is_last: bool,
-    began: Instant,
-    /// When the receiver takes the next request, where one waits for that.
-    held_back: Option<Instant>,
-}
-
-/// A letter and the record it is of.
-struct Held {
-    letter: DeadLetter,
-    id: EventId,
-    head: [u8; HEAD_OCTETS],
-    body: Box<[u8]>,
 }
 
 /// A letter as it was found.
 enum Found {
-    Whole(Box<Held>),
+    Whole(DeadLetter, Box<Held>),
     /// It can't be delivered, and why not.
     Not(DeadLetter),
 }
@@ -117,23 +99,19 @@ enum Found {
 impl<'a> Redriver<'a> {
     fn new(job: &'a Job) -> Self {
         let context = &job.context;
-        Self {
-            job,
-            lanes: Lanes::new(context.schedule.clone(), 0, None, job.lanes, LETTERS_HELD),
-            held: HashMap::new(),
-            attempts: FuturesUnordered::new(),
-            upto: 0,
-            is_last: false,
-            began: Instant::now(),
-            held_back: None,
-        }
+        let lanes = Lanes::new(context.schedule.clone(), 0, None, job.lanes, LETTERS_HELD);
+        let (attempts, letters) = (Attempts::new(job, lanes), HashMap::new());
+        Self { job, attempts, letters, upto: 0, is_last: false }
     }
 
     async fn work(mut self) -> Result<(), Over> {
         loop {
             self.take_up().await;
-            self.start_attempts();
-            if self.is_last && self.lanes.is_idle() {
+            // The worker beside it may have learnt that the receiver is gone.
+            if self.job.entry.kept().state == SubscriptionState::Active {
+                self.attempts.start();
+            }
+            if self.is_last && self.attempts.lanes.is_idle() {
                 info!(subscription = %self.job.entry.name, "all dead letters that were to be delivered again are settled");
                 return Ok(());
             }
@@ -142,9 +120,7 @@ impl<'a> Redriver<'a> {
             if is_over && self.attempts.is_empty() {
                 return Err(Over);
             }
-            let due = self.lanes.next_due().map(|at| self.began + Duration::from_millis(at.0));
-            // What is due and may not begin does so no sooner for being looked at.
-            let due = self.held_back.or(due).filter(|_| state == SubscriptionState::Active);
+            let due = self.attempts.due().filter(|_| state == SubscriptionState::Active);
             let ended = tokio::select! {
                 Some(ended) = self.attempts.next() => ended,
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => continue,
@@ -160,7 +136,10 @@ impl<'a> Redriver<'a> {
 
     /// Reads more, where there is room.
     async fn take_up(&mut self) {
-        while !self.is_last && self.lanes.has_room() && self.held.len() < LETTERS_HELD / 2 {
+        while !self.is_last
+            && self.attempts.has_room(usize::MAX)
+            && self.letters.len() < LETTERS_HELD / 2
+        {
             let (id, after) = (self.job.entry.id.clone(), self.upto);
             let letters = self
                 .job
@@ -178,11 +157,11 @@ impl<'a> Redriver<'a> {
             for letter in letters {
                 self.upto = letter.seq;
                 match self.find(letter).await {
-                    Found::Whole(held) => {
-                        let seq = held.letter.seq;
+                    Found::Whole(letter, held) => {
                         let view = Keys::from_head(&held.head).view(&held.body);
-                        self.lanes.push(seq, view.lane(), 0, self.now());
-                        self.held.insert(seq, *held);
+                        let lane: Box<[u8]> = view.lane().into();
+                        self.attempts.push(letter.seq, &lane, *held);
+                        self.letters.insert(letter.seq, letter);
                     }
                     Found::Not(letter) => lost.push(letter),
                 }
@@ -221,72 +200,39 @@ impl<'a> Redriver<'a> {
                 let why = "its owner may not see it any more".to_owned();
                 return Found::Not(undeliverable(letter, why));
             }
-            let (head, body) = (*record.head, record.body.into());
-            return Found::Whole(Box::new(Held { letter, id, head, body }));
+            let (head, body, prev_seq) = (*record.head, record.body.into(), letter.prev_seq);
+            return Found::Whole(letter, Box::new(Held { id, head, body, prev_seq }));
         }
     }
 
-    fn start_attempts(&mut self) {
-        let now = self.now();
-        self.held_back = None;
-        // The worker beside it may have learnt that the receiver is gone.
-        while self.job.grant.is_good()
-            && self.job.entry.kept().state == SubscriptionState::Active
-            && self.lanes.has_ready(now)
-        {
-            if let Err(at) = self.job.may_begin() {
-                self.held_back = Some(at);
-                break;
-            }
-            let Some(attempt) = self.lanes.start(now) else { break };
-            let Some(held) = self.held.get(&attempt.seq) else {
-                let next = self.lanes.conclude(attempt.seq, Outcome::Accepted, now, 0);
-                error!(seq = attempt.seq, ?next, "a dead letter was not held where it should be");
-                continue;
-            };
-            let stamp = Stamp { id: held.id, seq: attempt.seq, prev_seq: held.letter.prev_seq };
-            let answer = self.job.attempt(&held.head, &held.body, &stamp);
-            self.attempts.push(answer.map(move |answer| (attempt, answer)).boxed());
-        }
-    }
-
-    async fn conclude(&mut self, (attempt, answer): (Attempt, Answer)) -> Result<(), Over> {
-        let live = &self.job.entry.live;
-        live.attempts.fetch_add(1, Ordering::Relaxed);
-        let dice = dice();
-        let turn = self.job.concluded(&answer, dice);
-        if turn != Turn::Same {
+    async fn conclude(&mut self, ended: Ended) -> Result<(), Over> {
+        let Concluded { attempt, next, turn, reason } = self.attempts.conclude(ended);
+        if turn != Turn::Same || next == Next::End {
             self.job.keep().await;
         }
         if turn == Turn::Hopeless {
             disabled::tell(self.job).await;
             return Err(Over);
         }
-        match self.lanes.conclude(attempt.seq, answer.outcome, self.now(), dice) {
+        let seq = attempt.seq;
+        match next {
             Next::Done => {
-                live.accepted.fetch_add(1, Ordering::Relaxed);
-                live.redriven.fetch_add(1, Ordering::Relaxed);
-                self.held.remove(&attempt.seq);
-                self.settle(vec![attempt.seq], Vec::new()).await;
+                self.job.entry.live.redriven.fetch_add(1, Ordering::Relaxed);
+                self.attempts.let_go(seq);
+                self.letters.remove(&seq);
+                self.settle(vec![seq], Vec::new()).await;
             }
-            Next::TryAt(_) => {
-                live.retried.fetch_add(1, Ordering::Relaxed);
-            }
+            Next::TryAt(_) => {}
             Next::GiveUp => {
-                live.given_up.fetch_add(1, Ordering::Relaxed);
-                warn!(subscription = %self.job.entry.name, seq = attempt.seq, reason = %answer.reason, "a dead letter was given up once more");
-                if let Some(held) = self.held.remove(&attempt.seq) {
-                    let attempts = held.letter.attempts.saturating_add(attempt.number);
-                    let letter = DeadLetter { attempts, ..held.letter };
-                    self.settle(Vec::new(), vec![undeliverable(letter, answer.reason)]).await;
+                warn!(subscription = %self.job.entry.name, seq, %reason, "a dead letter was given up once more");
+                self.attempts.let_go(seq);
+                if let Some(letter) = self.letters.remove(&seq) {
+                    let attempts = letter.attempts.saturating_add(attempt.number);
+                    let letter = DeadLetter { attempts, ..letter };
+                    self.settle(Vec::new(), vec![undeliverable(letter, reason)]).await;
                 }
             }
-            Next::End => {
-                warn!(subscription = %self.job.entry.name, reason = %answer.reason, "the receiver wants nothing any more: the subscription has ended");
-                self.job.entry.kept().end(format!("the receiver answered {}", answer.reason));
-                self.job.keep().await;
-                return Err(Over);
-            }
+            Next::End => return Err(Over),
         }
         Ok(())
     }
@@ -322,16 +268,12 @@ impl<'a> Redriver<'a> {
         }
         tokio::time::sleep(TROUBLE_PAUSE).await;
     }
-
-    fn now(&self) -> Moment {
-        Moment(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
-    }
 }
 
 /// A letter as it stays one, for this reason.
 fn undeliverable(letter: DeadLetter, reason: String) -> DeadLetter {
     let at_unix_millis = jiff::Timestamp::now().as_millisecond();
-    DeadLetter { at_unix_millis, reason, redrive: false, ..letter }
+    DeadLetter { at_unix_millis, reason, ..letter }
 }
 
 /// Numbers in one request at most; who means more means all.

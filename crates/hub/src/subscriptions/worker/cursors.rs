@@ -16,10 +16,10 @@ impl Worker<'_> {
     /// isn't kept yet holds both back, since a repeat is better than a delivery nobody knows of.
     fn progress(&self) -> (u64, Option<u64>) {
         match self.burials.first() {
-            Some(first) if first.seq <= self.lanes.cursor() => {
+            Some(first) if first.seq <= self.attempts.lanes.cursor() => {
                 (first.seq.saturating_sub(1), first.prev_seq)
             }
-            Some(_) | None => (self.lanes.cursor(), self.lanes.told()),
+            Some(_) | None => (self.attempts.lanes.cursor(), self.attempts.lanes.told()),
         }
     }
 

@@ -1,24 +1,25 @@
 //! What comes in: the journal, read as far as there is room for what is wanted of it.
 
-use std::hash::Hasher;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{self, Poll, ready};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use mail_event::EventId;
-use postbell_engine::{HEAD_OCTETS, Keys, Verdict, event_id};
+use postbell_engine::{Keys, Verdict, event_id};
 use postbell_journal::ReadError;
 use tracing::warn;
 
 use super::{Trouble, Worker};
 use crate::feed::{Gap, Reader, Step};
 use crate::stream::gap_event;
+use crate::subscriptions::attempts::Held;
 
 impl Worker<'_> {
     /// Whether another delivery may be held.
     pub(super) fn has_room(&self) -> bool {
-        self.lanes.has_room() && (self.held_octets < WINDOW_OCTETS || self.held.is_empty())
+        self.attempts.has_room(WINDOW_OCTETS)
     }
 
     pub(super) fn poll_read(
@@ -34,11 +35,11 @@ impl Worker<'_> {
             let wait = if found.is_none() { Wait::Yes } else { Wait::No };
             // It passes over what doesn't concern it.
             let passed = reader.next_seq().saturating_sub(1);
-            self.reading = step(reader, wait);
+            self.reading = step(reader, wait, Arc::clone(&self.passed));
             self.job.entry.live.set_trouble(None);
             match found {
-                None if passed > self.lanes.passed() => {
-                    self.lanes.pass(passed);
+                None if passed > self.attempts.lanes.passed() => {
+                    self.attempts.lanes.pass(passed);
                     return Poll::Ready(Ok(()));
                 }
                 // Polled again, to be woken by what concerns it.
@@ -57,7 +58,7 @@ impl Worker<'_> {
 
     /// Whether nothing is left to do of what was read.
     fn is_idle(&self) -> bool {
-        self.lanes.is_idle() && self.burials.is_empty() && self.chunk.is_none()
+        self.attempts.lanes.is_idle() && self.burials.is_empty() && self.chunk.is_none()
     }
 
     /// Shows that it has nothing to do, or that it has.
@@ -68,7 +69,9 @@ impl Worker<'_> {
     /// Passes over what doesn't concern it, where it has nothing to do.
     pub(super) fn pass_over(&mut self) {
         if self.is_idle() {
-            self.lanes.pass(self.job.seat.reached(self.lanes.passed()));
+            let reached = self.job.seat.reached(self.attempts.lanes.passed());
+            self.attempts.lanes.pass(reached);
+            self.passed.store(reached, Ordering::Relaxed);
         }
     }
 
@@ -85,14 +88,18 @@ impl Worker<'_> {
             match self.job.judge(&view, record.body) {
                 Verdict::Wanted => {
                     self.job.entry.live.matched.fetch_add(1, Ordering::Relaxed);
-                    self.lanes.push(seq, view.lane(), record.body.len(), self.now());
-                    let id = EventId::from_u128(record.id.0);
-                    self.hold(seq, Held { id, head: *record.head, body: record.body.into() });
+                    let held = Held {
+                        id: EventId::from_u128(record.id.0),
+                        head: *record.head,
+                        body: record.body.into(),
+                        prev_seq: self.attempts.lanes.newest(),
+                    };
+                    self.attempts.push(seq, view.lane(), held);
                 }
-                Verdict::Unwanted => self.lanes.pass(seq),
+                Verdict::Unwanted => self.attempts.lanes.pass(seq),
                 Verdict::Unclear(why) => {
                     self.job.entry.live.unclear(why);
-                    self.lanes.pass(seq);
+                    self.attempts.lanes.pass(seq);
                 }
             }
         }
@@ -101,58 +108,21 @@ impl Worker<'_> {
     /// Tells of records that can't be told any more, under the number of the last of them.
     pub(super) fn gap(&mut self, gap: Gap) {
         // It has passed all of that: there was nothing for it.
-        if gap.to <= self.lanes.passed() {
+        if gap.to <= self.attempts.lanes.passed() {
             return;
         }
         warn!(subscription = %self.job.entry.name, from = gap.from, to = gap.to, reason = gap.reason, "records can't be delivered any more");
         let event = gap_event(&self.job.context.store, gap);
         let Some((keys, body)) = event.and_then(|body| Some((Keys::find(&body)?, body))) else {
-            self.lanes.pass(gap.to);
+            self.attempts.lanes.pass(gap.to);
             return;
         };
         // The same gap has the same id, whenever it is told.
         let id = event_id("gap", format!("{}-{}", gap.from, gap.to).as_bytes(), 0, 0);
-        self.lanes.push(gap.to, keys.view(&body).lane(), body.len(), self.now());
-        self.hold(gap.to, Held { id, head: keys.to_head(), body: body.into() });
-    }
-
-    fn hold(&mut self, seq: u64, held: Held) {
-        self.held_octets += held.body.len();
-        self.held.insert(seq, held);
-    }
-
-    pub(super) fn let_go(&mut self, seq: u64) -> Option<Held> {
-        let held = self.held.remove(&seq)?;
-        self.held_octets = self.held_octets.saturating_sub(held.body.len());
-        Some(held)
-    }
-}
-
-/// A record on its way: a copy, so that it doesn't keep a whole block in memory.
-pub(super) struct Held {
-    pub(super) id: EventId,
-    pub(super) head: [u8; HEAD_OCTETS],
-    pub(super) body: Box<[u8]>,
-}
-
-/// A number is its own hash, but for the upper bits, which tables look at as well: records'
-/// numbers follow each other, and nobody chooses them.
-#[derive(Default)]
-pub(super) struct Itself(u64);
-
-impl Hasher for Itself {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, octets: &[u8]) {
-        for octet in octets {
-            self.write_u64(self.0.rotate_left(8) ^ u64::from(*octet));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number ^ (number << 57);
+        let lane: Box<[u8]> = keys.view(&body).lane().into();
+        let prev_seq = self.attempts.lanes.newest();
+        let held = Held { id, head: keys.to_head(), body: body.into(), prev_seq };
+        self.attempts.push(gap.to, &lane, held);
     }
 }
 
@@ -166,12 +136,14 @@ pub(super) enum Wait {
     No,
 }
 
-/// Takes the next step in the journal, as soon as somebody asks for it.
-pub(super) fn step(mut reader: Reader, wait: Wait) -> Reading {
+/// Takes the next step in the journal, as soon as somebody asks for it, and behind what was `passed`
+/// over meanwhile: where its trail overflows, one that slept looks at no more than it has to.
+pub(super) fn step(mut reader: Reader, wait: Wait, passed: Arc<AtomicU64>) -> Reading {
     let step = async move {
         if wait == Wait::Yes {
             reader.more().await;
         }
+        reader.skip_to(passed.load(Ordering::Relaxed).saturating_add(1));
         let found = reader.try_next().await;
         (reader, found)
     };
@@ -181,3 +153,36 @@ pub(super) fn step(mut reader: Reader, wait: Wait) -> Reading {
 /// Octets of events a subscription may hold; beyond, nothing more is read. With content of
 /// messages in them a few events are a lot.
 const WINDOW_OCTETS: usize = 8 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use postbell_engine::{Policy, admit};
+    use postbell_journal::{Batch, Entry, Journal as _, Options, RecordId, SqliteJournal};
+
+    use super::*;
+    use crate::feed::Feed;
+
+    #[tokio::test]
+    async fn one_that_slept_does_not_look_at_what_it_was_past() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = SqliteJournal::open(folder.path(), Options::default()).unwrap();
+        let entries = (1..=6).map(|own| {
+            let json = format!(
+                r#"{{"event":"FlagsSet","uri":"imap://a@h/A","timestamp":"2026-08-20T13:34:14+02:00","flagNames":["x"],"uidset":"{own}"}}"#
+            );
+            let admitted = admit(&Policy::default(), "t", json.as_bytes(), None).unwrap();
+            let (id, head) = (RecordId(admitted.id.as_u128()), admitted.keys.to_head());
+            Entry { id, head, body: json.into() }
+        });
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let done = Box::new(move |result| tell.send(result).unwrap_or_default());
+        journal.append(Batch { entries: entries.collect(), checkpoint: None }, done);
+        told.recv().unwrap().unwrap();
+        // Nobody leads it, as where its trail has overflown.
+        let reader = Feed::new(Arc::new(journal)).reader(1);
+        let (reader, found) = step(reader, Wait::Yes, Arc::new(AtomicU64::new(4))).await;
+        let Some(Step::Records(records)) = found.unwrap() else { panic!("nothing was read") };
+        assert_eq!(records.iter().next().map(|record| record.seq.0), Some(5));
+        assert_eq!(reader.next_seq(), 7);
+    }
+}

@@ -5,18 +5,15 @@ mod gate;
 mod intake;
 mod outcome;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::future::poll_fn;
-use std::hash::BuildHasherDefault;
 use std::pin::pin;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{self, Poll};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use postbell_engine::{Filter, Lanes, Moment, Projection, Turn, Verdict, View};
+use postbell_engine::{Filter, Lanes, Projection, Turn, Verdict, View};
 use postbell_journal::{ReadError, Records};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
@@ -25,9 +22,9 @@ use tracing::{error, info};
 pub(super) use self::cursors::Cursors;
 use self::cursors::Saved;
 pub(super) use self::gate::Gate;
-use self::intake::{Held, Itself, Reading, Wait, step};
-use self::outcome::Ended;
+use self::intake::{Reading, Wait, step};
 pub(super) use self::outcome::dice;
+use super::attempts::{Attempts, Ended};
 use super::burial::Burials;
 use super::carrier::Carrier;
 use super::entry::{Entry, Stop};
@@ -108,24 +105,19 @@ impl Job {
 enum Trouble {
     #[error("the journal can't be read: {0}")]
     Journal(#[from] ReadError),
-    #[error("an attempt panicked")]
-    Panicked,
 }
 
 /// A worker at work, from a cursor on.
 struct Worker<'a> {
     job: &'a Job,
-    lanes: Lanes,
-    /// The deliveries not done, by number.
-    held: HashMap<u64, Held, BuildHasherDefault<Itself>>,
-    held_octets: usize,
+    attempts: Attempts<'a>,
     /// What comes next of the journal, once it is wanted.
     reading: Reading,
+    /// Up to where nothing concerned it while it had nothing to do; of this worker alone, since one
+    /// that begins anew does so where its cursor stands.
+    passed: Arc<AtomicU64>,
     /// Records read and not looked at yet, from this number on.
     chunk: Option<(Records, u64)>,
-    /// Under way on this task and not on ones of their own: a delivery that has to change threads
-    /// costs more than sending it does.
-    attempts: FuturesUnordered<BoxFuture<'static, Ended>>,
     /// What was given up and is not kept yet.
     burials: Burials,
     /// Deliveries that failed and are to be tried again.
@@ -136,9 +128,6 @@ struct Worker<'a> {
     sweep: Interval,
     /// When one with nothing to do notes how far that is so.
     rest: Interval,
-    began: Instant,
-    /// When the receiver takes the next request, where one waits for that.
-    held_back: Option<Instant>,
     saved: Saved,
     cursors: Cursors,
 }
@@ -176,21 +165,18 @@ impl<'a> Worker<'a> {
         let mut rest = tokio::time::interval_at(Instant::now() + first, REST);
         rest.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let reader = context.feed.reader(done + 1).led(Arc::clone(&job.seat));
+        let passed = Arc::new(AtomicU64::new(done));
         Ok(Self {
             job,
-            lanes,
-            held: HashMap::default(),
-            held_octets: 0,
-            reading: step(reader, Wait::No),
+            attempts: Attempts::new(job, lanes),
+            reading: step(reader, Wait::No, Arc::clone(&passed)),
+            passed,
             chunk: None,
-            attempts: FuturesUnordered::new(),
             burials: Burials::new(Arc::clone(&job.entry), Arc::clone(context)),
             failing: HashSet::new(),
             erred: true,
             sweep,
             rest,
-            began: Instant::now(),
-            held_back: None,
             saved: Saved::new(done, told),
             cursors,
         })
@@ -205,12 +191,10 @@ impl<'a> Worker<'a> {
             let mut stopped = pin!(stop.wait_for(|stop| *stop != Stop::No));
             loop {
                 self.take_up();
-                self.start_attempts();
+                self.attempts.start();
                 self.note_progress();
                 self.note_rest();
-                let due = self.lanes.next_due().map(|at| self.began + Duration::from_millis(at.0));
-                // What is due and held back begins no sooner for being looked at.
-                let due = self.held_back.or(due);
+                let due = self.attempts.due();
                 let news = tokio::select! {
                     biased;
                     _ = &mut stopped => break,
@@ -222,7 +206,7 @@ impl<'a> Worker<'a> {
                     () = sleep_until(due) => continue,
                 };
                 let news_is_idle = !news.read && news.ended.is_empty();
-                if self.act_on(news).await? == Course::Ended {
+                if self.act_on(news).await == Course::Ended {
                     return Ok(());
                 }
                 if !news_is_idle {
@@ -236,7 +220,8 @@ impl<'a> Worker<'a> {
             self.lose().await;
             return Ok(());
         }
-        self.wind_down(stop).await
+        self.wind_down(stop).await;
+        Ok(())
     }
 
     /// Ends the subscription whose owner's token is over, at once: what is under way is dropped.
@@ -255,7 +240,7 @@ impl<'a> Worker<'a> {
     /// anything has come of it.
     fn poll_news(&mut self, context: &mut task::Context<'_>) -> Poll<Result<News, Trouble>> {
         let mut news = News::default();
-        while let Poll::Ready(Some(ended)) = self.attempts.poll_next_unpin(context) {
+        while let Poll::Ready(Some(ended)) = self.attempts.poll_next(context) {
             news.ended.push(ended);
         }
         news.buried = self.burials.poll(context).is_ready();
@@ -277,30 +262,29 @@ impl<'a> Worker<'a> {
         if anything { Poll::Ready(Ok(news)) } else { Poll::Pending }
     }
 
-    async fn act_on(&mut self, news: News) -> Result<Course, Trouble> {
-        let now = self.now();
+    async fn act_on(&mut self, news: News) -> Course {
         let mut turned = false;
         for ended in news.ended {
-            let (course, turn) = self.conclude(ended, now)?;
+            let (course, turn) = self.conclude(ended);
             if course == Course::Ended {
                 self.settle();
                 self.job.keep().await;
                 if turn == Turn::Hopeless {
                     disabled::tell(self.job).await;
                 }
-                return Ok(Course::Ended);
+                return Course::Ended;
             }
             turned |= turn != Turn::Same;
         }
         if turned {
             self.job.keep().await;
         }
-        Ok(Course::Goes)
+        Course::Goes
     }
 
     /// Lets what is under way end, for a moment; what doesn't will be delivered again. What has
     /// no connection yet is no loss: the receiver hasn't seen it.
-    async fn wind_down(&mut self, stop: &mut watch::Receiver<Stop>) -> Result<(), Trouble> {
+    async fn wind_down(&mut self, stop: &mut watch::Receiver<Stop>) {
         {
             let mut at_once = pin!(stop.wait_for(|stop| *stop == Stop::AtOnce));
             let mut enough = pin!(tokio::time::sleep(WIND_DOWN));
@@ -311,20 +295,19 @@ impl<'a> Worker<'a> {
                     () = &mut enough => break,
                     news = poll_fn(|context| self.poll_last(context)) => news,
                 };
-                if self.act_on(news).await? == Course::Ended {
-                    return Ok(());
+                if self.act_on(news).await == Course::Ended {
+                    return;
                 }
             }
         }
         self.settle();
-        Ok(())
     }
 
     /// As [`Worker::poll_news`], with nothing new taken up; ready as soon as there is nothing left
     /// to wait for.
     fn poll_last(&mut self, context: &mut task::Context<'_>) -> Poll<News> {
         let mut news = News::default();
-        while let Poll::Ready(Some(ended)) = self.attempts.poll_next_unpin(context) {
+        while let Poll::Ready(Some(ended)) = self.attempts.poll_next(context) {
             news.ended.push(ended);
         }
         news.buried = self.burials.poll(context).is_ready();
@@ -342,10 +325,6 @@ impl<'a> Worker<'a> {
         self.pass_over();
         self.note_progress();
         self.save();
-    }
-
-    fn now(&self) -> Moment {
-        Moment(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 }
 

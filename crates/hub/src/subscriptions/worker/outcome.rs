@@ -1,60 +1,29 @@
 //! What goes out: attempts, and what follows from each.
 
-use std::any::Any;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use postbell_engine::{Attempt, HEAD_OCTETS, Keys, Moment, Next, Outcome, Stamp, Turn};
+use postbell_engine::{HEAD_OCTETS, Keys, Next, Stamp, Turn};
 use postbell_sinks::webhook::{Answer, write_body};
-use tracing::{debug, error, warn};
+use tracing::{debug, warn};
 
-use super::{Course, Job, Trouble, Worker};
+use super::{Course, Job, Worker};
 use crate::links::{Holder, now_unix};
+use crate::subscriptions::attempts::{Concluded, Ended};
 use crate::subscriptions::carrier::Carrier;
 use crate::token::fill_random;
 
 impl Worker<'_> {
-    pub(super) fn start_attempts(&mut self) {
-        let now = self.now();
-        self.held_back = None;
-        while self.job.grant.is_good() && self.lanes.has_ready(now) {
-            if let Err(at) = self.job.may_begin() {
-                self.held_back = Some(at);
-                break;
-            }
-            let Some(attempt) = self.lanes.start(now) else { break };
-            let Some(held) = self.held.get(&attempt.seq) else {
-                let next = self.lanes.conclude(attempt.seq, Outcome::Accepted, now, 0);
-                error!(seq = attempt.seq, ?next, "a delivery was not held where it should be");
-                continue;
-            };
-            let stamp = Stamp { id: held.id, seq: attempt.seq, prev_seq: attempt.prev_seq };
-            let answer = self.job.attempt(&held.head, &held.body, &stamp);
-            let attempted = answer.map(move |answer| (attempt, answer));
-            self.attempts.push(AssertUnwindSafe(attempted).catch_unwind().boxed());
-        }
-    }
-
     /// Does what follows from an attempt.
-    pub(super) fn conclude(
-        &mut self,
-        ended: Ended,
-        now: Moment,
-    ) -> Result<(Course, Turn), Trouble> {
-        let (attempt, answer) = ended.map_err(|_| Trouble::Panicked)?;
+    pub(super) fn conclude(&mut self, ended: Ended) -> (Course, Turn) {
+        let Concluded { attempt, next, turn, reason } = self.attempts.conclude(ended);
         let live = &self.job.entry.live;
         let (name, seq) = (&self.job.entry.name, attempt.seq);
-        live.attempts.fetch_add(1, Ordering::Relaxed);
-        // Chance spreads repeats only, and asking the system for it costs a call.
-        let dice = if matches!(answer.outcome, Outcome::Failed { .. }) { dice() } else { 0 };
-        let turn = self.job.concluded(&answer, dice);
-        match self.lanes.conclude(seq, answer.outcome, now, dice) {
+        match next {
             Next::Done => {
-                live.accepted.fetch_add(1, Ordering::Relaxed);
                 live.last_delivered.fetch_max(seq, Ordering::Relaxed);
                 if self.erred {
                     self.failing.remove(&seq);
@@ -63,32 +32,26 @@ impl Worker<'_> {
                         self.erred = false;
                     }
                 }
-                self.let_go(seq);
+                self.attempts.let_go(seq);
             }
             Next::TryAt(_) => {
-                live.retried.fetch_add(1, Ordering::Relaxed);
-                debug!(subscription = %name, seq, attempt = attempt.number, reason = %answer.reason, "an attempt failed");
-                live.set_last_error(Some(answer.reason));
+                debug!(subscription = %name, seq, attempt = attempt.number, %reason, "an attempt failed");
+                live.set_last_error(Some(reason));
                 self.erred = true;
                 self.failing.insert(seq);
             }
             Next::GiveUp => {
-                live.given_up.fetch_add(1, Ordering::Relaxed);
-                warn!(subscription = %name, seq, attempt = attempt.number, reason = %answer.reason, "delivery given up");
-                live.set_last_error(Some(answer.reason.clone()));
+                warn!(subscription = %name, seq, attempt = attempt.number, %reason, "delivery given up");
+                live.set_last_error(Some(reason.clone()));
                 self.erred = true;
                 self.failing.remove(&seq);
-                if let Some(held) = self.let_go(seq) {
-                    self.burials.add(held.id, &attempt, answer.reason);
+                if let Some(held) = self.attempts.let_go(seq) {
+                    self.burials.add(held.id, &attempt, reason);
                 }
             }
-            Next::End => {
-                warn!(subscription = %name, seq, reason = %answer.reason, "the receiver wants nothing any more: the subscription has ended");
-                self.job.entry.kept().end(format!("the receiver answered {}", answer.reason));
-                return Ok((Course::Ended, turn));
-            }
+            Next::End => return (Course::Ended, turn),
         }
-        Ok(if turn == Turn::Hopeless { (Course::Ended, turn) } else { (Course::Goes, turn) })
+        (if turn == Turn::Hopeless { Course::Ended } else { Course::Goes }, turn)
     }
 }
 
@@ -127,9 +90,6 @@ impl Job {
         }
     }
 }
-
-/// An attempt that has ended, unless it panicked.
-pub(super) type Ended = Result<(Attempt, Answer), Box<dyn Any + Send>>;
 
 /// Spreads the repeats of subscribers that failed together.
 pub(in crate::subscriptions) fn dice() -> u32 {

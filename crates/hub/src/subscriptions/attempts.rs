@@ -1,0 +1,227 @@
+//! Attempts under way, at what is new and at dead letters alike.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::task::{self, Poll};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, ready};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use mail_event::EventId;
+use postbell_engine::{Attempt, HEAD_OCTETS, Lanes, Moment, Next, Outcome, Stamp, Turn};
+use postbell_sinks::webhook::Answer;
+use tokio::time::Instant;
+use tracing::{error, warn};
+
+use super::worker::{Job, dice};
+
+/// The deliveries of one subscription that are not done, and the attempts at them.
+pub(super) struct Attempts<'a> {
+    job: &'a Job,
+    pub(super) lanes: Lanes,
+    /// By number.
+    held: HashMap<u64, Held, BuildHasherDefault<Itself>>,
+    held_octets: usize,
+    /// On the task of whoever asks and not on ones of their own: a delivery that has to change
+    /// threads costs more than sending it does.
+    under_way: FuturesUnordered<BoxFuture<'static, Ended>>,
+    began: Instant,
+    /// When the receiver takes the next request, where one waits for that.
+    held_back: Option<Instant>,
+}
+
+/// A record on its way: a copy, so that it doesn't keep a whole block in memory.
+pub(super) struct Held {
+    pub(super) id: EventId,
+    pub(super) head: [u8; HEAD_OCTETS],
+    pub(super) body: Box<[u8]>,
+    /// The number of the delivery before it.
+    pub(super) prev_seq: Option<u64>,
+}
+
+/// An attempt that has ended, and how.
+pub(super) type Ended = (Attempt, Answer);
+
+/// What follows from an attempt.
+pub(super) struct Concluded {
+    pub(super) attempt: Attempt,
+    pub(super) next: Next,
+    /// What it changed for the subscription as a whole.
+    pub(super) turn: Turn,
+    pub(super) reason: String,
+}
+
+impl<'a> Attempts<'a> {
+    /// None yet.
+    pub(super) fn new(job: &'a Job, lanes: Lanes) -> Self {
+        Self {
+            job,
+            lanes,
+            held: HashMap::default(),
+            held_octets: 0,
+            under_way: FuturesUnordered::new(),
+            began: Instant::now(),
+            held_back: None,
+        }
+    }
+
+    /// Whether another delivery may be held, of at most so many octets together.
+    pub(super) fn has_room(&self, octets_max: usize) -> bool {
+        self.lanes.has_room() && (self.held_octets < octets_max || self.held.is_empty())
+    }
+
+    /// Takes a delivery, unless it was taken before.
+    pub(super) fn push(&mut self, seq: u64, lane: &[u8], held: Held) {
+        let (octets, now) = (held.body.len(), self.now());
+        if self.lanes.push(seq, lane, octets, now) {
+            self.held_octets += octets;
+            self.held.insert(seq, held);
+        }
+    }
+
+    /// Gives up a delivery that is done.
+    pub(super) fn let_go(&mut self, seq: u64) -> Option<Held> {
+        let held = self.held.remove(&seq)?;
+        self.held_octets = self.held_octets.saturating_sub(held.body.len());
+        Some(held)
+    }
+
+    /// Starts what may start.
+    pub(super) fn start(&mut self) {
+        let now = self.now();
+        self.held_back = None;
+        while self.job.grant.is_good() && self.lanes.has_ready(now) {
+            if let Err(at) = self.job.may_begin() {
+                self.held_back = Some(at);
+                break;
+            }
+            let Some(attempt) = self.lanes.start(now) else { break };
+            self.under_way.push(guarded(attempt, || self.attempt(&attempt)));
+        }
+    }
+
+    /// When something may start without anything having ended.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let due = self.lanes.next_due().map(|at| self.began + Duration::from_millis(at.0));
+        // What is due and held back begins no sooner for being looked at.
+        self.held_back.or(due)
+    }
+
+    /// Whether none is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
+    /// Moves them on; ready with one that has ended, or with nothing where there are none.
+    pub(super) fn poll_next(&mut self, context: &mut task::Context<'_>) -> Poll<Option<Ended>> {
+        self.under_way.poll_next_unpin(context)
+    }
+
+    /// Waits for one to end; nothing where there are none.
+    pub(super) async fn next(&mut self) -> Option<Ended> {
+        self.under_way.next().await
+    }
+
+    /// Drops what is under way.
+    pub(super) fn clear(&mut self) {
+        self.under_way.clear();
+    }
+
+    /// Counts an attempt that has ended and says what follows; where that is the end of the
+    /// subscription, it has ended in memory.
+    pub(super) fn conclude(&mut self, (attempt, answer): Ended) -> Concluded {
+        let Answer { outcome, reason } = &answer;
+        let live = &self.job.entry.live;
+        live.attempts.fetch_add(1, Ordering::Relaxed);
+        // Chance spreads repeats only, and asking the system for it costs a call.
+        let dice = if matches!(outcome, Outcome::Failed { .. }) { dice() } else { 0 };
+        let turn = self.job.concluded(&answer, dice);
+        let next = self.lanes.conclude(attempt.seq, *outcome, self.now(), dice);
+        match next {
+            Next::Done => live.accepted.fetch_add(1, Ordering::Relaxed),
+            Next::TryAt(_) => live.retried.fetch_add(1, Ordering::Relaxed),
+            Next::GiveUp => live.given_up.fetch_add(1, Ordering::Relaxed),
+            Next::End => {
+                warn!(subscription = %self.job.entry.name, seq = attempt.seq, %reason, "the receiver wants nothing any more: the subscription has ended");
+                self.job.entry.kept().end(format!("the receiver answered {reason}"));
+                0
+            }
+        };
+        Concluded { attempt, next, turn, reason: answer.reason }
+    }
+
+    fn attempt(&self, attempt: &Attempt) -> BoxFuture<'static, Answer> {
+        let Some(held) = self.held.get(&attempt.seq) else {
+            error!(seq = attempt.seq, "a delivery was not held where it should be");
+            let reason = "it was not held".to_owned();
+            return ready(Answer { outcome: Outcome::Accepted, reason }).boxed();
+        };
+        let stamp = Stamp { id: held.id, seq: attempt.seq, prev_seq: held.prev_seq };
+        self.job.attempt(&held.head, &held.body, &stamp)
+    }
+
+    fn now(&self) -> Moment {
+        Moment(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// An attempt of which a panic, in beginning it or later, is a failure like any other: it ends
+/// nobody else's.
+fn guarded(
+    attempt: Attempt,
+    begin: impl FnOnce() -> BoxFuture<'static, Answer>,
+) -> BoxFuture<'static, Ended> {
+    let panicked = || {
+        error!("an attempt panicked");
+        let outcome = Outcome::Failed { retry_after: None };
+        Answer { outcome, reason: "the attempt panicked".to_owned() }
+    };
+    match catch_unwind(AssertUnwindSafe(begin)) {
+        Ok(answer) => AssertUnwindSafe(answer)
+            .catch_unwind()
+            .map(move |answer| (attempt, answer.unwrap_or_else(|_| panicked())))
+            .boxed(),
+        Err(_) => ready((attempt, panicked())).boxed(),
+    }
+}
+
+/// A number is its own hash, but for the upper bits, which tables look at as well: records'
+/// numbers follow each other, and nobody chooses them.
+#[derive(Default)]
+struct Itself(u64);
+
+impl Hasher for Itself {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, octets: &[u8]) {
+        for octet in octets {
+            self.write_u64(self.0.rotate_left(8) ^ u64::from(*octet));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number ^ (number << 57);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_attempt_that_panics_has_failed_whether_it_began_or_not() {
+        let attempt = Attempt { seq: 7, prev_seq: None, number: 1, is_new: true };
+        let begun = guarded(attempt, || async { panic!("begun") }.boxed()).await;
+        let never = guarded(attempt, || panic!("never begun")).await;
+        for (which, answer) in [begun, never] {
+            assert_eq!(which, attempt);
+            assert_eq!(answer.outcome, Outcome::Failed { retry_after: None });
+            assert_eq!(answer.reason, "the attempt panicked");
+        }
+    }
+}
