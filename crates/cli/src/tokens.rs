@@ -46,7 +46,8 @@ Examples:
   postbell tokens add phone --role user --user john@example.org --expires 90d
   postbell tokens add prometheus --role service --scope monitor
   postbell tokens add crm --role service --scope read --scope subscribe --user sales@example.org
-  postbell tokens add store2 --role service --scope publish --store mail2.example.org > store2.token")]
+  postbell tokens add store2 --role service --scope publish --store mail2.example.org > store2.token
+  postbell tokens add phone2 --role user --user john --store mail2.example.org")]
 struct AddArgs {
     /// A name of your choice, for the other commands.
     name: String,
@@ -61,8 +62,8 @@ struct AddArgs {
     /// one; a user has read and subscribe where none is given.
     #[arg(short, long, value_name = "SCOPE")]
     scope: Vec<String>,
-    /// For publish: the host of a store whose events it may hand in, or '*' for any; may be given
-    /// several times [default: the hub's own store].
+    /// The host of a store: for publish, one whose events it may hand in; for users, one in which they
+    /// have their mailboxes; '*' for any. May be given several times [default: the hub's own store].
     #[arg(long, value_name = "HOST")]
     store: Vec<String>,
     /// A name on the client's certificate, which then stands in the place of a secret: its DNS name,

@@ -18,8 +18,9 @@ pub struct Principal {
     scopes: Scopes,
     /// Sorted; `None` where everybody's events may be seen.
     users: Option<Box<[Box<str>]>>,
-    /// The id of a service's token, which is who it is.
+    /// The id of its token: a service is known by nothing else.
     token: Option<Box<str>>,
+    /// Of which stores events are handed in, and seen where the users are limited.
     stores: Stores,
 }
 
@@ -122,7 +123,7 @@ impl Principal {
     }
 
     /// A program with these scopes, for these users; for all where none is named. What it hands in
-    /// is of these stores.
+    /// is of these stores, and so are the users.
     #[must_use]
     pub fn service(
         scopes: impl IntoIterator<Item = Scope>,
@@ -134,24 +135,21 @@ impl Principal {
         Self { role: Role::Service, scopes, users, token: None, stores }
     }
 
-    /// The same, known by the id of its token: a service is told what concerns itself alone.
+    /// The same, known by the id of its token: it is told what concerns that alone.
     #[must_use]
     pub fn with_token(mut self, id: &str) -> Self {
-        if self.role == Role::Service {
-            self.token = Some(id.into());
-        }
+        self.token = Some(id.into());
         self
     }
 
-    /// A person with these scopes. Handing events in and seeing how the hub is are not for them,
-    /// whatever is named: both would reach beyond their own.
+    /// A person with these scopes, who has mailboxes in these stores. Handing events in and seeing
+    /// how the hub is are not for them, whatever is named: both would reach beyond their own.
     #[must_use]
-    pub fn user(scopes: impl IntoIterator<Item = Scope>, name: &str) -> Self {
+    pub fn user(scopes: impl IntoIterator<Item = Scope>, name: &str, stores: Stores) -> Self {
         let theirs = |scope: &Scope| matches!(scope, Scope::Read | Scope::Subscribe);
         let scopes = scopes.into_iter().filter(theirs).collect();
         let users = Some(sorted(vec![name.to_owned()]));
-        // Handing in is not for them anyway.
-        Self { role: Role::User, scopes, users, token: None, stores: Stores::none() }
+        Self { role: Role::User, scopes, users, token: None, stores }
     }
 
     /// What kind of principal.
@@ -166,7 +164,7 @@ impl Principal {
         self.scopes.0 & scope.bit() != 0
     }
 
-    /// Of which stores events may be handed in.
+    /// Of which stores events may be handed in, by whoever may, and those of some users be seen.
     #[must_use]
     pub fn stores(&self) -> &Stores {
         &self.stores
@@ -180,7 +178,7 @@ impl Principal {
 
     /// Whether an event may be seen: `json` is what `view` was made from (R162).
     ///
-    /// Where the users are limited, an event is seen
+    /// Where the users are limited, an event of one of their stores is seen
     ///
     /// - in a mailbox that is one of theirs, whoever acted;
     /// - where it names no owner, by the one who acted: nobody sees another's Login;
@@ -208,7 +206,7 @@ impl Principal {
             (None, Some(user)) => contains(users, &user),
             (None, None) => mailbox.is_none() && view.name() == GAP,
         });
-        is_theirs && !self.names_others(view, json)
+        is_theirs && self.stores.have(&uri) && !self.names_others(view, json)
     }
 
     /// An event that may be seen, without what it says of somebody else's mailboxes: where a
@@ -238,14 +236,22 @@ impl Principal {
 
     /// Whether a subscription that was disabled is theirs.
     fn owns(&self, view: &View<'_>, json: &[u8]) -> bool {
-        match (self.role, &self.users, &self.token) {
-            (Role::Admin, _, _) => true,
-            (Role::User, Some(users), _) => view.user().is_some_and(|user| contains(users, &user)),
-            // One that was made for some users is told of what names them alone.
-            (Role::Service, None, Some(token)) => Members::new(json).any(|member| {
+        let by_token = || {
+            let Some(token) = &self.token else { return false };
+            Members::new(json).any(|member| {
                 member.name == OWNER_TOKEN && member.string() == Some(token.as_bytes())
-            }),
-            (Role::User | Role::Service, _, _) => false,
+            })
+        };
+        match (self.role, &self.users) {
+            (Role::Admin, _) => true,
+            // It names a user of the hub's own store; one of another's it names by the token.
+            (Role::User, Some(users)) if self.stores.elsewhere().is_none() => {
+                view.user().is_some_and(|user| contains(users, &user))
+            }
+            (Role::User, _) => by_token(),
+            // One that was made for some users is told of what names them alone.
+            (Role::Service, None) => by_token(),
+            (Role::Service, Some(_)) => false,
         }
     }
 
@@ -278,7 +284,10 @@ impl Principal {
             return true;
         }
         match owner_and_mailbox(url) {
-            (Some(owner), _) => !self.users.as_ref().is_none_or(|users| contains(users, &owner)),
+            (Some(owner), _) => !self
+                .users
+                .as_ref()
+                .is_none_or(|users| contains(users, &owner) && self.stores.have(url)),
             (None, Some(_)) => lane(url.as_bytes()) != lane(uri.as_bytes()),
             (None, None) => !is_imap(url),
         }
@@ -310,7 +319,8 @@ fn contains(sorted: &[Box<str>], text: &str) -> bool {
 /// What says that something can't be told.
 const GAP: &str = "vnd.postbell.Gap";
 
-/// What says that a subscription was disabled, and on it the token of a service whose it was.
+/// What says that a subscription was disabled, and on it the token whose it was, where no user of the
+/// hub's own store says that.
 const DISABLED: &str = "vnd.postbell.DeliveryDisabled";
 const OWNER_TOKEN: &[u8] = b"vnd.postbell.ownerToken";
 
@@ -336,7 +346,7 @@ mod tests {
     use crate::Keys;
 
     fn alice() -> Principal {
-        Principal::user(Scope::ALL, "alice")
+        Principal::user(Scope::ALL, "alice", Stores::own("h").unwrap())
     }
 
     fn seen(principal: &Principal, json: &str) -> Option<String> {
@@ -372,6 +382,34 @@ mod tests {
     }
 
     #[test]
+    fn r162_a_user_sees_their_own_store_and_not_who_has_their_name_in_another() {
+        let service = Principal::service(
+            [Scope::Read],
+            vec!["alice".to_owned()],
+            Stores::of(&["g", "H"]).unwrap(),
+        );
+        let anywhere = Principal::user(Scope::ALL, "alice", Stores::any());
+        for (host, own, some) in
+            [("h", true, true), ("H:1143", true, true), ("g", false, true), ("x", false, false)]
+        {
+            for (name, rest) in [
+                ("MessageRead", format!("alice@{host}/INBOX")),
+                ("Login", format!("{host}/")),
+                (GAP, format!("{host}/")),
+            ] {
+                let user = if name == GAP { "" } else { r#","user":"alice""# };
+                let json = event(name, &format!("imap://{rest}"), user);
+                let sees = [&alice(), &service, &anywhere].map(|one| seen(one, &json).is_some());
+                assert_eq!(sees, [own, some, true], "{json}");
+            }
+        }
+        let copied = r#","vnd.postbell.copyFromMailboxID":"imap://alice@g/Sent""#;
+        let copied = event("MessageAppend", "imap://alice@h/INBOX", copied);
+        assert!(!seen(&alice(), &copied).unwrap().contains("Sent"));
+        assert!(seen(&anywhere, &copied).unwrap().contains("Sent"));
+    }
+
+    #[test]
     fn r162_that_a_subscription_was_disabled_is_its_owners_business() {
         let service = |id| Principal::service(Scope::ALL, Vec::new(), Stores::any()).with_token(id);
         let told = |rest| event("vnd.postbell.DeliveryDisabled", "imap://h/", rest);
@@ -383,7 +421,14 @@ mod tests {
         for (principal, sees) in [
             (Principal::admin(), [true, true, true]),
             (alice(), [true, false, false]),
-            (Principal::user(Scope::ALL, "bob"), [false, false, false]),
+            (Principal::user(Scope::ALL, "bob", Stores::own("h").unwrap()), [false, false, false]),
+            // Of the same name, and another: known by the token alone.
+            (Principal::user(Scope::ALL, "alice", Stores::any()), [false, false, false]),
+            (
+                Principal::user(Scope::ALL, "alice", Stores::of(&["g"]).unwrap())
+                    .with_token("tok_a"),
+                [false, true, false],
+            ),
             (service("tok_a"), [false, true, false]),
             (service("tok_b"), [false, false, false]),
             (Principal::service(Scope::ALL, Vec::new(), Stores::any()), [false, false, false]),

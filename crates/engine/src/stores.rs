@@ -1,4 +1,5 @@
-//! Whose events a publisher may hand in: those of its own store, and of no other.
+//! Whose events a publisher may hand in, and a user may see: those of their own store, and of no
+//! other.
 
 use std::borrow::Cow;
 
@@ -7,26 +8,33 @@ use mail_event::json::JsonError;
 use crate::members::{Member, Members};
 use crate::{InvalidStore, Store};
 
-/// The stores a publisher speaks for, by their hosts.
+/// The stores a publisher speaks for, or a user has mailboxes in, by their hosts.
 ///
 /// What an event says of a store is believed by whoever reads it, so that a publisher that could
-/// name any would speak for all of them (R161).
+/// name any would speak for all of them (R161). And two stores may each have a user of one name, who
+/// are not one person (R162).
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Stores(
-    /// `None` where it speaks for any.
-    Option<Box<[Box<str>]>>,
-);
+pub struct Stores {
+    /// `None` where it is any.
+    hosts: Option<Box<[Box<str>]>>,
+    /// Whether that is the hub's own and no other.
+    is_own: bool,
+}
 
 impl Stores {
     /// Any there are: for whoever runs the hub.
     #[must_use]
     pub fn any() -> Self {
-        Self(None)
+        Self { hosts: None, is_own: false }
     }
 
-    /// None.
-    pub(crate) fn none() -> Self {
-        Self(Some([].into()))
+    /// The hub's own, which has this host.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidStore`] where it is no host.
+    pub fn own(host: &str) -> Result<Self, InvalidStore> {
+        Self::of(&[host]).map(|stores| Self { is_own: true, ..stores })
     }
 
     /// Those with these hosts; any where one of them is `*`.
@@ -41,7 +49,28 @@ impl Stores {
         let hosts = hosts.iter().map(|host| {
             Store::new(host.as_ref(), None).map(|store| store.host().to_ascii_lowercase().into())
         });
-        hosts.collect::<Result<_, _>>().map(|hosts| Self(Some(hosts)))
+        let hosts = hosts.collect::<Result<_, _>>()?;
+        Ok(Self { hosts: Some(hosts), is_own: false })
+    }
+
+    /// What tells their users from those of the same name in the hub's own store; nothing where it
+    /// is that one.
+    #[must_use]
+    pub fn elsewhere(&self) -> Option<String> {
+        if self.is_own {
+            return None;
+        }
+        let Some(hosts) = &self.hosts else { return Some(ANY.to_owned()) };
+        let mut hosts = hosts.to_vec();
+        hosts.sort_unstable();
+        hosts.dedup();
+        Some(hosts.join(","))
+    }
+
+    /// Whether a URI is of one of them.
+    pub(crate) fn have(&self, uri: &str) -> bool {
+        let Some(hosts) = &self.hosts else { return true };
+        host(uri).is_some_and(|host| hosts.iter().any(|own| own.eq_ignore_ascii_case(host)))
     }
 
     /// Whether an event may be handed in: `json` is strict. Its `uri`, `mailboxID`, `oldMailboxID`
@@ -52,7 +81,7 @@ impl Stores {
     ///
     /// The first parameter that names another store, or that names none where it should.
     pub fn speak_for(&self, json: &[u8]) -> Result<(), JsonError> {
-        let Some(hosts) = &self.0 else { return Ok(()) };
+        let Some(hosts) = &self.hosts else { return Ok(()) };
         for member in Members::new(json) {
             let Some(text) = text_of(&member) else { continue };
             let host = match member.name {
@@ -153,5 +182,13 @@ mod tests {
         }
         let none: [&str; 0] = [];
         assert!(said(&Stores::of(&none).unwrap(), r#","uri":"imap://h/""#).contains("\"h\""));
+    }
+
+    #[test]
+    fn r162_stores_are_told_apart_from_the_hubs_own_however_they_are_written() {
+        let of = |hosts: &[&str]| Stores::of(hosts).unwrap().elsewhere();
+        assert_eq!(Stores::own("mail.example.org").unwrap().elsewhere(), None);
+        assert_eq!(of(&["b.example", "A.example", "a.EXAMPLE"]).unwrap(), "a.example,b.example");
+        assert_eq!((of(&["a.example", "*"]), of(&["*"])), (Some("*".into()), Some("*".into())));
     }
 }

@@ -55,14 +55,22 @@ impl Grant {
         &self.principal
     }
 
-    /// Whose limits it counts against: a user's with whichever token, a service's with this one;
-    /// none for whoever runs the hub.
+    /// Whose it is: a user's with whichever token, a service's with this one; none for whoever
+    /// runs the hub.
     pub(crate) fn owner(&self) -> Option<String> {
         match (self.principal.role(), self.principal.users()) {
             (Role::Admin, _) => None,
-            (Role::User, Some([user])) => Some(format!("user:{user}")),
+            (Role::User, Some([user])) => {
+                Some(user_of(user, self.principal.stores().elsewhere().as_deref()))
+            }
             (Role::User | Role::Service, _) => self.id.as_ref().map(|id| format!("token:{id}")),
         }
+    }
+
+    /// Whose limits it counts against: a store may take a user's name in capitals and without, and
+    /// nobody is to have as many shares as their name has spellings.
+    pub(crate) fn counted_as(&self) -> Option<String> {
+        self.owner().map(|owner| folded(&owner))
     }
 
     /// Whether it still opens anything.
@@ -115,11 +123,27 @@ impl Grant {
     }
 }
 
+/// A user as an owner: of the hub's own store, or of those `elsewhere`.
+pub(crate) fn user_of(user: &str, elsewhere: Option<&str>) -> String {
+    match elsewhere {
+        None => format!("user:{user}"),
+        // No host holds a space, so that it is no user's of the hub's own.
+        Some(stores) => format!("stores:{stores} user:{user}"),
+    }
+}
+
+/// A user's name, or an owner's, in one spelling of all that a store may take for it.
+pub(crate) fn folded(name: &str) -> String {
+    name.to_lowercase()
+}
+
 /// How often the clock is looked at, which may be set.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
+    use postbell_engine::{Scope, Stores};
+
     use super::*;
 
     #[tokio::test]
@@ -151,6 +175,21 @@ mod tests {
         second.revoke();
         by_token.ended().await;
         assert!(!by_token.is_good());
+    }
+
+    #[test]
+    fn r162_a_user_of_another_store_is_another_owner_and_another_spelling_is_none_for_limits() {
+        let of = |name: &str, stores| {
+            Grant::new(None, Principal::user(Scope::ALL, name, stores), None, 0)
+        };
+        let own = of("john", Stores::own("h").unwrap());
+        let other = of("john", Stores::of(&["G"]).unwrap());
+        let spelt = of("JohN", Stores::own("h").unwrap());
+        assert_eq!(own.owner().as_deref(), Some("user:john"));
+        assert_eq!(other.owner().as_deref(), Some("stores:g user:john"));
+        assert_ne!(own.owner(), spelt.owner());
+        assert_eq!(own.counted_as(), spelt.counted_as());
+        assert_ne!(own.counted_as(), other.counted_as());
     }
 
     #[test]

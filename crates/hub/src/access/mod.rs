@@ -8,7 +8,7 @@ mod store;
 mod tickets;
 mod tokens;
 
-pub(crate) use grant::Grant;
+pub(crate) use grant::{Grant, folded, user_of};
 pub(crate) use logins::{Logins, Refusal};
 pub(crate) use places::{Place, Places};
 pub(crate) use tokens::{CreateError, Denied, NewToken, ShownToken, Tokens};

@@ -16,7 +16,7 @@ pub(crate) struct Place(Option<(Places, String)>);
 impl Places {
     /// A place for one more stream; none where its owner follows `max` already.
     pub(crate) fn take(&self, grant: &Grant, max: usize) -> Option<Place> {
-        let Some(owner) = grant.owner() else { return Some(Place(None)) };
+        let Some(owner) = grant.counted_as() else { return Some(Place(None)) };
         let mut counts = self.counts();
         let count = counts.get(&owner).copied().unwrap_or(0);
         if count >= max {
@@ -50,12 +50,14 @@ mod tests {
 
     #[test]
     fn r157_one_owner_takes_no_more_places_than_theirs_with_however_many_tokens() {
+        let own = || Stores::own("h").unwrap();
         let of = |id: &str, principal| Grant::new(Some(id.to_owned()), principal, None, 0);
-        let user = |id: &str, name: &str| of(id, Principal::user(Scope::ALL, name));
+        let user = |id: &str, name: &str| of(id, Principal::user(Scope::ALL, name, own()));
         let places = Places::default();
         let taken = [places.take(&user("1", "john"), 2), places.take(&user("2", "john"), 2)];
         assert!(taken.iter().all(Option::is_some));
         assert!(places.take(&user("3", "john"), 2).is_none());
+        assert!(places.take(&user("3", "JOHN"), 2).is_none());
         assert!(places.take(&user("4", "jane"), 2).is_some());
         // A service has its token alone.
         let service = |id: &str| of(id, Principal::service(Scope::ALL, Vec::new(), Stores::any()));

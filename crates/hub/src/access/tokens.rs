@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq as _;
 use tracing::warn;
 use utoipa::ToSchema;
 
-use super::grant::Grant;
+use super::grant::{Grant, folded};
 use super::guesses::Guesses;
 use super::tickets::{TICKET_LIFE, Tickets, TooManyTickets};
 use crate::state::{StateDb, StateError, TokenRow};
@@ -25,7 +25,8 @@ pub(crate) struct Tokens {
     file: Token,
     admin: Arc<Grant>,
     db: Arc<StateDb>,
-    /// The host of the hub's own store, for which a publisher speaks that names no other.
+    /// The host of the hub's own store, for which a publisher speaks that names no other, and whose
+    /// users are meant where no other is named.
     own_store: String,
     /// Oldest first.
     made: RwLock<Vec<Arc<Made>>>,
@@ -55,7 +56,8 @@ struct Kept {
     users: Vec<String>,
     #[serde(default)]
     scope: Vec<String>,
-    /// Hosts of the stores events may be of; for a publisher without any, the hub's own.
+    /// Hosts of the stores events may be of; for a publisher without any, or some users, the hub's
+    /// own.
     #[serde(default)]
     stores: Vec<String>,
     /// The name on the client's certificate that stands in the place of a secret.
@@ -85,8 +87,8 @@ pub(crate) struct NewToken {
     /// `user` may do with `read` and `subscribe`, and has both where none is named.
     #[serde(default)]
     pub(crate) scope: Vec<String>,
-    /// For the scope `publish`, the hosts of the stores whose events may be handed in; `*` for any.
-    /// The hub's own store where absent.
+    /// The hosts of the stores whose events may be handed in (the scope `publish`), and in which the
+    /// `users` have their mailboxes; `*` for any. The hub's own store where absent.
     #[serde(default)]
     pub(crate) stores: Vec<String>,
     /// A name on the client's certificate (`tls.client_ca`) that stands in the place of a secret: its
@@ -124,7 +126,8 @@ pub(crate) struct ShownToken {
     pub(crate) users: Vec<String>,
     /// What it is for.
     pub(crate) scope: Vec<String>,
-    /// Of which stores events may be handed in; absent where none may.
+    /// Of which stores events may be handed in, and those of the `users` be seen; absent where it is
+    /// neither for handing in nor for some users.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) stores: Vec<String>,
     /// The name on the client's certificate that stands in the place of a secret, if one does.
@@ -185,7 +188,7 @@ impl Tokens {
             let kept = serde_json::from_str::<Kept>(&row.body).map_err(|error| error.to_string());
             let principal = kept.and_then(|mut kept| {
                 kept.complete(own_store);
-                Ok((kept.principal().map_err(|(_, why)| why)?, kept))
+                Ok((kept.principal(own_store).map_err(|(_, why)| why)?, kept))
             });
             match principal {
                 Ok((principal, kept)) => {
@@ -329,7 +332,8 @@ impl Tokens {
         // otherwise one day.
         let body = serde_json::to_string(&kept).unwrap_or_default();
         kept.complete(&self.own_store);
-        let principal = kept.principal().map_err(|(pointer, why)| invalid(pointer, why))?;
+        let principal =
+            kept.principal(&self.own_store).map_err(|(pointer, why)| invalid(pointer, why))?;
         let random = || random_text().map_err(|source| StateError::Random { source });
         let text = match &kept.certificate {
             None => Some(format!("{PREFIX}{}", random()?)),
@@ -373,7 +377,7 @@ impl Tokens {
         for one in self.made.read().unwrap_or_else(PoisonError::into_inner).iter() {
             match one.name.starts_with(ENTERED) {
                 true if !one.grant.is_good() => over.push(one.id.clone()),
-                true if one.kept.users == [user] => theirs.push(one.id.clone()),
+                true if one.kept.is_users(user) => theirs.push(one.id.clone()),
                 _ => {}
             }
         }
@@ -486,8 +490,10 @@ impl Kept {
             }
             TokenRole::Admin | TokenRole::Service | TokenRole::User => {}
         }
-        if !new.stores.is_empty() && !scope.iter().any(|scope| scope == "publish") {
-            return Err(invalid("/stores", "is for who hands events in (the scope \"publish\")"));
+        let is_publisher = scope.iter().any(|scope| scope == "publish");
+        if !new.stores.is_empty() && !is_publisher && new.users.is_empty() {
+            let why = "is for who hands events in (the scope \"publish\") and for some users";
+            return Err(invalid("/stores", why));
         }
         let wrong = |name: &String| name.is_empty() || name.len() > CERTIFICATE_NAME_OCTETS_MAX;
         if new.certificate.as_ref().is_some_and(wrong) {
@@ -515,21 +521,32 @@ impl Kept {
         Some(at.unwrap_or(Timestamp::MIN))
     }
 
-    /// Fills in what was left to the hub: a publisher that names no store speaks for its own.
+    /// Fills in what was left to the hub: a publisher that names no store speaks for its own, and
+    /// users of no store are that one's.
     fn complete(&mut self, own_store: &str) {
-        if self.stores.is_empty() && self.scope.iter().any(|scope| scope == "publish") {
+        let is_publisher = self.scope.iter().any(|scope| scope == "publish");
+        if self.stores.is_empty() && (is_publisher || !self.users.is_empty()) {
             self.stores = vec![own_store.to_owned()];
         }
     }
 
+    /// Whether it is for that user alone, by whichever spelling.
+    fn is_users(&self, name: &str) -> bool {
+        matches!(self.users.as_slice(), [user] if folded(user) == folded(name))
+    }
+
     /// Who is let in; why nobody, and where that stands, where what is kept makes no sense.
-    fn principal(&self) -> Result<Principal, (&'static str, String)> {
+    fn principal(&self, own_store: &str) -> Result<Principal, (&'static str, String)> {
         let scopes = self.scope.iter().map(|text| {
             text.parse::<Scope>().map_err(|error| ("/scope", format!("{text:?} is {error}")))
         });
         let scopes = scopes.collect::<Result<Vec<_>, _>>()?;
-        let stores = Stores::of(&self.stores)
-            .map_err(|error| ("/stores", format!("{error} (or \"*\" for any)")))?;
+        let is_own = |host: &String| host.eq_ignore_ascii_case(own_store);
+        let stores = match self.stores.iter().all(is_own) && !self.stores.is_empty() {
+            true => Stores::own(own_store),
+            false => Stores::of(&self.stores),
+        };
+        let stores = stores.map_err(|error| ("/stores", format!("{error} (or \"*\" for any)")))?;
         match (self.role, self.users.as_slice()) {
             (TokenRole::Admin, _) => Ok(Principal::admin()),
             (TokenRole::Service, users) => Ok(Principal::service(scopes, users.to_vec(), stores)),
@@ -539,7 +556,7 @@ impl Kept {
                     let why = format!("{:?} reaches beyond one user", scope.as_str());
                     return Err(("/scope", why));
                 }
-                Ok(Principal::user(scopes, user))
+                Ok(Principal::user(scopes, user, stores))
             }
             (TokenRole::User, _) => Err(("/users", "a user's token names one user".to_owned())),
         }
@@ -647,7 +664,9 @@ mod tests {
         let made = tokens_now.create(new(TokenRole::User, &["john"], &[])).unwrap();
         let header = bearer(&made);
         let grant = tokens_now.admit(Some(header.as_bytes()), HERE).unwrap();
-        assert_eq!(grant.principal(), &Principal::user(Scope::ALL, "john"));
+        let own = Stores::own("mail.example.org").unwrap();
+        let john = Principal::user(Scope::ALL, "john", own).with_token(&made.id);
+        assert_eq!(grant.principal(), &john);
         assert!(tokens_now.list()[0].last_used.is_some() && tokens_now.list()[0].token.is_none());
         let text = made.token.unwrap();
         for file in std::fs::read_dir(folder.path()).unwrap() {
@@ -663,6 +682,49 @@ mod tests {
         drop(again);
         let after = tokens(folder.path());
         assert!(after.admit(Some(header.as_bytes()), HERE).is_err() && after.list().is_empty());
+    }
+
+    #[test]
+    fn r162_a_users_token_is_for_the_hubs_own_store_or_for_those_it_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = tokens(folder.path());
+        let made = |name: &str, stores: &[&str]| {
+            let stores = stores.iter().map(|&host| host.to_owned()).collect();
+            let name = name.to_owned();
+            let new = NewToken { name, stores, ..new(TokenRole::User, &["john"], &[]) };
+            let shown = first.create(new).unwrap();
+            (shown.stores, first.grant(&shown.id).unwrap().owner().unwrap())
+        };
+        let own = (vec!["mail.example.org".to_owned()], "user:john".to_owned());
+        assert_eq!(made("a", &[]), own);
+        assert_eq!(made("b", &["MAIL.example.org"]).1, own.1);
+        assert_eq!(made("c", &["mail2.example.org"]).1, "stores:mail2.example.org user:john");
+        assert_eq!(made("d", &["*", "x"]).1, "stores:* user:john");
+        // One of before there was anything to name is the own store's too.
+        let old = r#"{"role":"user","users":["john"],"scope":["read"],"created_unix_millis":1}"#;
+        let row = TokenRow {
+            id: "tok_old".to_owned(),
+            name: "old".to_owned(),
+            hash: [7; 32],
+            body: old.to_owned(),
+            used_unix_hours: 0,
+        };
+        assert!(first.db.add_token(&row).unwrap());
+        drop(first);
+        let again = tokens(folder.path());
+        let old = again.grant("tok_old").unwrap();
+        assert_eq!(old.principal().stores(), &Stores::own("mail.example.org").unwrap());
+    }
+
+    #[test]
+    fn r157_one_user_has_no_more_tokens_by_other_spellings_of_their_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let tokens = tokens(folder.path());
+        for at in 0..2 * ENTERED_MAX {
+            let user = ["john", "John", "JOHN"][at % 3];
+            tokens.entered(user, Duration::from_secs(60)).unwrap();
+        }
+        assert_eq!(tokens.list().len(), ENTERED_MAX);
     }
 
     #[tokio::test]

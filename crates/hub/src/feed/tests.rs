@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use postbell_engine::{Keys, Policy, Principal, Scope, Selection};
+use postbell_engine::{Keys, Policy, Principal, Scope, Selection, Stores};
 use postbell_journal::{Batch, Entry, Options, RecordId, SqliteJournal};
 
 use super::*;
@@ -143,7 +143,7 @@ async fn where_nobody_reads_the_guide_keeps_up_all_the_same() {
 #[test]
 fn r162_of_users_lets_through_all_that_they_may_have_of_what_is_wanted() {
     let wanted = |users: &[&str]| filter(&[], users, &[]);
-    let principal = Principal::user(Scope::ALL, "zoe");
+    let principal = Principal::user(Scope::ALL, "zoe", Stores::any());
     let events = ["MessageRead", "Login", "vnd.postbell.Gap"].map(|event| {
         ["imap://zoe@h/INBOX", "imap://bob@h/INBOX", "imap://h/"]
             .map(|uri| [None, Some("zoe"), Some("bob")].map(|user| {

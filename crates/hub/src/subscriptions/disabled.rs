@@ -52,9 +52,12 @@ fn event(job: &Job, entry: &Entry) -> Option<Event> {
         .vendor(vendor("vnd.postbell.subscription")?, entry.name.clone())
         .vendor(vendor("vnd.postbell.subscriptionId")?, entry.id.clone());
     if let Some(owner) = &kept.owner {
-        builder = match &owner.user {
-            Some(user) => builder.user(user.clone()),
-            None => builder.vendor(vendor("vnd.postbell.ownerToken")?, owner.token.clone()),
+        builder = match (&owner.user, &owner.elsewhere) {
+            (Some(user), None) => builder.user(user.clone()),
+            // A user's name is the own store's; one of another's is known by the token.
+            (None, _) | (Some(_), Some(_)) => {
+                builder.vendor(vendor("vnd.postbell.ownerToken")?, owner.token.clone())
+            }
         };
     }
     builder.build().ok()

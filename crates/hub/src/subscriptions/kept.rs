@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Begin, ShownSink, SubscriptionState, time};
 use crate::CommandConfig;
-use crate::access::Grant;
+use crate::access::{Grant, folded, user_of};
 
 /// All that survives a restart, but for the cursors: those stand in the journal.
 #[derive(Clone, Deserialize, PartialEq, Serialize)]
@@ -69,6 +69,9 @@ pub(super) struct Owner {
     /// The user, where it is a user's: theirs it is with every token of theirs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) user: Option<String>,
+    /// The stores that user is of; none where it is the hub's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) elsewhere: Option<String>,
 }
 
 impl Owner {
@@ -80,15 +83,26 @@ impl Owner {
             (Role::User, Some([user])) => Some(user.to_string()),
             (Role::User | Role::Service, _) => None,
         };
+        let elsewhere = user.as_ref().and_then(|_| principal.stores().elsewhere());
         // Only whoever runs the hub has no token of a name.
-        Some(Self { token: grant.id()?.to_owned(), user })
+        Some(Self { token: grant.id()?.to_owned(), user, elsewhere })
     }
 
     /// Whether both are the same.
     pub(super) fn is(&self, other: &Self) -> bool {
         match (&self.user, &other.user) {
             (None, None) => self.token == other.token,
-            (one, another) => one == another,
+            (one, another) => one == another && self.elsewhere == other.elsewhere,
+        }
+    }
+
+    /// Whether both count against the same limits: a user does by whichever spelling of their name.
+    pub(super) fn counts_with(&self, other: &Self) -> bool {
+        match (&self.user, &other.user) {
+            (Some(one), Some(another)) => {
+                folded(one) == folded(another) && self.elsewhere == other.elsewhere
+            }
+            _ => self.is(other),
         }
     }
 
@@ -96,7 +110,7 @@ impl Owner {
     /// learns what another's is called.
     pub(super) fn qualified(&self, name: &str) -> String {
         match &self.user {
-            Some(user) => format!("{name}@user:{user}"),
+            Some(user) => format!("{name}@{}", user_of(user, self.elsewhere.as_deref())),
             None => format!("{name}@token:{}", self.token),
         }
     }

@@ -127,6 +127,16 @@ impl Subscriptions {
         self.entries().into_iter().filter(is_own).collect()
     }
 
+    /// How many count against the limits of this owner.
+    fn counted(&self, owner: Option<&Owner>) -> usize {
+        let counts = |entry: &&Arc<Entry>| {
+            owner
+                .zip(entry.kept().owner.as_ref())
+                .is_some_and(|(one, other)| one.counts_with(other))
+        };
+        self.entries().iter().filter(counts).count()
+    }
+
     /// Makes a subscription; for whoever holds `changing`.
     pub(super) async fn make(&self, new: Checked, grant: &Grant) -> Result<Shown, CreateError> {
         let shared = &self.0;
@@ -142,8 +152,9 @@ impl Subscriptions {
         }
         let count = self.count();
         let policy = shared.policy.for_role(grant.principal().role());
-        if policy.ceiling().is_some_and(|ceiling| own.len() >= ceiling.subscriptions) {
-            return Err(CreateError::TooMany(own.len()));
+        let counted = self.counted(owner.as_ref());
+        if policy.ceiling().is_some_and(|ceiling| counted >= ceiling.subscriptions) {
+            return Err(CreateError::TooMany(counted));
         }
         if count >= SUBSCRIPTIONS_MAX {
             // How many others have is nobody's business.

@@ -133,7 +133,7 @@ impl Bench {
         let db = Arc::new(StateDb::open(&folder.join("hub.db")).unwrap());
         let pauses: Vec<_> = pauses_millis.iter().copied().map(Duration::from_millis).collect();
         let file = Token::load_or_make(&folder.join("token")).unwrap();
-        let tokens = Arc::new(Tokens::open(file, Arc::clone(&db), "localhost").unwrap());
+        let tokens = Arc::new(Tokens::open(file, Arc::clone(&db), "h").unwrap());
         let admin = Arc::clone(tokens.admin());
         let links = Links::load_or_make(&folder.join("content.key"), "", Duration::from_secs(60));
         let links = links.unwrap();

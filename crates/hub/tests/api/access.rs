@@ -189,6 +189,64 @@ async fn r162_an_open_stream_is_closed_when_its_token_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r162_two_stores_users_of_one_name_see_nothing_of_each_other() {
+    let world = World::start().await;
+    let login = |host: &str| {
+        format!(
+            r#"{{"event":"Login","uri":"imap://{host}/","timestamp":"2026-08-20T13:34:14+02:00","user":"john","serverDomain":"{host}","serverPort":993}}"#
+        )
+    };
+    let hosts = ["mail.example.org", "mail2.example.org"];
+    let answer = world.publish("application/x-ndjson", &hosts.map(login).join("\n"));
+    assert_eq!(answer.json()["accepted"], 2, "{}", answer.body);
+    let (own, other) = (
+        world.user("john"),
+        world.token(
+            &json!({ "name": "john2", "role": "user", "users": ["john"], "stores": [hosts[1]] }),
+        ),
+    );
+    let seen = |token: &str| {
+        let told = world.seen_by(token, "");
+        told.iter().map(|one| one["serverDomain"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!((seen(&own), seen(&other)), (vec![hosts[0].to_owned()], vec![hosts[1].to_owned()]));
+    // Both may call a subscription of theirs the same, and neither has the other's.
+    for token in [&own, &other] {
+        let made = world.as_one(token, "POST", "/v1/subscriptions", SUBSCRIPTION);
+        assert_eq!(made.status, 201, "{}", made.body);
+        let listed = world.as_one(token, "GET", "/v1/subscriptions", "").json();
+        assert_eq!(listed["subscriptions"].as_array().unwrap().len(), 1, "{listed}");
+    }
+    assert_eq!(world.as_one(&own, "DELETE", "/v1/subscriptions/phone", "").status, 204);
+    let world = world.restart().await;
+    assert_eq!(world.as_one(&own, "GET", "/v1/subscriptions/phone", "").status, 404);
+    assert_eq!(world.as_one(&other, "GET", "/v1/subscriptions/phone", "").status, 200);
+    let listed = world.get("/v1/tokens").json();
+    assert_eq!(listed["tokens"][0]["stores"], json!([hosts[0]]));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r157_one_user_has_one_share_however_their_name_is_spelt() {
+    let world = World::start_with(|config| {
+        config.policy.user.subscriptions = 2;
+        config.policy.user.streams = 1;
+    })
+    .await;
+    let made = ["john", "John", "JOHN"].map(|name| {
+        let token = world.user(name);
+        let answer = world.as_one(&token, "POST", "/v1/subscriptions", SUBSCRIPTION);
+        (answer.status, token)
+    });
+    assert_eq!(made.each_ref().map(|(status, _)| *status), [201, 201, 409]);
+    let [(_, first), (_, second), _] = &made;
+    let open = world.open_as("/v1/events", &format!("Authorization: Bearer {first}\r\n"));
+    assert_eq!(world.as_one(second, "GET", "/v1/events?follow=false", "").status, 429);
+    drop(open);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r161_a_publisher_hands_in_what_is_of_its_stores_and_the_rest_is_refused_by_itself() {
     let world = World::start_with(|config| config.store.host = "own.example".to_owned()).await;
     let event = |host: &str, number: u32| {

@@ -177,7 +177,7 @@ async fn figures_count_what_happened() {
     let status = world.get("/v1/status").json();
     assert_eq!(status["journal"]["last"], 3);
     assert_eq!(status["journal"]["state"], "accepting");
-    assert_eq!(status["store"]["host"], "localhost");
+    assert_eq!(status["store"]["host"], crate::world::HOST);
     let source = world.get("/v1/sources/publish").json();
     assert_eq!((&source["observations"], &source["skipped"]), (&4.into(), &1.into()));
     assert_eq!(source["state"], "running");

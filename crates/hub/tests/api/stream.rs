@@ -235,7 +235,7 @@ async fn what_retention_took_is_told_as_a_gap() {
     let told = lines(&answer.body);
     let gap = &told[0];
     assert_eq!(gap["event"], "vnd.postbell.Gap");
-    assert_eq!(gap["uri"], "imap://localhost/");
+    assert_eq!(gap["uri"], "imap://mail.example.org/");
     assert_eq!(gap["vnd.postbell.gapFrom"], 2);
     let to = gap["vnd.postbell.gapTo"].as_u64().unwrap();
     assert!(to + 1 >= first);

@@ -9,6 +9,9 @@ use postbell_hub::{Config, Hub};
 use postbell_testkit::http::{EventStream, ServerSent};
 use serde_json::Value;
 
+/// The hub's own store, of which most events here are.
+pub(crate) const HOST: &str = "mail.example.org";
+
 /// A running hub and its folder.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -43,6 +46,7 @@ impl World {
             listen: "127.0.0.1:0".parse().unwrap(),
             ..Config::default()
         };
+        config.store.host = HOST.to_owned();
         change(&mut config);
         let hub = Hub::start(config).await.unwrap();
         let token = hub.token().reveal().to_owned();
