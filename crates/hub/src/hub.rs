@@ -20,7 +20,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, info, warn};
 
 use crate::access::{Logins, Places, Tokens};
-use crate::api::{self, App};
+use crate::api::{self, App, Fetches};
 use crate::config::{
     Config, Form, JournalConfig, PolicyConfig, PublishConfig, SourceKind, TlsConfig,
 };
@@ -167,7 +167,7 @@ impl Hub {
             places: Places::default(),
             links,
             contents,
-            fetches: Semaphore::new(FETCHES),
+            fetches: Fetches::new(),
             stopping: stop.clone(),
             subscriptions,
             subscriptions_lost,
@@ -495,9 +495,6 @@ async fn join(threads: Vec<std::thread::JoinHandle<()>>) {
         warn!(died, "threads of sources had panicked");
     }
 }
-
-/// Contents fetched at once, of which each reads a file or asks a mail server.
-const FETCHES: usize = 4;
 
 /// How often the journal's state is looked at: a stopped one is known within a blink.
 const LOOK_EVERY: Duration = Duration::from_millis(200);

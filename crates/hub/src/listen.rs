@@ -111,6 +111,7 @@ async fn requests(
     header_timeout: Duration,
     mut stopping: watch::Receiver<bool>,
 ) {
+    let cut = door.cut();
     let mut builder = http1::Builder::new();
     builder
         .timer(ConnectionTimer::default())
@@ -122,6 +123,7 @@ async fn requests(
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
+        () = cut.notified() => return,
         () = stopped(&mut stopping) => {
             connection.as_mut().graceful_shutdown();
             connection.await

@@ -1,22 +1,30 @@
-//! How many streams each owner of tokens follows, so that none takes everybody's.
+//! How many of something each owner of tokens has, so that none takes everybody's.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Grant;
 
-/// The streams being followed, by whose they are. Those of whoever runs the hub aren't counted.
+/// Streams being followed, or contents being sent, by whose they are.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Places(Arc<Mutex<BTreeMap<String, usize>>>);
 
-/// One stream's place, until it is dropped.
+/// One's place, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Place(Option<(Places, String)>);
 
 impl Places {
-    /// A place for one more stream; none where its owner follows `max` already.
+    /// A place for one more; none where its owner has `max` already. Those of whoever runs the hub
+    /// aren't counted.
     pub(crate) fn take(&self, grant: &Grant, max: usize) -> Option<Place> {
-        let Some(owner) = grant.counted_as() else { return Some(Place(None)) };
+        match grant.counted_as() {
+            Some(owner) => self.take_for(owner, max),
+            None => Some(Place(None)),
+        }
+    }
+
+    /// The same for whom the caller says.
+    pub(crate) fn take_for(&self, owner: String, max: usize) -> Option<Place> {
         let mut counts = self.counts();
         let count = counts.get(&owner).copied().unwrap_or(0);
         if count >= max {

@@ -1,20 +1,66 @@
 //! `GET /v1/content/{ticket}`: content that was too large to travel in its event.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use mail_event::{MessageContent, json};
 use postbell_engine::{Keys, Scope};
-use postbell_sources::Place;
+use postbell_sources::Place as Message;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::query::Name;
+use super::sending::Sending;
 use super::{App, Need, Peer, Problem, admitted};
-use crate::access::Grant;
+use crate::access::{Grant, Place, Places};
 use crate::feed::Step;
 use crate::links::{Holder, now_unix};
+
+/// What bounds the contents that are held for those who follow links.
+///
+/// A link opens any number of times, and by itself where it is a webhook's, so that each content
+/// counts from before it is looked for until it is sent.
+#[derive(Debug)]
+pub(crate) struct Fetches {
+    /// Contents held at once.
+    held: Arc<Semaphore>,
+    /// Whose those are.
+    places: Places,
+    /// Contents being asked of the store.
+    asking: Semaphore,
+}
+
+impl Fetches {
+    /// None yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            held: Arc::new(Semaphore::new(HELD_MAX)),
+            places: Places::default(),
+            asking: Semaphore::new(ASKING_MAX),
+        }
+    }
+
+    /// A place for one more content of `owner`'s, who waits for it a while.
+    pub(super) async fn place(&self, owner: String) -> Result<Held, Problem> {
+        let Some(place) = self.places.take_for(owner, PER_OWNER_MAX) else {
+            return Err(Problem::too_many_fetches(PER_OWNER_MAX));
+        };
+        match timeout(WAIT_MAX, Arc::clone(&self.held).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(Held { _permit: permit, _place: place }),
+            Ok(Err(_)) | Err(_) => Err(busy()),
+        }
+    }
+}
+
+/// A content's place, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    _permit: OwnedSemaphorePermit,
+    _place: Place,
+}
 
 /// Where links lead.
 pub(super) const PATH: &str = "/v1/content/{ticket}";
@@ -28,7 +74,8 @@ pub(super) const PATH: &str = "/v1/content/{ticket}";
     responses(
         (status = 200, description = "The message, every octet of it", content_type = "message/rfc822", body = String),
         (status = 404, description = "The link was changed, has expired, is another's, or leads to what is not there any more", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store can't be asked now", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "The link's owner has as many contents sent to them as they may", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store can't be asked now, or too much is being sent", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn content(
@@ -38,17 +85,25 @@ pub(super) async fn content(
 ) -> Result<Response, Problem> {
     let nothing = || Problem::not_found("no such content");
     let (seq, holder) = app.links.read(&ticket, now_unix()).ok_or_else(nothing)?;
+    let peer = request.extensions().get::<Peer>().cloned().ok_or_else(nothing)?;
     let grant = match &holder {
         Holder::Subscription(id) => app.subscriptions.holder(id),
         Holder::Owner(_) => {
-            let peer = request.extensions().get::<Peer>().cloned().ok_or_else(nothing)?;
             let shown = admitted(&app, request.headers(), &peer, Need::Scope(Scope::Read));
             shown.ok().filter(|grant| Holder::of(grant) == holder)
         }
     };
     let grant = grant.filter(|grant| grant.is_good()).ok_or_else(nothing)?;
+    // Each subscription of whoever runs the hub is an owner here.
+    let owner = grant.counted_as().unwrap_or_else(|| match &holder {
+        Holder::Subscription(id) => format!("subscription:{id}"),
+        Holder::Owner(owner) => owner.clone(),
+    });
+    let held = app.fetches.place(owner).await?;
     let found = find(&app, seq, &grant).await?.ok_or_else(nothing)?;
-    let mut response = Response::new(Body::from(found.as_bytes().to_vec()));
+    let stall = app.http.stall_timeout.min(STALL_MAX);
+    let sending = Sending::new(found, held, stall, Arc::clone(&peer.cut));
+    let mut response = Response::new(sending.into());
     for (name, value) in [
         (header::CONTENT_TYPE, "message/rfc822"),
         (header::CACHE_CONTROL, "private, no-store"),
@@ -85,10 +140,11 @@ async fn find(app: &App, seq: u64, grant: &Grant) -> Result<Option<MessageConten
     let (Some(uid_validity), Some(uid)) = (uri.uid_validity(), uri.uid()) else { return Ok(None) };
     let (owner, mailbox) = (owner.to_owned(), mailbox.to_owned());
     let contents = app.contents.clone();
-    // As many at once as a disk and a mail server bear beside their own work.
-    let Ok(_permit) = app.fetches.acquire().await else { return Ok(None) };
+    let Ok(Ok(_asking)) = timeout(WAIT_MAX, app.fetches.asking.acquire()).await else {
+        return Err(busy());
+    };
     let fetched = tokio::task::spawn_blocking(move || {
-        let place = Place { owner: &owner, mailbox: &mailbox, uid_validity, uid };
+        let place = Message { owner: &owner, mailbox: &mailbox, uid_validity, uid };
         contents.fetch(&place, max)
     });
     match fetched.await {
@@ -126,5 +182,55 @@ async fn record(app: &App, seq: u64) -> Result<Option<Vec<u8>>, Problem> {
     }
 }
 
+/// There is no place for one more content now.
+fn busy() -> Problem {
+    Problem::unavailable("too many contents are being sent").retry_after(RETRY_SECONDS)
+}
+
 /// When trying again makes sense: a source that failed to ask rests so long.
 const RETRY_SECONDS: u32 = 10;
+
+/// Contents held at once: of the largest there can be (16 MiB), a quarter of a gigabyte.
+const HELD_MAX: usize = 16;
+
+/// Those of one owner among them, so that none takes everybody's.
+const PER_OWNER_MAX: usize = 4;
+
+/// As many at once as a disk and a mail server bear beside their own work.
+const ASKING_MAX: usize = 4;
+
+/// How long a place is waited for. Longer, and those who wait hold the connections of others.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// How long a client may take nothing, while it holds what others wait for; less where
+/// `http.stall_timeout` is.
+const STALL_MAX: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{StatusCode, header};
+    use axum::response::IntoResponse as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn r157_contents_held_are_bounded_and_one_owner_takes_no_others_place() {
+        let fetches = Fetches::new();
+        let owners: Vec<_> = (0..HELD_MAX / PER_OWNER_MAX).map(|at| format!("user:{at}")).collect();
+        let mut held = Vec::new();
+        for owner in &owners {
+            for _ in 0..PER_OWNER_MAX {
+                held.push(fetches.place(owner.clone()).await.unwrap());
+            }
+            let refused = fetches.place(owner.clone()).await.unwrap_err().into_response();
+            assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+            assert!(refused.headers().contains_key(header::RETRY_AFTER));
+        }
+        let refused = fetches.place("user:late".to_owned()).await.unwrap_err().into_response();
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(refused.headers().contains_key(header::RETRY_AFTER));
+        // Who waited in vain holds nothing.
+        drop(held.pop());
+        assert!(fetches.place("user:late".to_owned()).await.is_ok());
+    }
+}

@@ -12,6 +12,7 @@ mod origins;
 mod problem;
 mod publish;
 mod query;
+mod sending;
 mod status;
 mod subscriptions;
 mod tickets;
@@ -38,7 +39,7 @@ use hyper_util::service::TowerToHyperService;
 use postbell_engine::{Policy, Principal, Role, Scope, Store};
 use postbell_journal::SqliteJournal;
 use postbell_sources::dovecot::Exporter;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::access::{Denied, Grant, Logins, Places, Tokens};
 use crate::config::HttpConfig;
@@ -55,6 +56,7 @@ use crate::tls::Shown;
 use crate::token::PathSecret;
 
 pub(crate) use condition::Condition;
+pub(crate) use content::Fetches;
 pub(crate) use problem::Problem;
 
 /// What the handlers share.
@@ -81,8 +83,7 @@ pub(crate) struct App {
     pub(crate) places: Places,
     pub(crate) links: Arc<Links>,
     pub(crate) contents: Contents,
-    /// How many contents are fetched at once.
-    pub(crate) fetches: Semaphore,
+    pub(crate) fetches: Fetches,
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) subscriptions_lost: bool,
@@ -118,11 +119,13 @@ struct Peer {
     address: IpAddr,
     /// The certificate that was shown when the connection was made.
     certificate: Option<Arc<Shown>>,
+    /// Ends the connection at once.
+    cut: Arc<Notify>,
 }
 
 impl Peer {
     fn at(address: IpAddr) -> Self {
-        Self { address, certificate: None }
+        Self { address, certificate: None, cut: Arc::default() }
     }
 }
 
@@ -130,6 +133,11 @@ impl Door {
     /// The door as somebody at `peer` stands before it.
     pub(crate) fn before(&self, peer: IpAddr) -> Self {
         Self { peer: Peer::at(peer), ..self.clone() }
+    }
+
+    /// What ends the connection when it is told.
+    pub(crate) fn cut(&self) -> Arc<Notify> {
+        Arc::clone(&self.peer.cut)
     }
 
     /// The same, with the certificate they have shown.

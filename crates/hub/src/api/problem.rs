@@ -131,6 +131,14 @@ impl Problem {
             .because(format!("{max} are open: end one first"))
     }
 
+    /// 429: so much is being sent to a link's owner already.
+    pub(crate) fn too_many_fetches(max: usize) -> Self {
+        let title = "the link's owner fetches enough contents";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-fetches", title)
+            .because(format!("{max} are being sent: take one first"))
+            .retry_after(1)
+    }
+
     /// 404.
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", "there is no such thing").because(detail)

@@ -10,7 +10,7 @@ use crate::world::{Answer, PATIENCE, World};
 
 impl World {
     /// Makes a token and gives it.
-    fn token(&self, new: &Value) -> String {
+    pub(crate) fn token(&self, new: &Value) -> String {
         let json = [("Content-Type", "application/json")];
         let made = self.ask("POST", "/v1/tokens", &json, new.to_string().as_bytes());
         assert_eq!(made.status, 201, "{}", made.body);

@@ -1,5 +1,7 @@
 //! Content that is too large for its event, by its link.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -119,6 +121,75 @@ async fn r45_a_link_expires() {
     let path = link(&world, &world.seen_by(&token, CONTENT)[0]);
     until("the end", || world.as_one(&token, "GET", &path, "").status == 404);
     assert_nothing(&world.as_one(&token, "GET", &path, ""));
+    world.stop().await;
+}
+
+/// A hub with one content that is larger than what the system takes for a client that doesn't read.
+async fn with_large_content(stall: Duration) -> (World, usize) {
+    const OCTETS: usize = 6_000_000;
+    let world = World::start_with(|config| {
+        config.http.max_body = 16_000_000;
+        config.http.stall_timeout = stall;
+        config.policy.content_max_octets = Some(OCTETS as u64);
+        config.policy.user.content_max_octets = Some(OCTETS as u64);
+        config.policy.service.content_max_octets = Some(OCTETS as u64);
+    })
+    .await;
+    assert_eq!(world.publish("application/json", &message(OCTETS)).status, 200);
+    (world, OCTETS)
+}
+
+/// Asks for a content and reads no more than the first line of the answer.
+fn unread(world: &World, token: &str, path: &str) -> (BufReader<TcpStream>, String) {
+    let mut stream = TcpStream::connect(world.address()).unwrap();
+    stream.set_read_timeout(Some(crate::world::PATIENCE)).unwrap();
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer {token}\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut reader = BufReader::with_capacity(64, stream);
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    (reader, line)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r157_who_asks_for_one_content_a_thousand_times_holds_few_and_keeps_nobody_waiting() {
+    let (world, octets) = with_large_content(Duration::from_secs(300)).await;
+    let greedy = world.user("john");
+    let modest = world.token(&serde_json::json!({
+        "name": "archive", "role": "service", "scope": ["read"], "users": ["john"],
+    }));
+    let path = link(&world, &world.seen_by(&greedy, CONTENT)[0]);
+    let mut open = Vec::new();
+    let refused = (0..100).find_map(|_| {
+        let (reader, line) = unread(&world, &greedy, &path);
+        open.push(reader);
+        (!line.contains("200")).then_some(line)
+    });
+    let refused = refused.expect("there is a limit");
+    assert!(refused.contains("429") && open.len() >= 4, "{refused} after {}", open.len());
+    let answer = world.as_one(&greedy, "GET", &path, "");
+    assert_eq!(answer.json()["type"], "urn:postbell:problem:too-many-fetches");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    let path = link(&world, &world.seen_by(&modest, CONTENT)[0]);
+    let whole = world.as_one(&modest, "GET", &path, "");
+    assert_eq!((whole.status, whole.body.len()), (200, octets));
+    // Who goes away gives their place back.
+    drop(open);
+    let path = link(&world, &world.seen_by(&greedy, CONTENT)[0]);
+    until("a place", || world.as_one(&greedy, "GET", &path, "").status == 200);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r157_a_client_that_takes_nothing_of_a_content_is_cut_off_and_its_place_is_free() {
+    let (world, _) = with_large_content(Duration::from_secs(1)).await;
+    let token = world.user("john");
+    let path = link(&world, &world.seen_by(&token, CONTENT)[0]);
+    let open: Vec<_> = (0..4).map(|_| unread(&world, &token, &path)).collect();
+    assert!(open.iter().all(|(_, line)| line.contains("200")));
+    until("a place", || world.as_one(&token, "GET", &path, "").status == 200);
+    drop(open);
     world.stop().await;
 }
 
