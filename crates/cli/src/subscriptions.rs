@@ -1,5 +1,6 @@
 //! `postbell subscriptions`: who is told what, and how that goes.
 
+mod add;
 mod explain;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -9,7 +10,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use hyper::Method;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::client::{Call, Client, encode};
 use crate::connection::ConnectionArgs;
@@ -33,7 +34,7 @@ pub(crate) struct SubscriptionsArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Add(Box<AddArgs>),
+    Add(Box<add::AddArgs>),
     DeadLetters(DeadLettersArgs),
     Explain(ExplainArgs),
     /// List every subscription with its state.
@@ -49,68 +50,6 @@ enum Command {
     Rotate(RotateArgs),
     /// Show one subscription whole.
     Show(NameArg),
-}
-
-/// Subscribe a webhook to events.
-///
-/// Prints the secret its receiver checks signatures with; it is shown this once.
-#[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  postbell subscriptions add phone --to https://hooks.example.org/mail --event MessageNew
-  postbell subscriptions add audit --to https://audit.example.org/in --event access --begin 1
-  postbell subscriptions add large --to https://hooks.example.org/large --event MessageNew \\
-      --where 'messageSize > 10000000'
-  postbell subscriptions add john --to https://john.example.org/ --user john@example.org \\
-      --mailbox INBOX --mailbox 'Archive/*' --tag vip
-  postbell subscriptions add trial --to https://hooks.example.org/trial --expires 30d --replace")]
-struct AddArgs {
-    /// A name of your choice, for the other commands.
-    name: String,
-    /// Where deliveries go.
-    #[arg(long, value_name = "URL")]
-    to: String,
-    /// Only these events or groups (message, flags, quota, access, mailbox, subscription, vendor);
-    /// may be given several times.
-    #[arg(short, long, value_name = "NAME")]
-    event: Vec<String>,
-    /// Only this user's: the mailbox's owner or who acted; may be given several times.
-    #[arg(short, long, value_name = "USER")]
-    user: Vec<String>,
-    /// Only mailboxes of this name; * and % as in IMAP's LIST; may be given several times.
-    #[arg(short, long, value_name = "PATTERN")]
-    mailbox: Vec<String>,
-    /// Only where this is true of an event's parameters, such as 'messageSize > 1000000'; see
-    /// docs/subscriptions.md.
-    #[arg(long = "where", value_name = "CONDITION")]
-    condition: Option<String>,
-    /// Only these parameters, besides the mandatory ones; may be given several times.
-    #[arg(short, long, alias = "parameters", value_name = "NAME")]
-    parameter: Vec<String>,
-    /// Put this on every delivery; may be given several times.
-    #[arg(short, long, value_name = "TEXT")]
-    tag: Vec<String>,
-    /// Where to begin: now, with a record's number (1 for the oldest there is), or at a time.
-    #[arg(long, value_name = "now|SEQ|TIME", default_value = "now", value_parser = when::begin)]
-    begin: Begin,
-    /// When it ends: after so long (12h, 30d), or at a time such as 2027-01-01T00:00:00Z [default:
-    /// never].
-    #[arg(long, value_name = "WHEN", value_parser = when::expiry)]
-    expires: Option<jiff::Timestamp>,
-    /// Change the one of that name to this where there is one; it goes on where it stood.
-    #[arg(long)]
-    replace: bool,
-    /// A file with the secret (whsec_… or whsk_…), where it is not for the hub to make one.
-    #[arg(long, value_name = "FILE")]
-    secret_file: Option<PathBuf>,
-    /// How deliveries are signed: v1 with a key that the receiver has too (HMAC-SHA256), v1a with
-    /// one of which it has the public half (Ed25519).
-    #[arg(long, default_value = "v1", value_parser = ["v1", "v1a"], conflicts_with = "secret_file")]
-    signature: String,
-    /// Do not ask the receiver whether it agrees before the first delivery; only whoever runs the hub
-    /// may leave that out.
-    #[arg(long)]
-    no_verify: bool,
 }
 
 /// Say in words what a subscription will match, and what policy takes away.
@@ -244,7 +183,7 @@ pub(crate) async fn run(args: SubscriptionsArgs) -> anyhow::Result<Ending> {
     }
     let mut client = args.connection.client()?;
     match args.command {
-        Command::Add(add) => add_one(&mut client, &add, args.json).await,
+        Command::Add(add) => add::run(&mut client, &add, args.json).await,
         Command::DeadLetters(which) => dead_letters(&mut client, &which, args.json).await,
         // Asks nobody.
         Command::Explain(_) => Ok(Ending::Done),
@@ -293,22 +232,6 @@ fn path(name: &str) -> String {
     format!("/v1/subscriptions/{}", encode(name))
 }
 
-async fn add_one(client: &mut Client, add: &AddArgs, as_json: bool) -> anyhow::Result<Ending> {
-    let (request, path) = (add.request()?, path(&add.name));
-    let call = match add.replace {
-        true => Call::put(&path, &request),
-        false => Call::post("/v1/subscriptions", &request),
-    };
-    let answer = client.json(call).await?;
-    if as_json {
-        out::json(&answer)?;
-        return Ok(Ending::Done);
-    }
-    describe(&answer)?;
-    tell_secret(&answer)?;
-    Ok(Ending::Done)
-}
-
 async fn rotate(client: &mut Client, which: &RotateArgs, as_json: bool) -> anyhow::Result<Ending> {
     let overlap = if which.at_once { Duration::ZERO } else { which.overlap };
     let mut request = json!({ "overlapSeconds": overlap.as_secs() });
@@ -335,40 +258,6 @@ fn tell_secret(answer: &Value) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-impl AddArgs {
-    fn request(&self) -> anyhow::Result<Value> {
-        let mut sink = json!({ "kind": "webhook", "url": self.to, "signature": self.signature });
-        if let (Some(file), Some(sink)) = (&self.secret_file, sink.as_object_mut()) {
-            sink.insert("secret".to_owned(), secret(file)?.into());
-        }
-        if let (true, Some(sink)) = (self.no_verify, sink.as_object_mut()) {
-            sink.insert("verify".to_owned(), false.into());
-        }
-        let mut request = Map::new();
-        request.insert("name".to_owned(), self.name.clone().into());
-        for (name, values) in [
-            ("events", &self.event),
-            ("users", &self.user),
-            ("mailboxes", &self.mailbox),
-            ("parameters", &self.parameter),
-            ("tags", &self.tag),
-        ] {
-            if !values.is_empty() {
-                request.insert(name.to_owned(), json!(values));
-            }
-        }
-        if let Some(condition) = &self.condition {
-            request.insert("where".to_owned(), condition.clone().into());
-        }
-        request.insert("begin".to_owned(), begin(self.begin));
-        if let Some(at) = self.expires {
-            request.insert("expires".to_owned(), at.to_string().into());
-        }
-        request.insert("sink".to_owned(), sink);
-        Ok(Value::Object(request))
-    }
 }
 
 fn secret(file: &Path) -> anyhow::Result<String> {
@@ -503,6 +392,7 @@ fn describe(shown: &Value) -> anyhow::Result<()> {
         ("public key", "/sink/publicKey"),
         ("before till", "/sink/previousUntil"),
         ("a minute", "/sink/perMinute"),
+        ("together", "/sink/batch"),
         ("events", "/events"),
         ("users", "/users"),
         ("mailboxes", "/mailboxes"),

@@ -1,5 +1,7 @@
 //! What the hub remembers beside the journal: subscriptions, dead letters and tokens, in `hub.db`.
 
+mod batches;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -67,21 +69,14 @@ impl StateDb {
         connection.execute_batch(PRAGMAS).map_err(fault)?;
         let format: u32 =
             connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(fault)?;
-        match format {
-            0 => {
-                connection.execute_batch(SCHEMA).map_err(fault)?;
-                connection.execute_batch(TOKENS).map_err(fault)?;
-                connection.execute_batch(REDRIVE).map_err(fault)?;
-            }
-            // Before there were tokens.
-            1 => {
-                connection.execute_batch(TOKENS).map_err(fault)?;
-                connection.execute_batch(REDRIVE).map_err(fault)?;
-            }
-            // Before dead letters were delivered again.
-            2 => connection.execute_batch(REDRIVE).map_err(fault)?,
-            FORMAT => {}
-            found => return Err(StateError::Format { path: path.to_owned(), found }),
+        // Each step leads from the format of its place to the next one.
+        let steps = [SCHEMA, TOKENS, REDRIVE, batches::SCHEMA];
+        if format > FORMAT {
+            return Err(StateError::Format { path: path.to_owned(), found: format });
+        }
+        let known = usize::try_from(format).unwrap_or(usize::MAX);
+        for step in steps.into_iter().skip(known) {
+            connection.execute_batch(step).map_err(fault)?;
         }
         Ok(Self { path: path.to_owned(), connection: Mutex::new(connection) })
     }
@@ -129,11 +124,12 @@ impl StateDb {
             .map_err(|source| self.fault(source))
     }
 
-    /// Forgets a subscription and its dead letters; `false` where there was none.
+    /// Forgets a subscription, its dead letters and its batches; `false` where there was none.
     pub(crate) fn remove(&self, id: &str) -> Result<bool, StateError> {
         let connection = self.lock();
         connection
             .execute("DELETE FROM dead_letter WHERE subscription = ?1", [id])
+            .and_then(|_| connection.execute("DELETE FROM batch WHERE subscription = ?1", [id]))
             .and_then(|_| connection.execute("DELETE FROM subscription WHERE id = ?1", [id]))
             .map(|changed| changed == 1)
             .map_err(|source| self.fault(source))
@@ -378,7 +374,7 @@ fn private_file(path: &Path) -> std::io::Result<()> {
 pub(crate) const DEAD_LETTERS_MAX: u32 = 10_000;
 
 /// The format this version reads and writes.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 const PRAGMAS: &str = "
 PRAGMA journal_mode = WAL;

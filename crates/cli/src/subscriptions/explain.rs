@@ -50,8 +50,28 @@ pub(super) fn explain(
         lines.push(format!("{head}:"));
         lines.extend(all.iter().map(|line| format!("  {}", clean(line))));
     }
+    if let Some(together) = together(&text) {
+        lines.push(together);
+    }
     print(lines.join("\n"))?;
     Ok(Ending::Done)
+}
+
+/// How events go together, where they do; the hub alone knows what it lets be asked for.
+fn together(text: &str) -> Option<String> {
+    let subscription: Value = serde_json::from_str(text).ok()?;
+    let batch = subscription.pointer("/sink/batch")?.as_object()?;
+    let of = |name: &str, usual: &str| {
+        batch.get(name).map_or_else(
+            || usual.to_owned(),
+            |value| clean(value.as_str().unwrap_or(&value.to_string())),
+        )
+    };
+    let (events, octets) = (of("maxEvents", "100"), of("maxOctets", "262144"));
+    let delay = of("maxDelay", "1s");
+    Some(format!(
+        "Events go together, up to {events} or {octets} octets in one request, and wait up to {delay} for each other."
+    ))
 }
 
 /// Whose token a subscription is to be made with.
@@ -116,3 +136,18 @@ const SELECTED: [&str; 7] =
 
 /// What a subscription has besides.
 const BESIDE: [&str; 4] = ["name", "begin", "expires", "sink"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_events_go_together_is_said_where_they_do() {
+        assert_eq!(together(r#"{"events": []}"#), None);
+        let said = together(r#"{"sink": {"batch": {"maxEvents": 9}}}"#).unwrap();
+        assert_eq!(
+            said,
+            "Events go together, up to 9 or 262144 octets in one request, and wait up to 1s for each other."
+        );
+    }
+}

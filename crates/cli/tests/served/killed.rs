@@ -13,17 +13,23 @@ use serde_json::{Value, json};
 use crate::hub::{self, Hub, wait_for};
 
 /// Whatever was acknowledged is in the journal once and reaches the webhook, in order per
-/// mailbox; whatever the store took is told; and the receiver can prove both.
+/// mailbox; whatever the store took is told; and the receiver can prove both. So can one that gets
+/// events in batches, each of which is the same whenever it comes.
 #[test]
 fn killed_at_random_nothing_is_lost_and_order_holds() {
     let receiver = Receiver::start().unwrap();
-    receiver.refuse_one_after(100);
+    let together = Receiver::start().unwrap();
+    for receiver in [&receiver, &together] {
+        receiver.refuse_one_after(100);
+    }
     let mut hub = hub::start();
     let maildir = make_maildir(hub.folder());
     wait_for("the Maildir to be followed", || {
         ask(&hub, "/v1/sources/mail").is_some_and(|source| source["users"] == 1)
     });
-    subscribe(&hub, &receiver);
+    subscribe(&hub, "all", json!({"kind": "webhook", "url": receiver.url()}));
+    let batch = json!({"maxEvents": 9, "maxDelay": "20ms"});
+    subscribe(&hub, "together", json!({"kind": "webhook", "url": together.url(), "batch": batch}));
 
     let stop = Arc::new(AtomicBool::new(false));
     let publisher = spawn_publisher(&hub, &stop);
@@ -41,16 +47,21 @@ fn killed_at_random_nothing_is_lost_and_order_holds() {
     assert!(published > 0 && delivered > 0, "{published} published, {delivered} delivered");
 
     let wanted = published + delivered;
-    wait_for("every event to reach the webhook", || {
-        taken(&receiver).iter().map(|one| one.seq).collect::<BTreeSet<_>>().len() >= wanted
+    wait_for("every event to reach both webhooks", || {
+        [&receiver, &together].into_iter().all(|receiver| {
+            taken(receiver).iter().map(|one| one.seq).collect::<BTreeSet<_>>().len() >= wanted
+        })
     });
     thread::sleep(Duration::from_millis(500));
-    let taken = taken(&receiver);
-    let told = distinct(&taken);
-    assert_eq!(told.len(), wanted, "nothing is told that did not happen");
     assert_each_once_in_the_journal(&hub, wanted);
-    assert_order_per_mailbox(&taken);
-    assert_chain(&told);
+    for receiver in [&receiver, &together] {
+        let taken = taken(receiver);
+        let told = distinct(&taken);
+        assert_eq!(told.len(), wanted, "nothing is told that did not happen");
+        assert_order_per_mailbox(&taken);
+        assert_chain(&told);
+    }
+    assert_frozen(&together);
 }
 
 /// Published events by mailbox, in order, each tried again until it is acknowledged.
@@ -114,12 +125,8 @@ fn make_maildir(folder: &Path) -> PathBuf {
     maildir
 }
 
-fn subscribe(hub: &Hub, receiver: &Receiver) {
-    let subscription = json!({
-        "name": "all",
-        "begin": {"seq": 1},
-        "sink": {"kind": "webhook", "url": receiver.url()},
-    });
+fn subscribe(hub: &Hub, name: &str, sink: Value) {
+    let subscription = json!({"name": name, "begin": {"seq": 1}, "sink": sink});
     let answer = http::post(
         hub.address().unwrap(),
         "/v1/subscriptions",
@@ -144,17 +151,41 @@ struct Taken {
 }
 
 fn taken(receiver: &Receiver) -> Vec<Taken> {
-    let read = |delivery: postbell_testkit::Taken| {
-        let body: Value = serde_json::from_str(&delivery.body).unwrap();
-        let event = &body["data"];
+    receiver.taken().iter().flat_map(|delivery| events(&delivery.body)).collect()
+}
+
+/// The events in a request, one or several.
+fn events(body: &str) -> Vec<Taken> {
+    let all = match serde_json::from_str(body).unwrap() {
+        Value::Array(all) => all,
+        one => vec![one],
+    };
+    let read = |one: &Value| {
+        let event = &one["data"];
         Taken {
-            id: delivery.id,
+            id: one["id"].as_str().unwrap().to_owned(),
             seq: event["vnd.postbell.seq"].as_u64().unwrap(),
             previous: event["vnd.postbell.prevSeq"].as_u64(),
             uri: event["uri"].as_str().unwrap().to_owned(),
         }
     };
-    receiver.taken().into_iter().map(read).collect()
+    all.iter().map(read).collect()
+}
+
+/// Each batch is of the same events whenever it comes, and each event is in one of them, once.
+fn assert_frozen(receiver: &Receiver) {
+    let (mut batches, mut of) = (BTreeMap::new(), BTreeMap::new());
+    for delivery in receiver.taken() {
+        let seqs: Vec<u64> = events(&delivery.body).iter().map(|one| one.seq).collect();
+        assert!(seqs.is_sorted_by(|one, next| one < next) && seqs.len() <= 9, "{seqs:?}");
+        for seq in &seqs {
+            let first = of.entry(*seq).or_insert_with(|| delivery.id.clone());
+            assert_eq!(*first, delivery.id, "record {seq} is in two batches");
+        }
+        let first = batches.entry(delivery.id).or_insert_with(|| seqs.clone());
+        assert_eq!(*first, seqs, "a batch has changed");
+    }
+    assert!(batches.len() < of.len(), "some went together");
 }
 
 /// The first of each record, by number.

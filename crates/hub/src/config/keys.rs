@@ -526,6 +526,16 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "true",
                 "Whether a receiver on another machine has to agree before the first delivery; by default, lest events be sent to who never asked for them, in quantities of a subscriber's choosing.",
             ),
+            key(
+                "webhooks.batch_events",
+                "500",
+                "Events that a subscription may have in one request, from 2 to 1000.",
+            ),
+            key(
+                "webhooks.batch_octets",
+                "\"1MiB\"",
+                "Octets of such a request that it may ask for, from \"1KiB\" to \"8MiB\": so much memory times webhooks.lanes may each subscription take.",
+            ),
         ],
         kinds: &[],
     },

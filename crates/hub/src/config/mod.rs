@@ -424,6 +424,11 @@ pub struct WebhooksConfig {
     pub lanes: u32,
     /// Whether receivers on other machines are asked whether they agree before the first delivery.
     pub verify: bool,
+    /// Events that may go together in one request.
+    pub batch_events: u32,
+    /// Octets that may.
+    #[serde(with = "values::octets")]
+    pub batch_octets: u64,
 }
 
 /// A program that is run for each event, and for which.
@@ -712,7 +717,14 @@ impl Default for HttpConfig {
 
 impl Default for WebhooksConfig {
     fn default() -> Self {
-        Self { reach: Reach::Public, timeout: Duration::from_secs(15), lanes: 16, verify: true }
+        Self {
+            reach: Reach::Public,
+            timeout: Duration::from_secs(15),
+            lanes: 16,
+            verify: true,
+            batch_events: 500,
+            batch_octets: 1 << 20,
+        }
     }
 }
 

@@ -279,6 +279,14 @@ fn check(config: &Config, lines: &mut Vec<String>) {
             lines.push(format!("{name}: \"0s\" leaves no time at all"));
         }
     }
+    if !(2..=BATCH_EVENTS_MAX).contains(&config.webhooks.batch_events) {
+        lines.push(format!("webhooks.batch_events: is not from 2 to {BATCH_EVENTS_MAX} (try 500)"));
+    }
+    if !(BODY_OCTETS_MIN..=BATCH_OCTETS_MAX).contains(&config.webhooks.batch_octets) {
+        lines.push(
+            "webhooks.batch_octets: is not from \"1KiB\" to \"8MiB\" (try \"1MiB\")".to_owned(),
+        );
+    }
     if config.http.max_body < BODY_OCTETS_MIN {
         lines.push("http.max_body: less than \"1KiB\" holds no event".to_owned());
     }
@@ -296,6 +304,12 @@ const SEGMENT_OCTETS_MIN: u64 = 1 << 20;
 
 /// Bodies smaller than this hold no event.
 const BODY_OCTETS_MIN: u64 = 1 << 10;
+
+/// A subscription holds no more events than about so many.
+const BATCH_EVENTS_MAX: u32 = 1_000;
+
+/// Nor more octets of them.
+const BATCH_OCTETS_MAX: u64 = 8 << 20;
 
 /// Why the hub won't listen on `address`, if it won't.
 pub(crate) fn listen_refused(address: SocketAddr, tls: &TlsConfig) -> Option<&'static str> {

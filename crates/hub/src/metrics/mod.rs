@@ -284,6 +284,7 @@ mod tests {
             given_up: 1,
             dead_letters: 5,
             redriven: 6,
+            batches: 2,
             unclear: 4,
             lag: 2,
             next: 9,
@@ -302,6 +303,7 @@ mod tests {
                 r#"postbell_subscription_unclear_total{subscription="phone"} 4"#,
                 r#"postbell_subscription_dead_letters{subscription="phone"} 5"#,
                 r#"postbell_subscription_redriven_total{subscription="phone"} 6"#,
+                r#"postbell_subscription_batches_total{subscription="phone"} 2"#,
                 r#"postbell_subscription_lag_records{subscription="phone"} 2"#,
                 r#"postbell_subscription_lag_seconds{subscription="phone"} 1.5"#,
             ]

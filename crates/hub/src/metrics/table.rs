@@ -236,7 +236,7 @@ pub(crate) const METRICS: &[Metric] = &[
         Counter,
         Unit::Count,
         &["subscription", "outcome"],
-        "Attempts at webhooks, by outcome: accepted, retried, or given_up",
+        "Deliveries attempted, by outcome: accepted, retried, or given_up; each one of a batch counts",
     ),
     metric(
         "postbell_subscription_dead_letters",
@@ -251,6 +251,13 @@ pub(crate) const METRICS: &[Metric] = &[
         Unit::Count,
         &["subscription"],
         "Dead letters that were delivered after all",
+    ),
+    metric(
+        "postbell_subscription_batches_total",
+        Counter,
+        Unit::Count,
+        &["subscription"],
+        "Requests accepted in which deliveries went together",
     ),
     metric(
         "postbell_subscription_lag_records",

@@ -17,6 +17,8 @@ pub(crate) struct SubscriptionFigures {
     pub(crate) unclear: u64,
     pub(crate) dead_letters: u64,
     pub(crate) redriven: u64,
+    /// Requests accepted that held several.
+    pub(crate) batches: u64,
     pub(crate) lag: u64,
     /// The first record it has yet to pass.
     pub(crate) next: u64,
@@ -92,11 +94,12 @@ impl Figures {
             outcomes.map(|(word, count)| (format!(r#"{},outcome="{word}""#, of(one)), count))
         });
         family(text, "postbell_deliveries_total", outcomes)?;
-        let each: [Told<SubscriptionFigures>; 5] = [
+        let each: [Told<SubscriptionFigures>; 6] = [
             ("postbell_subscription_matched_total", |one| one.matched),
             ("postbell_subscription_unclear_total", |one| one.unclear),
             ("postbell_subscription_dead_letters", |one| one.dead_letters),
             ("postbell_subscription_redriven_total", |one| one.redriven),
+            ("postbell_subscription_batches_total", |one| one.batches),
             ("postbell_subscription_lag_records", |one| one.lag),
         ];
         for (name, figure) in each {

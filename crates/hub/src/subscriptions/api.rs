@@ -5,6 +5,8 @@ use postbell_sinks::webhook::Secret;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::batch::Batching;
+
 /// A subscription to be made. An empty list asks for everything of its kind.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -113,6 +115,9 @@ pub(crate) enum NewSink {
         /// the hub may leave it out.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         verify: Option<bool>,
+        /// That events go together, several in one request; each by itself where absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        batch: Option<Batching>,
     },
 }
 
@@ -231,6 +236,9 @@ pub(crate) enum ShownSink {
         /// How many requests a minute the receiver takes, where it said when it was asked.
         #[serde(skip_serializing_if = "Option::is_none")]
         per_minute: Option<u32>,
+        /// How events go together.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        batch: Option<Batching>,
     },
     /// A program on the hub's machine, from its configuration.
     Command {
@@ -345,6 +353,8 @@ mod tests {
             ("expires", json!(30)),
             ("expires", json!(["30d"])),
             ("sink", json!({"kind": "pigeon", "url": "https://h/"})),
+            ("sink", json!({"kind": "webhook", "url": "https://h/", "batch": {"events": 5}})),
+            ("sink", json!({"kind": "webhook", "url": "https://h/", "batch": {"maxEvents": -1}})),
             ("wher", json!("true")),
         ] {
             let mut bad = example.clone();

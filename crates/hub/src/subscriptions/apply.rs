@@ -93,6 +93,7 @@ impl Checked {
             (_, wanted) => wanted,
         };
         changed.url = self.url.clone();
+        changed.batch = self.batch.clone();
         if !is_same {
             changed.failing_since_unix_millis = None;
         }

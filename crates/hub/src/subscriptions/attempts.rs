@@ -2,21 +2,29 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::iter::once;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{self, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use mail_event::EventId;
-use postbell_engine::{Attempt, HEAD_OCTETS, Lanes, Moment, Next, Outcome, Stamp, Turn};
+use postbell_engine::{
+    Attempt, BatchLimits, HEAD_OCTETS, Lanes, Moment, Next, Outcome, Stamp, Turn, in_words,
+};
 use postbell_sinks::webhook::Answer;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use super::worker::{Job, dice};
+use super::Context;
+use super::batch::Batch;
+use super::carrier::Carrier;
+use super::entry::Entry;
+use super::worker::{Job, TROUBLE_PAUSE, dice};
 
 /// The deliveries of one subscription that are not done, and the attempts at them.
 pub(super) struct Attempts<'a> {
@@ -31,6 +39,9 @@ pub(super) struct Attempts<'a> {
     began: Instant,
     /// When the receiver takes the next request, where one waits for that.
     held_back: Option<Instant>,
+    /// The cursor as it was set last, and when; and one that is durable by now.
+    cursor: (u64, Instant),
+    durable: u64,
 }
 
 /// A record on its way: a copy, so that it doesn't keep a whole block in memory.
@@ -48,29 +59,60 @@ pub(super) type Ended = (Attempt, Answer);
 /// What follows from an attempt.
 pub(super) struct Concluded {
     pub(super) attempt: Attempt,
+    /// What else was in its batch.
+    others: Vec<u64>,
     pub(super) next: Next,
     /// What it changed for the subscription as a whole.
     pub(super) turn: Turn,
     pub(super) reason: String,
 }
 
+impl Concluded {
+    /// The deliveries it was an attempt at.
+    pub(super) fn seqs(&self) -> impl Iterator<Item = u64> {
+        once(self.attempt.seq).chain(self.others.iter().copied())
+    }
+
+    /// Why each of them failed.
+    pub(super) fn reason_for_each(&self) -> String {
+        match self.others.len() {
+            0 => self.reason.clone(),
+            others => format!("{} (to a batch of {})", self.reason, others + 1),
+        }
+    }
+}
+
 impl<'a> Attempts<'a> {
     /// None yet.
     pub(super) fn new(job: &'a Job, lanes: Lanes) -> Self {
+        let now = Instant::now();
         Self {
             job,
             lanes,
             held: HashMap::default(),
             held_octets: 0,
             under_way: FuturesUnordered::new(),
-            began: Instant::now(),
+            began: now,
             held_back: None,
+            cursor: (0, now),
+            durable: 0,
         }
     }
 
     /// Whether another delivery may be held, of at most so many octets together.
     pub(super) fn has_room(&self, octets_max: usize) -> bool {
-        self.lanes.has_room() && (self.held_octets < octets_max || self.held.is_empty())
+        let is_light = self.held_octets < octets_max || self.held.is_empty();
+        // What is missing of a batch is taken whatever there is: all else waits for it.
+        self.lanes.has_room() && (is_light || self.lanes.is_stuck())
+    }
+
+    /// Notes that the subscription's cursor was set, which is durable before long.
+    pub(super) fn cursor_set(&mut self, done: u64) {
+        let (before, at) = self.cursor;
+        if at.elapsed() >= DURABLE_AFTER {
+            self.durable = before;
+            self.cursor = (done, Instant::now());
+        }
     }
 
     /// Takes a delivery, unless it was taken before.
@@ -99,7 +141,11 @@ impl<'a> Attempts<'a> {
                 break;
             }
             let Some(attempt) = self.lanes.start(now) else { break };
-            self.under_way.push(guarded(attempt, || self.attempt(&attempt)));
+            let begun = guarded(attempt, || match self.job.batch {
+                Some(limits) => self.attempt_batch(&attempt, limits),
+                None => self.attempt(&attempt),
+            });
+            self.under_way.push(begun);
         }
     }
 
@@ -139,18 +185,25 @@ impl<'a> Attempts<'a> {
         // Chance spreads repeats only, and asking the system for it costs a call.
         let dice = if matches!(outcome, Outcome::Failed { .. }) { dice() } else { 0 };
         let turn = self.job.concluded(&answer, dice);
+        let others = self.lanes.others(attempt.seq).to_vec();
+        let count = u64::try_from(others.len()).unwrap_or(u64::MAX).saturating_add(1);
         let next = self.lanes.conclude(attempt.seq, *outcome, self.now(), dice);
         match next {
-            Next::Done => live.accepted.fetch_add(1, Ordering::Relaxed),
-            Next::TryAt(_) => live.retried.fetch_add(1, Ordering::Relaxed),
-            Next::GiveUp => live.given_up.fetch_add(1, Ordering::Relaxed),
+            Next::Done => {
+                if self.job.batch.is_some() {
+                    live.batches.fetch_add(1, Ordering::Relaxed);
+                }
+                live.accepted.fetch_add(count, Ordering::Relaxed)
+            }
+            Next::TryAt(_) => live.retried.fetch_add(count, Ordering::Relaxed),
+            Next::GiveUp => live.given_up.fetch_add(count, Ordering::Relaxed),
             Next::End => {
                 warn!(subscription = %self.job.entry.name, seq = attempt.seq, %reason, "the receiver wants nothing any more: the subscription has ended");
                 self.job.entry.kept().end(format!("the receiver answered {reason}"));
                 0
             }
         };
-        Concluded { attempt, next, turn, reason: answer.reason }
+        Concluded { attempt, others, next, turn, reason: answer.reason }
     }
 
     fn attempt(&self, attempt: &Attempt) -> BoxFuture<'static, Answer> {
@@ -163,8 +216,71 @@ impl<'a> Attempts<'a> {
         self.job.attempt(&held.head, &held.body, &stamp)
     }
 
+    /// The same at all of a batch. One put together for this is kept first, so that its id never
+    /// stands for others.
+    fn attempt_batch(
+        &mut self,
+        attempt: &Attempt,
+        limits: BatchLimits,
+    ) -> BoxFuture<'static, Answer> {
+        let Carrier::Webhook(webhook) = &self.job.carrier else { return self.attempt(attempt) };
+        let mut batch = Batch::new(&self.job.entry.id);
+        let others = self.lanes.others(attempt.seq).to_vec();
+        for (seq, before) in once(attempt.seq).chain(others).zip(0..) {
+            let Some(held) = self.held.get(&seq) else {
+                error!(seq, "a delivery was not held where it should be");
+                continue;
+            };
+            let whole = batch.body.len();
+            batch.add(self.job, seq, held);
+            // With the bracket at its end; and never without any.
+            if attempt.is_new && before > 0 && batch.body.len() >= limits.octets {
+                batch.take_back(whole);
+                self.lanes.cut(attempt.seq, before);
+                break;
+            }
+        }
+        let (id, body) = batch.finish();
+        let seqs = once(attempt.seq).chain(self.lanes.others(attempt.seq).iter().copied());
+        let kept = (attempt.is_new && self.lanes.goes_in_batches())
+            .then(|| freeze(&self.job.entry, &self.job.context, seqs.collect(), self.durable));
+        let webhook = Arc::clone(webhook);
+        async move {
+            if let Some(kept) = kept {
+                kept.await;
+            }
+            webhook.post(id, body, SystemTime::now()).await
+        }
+        .boxed()
+    }
+
     fn now(&self) -> Moment {
         Moment(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Keeps which deliveries go together, however long the disk takes no writing.
+fn freeze(
+    entry: &Arc<Entry>,
+    context: &Arc<Context>,
+    seqs: Vec<u64>,
+    done: u64,
+) -> impl Future<Output = ()> + Send + use<> {
+    let (entry, context) = (Arc::clone(entry), Arc::clone(context));
+    let seqs: Arc<[u64]> = seqs.into();
+    async move {
+        loop {
+            let (id, all) = (entry.id.clone(), Arc::clone(&seqs));
+            match context.blocking(move |db| db.freeze(&id, &all, done)).await {
+                Ok(()) => return,
+                Err(error) => {
+                    if entry.live.set_trouble(Some(in_words(&error))) {
+                        error!(subscription = %entry.name, %error, "what goes together can't be kept; the subscription waits");
+                    }
+                }
+            }
+            tokio::time::sleep(TROUBLE_PAUSE).await;
+        }
     }
 }
 
@@ -208,6 +324,9 @@ impl Hasher for Itself {
         self.0 = number ^ (number << 57);
     }
 }
+
+/// How long after it was set a cursor is durable for certain: the journal writes them every second.
+const DURABLE_AFTER: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

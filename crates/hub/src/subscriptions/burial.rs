@@ -7,11 +7,10 @@ use std::task::{self, Poll, ready};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use mail_event::EventId;
-use postbell_engine::Attempt;
 use tracing::error;
 
 use super::Context;
+use super::attempts::Held;
 use super::entry::Entry;
 use super::worker::TROUBLE_PAUSE;
 use crate::state::{DeadLetter, StateError};
@@ -49,19 +48,19 @@ impl Burials {
         Self { entry, context, waiting: BTreeMap::new(), burying: None }
     }
 
-    /// Takes a delivery that was given up with `attempt`.
-    pub(super) fn add(&mut self, id: EventId, attempt: &Attempt, reason: String) {
+    /// Takes a delivery that was given up after so many attempts.
+    pub(super) fn add(&mut self, seq: u64, held: &Held, attempts: u32, reason: String) {
+        let prev_seq = held.prev_seq;
         let letter = DeadLetter {
-            seq: attempt.seq,
-            event_id: id.to_string(),
+            seq,
+            event_id: held.id.to_string(),
             at_unix_millis: jiff::Timestamp::now().as_millisecond(),
-            attempts: attempt.number,
+            attempts,
             reason,
-            prev_seq: attempt.prev_seq,
+            prev_seq,
             redrive: 0,
         };
-        let waiting = Waiting { seq: attempt.seq, prev_seq: attempt.prev_seq, letter };
-        self.waiting.insert(attempt.seq, waiting);
+        self.waiting.insert(seq, Waiting { seq, prev_seq, letter });
     }
 
     /// Whether everything is kept.

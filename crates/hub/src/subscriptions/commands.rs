@@ -81,6 +81,7 @@ fn kept(command: &CommandConfig, start: u64) -> Kept {
         owner: None,
         expires_unix_millis: None,
         handshake: None,
+        batch: None,
         failing_since_unix_millis: None,
         command: Some(Box::new(command.clone())),
     }

@@ -29,11 +29,13 @@ pub(super) struct Live {
     pub(super) attempts: AtomicU64,
     /// Records it wanted.
     pub(super) matched: AtomicU64,
-    /// Attempts that were accepted.
+    /// Deliveries that were accepted.
     pub(super) accepted: AtomicU64,
-    /// Attempts that failed and are followed by others.
+    /// Requests in which several were.
+    pub(super) batches: AtomicU64,
+    /// Deliveries that failed and are attempted again, each time.
     pub(super) retried: AtomicU64,
-    /// Attempts after which the delivery was given up.
+    /// Deliveries given up.
     pub(super) given_up: AtomicU64,
     pub(super) dead_letters: AtomicU64,
     /// Dead letters that are to be delivered again.
@@ -111,6 +113,7 @@ impl Entry {
             name: if self.is_the_hubs() { self.name.clone() } else { self.id.clone() },
             matched: of(&live.matched),
             accepted: of(&live.accepted),
+            batches: of(&live.batches),
             retried: of(&live.retried),
             given_up: of(&live.given_up),
             dead_letters: of(&live.dead_letters),

@@ -8,6 +8,7 @@ use postbell_sinks::webhook::Secret;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::batch::Batching;
 use super::{Begin, ShownSink, SubscriptionState, time};
 use crate::CommandConfig;
 use crate::access::{Grant, folded, user_of};
@@ -41,6 +42,9 @@ pub(super) struct Kept {
     /// there were any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) handshake: Option<Handshake>,
+    /// How its deliveries go together; each by itself where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) batch: Option<Batching>,
     /// Since when there was nothing but failure, in milliseconds since 1970, where its receiver takes
     /// nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -201,6 +205,7 @@ impl Kept {
             public_key: Secret::parse(&self.secret).ok().and_then(|secret| secret.public()),
             previous_until: until.map(time),
             per_minute: self.per_minute().map(NonZeroU32::get),
+            batch: self.batch.clone(),
         }
     }
 

@@ -7,6 +7,7 @@ use postbell_engine::{Role, Selection};
 use postbell_journal::ReadError;
 use postbell_sinks::webhook::{Secret, Target};
 
+use super::batch::Batching;
 use super::entry::Entry;
 use super::kept::{Handshake, Kept, Owner};
 use super::life::expiry;
@@ -67,6 +68,7 @@ pub(super) struct Checked {
     pub(super) verify: Option<bool>,
     /// What it has to pass.
     pub(super) handshake: Option<Handshake>,
+    pub(super) batch: Option<Batching>,
     /// In milliseconds since 1970.
     pub(super) expires: Option<i64>,
 }
@@ -97,7 +99,7 @@ impl Subscriptions {
             pointer: error.pointer,
             message: error.message,
         })?;
-        let NewSink::Webhook { url, signature, secret, verify } = new.sink;
+        let NewSink::Webhook { url, signature, secret, verify, batch } = new.sink;
         let target = Target::parse(&url, shared.reach);
         let target = target.map_err(|error| invalid("/sink/url", error))?;
         if verify == Some(false) && grant.principal().role() != Role::Admin {
@@ -106,6 +108,7 @@ impl Subscriptions {
         }
         let is_asked = verify.unwrap_or_else(|| shared.webhooks.verify && !target.is_here());
         let handshake = is_asked.then(Handshake::default);
+        batch.as_ref().map_or(Ok(()), |batch| batch.check(&shared.webhooks))?;
         let secret = secret.map(|text| Secret::parse(&text)).transpose();
         let secret = secret.map_err(|error| invalid("/sink/secret", error))?;
         let expires = match &new.expires {
@@ -115,7 +118,18 @@ impl Subscriptions {
             None => None,
         };
         let (name, begin) = (new.name, new.begin);
-        Ok(Checked { name, selection, begin, url, signature, secret, verify, handshake, expires })
+        Ok(Checked {
+            name,
+            selection,
+            begin,
+            url,
+            signature,
+            secret,
+            verify,
+            handshake,
+            batch,
+            expires,
+        })
     }
 
     /// Those of whoever is let in by `grant`.
@@ -177,6 +191,7 @@ impl Subscriptions {
             owner,
             expires_unix_millis: new.expires,
             handshake: new.handshake,
+            batch: new.batch,
             failing_since_unix_millis: None,
             command: None,
         };

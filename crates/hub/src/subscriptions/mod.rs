@@ -3,6 +3,7 @@
 mod api;
 mod apply;
 mod attempts;
+mod batch;
 mod burial;
 mod carrier;
 mod change;
@@ -384,6 +385,7 @@ impl Subscriptions {
             projection,
             carrier,
             lanes: usize::try_from(lanes).unwrap_or(usize::MAX),
+            batch: kept.batch.as_ref().map(|batch| batch.limits(&shared.webhooks)),
             gate: std::sync::Mutex::new(Gate {
                 pace: Pace::new(kept.per_minute()),
                 breaker: Breaker::new(kept.failing_for(jiff::Timestamp::now())),
@@ -401,6 +403,9 @@ impl Subscriptions {
         if let Some(previous) = &kept.previous {
             let until = Duration::from_secs(u64::try_from(previous.until).unwrap_or(0));
             webhook = webhook.signed_also(read(&previous.secret)?, SystemTime::UNIX_EPOCH + until);
+        }
+        if kept.batch.is_some() {
+            webhook = webhook.in_batches();
         }
         Ok(webhook)
     }

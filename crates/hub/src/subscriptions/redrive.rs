@@ -206,7 +206,7 @@ impl<'a> Redriver<'a> {
     }
 
     async fn conclude(&mut self, ended: Ended) -> Result<(), Over> {
-        let Concluded { attempt, next, turn, reason } = self.attempts.conclude(ended);
+        let Concluded { attempt, next, turn, reason, .. } = self.attempts.conclude(ended);
         if turn != Turn::Same || next == Next::End {
             self.job.keep().await;
         }

@@ -18,6 +18,7 @@ use super::*;
 use crate::access::NewToken;
 use crate::token::{Token, fill_random};
 
+mod batches;
 mod disabled;
 mod life;
 mod redrive;
@@ -212,7 +213,7 @@ fn random_hex(octets: usize) -> String {
 
 fn wanted(name: &str, url: &str) -> NewSubscription {
     let (url, signature) = (url.to_owned(), Signature::V1);
-    let sink = NewSink::Webhook { url, signature, secret: None, verify: None };
+    let sink = NewSink::Webhook { url, signature, secret: None, verify: None, batch: None };
     NewSubscription {
         name: name.to_owned(),
         events: vec![],
@@ -983,6 +984,7 @@ async fn what_is_wrong_with_a_subscription_is_named() {
                     signature: Signature::V1,
                     secret: secret(),
                     verify: None,
+                    batch: None,
                 },
                 ..fine()
             },
@@ -1035,6 +1037,7 @@ fn a_kept_secret_prints_as_dots() {
         owner: None,
         expires_unix_millis: None,
         handshake: None,
+        batch: None,
         failing_since_unix_millis: None,
         command: None,
     };

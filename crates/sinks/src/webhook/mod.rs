@@ -43,6 +43,7 @@ pub struct Webhook {
     /// What deliveries were signed with before, and until when they still are.
     previous: Option<(Secret, SystemTime)>,
     timeout: Duration,
+    media_type: HeaderValue,
     /// The target's path, as it stands in a request.
     path: Uri,
     /// The target's host, and port where it isn't the usual one.
@@ -66,7 +67,23 @@ impl Webhook {
         let uri = target.uri();
         let path = uri.path_and_query().map_or_else(Uri::default, |path| Uri::from(path.clone()));
         let connections = Connections::new(connect::connector(&target, tls), uri.clone());
-        Self { host: host(uri), path, secret, previous: None, timeout, connections, target }
+        Self {
+            host: host(uri),
+            path,
+            secret,
+            previous: None,
+            timeout,
+            media_type: HeaderValue::from_static(cloudevents::STRUCTURED),
+            connections,
+            target,
+        }
+    }
+
+    /// The same, whose bodies hold several events each, as a JSON array.
+    #[must_use]
+    pub fn in_batches(mut self) -> Self {
+        self.media_type = HeaderValue::from_static(cloudevents::BATCH);
+        self
     }
 
     /// The same, whose deliveries are signed with `secret` as well until then: a receiver has so long
@@ -77,7 +94,7 @@ impl Webhook {
         self
     }
 
-    /// Makes one attempt to deliver `body`, at `now`.
+    /// Makes one attempt to deliver `body`, at `now`; `id` is the event's, or the batch's.
     pub async fn post(&self, id: EventId, body: Bytes, now: SystemTime) -> Answer {
         let request = match self.request(id, body, now) {
             Ok(request) => request,
@@ -141,7 +158,7 @@ impl Webhook {
         // With the length, which is added later.
         headers.reserve(HEADERS + 1);
         headers.insert(HOST, self.host.clone());
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(cloudevents::STRUCTURED));
+        headers.insert(CONTENT_TYPE, self.media_type.clone());
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         headers.insert(ID, HeaderValue::try_from(id)?);
         headers.insert(TIMESTAMP, unix_seconds.into());

@@ -132,6 +132,7 @@ async fn what_is_said_twice_is_one_subscription_and_what_differs_changes_it() {
         signature: Signature::V1a,
         secret: None,
         verify: None,
+        batch: None,
     };
     let signed = NewSubscription { sink, ..less };
     let (_, shown) = apply(signed.clone()).await.unwrap();

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{self, Poll};
 use std::time::Duration;
 
-use postbell_engine::{Filter, Lanes, Projection, Turn, Verdict, View};
+use postbell_engine::{BatchLimits, Filter, Lanes, Projection, Turn, Verdict, View};
 use postbell_journal::{ReadError, Records};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
@@ -31,6 +31,7 @@ use super::entry::{Entry, Stop};
 use super::{Context, disabled};
 use crate::access::Grant;
 use crate::feed::Seat;
+use crate::state::StateError;
 
 /// What a worker is made from, again after each trouble.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ pub(super) struct Job {
     pub(super) carrier: Carrier,
     /// Attempts that go side by side.
     pub(super) lanes: usize,
+    /// How its deliveries go together.
+    pub(super) batch: Option<BatchLimits>,
     pub(super) gate: Mutex<Gate>,
     /// When the clock of the gate began.
     pub(super) began: Instant,
@@ -105,6 +108,8 @@ impl Job {
 enum Trouble {
     #[error("the journal can't be read: {0}")]
     Journal(#[from] ReadError),
+    #[error(transparent)]
+    State(#[from] StateError),
 }
 
 /// A worker at work, from a cursor on.
@@ -157,7 +162,17 @@ impl<'a> Worker<'a> {
         let start = job.entry.kept().start;
         let (done, told) = cursors.load(job, start).await?;
         job.entry.live.cursor.store(done, Ordering::Relaxed);
-        let lanes = Lanes::new(context.schedule.clone(), done, told, job.lanes, WINDOW_DELIVERIES);
+        let mut lanes =
+            Lanes::new(context.schedule.clone(), done, told, job.lanes, WINDOW_DELIVERIES);
+        if let Some(limits) = job.batch {
+            lanes = lanes.in_batches(limits);
+            let (id, last) = (job.entry.id.clone(), context.feed.last());
+            for mut seqs in context.blocking(move |db| db.batches(&id, done)).await? {
+                // Another journal may be in the place of the one they were of.
+                seqs.retain(|seq| *seq <= last);
+                lanes.expect(&seqs);
+            }
+        }
         let mut sweep = tokio::time::interval_at(Instant::now() + SWEEP, SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Not all at once.

@@ -12,41 +12,46 @@ use tracing::{debug, warn};
 
 use super::{Course, Job, Worker};
 use crate::links::{Holder, now_unix};
-use crate::subscriptions::attempts::{Concluded, Ended};
+use crate::subscriptions::attempts::Ended;
 use crate::subscriptions::carrier::Carrier;
 use crate::token::fill_random;
 
 impl Worker<'_> {
     /// Does what follows from an attempt.
     pub(super) fn conclude(&mut self, ended: Ended) -> (Course, Turn) {
-        let Concluded { attempt, next, turn, reason } = self.attempts.conclude(ended);
+        let concluded = self.attempts.conclude(ended);
+        let (attempt, next, turn) = (concluded.attempt, concluded.next, concluded.turn);
         let live = &self.job.entry.live;
-        let (name, seq) = (&self.job.entry.name, attempt.seq);
+        let (name, reason) = (&self.job.entry.name, &concluded.reason);
         match next {
             Next::Done => {
-                live.last_delivered.fetch_max(seq, Ordering::Relaxed);
+                for seq in concluded.seqs() {
+                    live.last_delivered.fetch_max(seq, Ordering::Relaxed);
+                    self.attempts.let_go(seq);
+                }
                 if self.erred {
-                    self.failing.remove(&seq);
+                    self.failing.remove(&attempt.seq);
                     if self.failing.is_empty() {
                         live.set_last_error(None);
                         self.erred = false;
                     }
                 }
-                self.attempts.let_go(seq);
             }
             Next::TryAt(_) => {
-                debug!(subscription = %name, seq, attempt = attempt.number, %reason, "an attempt failed");
-                live.set_last_error(Some(reason));
-                self.erred = true;
-                self.failing.insert(seq);
-            }
-            Next::GiveUp => {
-                warn!(subscription = %name, seq, attempt = attempt.number, %reason, "delivery given up");
+                debug!(subscription = %name, seq = attempt.seq, attempt = attempt.number, %reason, "an attempt failed");
                 live.set_last_error(Some(reason.clone()));
                 self.erred = true;
-                self.failing.remove(&seq);
-                if let Some(held) = self.attempts.let_go(seq) {
-                    self.burials.add(held.id, &attempt, reason);
+                self.failing.insert(attempt.seq);
+            }
+            Next::GiveUp => {
+                warn!(subscription = %name, seq = attempt.seq, attempt = attempt.number, %reason, "delivery given up");
+                live.set_last_error(Some(reason.clone()));
+                self.erred = true;
+                self.failing.remove(&attempt.seq);
+                for seq in concluded.seqs() {
+                    if let Some(held) = self.attempts.let_go(seq) {
+                        self.burials.add(seq, &held, attempt.number, concluded.reason_for_each());
+                    }
                 }
             }
             Next::End => return (Course::Ended, turn),
@@ -63,30 +68,49 @@ impl Job {
         json: &[u8],
         stamp: &Stamp,
     ) -> BoxFuture<'static, Answer> {
+        let mut out = Vec::with_capacity(json.len() + STAMP_OCTETS + ENVELOPE_OCTETS);
+        self.write(&mut out, head, json, stamp);
+        match &self.carrier {
+            Carrier::Webhook(webhook) => {
+                let (id, webhook) = (stamp.id, Arc::clone(webhook));
+                async move { webhook.post(id, out.into(), SystemTime::now()).await }.boxed()
+            }
+            Carrier::Command(runs) => {
+                let runs = Arc::clone(runs);
+                async move { runs.run(&out).await }.boxed()
+            }
+        }
+    }
+
+    /// Appends a record as it is delivered.
+    pub(in crate::subscriptions) fn write(
+        &self,
+        out: &mut Vec<u8>,
+        head: &[u8; HEAD_OCTETS],
+        json: &[u8],
+        stamp: &Stamp,
+    ) {
         let view = Keys::from_head(head).view(json);
         let recast = self.filter.recast(&view, json);
         let (view, json) = match &recast {
             Some((keys, json)) => (keys.view(json), &**json),
             None => (view, json),
         };
-        let mut data = Vec::with_capacity(json.len() + STAMP_OCTETS);
         let allowed = self.grant.principal().redact(&view, json);
         let link = self.projection.wants_link(&allowed, &view).then(|| {
             let holder = Holder::Subscription(self.entry.id.clone());
             self.context.links.make(stamp.seq, &holder, now_unix())
         });
-        self.projection.write_linked(&mut data, &allowed, &view, stamp, link.as_deref());
+        let write = |out: &mut Vec<u8>| {
+            self.projection.write_linked(out, &allowed, &view, stamp, link.as_deref());
+        };
         match &self.carrier {
-            Carrier::Webhook(webhook) => {
-                let mut body = Vec::with_capacity(data.len() + ENVELOPE_OCTETS);
-                write_body(&mut body, &data, &view, stamp, &self.context.source);
-                let (id, webhook) = (stamp.id, Arc::clone(webhook));
-                async move { webhook.post(id, body.into(), SystemTime::now()).await }.boxed()
+            Carrier::Webhook(_) => {
+                let mut data = Vec::with_capacity(json.len() + STAMP_OCTETS);
+                write(&mut data);
+                write_body(out, &data, &view, stamp, &self.context.source);
             }
-            Carrier::Command(runs) => {
-                let runs = Arc::clone(runs);
-                async move { runs.run(&data).await }.boxed()
-            }
+            Carrier::Command(_) => write(out),
         }
     }
 }
