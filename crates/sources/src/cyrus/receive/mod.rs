@@ -19,7 +19,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use tracing::{debug, warn};
@@ -134,10 +134,12 @@ struct Receiver {
 impl Receiver {
     /// Writes down what waits, and takes it.
     fn serve(&mut self, queue: &mut Queue) -> io::Result<()> {
-        let begun = Instant::now();
         let mut seen = queue.look()?;
-        while (1..GATHERED_MIN).contains(&seen.len()) && begun.elapsed() < GATHER_LIMIT {
-            std::thread::sleep(GATHER_PAUSE);
+        for pause in GATHER_PAUSES {
+            if !(1..GATHERED_MIN).contains(&seen.len()) {
+                break;
+            }
+            std::thread::sleep(pause);
             seen = queue.look()?;
         }
         self.keep(&seen);
@@ -292,11 +294,10 @@ const RECENT_MAX: usize = 1024;
 const TAIL_OCTETS: u64 = 4 << 20;
 
 /// How long more datagrams are waited for where few wait: each fsync of ours holds up those of Cyrus
-/// itself, and Cyrus doesn't wait for ours while there is room.
-const GATHER_LIMIT: Duration = Duration::from_millis(10);
-
-/// How often it is looked meanwhile whether there are enough.
-const GATHER_PAUSE: Duration = Duration::from_millis(1);
+/// itself, and Cyrus doesn't wait for ours while there is room. Few looks, as each takes a processor
+/// from somebody; and none so late that eleven could have come at the rate of a busy server.
+const GATHER_PAUSES: [Duration; 3] =
+    [Duration::from_millis(2), Duration::from_millis(4), Duration::from_millis(4)];
 
 /// So many that wait are written down at once, lest the room gets short: the kernel has some for
 /// eleven.
