@@ -11,6 +11,7 @@ use crate::members::Members;
 pub use view::View;
 
 pub(crate) use url::{lane, owner_and_mailbox};
+pub(crate) use view::Spelled;
 
 /// Where the few texts an event is matched on stand in its JSON: 24 octets beside each record.
 ///

@@ -5,8 +5,9 @@
 //! together.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
-use memchr::{memchr, memchr2, memrchr};
+use memchr::memchr2;
 
 /// The user of an IMAP URL, still percent-encoded.
 pub(super) fn raw_owner(uri: &str) -> Option<&str> {
@@ -20,14 +21,52 @@ pub(super) fn raw_mailbox(uri: &str) -> Option<&str> {
 
 /// Both, in one pass.
 pub(super) fn raw(uri: &str) -> (Option<&str>, Option<&str>) {
-    let Some((authority, path)) = parts(uri) else { return (None, None) };
-    let userinfo = memrchr(b'@', authority.as_bytes()).and_then(|at| authority.get(..at));
-    let owner = userinfo.map(|user| match memchr(b';', user.as_bytes()) {
-        Some(end) => user.get(..end).unwrap_or_default(),
-        None => user,
-    });
-    let mailbox = path.get(..name_end(path.as_bytes()));
-    (owner.filter(|user| !user.is_empty()), mailbox.filter(|name| !name.is_empty()))
+    // All ends are at ASCII, so that a part is UTF-8 as the whole is.
+    let part = |part: Part| uri.get(part.range).filter(|text| !text.is_empty());
+    let (owner, mailbox) = parts(uri.as_bytes());
+    (owner.and_then(part), mailbox.and_then(part))
+}
+
+/// A part of a URI.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Part {
+    pub(super) range: Range<usize>,
+    /// Whether anything in it is percent-encoded.
+    pub(super) is_encoded: bool,
+}
+
+/// Where owner and mailbox stand; a part that is there may be empty.
+pub(super) fn parts(uri: &[u8]) -> (Option<Part>, Option<Part>) {
+    let Some(rest) = strip_scheme(uri) else { return (None, None) };
+    let begin = uri.len() - rest.len();
+    let (mut owner, mut owner_ends, mut is_encoded) = (None, None, false);
+    let mut path = None;
+    // Whatever parts a URL's parts from each other, or has to be decoded.
+    let parts_it = |octet: &u8| matches!(octet, b'%' | b'/' | b';' | b'?' | b'@');
+    let mut at = begin;
+    while let Some(plain) = uri.get(at..).and_then(|rest| rest.iter().position(parts_it)) {
+        at += plain;
+        let Some(octet) = uri.get(at) else { break };
+        match (octet, path) {
+            (b'%', _) => is_encoded = true,
+            (b'/', None) => (path, is_encoded) = (Some(at + 1), false),
+            (b'@', None) => {
+                let range = begin..owner_ends.unwrap_or(at);
+                owner = Some(Part { range, is_encoded });
+            }
+            (b';', None) => owner_ends = owner_ends.or(Some(at)),
+            // Neither can be part of a mailbox's name unencoded.
+            (b';' | b'?', Some(begin)) => {
+                let name = uri.get(begin..at).unwrap_or_default();
+                let is_slash = name.last() == Some(&b'/');
+                let range = begin..at - usize::from(is_slash && is_uid(uri.get(at..)));
+                return (owner, Some(Part { range, is_encoded }));
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    (owner, path.map(|begin| Part { range: begin..uri.len(), is_encoded }))
 }
 
 /// Both, decoded.
@@ -38,7 +77,8 @@ pub(crate) fn owner_and_mailbox(uri: &str) -> (Option<Cow<'_, str>>, Option<Cow<
 
 /// Scheme, host and port of an IMAP URL.
 pub(super) fn server(uri: &str) -> Option<String> {
-    let (authority, _) = parts(uri)?;
+    let rest = uri.get(SCHEME.len()..).filter(|_| strip_scheme(uri.as_bytes()).is_some())?;
+    let authority = rest.split('/').next().unwrap_or_default();
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     Some(format!("imap://{host}/"))
 }
@@ -70,6 +110,30 @@ pub(super) fn decode_into<'b>(text: &str, buffer: &'b mut [u8]) -> Option<&'b st
     std::str::from_utf8(buffer.get(..length)?).ok()
 }
 
+/// Appends a text without its percent-encoding.
+pub(super) fn decode_onto(text: &[u8], out: &mut Vec<u8>) {
+    let begin = out.len();
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|octet| *octet == b'%') {
+        let (plain, encoded) = rest.split_at(at);
+        out.extend_from_slice(plain);
+        let octet = match encoded {
+            [_, high, low, ..] => digit(*high).zip(digit(*low)).map(|(high, low)| high << 4 | low),
+            _ => None,
+        };
+        out.push(octet.unwrap_or(b'%'));
+        rest = encoded.get(if octet.is_some() { 3 } else { 1 }..).unwrap_or_default();
+    }
+    out.extend_from_slice(rest);
+    let decoded = out.get(begin..).unwrap_or_default();
+    if !decoded.is_ascii()
+        && let Cow::Owned(lossy) = String::from_utf8_lossy(decoded)
+    {
+        out.truncate(begin);
+        out.extend_from_slice(lossy.as_bytes());
+    }
+}
+
 /// A URI up to where its mailbox's name ends.
 pub(crate) fn lane(uri: &[u8]) -> &[u8] {
     let start = match strip_scheme(uri) {
@@ -81,13 +145,6 @@ pub(crate) fn lane(uri: &[u8]) -> &[u8] {
     };
     let path = uri.get(start..).unwrap_or_default();
     uri.get(..start + name_end(path)).unwrap_or(uri)
-}
-
-/// Authority and path, without the slash between them.
-fn parts(uri: &str) -> Option<(&str, &str)> {
-    let rest = uri.get(SCHEME.len()..).filter(|_| strip_scheme(uri.as_bytes()).is_some())?;
-    let Some(slash) = memchr(b'/', rest.as_bytes()) else { return Some((rest, "")) };
-    Some((rest.get(..slash)?, rest.get(slash + 1..)?))
 }
 
 /// What follows `imap://`, in either case.
@@ -103,8 +160,14 @@ fn name_end(path: &[u8]) -> usize {
         return path.len();
     };
     let (name, after) = path.split_at(end);
-    let of_message = after.get(..UID.len()).is_some_and(|start| start.eq_ignore_ascii_case(UID));
-    if of_message && name.last() == Some(&b'/') { end - 1 } else { end }
+    if is_uid(Some(after)) && name.last() == Some(&b'/') { end - 1 } else { end }
+}
+
+/// Whether a message's number follows.
+fn is_uid(after: Option<&[u8]>) -> bool {
+    after
+        .and_then(|after| after.get(..UID.len()))
+        .is_some_and(|start| start.eq_ignore_ascii_case(UID))
 }
 
 /// A text without its percent-encoding.

@@ -1,6 +1,7 @@
 //! The texts an event is matched on, decoded only as far as somebody asks.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use mail_event::{EventGroup, EventName};
 use memchr::memchr;
@@ -87,6 +88,39 @@ impl<'a> View<'a> {
         ask(owner.as_deref(), mailbox.as_deref())
     }
 
+    /// Owner and mailbox, what is encoded being decoded onto `decoded`.
+    pub(crate) fn places_onto(
+        &self,
+        decoded: &mut Vec<u8>,
+    ) -> (Option<Spelled<'a>>, Option<Spelled<'a>>) {
+        if memchr(b'\\', self.uri).is_some() {
+            let uri = self.uri();
+            let (owner, mailbox) = url::owner_and_mailbox(&uri);
+            let owner = owner.map(|text| Spelled::onto(&text, decoded));
+            return (owner, mailbox.map(|text| Spelled::onto(&text, decoded)));
+        }
+        let mut spelled = |part: url::Part| {
+            let raw = self.uri.get(part.range).filter(|raw| !raw.is_empty())?;
+            if !part.is_encoded {
+                return Some(Spelled::Plain(raw));
+            }
+            let begin = decoded.len();
+            url::decode_onto(raw, decoded);
+            Some(Spelled::Decoded(begin..decoded.len()))
+        };
+        let (owner, mailbox) = url::parts(self.uri);
+        (owner.and_then(&mut spelled), mailbox.and_then(&mut spelled))
+    }
+
+    /// Who acted, as [`View::places_onto`] has the others.
+    pub(crate) fn user_onto(&self, decoded: &mut Vec<u8>) -> Option<Spelled<'a>> {
+        let user = self.user?;
+        Some(match memchr(b'\\', user) {
+            None => Spelled::Plain(user),
+            Some(_) => Spelled::onto(&text(user), decoded),
+        })
+    }
+
     /// The place of the event's name in the registry's order, where it is a registered one.
     pub(crate) fn place(&self) -> Option<u8> {
         (self.code != super::UNREGISTERED).then_some(self.code)
@@ -140,6 +174,29 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn private(&self) -> bool {
         self.private
+    }
+}
+
+/// A text of an event: where it stands in the event, or among what was decoded.
+#[derive(Clone, Debug)]
+pub(crate) enum Spelled<'a> {
+    Plain(&'a [u8]),
+    Decoded(Range<usize>),
+}
+
+impl Spelled<'_> {
+    fn onto(text: &str, decoded: &mut Vec<u8>) -> Self {
+        let begin = decoded.len();
+        decoded.extend_from_slice(text.as_bytes());
+        Self::Decoded(begin..decoded.len())
+    }
+
+    /// Its octets, always UTF-8.
+    pub(crate) fn octets<'t>(&'t self, decoded: &'t [u8]) -> &'t [u8] {
+        match self {
+            Self::Plain(octets) => octets,
+            Self::Decoded(range) => decoded.get(range.clone()).unwrap_or_default(),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Subscriptions by a text: a user, a mailbox, or a piece of a mailbox's name.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 use hashbrown::HashTable;
 
@@ -50,9 +50,18 @@ impl Keyed {
         Self { shards: std::iter::repeat_with(Shard::default).take(shards).collect(), hasher }
     }
 
+    /// What [`Keyed::find`] looks a text up by.
+    pub(super) fn hash(&self, text: &[u8]) -> u64 {
+        hash_of(&self.hasher, text)
+    }
+
     /// What stands under a text.
     pub(super) fn find(&self, text: &[u8]) -> Option<Found<'_>> {
-        let hash = self.hasher.hash_one(text);
+        self.find_hashed(self.hash(text), text)
+    }
+
+    /// The same, of a text and its hash.
+    pub(super) fn find_hashed(&self, hash: u64, text: &[u8]) -> Option<Found<'_>> {
         let shard = self.shards.get(shard(hash, self.shards.len()))?;
         let entry = shard.table.find(hash, |entry| entry.text.octets() == text)?;
         shard.found(entry.posting)
@@ -66,14 +75,15 @@ impl Keyed {
 
     /// Puts a posting under a text; `classes` knows its class.
     pub(super) fn insert(&mut self, text: &[u8], posting: Posting, classes: &Classes) {
-        let hash = self.hasher.hash_one(text);
+        let hash = self.hash(text);
         let at = shard(hash, self.shards.len());
-        let Some(Shard { table, groups }) = self.shards.get_mut(at) else { return };
+        let Self { shards, hasher } = self;
+        let Some(Shard { table, groups }) = shards.get_mut(at) else { return };
         let entry = table.find_mut(hash, |entry| entry.text.octets() == text);
         match entry.map(|entry| &mut entry.posting) {
             None => {
                 let entry = Entry { posting, text: Text::new(text) };
-                let rehash = |entry: &Entry| self.hasher.hash_one(entry.text.octets());
+                let rehash = |entry: &Entry| hash_of(hasher, entry.text.octets());
                 table.insert_unique(hash, entry, rehash);
             }
             Some(Posting { class: GROUP, id }) => {
@@ -92,7 +102,7 @@ impl Keyed {
 
     /// Takes a posting away; whether it was there.
     pub(super) fn remove(&mut self, text: &[u8], posting: Posting, class: &Class) -> bool {
-        let hash = self.hasher.hash_one(text);
+        let hash = self.hash(text);
         let at = shard(hash, self.shards.len());
         let Some(Shard { table, groups }) = self.shards.get_mut(at) else { return false };
         let entry = table.find_entry(hash, |entry| entry.text.octets() == text);
@@ -122,6 +132,12 @@ impl Shard {
             one => Found::One(one),
         })
     }
+}
+
+fn hash_of(hasher: &RandomState, text: &[u8]) -> u64 {
+    let mut hasher = hasher.build_hasher();
+    hasher.write(text);
+    hasher.finish()
 }
 
 /// One of `shards`, by octets of the hash that the tables look at last.

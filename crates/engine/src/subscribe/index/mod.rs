@@ -3,19 +3,19 @@
 mod class;
 mod group;
 mod keyed;
+mod search;
 mod slab;
 #[cfg(test)]
 mod tests;
 mod text;
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::hash::RandomState;
 
-use self::class::{Class, Classes, VENDOR};
-use self::group::{Candidates, Group, Posting};
-use self::keyed::{Found, Keyed};
-use super::filter::{Filter, GAP};
+use self::class::{Class, Classes};
+use self::group::{Group, Posting};
+use self::keyed::Keyed;
+use super::filter::Filter;
 use super::pattern::INBOX;
 use crate::View;
 
@@ -171,108 +171,17 @@ impl Index {
     /// Gives `tell` each subscription that wants an event as far as [`Filter::matches`] says, once,
     /// in no order.
     pub fn for_each_match(&self, view: &View<'_>, mut tell: impl FnMut(u32)) {
-        let registered = view.place();
-        let name = if registered.is_some() { Cow::default() } else { view.name() };
-        if registered.is_none() && name.is_empty() {
-            // One this version can't read.
-            return;
+        self.for_each_match_of(std::slice::from_ref(view), |_, id| tell(id));
+    }
+
+    /// The same of many events, which takes less than one after the other: gives `tell` an event's
+    /// place among `views` and a subscription that wants it, event after event.
+    pub fn for_each_match_of(&self, views: &[View<'_>], mut tell: impl FnMut(usize, u32)) {
+        let places = 0..views.len();
+        let mut places = places.into_iter();
+        for some in views.chunks(AT_ONCE) {
+            search::search(self, some, &mut places, &mut tell);
         }
-        let slot = registered.unwrap_or(VENDOR);
-        view.with_places(|owner, mailbox| {
-            let happening = Happening { slot, name: &name, mailbox, gap: name == GAP };
-            let mut search =
-                Search { index: self, happening, tell: &mut tell, repeated: Vec::new() };
-            search.users(view.user().as_deref(), owner);
-            match mailbox {
-                Some(name) => search.mailboxes(name),
-                None if happening.gap => search.all_mailboxes(),
-                None => {}
-            }
-            search.group(&self.unbound);
-            search.finish();
-        });
-    }
-}
-
-/// One event's way through the index.
-struct Search<'a, F> {
-    index: &'a Index,
-    happening: Happening<'a>,
-    tell: &'a mut F,
-    /// Subscriptions that the event may lead to once more.
-    repeated: Vec<u32>,
-}
-
-impl<F: FnMut(u32)> Search<'_, F> {
-    /// A user is meant both as the one who acted and as the mailbox's owner (R149, R150).
-    fn users(&mut self, user: Option<&str>, owner: Option<&str>) {
-        let users = &self.index.users;
-        if let Some(owner) = owner.filter(|owner| user != Some(*owner)) {
-            self.found(users.find(owner.as_bytes()));
-        }
-        match (user, owner) {
-            (Some(user), _) => self.found(users.find(user.as_bytes())),
-            (None, None) if self.happening.gap => {
-                users.all().for_each(|found| self.found(Some(found)));
-            }
-            (None, _) => {}
-        }
-    }
-
-    fn mailboxes(&mut self, name: &str) {
-        let index = self.index;
-        let inbox = name.as_bytes().eq_ignore_ascii_case(INBOX);
-        let name = if inbox { INBOX } else { name.as_bytes() };
-        self.found(index.mailboxes.find(name));
-        for length in index.prefixes.in_use(name.len()) {
-            self.found(name.get(..length).and_then(|piece| index.prefixes.keyed.find(piece)));
-        }
-        for length in index.suffixes.in_use(name.len()) {
-            let piece = name.get(name.len() - length..);
-            self.found(piece.and_then(|piece| index.suffixes.keyed.find(piece)));
-        }
-        self.group(&index.wild);
-    }
-
-    fn all_mailboxes(&mut self) {
-        let index = self.index;
-        let pieces = index.prefixes.keyed.all().chain(index.suffixes.keyed.all());
-        index.mailboxes.all().chain(pieces).for_each(|found| self.found(Some(found)));
-        self.group(&index.wild);
-    }
-
-    fn found(&mut self, found: Option<Found<'_>>) {
-        match found {
-            None => {}
-            Some(Found::One(Posting { class, id })) => {
-                self.candidates(Candidates::OfClass(class, &[id]));
-            }
-            Some(Found::Many(group)) => self.group(group),
-        }
-    }
-
-    fn group(&mut self, group: &Group) {
-        let happening = self.happening;
-        group.visit(&happening, &mut |candidates| self.candidates(candidates));
-    }
-
-    fn candidates(&mut self, candidates: Candidates<'_>) {
-        let ids = match candidates {
-            Candidates::Sure(ids) => ids,
-            Candidates::OfClass(number, ids) => match self.index.classes.get(number) {
-                Some(class) if !class.fits(&self.happening) => return,
-                Some(class) if class.repeated => return self.repeated.extend_from_slice(ids),
-                Some(_) => ids,
-                None => return,
-            },
-        };
-        ids.iter().for_each(|id| (self.tell)(*id));
-    }
-
-    fn finish(mut self) {
-        self.repeated.sort_unstable();
-        self.repeated.dedup();
-        self.repeated.into_iter().for_each(self.tell);
     }
 }
 
@@ -343,6 +252,10 @@ fn spellings<'a>(piece: &'a [u8], of_inbox: Option<&'a [u8]>) -> impl Iterator<I
     let of_inbox = of_inbox.filter(|own| own.eq_ignore_ascii_case(piece));
     [piece].into_iter().chain(of_inbox)
 }
+
+/// Events whose users are looked up together: so many looks in memory the processor has under way
+/// by itself, some times over.
+const AT_ONCE: usize = 32;
 
 /// With a million users each table has twelve thousand, three quarters of what it has room for,
 /// and grows in a few milliseconds.

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::Index;
-use crate::{Filter, Keys, Policy, Selection};
+use crate::{Filter, Keys, Policy, Selection, View};
 
 fn filter(events: &[&str], users: &[&str], mailboxes: &[&str]) -> Filter {
     let texts = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
@@ -24,15 +24,19 @@ fn json(event: &str, uri: &str, user: Option<&str>) -> Vec<u8> {
 
 fn told(index: &Index, json: &[u8]) -> Vec<u32> {
     let mut told = Vec::new();
-    index.for_each_match(&Keys::find(json).unwrap().view(json), |id| told.push(id));
+    let view = Keys::find(json).unwrap().view(json);
+    index.for_each_match(&view, |id| told.push(id));
     told.sort_unstable();
     told
 }
 
 /// The same in ten lines: everybody is asked.
-fn naive(filters: &BTreeMap<u32, Filter>, json: &[u8]) -> Vec<u32> {
-    let view = Keys::find(json).unwrap().view(json);
-    filters.iter().filter(|(_, filter)| filter.matches(&view)).map(|(id, _)| *id).collect()
+fn naive(filters: &BTreeMap<u32, Filter>, view: &View<'_>) -> Vec<u32> {
+    filters.iter().filter(|(_, filter)| filter.matches(view)).map(|(id, _)| *id).collect()
+}
+
+fn view(json: &[u8]) -> Option<View<'_>> {
+    Some(Keys::find(json)?.view(json))
 }
 
 #[test]
@@ -112,10 +116,11 @@ fn filters() -> impl Strategy<Value = Filter> {
         "vnd.a.B",
         "vnd.a.C",
     ]);
-    let mailboxes = prop_oneof!["[A-C](/[%*A-C]{1,2})?", "[iI]nb[o*]x?", "[*%][A-Cx]", "[*%]{1,2}"];
+    let mailboxes =
+        prop_oneof!["[A-C](/[%*A-C]{1,2})?", "A/é[*]?", "[iI]nb[o*]x?", "[*%][A-Cx]", "[*%]{1,2}"];
     (
         prop::collection::vec(events, 0..3),
-        prop::collection::vec("[abc]", 0..3),
+        prop::collection::vec("[abc]|c@é", 0..3),
         prop::collection::vec(mailboxes, 0..4),
     )
         .prop_map(|(events, users, mailboxes)| {
@@ -140,28 +145,40 @@ fn events() -> impl Strategy<Value = Vec<u8>> {
         "vnd.a.D",
         "vnd.postbell.Gap",
     ]);
-    let owner = prop::option::of("[abc]");
-    let mailbox = prop_oneof![Just(String::new()), "[A-C](/[A-C]){0,2}", "[iI][nN]b[oO]x", "inb"];
-    (names, owner, mailbox, prop::option::of("[abc]")).prop_map(|(name, owner, mailbox, user)| {
-        let owner = owner.map(|owner| format!("{owner}@")).unwrap_or_default();
-        json(name, &format!("imap://{owner}h/{mailbox}"), user.as_deref())
-    })
+    let owner = prop::option::of("[abc]|c%40%C3%A9|a;AUTH=x|%FF|%4");
+    let mailbox = prop_oneof![
+        Just(String::new()),
+        "[A-C](/[A-C]){0,2}",
+        "A/%C3%A9[A-C]?",
+        "[iI][nN]b[oO]x",
+        "inb"
+    ];
+    let behind = prop::sample::select(vec!["", "", ";UIDVALIDITY=3/;UID=6", "/;uid=6", "?x"]);
+    let user = prop::option::of("[abc]|c@é|c@\\\\u00e9");
+    (names, owner, mailbox, behind, user, any::<bool>()).prop_map(
+        |(name, owner, mailbox, behind, user, escaped)| {
+            let owner = owner.map(|owner| format!("{owner}@")).unwrap_or_default();
+            let slash = if escaped { "\\/" } else { "/" };
+            let uri = format!("imap:/{slash}{owner}h/{mailbox}{behind}");
+            json(name, &uri, user.as_deref())
+        },
+    )
 }
 
 #[derive(Clone, Debug)]
 enum Step {
     Add(Filter),
     Remove(prop::sample::Index),
-    Event(Vec<u8>),
+    Events(Vec<Vec<u8>>),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         3 => filters().prop_map(Step::Add),
         1 => any::<prop::sample::Index>().prop_map(Step::Remove),
-        3 => events().prop_map(Step::Event),
+        3 => prop::collection::vec(events(), 0..40).prop_map(Step::Events),
     ];
-    prop::collection::vec(step, 1..80)
+    prop::collection::vec(step, 1..50)
 }
 
 proptest! {
@@ -180,8 +197,14 @@ proptest! {
                     prop_assert!(index.remove(id, &filter));
                 }
                 Step::Remove(_) => {}
-                Step::Event(json) => {
-                    prop_assert_eq!(told(&index, &json), naive(&filters, &json));
+                Step::Events(events) => {
+                    let views: Vec<_> = events.iter().filter_map(|json| view(json)).collect();
+                    let mut told = vec![Vec::new(); views.len()];
+                    index.for_each_match_of(&views, |place, id| told[place].push(id));
+                    for (view, mut told) in views.iter().zip(told) {
+                        told.sort_unstable();
+                        prop_assert_eq!(told, naive(&filters, view));
+                    }
                 }
             }
             prop_assert_eq!(index.len(), filters.len());
