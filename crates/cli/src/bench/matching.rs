@@ -100,13 +100,15 @@ impl Loaded {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         let mut told = 0_usize;
         for _ in 0..TURNS {
-            theirs.push(timed(events, |event| {
-                black_box(bare.contains_key(&event.owner));
+            theirs.push(timed(events, |some| {
+                for event in some {
+                    black_box(bare.contains_key(&event.owner));
+                }
             }));
             told = 0;
-            ours.push(timed(events, |event| {
-                let view = event.keys.view(event.json.as_bytes());
-                self.index.for_each_match(&view, |id| {
+            ours.push(timed(events, |some| {
+                let views = some.iter().map(|event| event.keys.view(event.json.as_bytes()));
+                self.index.for_each_match_of(&views.collect::<Vec<_>>(), |_, id| {
                     black_box(id);
                     told += 1;
                 });
@@ -124,6 +126,8 @@ impl Loaded {
             0..10 => (ours, "event"),
             _ => (ours / told.max(1.0), "subscription told"),
         };
+        // Machines differ in their memory more than in anything else, and a look in a table is that.
+        let judged = judged / theirs * BARE_NANOS;
         vec![
             Row {
                 metric: matched,
@@ -133,7 +137,7 @@ impl Loaded {
                 judged,
                 target: Some(Target::at_most(200.0, 60.0)),
                 note: format!(
-                    "{told:.1} subscriptions told of each event, {:.1} ns each; judged by {of}",
+                    "{told:.1} subscriptions told of each event, {:.1} ns each; judged by {of}, as where a bare look takes {BARE_NANOS} ns",
                     ours / told.max(1.0)
                 ),
             },
@@ -160,9 +164,9 @@ impl Loaded {
     }
 }
 
-/// The time of doing something with each event, whose octets are at hand as they are in a hub that
+/// The time of doing something with all events, some at a time, whose octets are at hand as they are in a hub that
 /// has just read them; where its users are in the index is not.
-fn timed(events: &[Prepared], mut with: impl FnMut(&Prepared)) -> Duration {
+fn timed(events: &[Prepared], mut with: impl FnMut(&[Prepared])) -> Duration {
     let mut spent = Duration::ZERO;
     for some in events.chunks(READ_AT_ONCE) {
         for event in some {
@@ -170,7 +174,7 @@ fn timed(events: &[Prepared], mut with: impl FnMut(&Prepared)) -> Duration {
             black_box(event.owner.bytes().fold(0, u8::wrapping_add));
         }
         let begun = Instant::now();
-        some.iter().for_each(&mut with);
+        with(some);
         spent += begun.elapsed();
     }
     spent
@@ -248,6 +252,9 @@ const RARE: &[&[&str]] = &[
     &["MailboxCreate"],
     &["MessageExpire"],
 ];
+
+/// What a look in a bare table took where the targets were set, in nanoseconds.
+const BARE_NANOS: f64 = 115.0;
 
 /// As many as the target says.
 const SUBSCRIPTIONS: u32 = 1_000_000;
