@@ -92,20 +92,20 @@ pub(super) fn isolation(folder: &Path, subscribers: usize, events: usize) -> any
     })
 }
 
-fn subscription(name: &str, to: SocketAddr) -> String {
+pub(super) fn subscription(name: &str, to: SocketAddr) -> String {
     format!(r#"{{"name":"{name}","sink":{{"kind":"webhook","url":"http://{to}/"}}}}"#)
 }
 
 /// What a receiver does with a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Receiver {
+pub(super) enum Receiver {
     Answers,
     /// It takes it, and never says so.
     Hangs,
 }
 
 /// Serves on a thread of its own until the process ends; where, and when each request came.
-fn serve(kind: Receiver) -> anyhow::Result<(SocketAddr, std_mpsc::Receiver<Instant>)> {
+pub(super) fn serve(kind: Receiver) -> anyhow::Result<(SocketAddr, std_mpsc::Receiver<Instant>)> {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;

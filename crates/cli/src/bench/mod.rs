@@ -4,6 +4,7 @@
 //! what the bare thing does in the same minute: a file and `fdatasync`, a server that takes the
 //! same bodies and looks at none, a client that only signs and sends. Hub and probe take turns.
 
+mod attack;
 mod crowd;
 mod events;
 mod fanout;
@@ -70,6 +71,8 @@ enum Part {
     Fanout,
     /// A thousand webhooks of which one hangs, beside the same while it is paused
     Isolation,
+    /// Ten webhooks while the hub is attacked, beside the same without
+    Attack,
     /// What an event takes on disk
     Octets,
     /// Opening a journal of ten million records
@@ -89,6 +92,7 @@ struct Scale {
     deliveries: usize,
     fan_out: usize,
     isolated_events: usize,
+    attacked_events: usize,
     octets_events: usize,
     start_records: usize,
 }
@@ -149,6 +153,7 @@ fn measure(part: Part, folder: &Path, scale: Scale) -> anyhow::Result<Vec<Row>> 
         Part::Isolation => {
             vec![isolation::isolation(folder, ISOLATED, scale.isolated_events)?]
         }
+        Part::Attack => vec![attack::attack(folder, scale.attacked_events)?],
         Part::Octets => vec![journal::octets(folder, scale.octets_events)?],
         Part::Start => vec![journal::opening(folder, scale.start_records)?],
     })
@@ -167,6 +172,7 @@ impl Part {
             Self::Webhooks => "webhook deliveries",
             Self::Fanout => "fan-out",
             Self::Isolation => "isolation",
+            Self::Attack => "an attack",
             Self::Octets => "what an event takes on disk",
             Self::Start => "filling a journal and opening it",
         }
@@ -230,6 +236,7 @@ const ALL: &[Part] = &[
     Part::Webhooks,
     Part::Fanout,
     Part::Isolation,
+    Part::Attack,
     Part::Octets,
     Part::Start,
 ];
@@ -246,6 +253,7 @@ const FULL: Scale = Scale {
     deliveries: 60_000,
     fan_out: 400_000,
     isolated_events: 100,
+    attacked_events: 10_000,
     octets_events: 500_000,
     start_records: 10_000_000,
 };
@@ -262,6 +270,7 @@ const QUICK: Scale = Scale {
     deliveries: 10_000,
     fan_out: 100_000,
     isolated_events: 20,
+    attacked_events: 2_000,
     octets_events: 100_000,
     start_records: 1_000_000,
 };
@@ -298,6 +307,7 @@ mod tests {
                 "webhooks",
                 "fanout",
                 "isolation",
+                "attack",
                 "octets",
                 "start"
             ]
