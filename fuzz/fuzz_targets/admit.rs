@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use mail_event::ParameterName;
 use mail_event::json;
-use postbell_engine::{Policy, Selection, Stamp, admit};
+use postbell_engine::{Policy, Selection, Stamp, Stores, admit};
 
 fuzz_target!(|input: (u8, u32, &[u8])| {
     let (choice, parameters, bytes) = input;
@@ -15,7 +15,7 @@ fuzz_target!(|input: (u8, u32, &[u8])| {
         content_max_octets: open.then_some(64),
         ..Policy::default()
     };
-    let Ok(admitted) = admit(&policy, "publish", bytes, None) else { return };
+    let Ok(admitted) = admit(&policy, "publish", &Stores::any(), bytes, None) else { return };
     let strict = admitted.rewritten.as_deref().unwrap_or(bytes);
     let parsed = json::from_slice(strict).expect("what is admitted can be read");
     assert!(parsed.repairs.is_empty(), "{:?}", parsed.repairs);

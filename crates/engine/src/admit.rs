@@ -8,7 +8,7 @@ use mail_event::{EventId, Repair};
 
 use crate::members::Members;
 use crate::subscribe::EVENT_ID;
-use crate::{Groups, Keys, Policy, event_id};
+use crate::{Groups, Keys, Policy, Stores, event_id};
 
 /// An event handed in by a publisher, fit for the journal.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -23,36 +23,40 @@ pub struct Admitted {
     pub repairs: Vec<Repair>,
 }
 
-/// Looks at an event handed in by `source`: strict ones are kept as they are, others are read
-/// leniently and written anew.
+/// Looks at an event handed in by `source`, in which a publisher speaks for `stores`: strict ones are
+/// kept as they are, others are read leniently and written anew.
 ///
 /// The id is the event's own `vnd.postbell.eventId`; else it is made from `identity`, where the
-/// publisher gave one beside the event; else from the event's canonical spelling, so that it is one
-/// event however it is spelled. An event that is strict already is kept in its own spelling.
+/// publisher gave one beside the event; in either, where the publisher doesn't speak for any store, the
+/// event's store has a part, so that no publisher can use up the ids of another's. Else it is made from the event's
+/// canonical spelling, so that it is one event however it is spelled. An event that is strict
+/// already is kept in its own spelling.
 ///
-/// What another hub stamped on a delivery (`vnd.postbell.seq`, `vnd.postbell.prevSeq`) is
-/// dropped, and so is every private parameter that `policy` keeps out: publishers are under the
-/// same ceiling as sources (R23, R158).
+/// What only a hub says is dropped: what another one stamped on a delivery (`vnd.postbell.seq`,
+/// `vnd.postbell.prevSeq` and the like), the records of a gap, and, but from who speaks for any store,
+/// that content was too large to be made, since that leads to a link to it. So is every private
+/// parameter that `policy` keeps out: publishers are under the same ceiling as sources (R23, R158).
 ///
 /// # Errors
 ///
-/// Where it can't be understood, breaks the binding, or leaves no room for what a delivery
-/// carries besides.
+/// Where it can't be understood, breaks the binding, leaves no room for what a delivery carries
+/// besides, is of another store, or is the hub's own to tell.
 ///
 /// ```
-/// use postbell_engine::{Policy, admit};
+/// use postbell_engine::{Policy, Stores, admit};
 ///
 /// let json = br#"{"event":"Login","uri":"imap://h/","timestamp":"2026-08-20T11:34:14Z",
 ///                 "user":"john","serverDomain":"h","serverPort":993}"#;
-/// let admitted = admit(&Policy::default(), "publish", json, None)?;
+/// let admitted = admit(&Policy::default(), "publish", &Stores::any(), json, None)?;
 /// assert_eq!(admitted.repairs.len(), 1);
-/// let again = admit(&Policy::default(), "publish", json, None)?;
+/// let again = admit(&Policy::default(), "publish", &Stores::any(), json, None)?;
 /// assert_eq!(again.id, admitted.id);
 /// # Ok::<(), mail_event::json::JsonError>(())
 /// ```
 pub fn admit(
     policy: &Policy,
     source: &str,
+    stores: &Stores,
     json: &[u8],
     identity: Option<&[u8]>,
 ) -> Result<Admitted, JsonError> {
@@ -67,13 +71,15 @@ pub fn admit(
         && !checked.private
         && !checked.stamped
     {
-        let id = match (checked.event_id, identity) {
-            (Some(own), _) => own,
-            (None, Some(identity)) => made(identity, checked.unix_millis),
-            (None, None) => made(&canonical(spelled, json)?, checked.unix_millis),
-        };
         let keys = Keys::new(&checked, json);
         let_in(policy, &keys, json)?;
+        stores.speak_for(json)?;
+        let named = |id| stores.id(id, &keys.view(json).uri());
+        let id = match (checked.event_id, identity) {
+            (Some(own), _) => named(own),
+            (None, Some(identity)) => named(made(identity, checked.unix_millis)),
+            (None, None) => made(&canonical(spelled, json)?, checked.unix_millis),
+        };
         return Ok(Admitted { id, keys, rewritten: None, repairs: Vec::new() });
     }
     let parsed = json::from_slice(json)?;
@@ -89,17 +95,19 @@ pub fn admit(
     }
     let own_id = parsed.event.vendor(EVENT_ID).and_then(|id| id.as_str()?.parse().ok());
     let unix_millis = parsed.event.timestamp().unix_millis();
-    let id = own_id.unwrap_or_else(|| match identity {
-        Some(identity) => made(identity, unix_millis),
+    let named = own_id.or_else(|| Some(made(identity?, unix_millis)));
+    let id = match named {
+        Some(named) => stores.id(named, &parsed.event.uri().to_string()),
         None => made(&json::canonical(&parsed.event), unix_millis),
-    });
+    };
     let mut repairs = parsed.repairs;
     let content = parsed.event.message_content().map(|content| content.as_bytes().len() as u64);
-    let cut = cuts(policy, &strict, content, own_id.is_some());
-    let strict = if cut.is_empty() { strict } else { Cow::Owned(without(&strict, &cut)) };
+    let cut = cuts(policy, stores, &strict, content, own_id.is_some());
+    let strict = if cut.is_empty() { strict } else { Cow::Owned(without(stores, &strict, &cut)) };
     repairs.extend(cut.iter().map(|(name, why)| Repair::dropped(name, why.as_str())));
     let keys = Keys::find(&strict).ok_or(JsonError::Missing { parameter: "event" })?;
     let_in(policy, &keys, &strict)?;
+    stores.speak_for(&strict)?;
     let rewritten = match strict {
         Cow::Borrowed(_) => None,
         Cow::Owned(octets) => Some(octets),
@@ -107,9 +115,13 @@ pub fn admit(
     Ok(Admitted { id, keys, rewritten, repairs })
 }
 
-/// Refuses an event of a group that is switched off (R22). A gap comes in all the same: somebody
-/// misses something.
+/// Refuses what only the hub tells, and an event of a group that is switched off (R22). A gap comes in
+/// all the same: somebody misses something.
 fn let_in(policy: &Policy, keys: &Keys, strict: &[u8]) -> Result<(), JsonError> {
+    if keys.place().is_none() && keys.view(strict).name() == DISABLED {
+        let message = format!("{DISABLED} is told by the hub alone");
+        return Err(JsonError::Invalid { parameter: "event".to_owned(), message });
+    }
     if policy.groups == Groups::all() {
         return Ok(());
     }
@@ -133,6 +145,7 @@ fn canonical<'a>(spelled: Spelled<'a>, json: &[u8]) -> Result<Cow<'a, [u8]>, Jso
 /// Why a parameter can't stay.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Why {
+    Hub,
     NoId,
     Private,
     Size,
@@ -142,6 +155,7 @@ enum Why {
 impl Why {
     fn as_str(self) -> &'static str {
         match self {
+            Self::Hub => "only the hub says it",
             Self::NoId => "it is not an event id",
             Self::Private => "the policy keeps it out (R158)",
             Self::Size => "it is larger than the policy lets in (R120)",
@@ -153,6 +167,7 @@ impl Why {
 /// The parameters of a strict event that can't stay.
 fn cuts(
     policy: &Policy,
+    stores: &Stores,
     strict: &[u8],
     content_octets: Option<u64>,
     has_id: bool,
@@ -173,6 +188,13 @@ fn cuts(
             b"vnd.postbell.seq" => ("vnd.postbell.seq", Why::Stamp),
             b"vnd.postbell.prevSeq" => ("vnd.postbell.prevSeq", Why::Stamp),
             b"vnd.postbell.signature" => ("vnd.postbell.signature", Why::Stamp),
+            b"vnd.postbell.suppressed" => ("vnd.postbell.suppressed", Why::Stamp),
+            b"vnd.postbell.contentUrl" => ("vnd.postbell.contentUrl", Why::Stamp),
+            b"vnd.postbell.gapFrom" => ("vnd.postbell.gapFrom", Why::Hub),
+            b"vnd.postbell.gapTo" => ("vnd.postbell.gapTo", Why::Hub),
+            b"vnd.postbell.contentSuppressed" if !stores.are_any() => {
+                ("vnd.postbell.contentSuppressed", Why::Hub)
+            }
             b"vnd.postbell.eventId" if !has_id => (EVENT_ID, Why::NoId),
             _ => return None,
         })
@@ -181,8 +203,9 @@ fn cuts(
 }
 
 /// A strict event without some of its parameters; that content was too large is told (R120).
-fn without(strict: &[u8], cut: &[(&str, Why)]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(strict.len() + SUPPRESSED.len());
+fn without(stores: &Stores, strict: &[u8], cut: &[(&str, Why)]) -> Vec<u8> {
+    let suppressed = if stores.are_any() { SUPPRESSED } else { REFUSED };
+    let mut out = Vec::with_capacity(strict.len() + suppressed.len());
     let mut separator = b'{';
     let mut told = false;
     for member in Members::new(strict) {
@@ -195,7 +218,7 @@ fn without(strict: &[u8], cut: &[(&str, Why)]) -> Vec<u8> {
         separator = b',';
     }
     if !told && cut.iter().any(|(_, why)| *why == Why::Size) {
-        out.extend_from_slice(SUPPRESSED);
+        out.extend_from_slice(suppressed);
     }
     out.push(b'}');
     out
@@ -203,6 +226,12 @@ fn without(strict: &[u8], cut: &[(&str, Why)]) -> Vec<u8> {
 
 /// What is put on an event whose content was too large.
 const SUPPRESSED: &[u8] = br#","vnd.postbell.contentSuppressed":"size""#;
+
+/// The same where the store isn't to be asked for it: the publisher may name any message.
+const REFUSED: &[u8] = br#","vnd.postbell.contentSuppressed":"refused""#;
+
+/// What tells its owner that a subscription was disabled.
+const DISABLED: &str = "vnd.postbell.DeliveryDisabled";
 
 /// Octets an event must leave free of [`EVENT_OCTETS_MAX`] for its stamp and the tags of a
 /// subscription.
@@ -220,7 +249,7 @@ mod tests {
     const PLAIN: &str = r#"{"event":"FlagsSet","uri":"imap://a@h/INBOX","timestamp":"2026-08-20T13:34:14+02:00","flagNames":["x"],"uidset":"1"}"#;
 
     fn admitted(json: &str) -> Admitted {
-        admit(&Policy::default(), "test", json.as_bytes(), None).unwrap()
+        admit(&Policy::default(), "test", &Stores::any(), json.as_bytes(), None).unwrap()
     }
 
     fn with(members: &str) -> String {
@@ -253,11 +282,83 @@ mod tests {
         assert_eq!(admitted(PLAIN).id, admitted(PLAIN).id);
         assert_ne!(admitted(PLAIN).id, admitted(&with(r#""pid":1"#)).id);
         let by = |source, json: &str, identity: &[u8]| {
-            admit(&Policy::default(), source, json.as_bytes(), Some(identity)).unwrap().id
+            admit(&Policy::default(), source, &Stores::any(), json.as_bytes(), Some(identity))
+                .unwrap()
+                .id
         };
         assert_eq!(by("s", PLAIN, b"1"), by("s", &with(r#""pid":1"#), b"1"));
         assert_ne!(by("s", PLAIN, b"1"), by("s", PLAIN, b"2"));
         assert_ne!(by("s", PLAIN, b"1"), by("t", PLAIN, b"1"));
+    }
+
+    fn bound(host: &str) -> Stores {
+        Stores::of(&[host]).unwrap()
+    }
+
+    #[test]
+    fn r161_nobody_takes_the_id_of_an_event_of_a_store_they_do_not_speak_for() {
+        let id = r#""vnd.postbell.eventId":"01ARZ3NDEKTSV4RRFFQ69G5FAV""#;
+        for (own, identity) in [(Some(id), None), (None, Some(b"/mail\01042".as_slice()))] {
+            let json = |host: &str| {
+                let plain = PLAIN.replace("@h/", &format!("@{host}/"));
+                own.map_or_else(|| plain.clone(), |id| plain.replace('}', &format!(",{id}}}")))
+            };
+            let by = |stores: &Stores, host: &str| {
+                admit(&Policy::default(), "p", stores, json(host).as_bytes(), identity).unwrap().id
+            };
+            let first = by(&bound("a.example"), "a.example");
+            assert_ne!(first, by(&bound("b.example"), "b.example"));
+            // A repeat is one, also spelled otherwise, and by another publisher of that store.
+            assert_eq!(first, by(&bound("A.example"), "A.EXAMPLE:143"));
+            let both = Stores::of(&["a.example", "b.example"]).unwrap();
+            assert_eq!(first, by(&both, "a.example"));
+            // They sort as before.
+            let any = by(&Stores::any(), "a.example");
+            assert!(first != any && first.as_u128() >> 80 == any.as_u128() >> 80);
+            assert_eq!(any, by(&Stores::any(), "b.example"));
+        }
+        // One without an id has the one that its octets make.
+        let plain = |stores: &Stores| {
+            admit(&Policy::default(), "p", stores, PLAIN.as_bytes(), None).unwrap().id
+        };
+        assert_eq!(plain(&bound("h")), plain(&Stores::any()));
+    }
+
+    #[test]
+    fn r45_r161_a_publisher_says_nothing_that_is_the_hubs_to_say() {
+        let claims = r#""vnd.postbell.suppressed":{"messageContent":"size"},"vnd.postbell.contentUrl":"https://evil.example/","vnd.postbell.gapFrom":1,"vnd.postbell.gapTo":9"#;
+        let suppressed = r#""vnd.postbell.contentSuppressed":"size""#;
+        let whole = with(&format!("{claims},{suppressed}"));
+        for (stores, left) in [(bound("h"), PLAIN.to_owned()), (Stores::any(), with(suppressed))] {
+            for spelled in [whole.clone(), whole.replace("FlagsSet", "flagsset")] {
+                let one =
+                    admit(&Policy::default(), "p", &stores, spelled.as_bytes(), None).unwrap();
+                assert_eq!(String::from_utf8(one.rewritten.clone().unwrap()).unwrap(), left);
+                let told = repairs(&one);
+                assert!(told.iter().any(|one| one.contains("gapFrom was dropped: only the hub")));
+                let is_told = told.iter().any(|one| one.contains("contentSuppressed was dropped"));
+                assert_eq!(is_told, left == PLAIN, "{told:?}");
+            }
+        }
+        // Content that is too large for the hub leads to no link of theirs either.
+        let policy = Policy { content_max_octets: Some(4), ..Policy::default() };
+        let one = admit(&policy, "p", &bound("h"), NEW.as_bytes(), None).unwrap();
+        let text = String::from_utf8(one.rewritten.unwrap()).unwrap();
+        assert!(text.contains(r#""vnd.postbell.contentSuppressed":"refused""#), "{text}");
+    }
+
+    #[test]
+    fn r161_what_the_hub_alone_tells_is_refused() {
+        for name in [DISABLED, "vnd.postbell.deliveryDISABLED"] {
+            let json = PLAIN.replace("FlagsSet", name);
+            let told = |stores: &Stores| {
+                admit(&Policy::default(), "p", stores, json.as_bytes(), None)
+                    .map_or_else(|error| error.to_string(), |_| String::new())
+            };
+            let refused = format!("event: {DISABLED} is told by the hub alone");
+            let expected = if name == DISABLED { refused.as_str() } else { "" };
+            assert_eq!([told(&bound("h")), told(&Stores::any())], [expected; 2]);
+        }
     }
 
     #[test]
@@ -387,16 +488,16 @@ mod tests {
     fn r22_a_group_switched_off_is_not_let_in_from_publishers_either() {
         let off = Groups::all().without(mail_event::EventGroup::Message);
         let policy = Policy { groups: off, ..Policy::default() };
-        let error = admit(&policy, "test", NEW.as_bytes(), None).unwrap_err();
+        let error = admit(&policy, "test", &Stores::any(), NEW.as_bytes(), None).unwrap_err();
         assert_eq!(
             error.to_string(),
             "event: events of the group message are switched off (policy.groups_off)"
         );
         let policy = Policy { groups: Groups::none(), ..policy };
         let other = NEW.replace("MessageNew", "vnd.example.New");
-        assert!(admit(&policy, "test", other.as_bytes(), None).is_err());
+        assert!(admit(&policy, "test", &Stores::any(), other.as_bytes(), None).is_err());
         let gap = NEW.replace("MessageNew", "vnd.postbell.Gap");
-        assert!(admit(&policy, "test", gap.as_bytes(), None).is_ok());
+        assert!(admit(&policy, "test", &Stores::any(), gap.as_bytes(), None).is_ok());
     }
 
     #[test]
@@ -419,7 +520,7 @@ mod tests {
                 envelope: true,
                 ..Policy::default()
             };
-            let one = admit(&policy, "test", NEW.as_bytes(), None).unwrap();
+            let one = admit(&policy, "test", &Stores::any(), NEW.as_bytes(), None).unwrap();
             assert_eq!(one.rewritten.is_none(), whole, "{max}");
             let text = one.rewritten.unwrap_or_else(|| NEW.into());
             let text = String::from_utf8(text).unwrap();
@@ -436,20 +537,22 @@ mod tests {
         assert_eq!(one.keys.view(&json).name(), "FlagsSet");
         let binary = NEW.replace(r#""12345""#, r#"{"base64":"/w=="}"#);
         let policy = Policy { content_max_octets: Some(9), ..Policy::default() };
-        let one = admit(&policy, "test", binary.as_bytes(), None).unwrap();
+        let one = admit(&policy, "test", &Stores::any(), binary.as_bytes(), None).unwrap();
         assert!(one.keys.view(&one.rewritten.unwrap()).private());
     }
 
     #[test]
     fn room_is_left_for_what_a_delivery_carries() {
         let many: Vec<_> = (0..125).map(|at| format!(r#""vnd.x.n{at}":1"#)).collect();
-        let error = admit(&Policy::default(), "t", with(&many.join(",")).as_bytes(), None);
+        let error =
+            admit(&Policy::default(), "t", &Stores::any(), with(&many.join(",")).as_bytes(), None);
         assert_eq!(
             error.unwrap_err().to_string(),
             "vnd.*: 125 parameters outside the registry are too many"
         );
         let long = with(&format!(r#""vnd.x":"{}""#, "x".repeat(EVENT_OCTETS_MAX - ROOM_OCTETS)));
-        let error = admit(&Policy::default(), "t", long.as_bytes(), None).unwrap_err();
+        let error =
+            admit(&Policy::default(), "t", &Stores::any(), long.as_bytes(), None).unwrap_err();
         assert!(matches!(error, JsonError::TooLong { .. }), "{error}");
     }
 }

@@ -3,10 +3,11 @@
 
 use std::borrow::Cow;
 
+use mail_event::EventId;
 use mail_event::json::JsonError;
 
 use crate::members::{Member, Members};
-use crate::{InvalidStore, Store};
+use crate::{InvalidStore, Store, event_id};
 
 /// The stores a publisher speaks for, or a user has mailboxes in, by their hosts.
 ///
@@ -65,6 +66,25 @@ impl Stores {
         hosts.sort_unstable();
         hosts.dedup();
         Some(hosts.join(","))
+    }
+
+    /// The id an event at `uri` is known by, which its publisher calls `id`: that itself where the
+    /// publisher speaks for any. Else the host is part of it, so that nobody can take the id of an
+    /// event of a store they don't speak for, which would then be taken for a repeat.
+    pub(crate) fn id(&self, id: EventId, uri: &str) -> EventId {
+        if self.hosts.is_none() {
+            return id;
+        }
+        let host = host(uri).unwrap_or_default().to_ascii_lowercase();
+        let identity = [host.as_str(), "\0", &id.to_string()].concat();
+        // The time stays, so that they sort as before.
+        let unix_millis = i64::try_from(id.as_u128() >> 80).unwrap_or(0);
+        event_id("store", identity.as_bytes(), 0, unix_millis)
+    }
+
+    /// Whether they are any.
+    pub(crate) fn are_any(&self) -> bool {
+        self.hosts.is_none()
     }
 
     /// Whether a URI is of one of them.

@@ -151,7 +151,7 @@ impl Projection {
                     is_left_out = is_content_over(&member, self.content_max_octets);
                     octets = Some(content_octets(member.value));
                 }
-                CONTENT_SUPPRESSED => is_left_out = true,
+                CONTENT_SUPPRESSED => is_left_out |= member.value == BY_SIZE,
                 b"messageSize" if octets.is_none() => {
                     octets = serde_json::from_slice(member.value).ok();
                 }
@@ -424,6 +424,9 @@ const STAMPS: [&str; 6] = [
 
 /// What says that a message was too large for its content to be made.
 const CONTENT_SUPPRESSED: &[u8] = b"vnd.postbell.contentSuppressed";
+
+/// Its value where the store can be asked for it.
+const BY_SIZE: &[u8] = br#""size""#;
 
 const CONTENT: &[u8] = b"messageContent";
 

@@ -132,6 +132,10 @@ async fn find(app: &App, seq: u64, grant: &Grant) -> Result<Option<MessageConten
         return Ok(Some(content.clone()).filter(fits));
     }
     let Some(uri) = event.uri().as_imap() else { return Ok(None) };
+    // A source says so of what it did not read; of a publisher's event the store is not asked.
+    if event.vendor_json("vnd.postbell.contentSuppressed") != Some("\"size\"") {
+        return Ok(None);
+    }
     // The sources know the hub's own store, and an event may have come from a publisher of another.
     if !uri.host().eq_ignore_ascii_case(app.store.host()) {
         return Ok(None);

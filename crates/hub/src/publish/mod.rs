@@ -62,13 +62,12 @@ impl Publishers {
         json: Bytes,
         identity: Option<&[u8]>,
     ) -> Result<Taken, JsonError> {
-        let admitted = admit(&self.policy, NAME, &json, identity);
+        let admitted = admit(&self.policy, NAME, stores, &json, identity);
         let Admitted { id, keys, rewritten, repairs } = admitted.inspect_err(|_| self.reject())?;
         if !repairs.is_empty() {
             self.metrics.repaired.increment(1);
         }
         let body = rewritten.map_or(json, Bytes::from);
-        stores.speak_for(&body).inspect_err(|_| self.reject())?;
         let event = EventIndex::at(keys.place());
         let entry = Entry { id: RecordId(id.as_u128()), head: keys.to_head(), body };
         Ok(Taken { entry, event, repairs })

@@ -10,7 +10,7 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, routing};
-use postbell_engine::{FlagForms, Selection, admit};
+use postbell_engine::{FlagForms, Selection, Stores, admit};
 use postbell_journal::{Batch, Entry as JournalEntry, Options, RecordId, Retention, SqliteJournal};
 use serde_json::Value;
 
@@ -172,7 +172,8 @@ impl Bench {
             r#"{{"event":"FlagsSet","uri":"imap://a@h/{mailbox}","timestamp":"2026-08-20T13:34:14+02:00","flagNames":["x"],"uidset":"{}","vnd.example.pad":"{pad}"}}"#,
             self.journal.stats().records + 1
         );
-        let admitted = admit(&Policy::default(), "t", json.as_bytes(), None).unwrap();
+        let admitted =
+            admit(&Policy::default(), "t", &Stores::any(), json.as_bytes(), None).unwrap();
         let entry = JournalEntry {
             id: RecordId(admitted.id.as_u128()),
             head: admitted.keys.to_head(),

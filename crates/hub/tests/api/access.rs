@@ -189,6 +189,59 @@ async fn r162_an_open_stream_is_closed_when_its_token_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r161_a_publisher_does_not_use_up_the_ids_of_anothers_events() {
+    let world = World::start().await;
+    let publisher = |name: &str, host: &str| {
+        world.token(&json!({
+            "name": name, "role": "service", "scope": ["publish"], "stores": [host],
+        }))
+    };
+    let (first, second) = (publisher("first", "a.example"), publisher("second", "b.example"));
+    let hand_in = |world: &World, token: &str, host: &str, own: bool| {
+        let mut event = json!({
+            "event": "Login", "uri": format!("imap://{host}/"),
+            "timestamp": "2026-08-20T13:34:14+02:00", "user": "john", "serverDomain": host,
+            "serverPort": 993,
+        });
+        let mut kind = "application/json";
+        if own {
+            event["vnd.postbell.eventId"] = "01ARZ3NDEKTSV4RRFFQ69G5FAV".into();
+        } else {
+            kind = "application/cloudevents+json";
+            event = json!({
+                "specversion": "1.0", "id": "1042", "source": "/mail", "data": event,
+                "type": "org.ietf.rfc5423.Login",
+            });
+        }
+        let bearer = format!("Bearer {token}");
+        let headers = [("Authorization", bearer.as_str()), ("Content-Type", kind)];
+        let answer =
+            world.ask_plainly("POST", "/v1/events", &headers, event.to_string().as_bytes());
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()["verdicts"][0].clone()
+    };
+    let mut told = Vec::new();
+    for own in [true, false] {
+        assert_eq!(hand_in(&world, &second, "b.example", own)["verdict"], "accepted");
+        let made = hand_in(&world, &first, "a.example", own);
+        assert_eq!(made["verdict"], "accepted", "{made}");
+        told.push(made);
+    }
+    // The answer names the id that readers get.
+    let admin = world.token.clone();
+    let seen = world.seen_by(&admin, "");
+    let ids: Vec<_> = seen.iter().map(|one| &one["vnd.postbell.eventId"]).collect();
+    assert_eq!([ids[1], ids[3]], [&told[0]["eventId"], &told[1]["eventId"]]);
+    // A repeat is one, also after a restart.
+    let world = world.restart().await;
+    for (own, before) in [true, false].into_iter().zip(&told) {
+        let again = hand_in(&world, &first, "a.example", own);
+        assert_eq!((&again["verdict"], &again["seq"]), (&"repeated".into(), &before["seq"]));
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r162_two_stores_users_of_one_name_see_nothing_of_each_other() {
     let world = World::start().await;
     let login = |host: &str| {

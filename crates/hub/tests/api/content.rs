@@ -236,3 +236,48 @@ async fn r23_r45_r119_the_link_serves_the_octets_that_the_source_did_not_read() 
     drop(stream);
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r45_r161_a_publishers_event_leads_to_no_message_of_the_store() {
+    let mail = tempfile::tempdir().unwrap();
+    maildir(mail.path());
+    let world = World::start_with(|config| {
+        let source = SourceConfig {
+            root: mail.path().to_owned(),
+            user: "john".to_owned(),
+            ..SourceConfig::default()
+        };
+        config.sources.insert("mail".to_owned(), source);
+        config.policy.content_max_octets = Some(100_000);
+    })
+    .await;
+    state(&world, "running").await;
+    let mut stream = world.stream(&format!("/v1/events?events=MessageNew{CONTENT}"));
+    deliver(mail.path(), "1.1.host", 1_000);
+    let event: Value = serde_json::from_str(&next(&mut stream).data).unwrap();
+    drop(stream);
+    // The same message, claimed by somebody who may speak for the hub's own store, and read by them.
+    let token = world.token(&serde_json::json!({
+        "name": "greedy", "role": "service", "scope": ["publish", "read"],
+    }));
+    let mut claim = serde_json::json!({
+        "event": "MessageAppend", "uri": event["uri"], "mailboxID": event["mailboxID"],
+        "timestamp": "2026-08-20T13:34:14+02:00", "user": "john",
+        "vnd.postbell.contentSuppressed": "size",
+        "vnd.postbell.contentUrl": "https://evil.example/",
+        "vnd.postbell.suppressed": {"messageContent": "size"},
+    });
+    let answer = world.as_one(&token, "POST", "/v1/events", &claim.to_string());
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let repairs = answer.json()["verdicts"][0]["repairs"].to_string();
+    assert!(repairs.contains("contentSuppressed was dropped: only the hub says it"), "{repairs}");
+    // Nor by content that is too large for the hub to take.
+    claim["messageContent"] = "x".repeat(100_001).into();
+    let answer = world.as_one(&token, "POST", "/v1/events", &claim.to_string());
+    assert_eq!(answer.json()["accepted"], 1, "{}", answer.body);
+    let told = world.seen_by(&token, &format!("{CONTENT}&events=MessageAppend"));
+    assert_eq!(told.len(), 2);
+    assert_eq!(told[1]["vnd.postbell.suppressed"]["messageContent"], "size");
+    assert!(told.iter().all(|one| one["vnd.postbell.contentUrl"].is_null()), "{told:?}");
+    world.stop().await;
+}

@@ -45,10 +45,23 @@ pub struct Checked {
     /// Whether it holds a parameter of [`ParameterName::PRIVATE`] or
     /// [`ParameterName::PRIVATE_VENDORS`].
     pub private: bool,
-    /// Whether it holds what only a delivery carries, `vnd.postbell.seq` or
-    /// `vnd.postbell.prevSeq`, or a `vnd.postbell.eventId` that is none.
+    /// Whether it holds what only a hub says, of its deliveries (`vnd.postbell.seq`, `prevSeq`,
+    /// `signature`, `suppressed`, `contentUrl`), of its records (`gapFrom`, `gapTo`) or of what it
+    /// made (`contentSuppressed`), or a `vnd.postbell.eventId` that is none.
     pub stamped: bool,
 }
+
+/// What only a hub says, without the prefix.
+const OF_HUBS: [&str; 8] = [
+    "seq",
+    "prevSeq",
+    "signature",
+    "suppressed",
+    "contentUrl",
+    "contentSuppressed",
+    "gapFrom",
+    "gapTo",
+];
 
 /// The text is not a strict event on one line; [`super::from_slice`] tells why, or mends it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -322,7 +335,7 @@ impl<'a> Scan<'a> {
                 self.event_id = text.trim_matches('"').parse().ok();
                 self.stamped |= self.event_id.is_none();
             }
-            Some("seq" | "prevSeq") => self.stamped = true,
+            Some(name) if OF_HUBS.contains(&name) => self.stamped = true,
             _ => {}
         }
         Some(())
@@ -697,6 +710,7 @@ mod tests {
         for (stamp, stamped) in [
             (r#""vnd.postbell.seq":1"#, true),
             (r#""vnd.postbell.prevSeq":1"#, true),
+            (r#""vnd.postbell.contentSuppressed":"size""#, true),
             (r#""vnd.example.seq":1"#, false),
             (r#""vnd.postbell.sessionId":"seq""#, false),
             (r#""vnd.postbell.eventId":"mine""#, true),

@@ -156,7 +156,7 @@ const WINDOW_OCTETS: usize = 8 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use postbell_engine::{Policy, admit};
+    use postbell_engine::{Policy, Stores, admit};
     use postbell_journal::{Batch, Entry, Journal as _, Options, RecordId, SqliteJournal};
 
     use super::*;
@@ -170,7 +170,7 @@ mod tests {
             let json = format!(
                 r#"{{"event":"FlagsSet","uri":"imap://a@h/A","timestamp":"2026-08-20T13:34:14+02:00","flagNames":["x"],"uidset":"{own}"}}"#
             );
-            let admitted = admit(&Policy::default(), "t", json.as_bytes(), None).unwrap();
+            let admitted = admit(&Policy::default(), "t", &Stores::any(), json.as_bytes(), None).unwrap();
             let (id, head) = (RecordId(admitted.id.as_u128()), admitted.keys.to_head());
             Entry { id, head, body: json.into() }
         });
