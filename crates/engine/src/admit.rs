@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn r161_nobody_takes_the_id_of_an_event_of_a_store_they_do_not_speak_for() {
         let id = r#""vnd.postbell.eventId":"01ARZ3NDEKTSV4RRFFQ69G5FAV""#;
-        for (own, identity) in [(Some(id), None), (None, Some(b"/mail\01042".as_slice()))] {
+        for (own, identity) in [(Some(id), None), (None, Some(b"/mail\x001042".as_slice()))] {
             let json = |host: &str| {
                 let plain = PLAIN.replace("@h/", &format!("@{host}/"));
                 own.map_or_else(|| plain.clone(), |id| plain.replace('}', &format!(",{id}}}")))
