@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, info, warn};
 
-use crate::access::{Logins, Places, Tokens};
+use crate::access::{Logins, Oidc, Places, Tokens};
 use crate::api::{self, App, Fetches};
 use crate::config::{
     Config, Form, JournalConfig, PolicyConfig, PublishConfig, SourceKind, TlsConfig,
@@ -84,10 +84,12 @@ impl Hub {
         )?;
         let state = Arc::new(state);
         let tokens = Arc::new(Tokens::open(token, Arc::clone(&state), store.host())?);
-        let login = config.login.clone();
-        let logins = spawn_blocking(move || Logins::open(&login)).await;
-        let logins =
-            logins.map_err(|error| StartError::Thread { source: io::Error::other(error) })??;
+        let (login, oidc) = (config.login.clone(), config.oidc.clone());
+        let opened = spawn_blocking(move || Ok((Logins::open(&login)?, Oidc::open(&oidc)?))).await;
+        let opened: Result<_, TlsError> =
+            opened.map_err(|error| StartError::Thread { source: io::Error::other(error) })?;
+        let (logins, oidc) = opened?;
+        let oidc = oidc.map(Arc::new);
         let (address, listener) = bind(config.listen).await?;
         let base = match &tls {
             Some(tls) => format!("https://{}:{}", tls.name(), address.port()),
@@ -152,6 +154,7 @@ impl Hub {
             started: Instant::now(),
             tokens,
             logins,
+            oidc: oidc.clone(),
             exporters: exporters(secrets, &list),
             http: config.http.clone(),
             store,
@@ -195,6 +198,9 @@ impl Hub {
                 stop.clone(),
             )),
         ]);
+        if let Some(oidc) = oidc {
+            tasks.push(tokio::spawn(oidc.watch(stop.clone())));
+        }
         if let Some(notary) = notary {
             tasks.push(tokio::spawn(notary.run(stop.clone())));
         }

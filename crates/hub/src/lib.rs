@@ -30,8 +30,9 @@ mod websocket;
 
 pub use config::{
     CommandConfig, Config, ConfigError, ExpireConfig, Form, Group, HttpConfig, JournalConfig,
-    LogConfig, LogFormat, LogLevel, LoginConfig, PolicyConfig, PublishConfig, Reach, RoleConfig,
-    SourceConfig, SourceKind, StoreConfig, TlsConfig, UidStoresConfig, Virtdomains, WebhooksConfig,
+    LogConfig, LogFormat, LogLevel, LoginConfig, OidcAlgorithm, OidcConfig, OidcRole,
+    OidcRoleConfig, PolicyConfig, PublishConfig, Reach, RoleConfig, SourceConfig, SourceKind,
+    StoreConfig, TlsConfig, UidStoresConfig, Virtdomains, WebhooksConfig,
     markdown as config_markdown,
 };
 pub use examine::examine;

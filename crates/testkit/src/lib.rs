@@ -25,6 +25,7 @@ mod error;
 pub mod http;
 mod hub;
 mod imap;
+pub mod issuer;
 mod items;
 mod lmtp;
 pub mod mail;

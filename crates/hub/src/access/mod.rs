@@ -3,6 +3,7 @@
 mod grant;
 mod guesses;
 mod logins;
+mod oidc;
 mod places;
 mod store;
 mod tickets;
@@ -10,5 +11,6 @@ mod tokens;
 
 pub(crate) use grant::{Grant, folded, user_of};
 pub(crate) use logins::{Logins, Refusal};
+pub(crate) use oidc::{Oidc, Refused, check_role};
 pub(crate) use places::{Place, Places};
-pub(crate) use tokens::{CreateError, Denied, NewToken, ShownToken, Tokens};
+pub(crate) use tokens::{CreateError, Denied, NewToken, ShownToken, TokenRole, Tokens};

@@ -217,6 +217,11 @@ impl Tokens {
         })
     }
 
+    /// The host of the hub's own store.
+    pub(super) fn own_store(&self) -> &str {
+        &self.own_store
+    }
+
     /// The token in the data folder's file.
     pub(crate) fn file(&self) -> &Token {
         &self.file
@@ -266,7 +271,7 @@ impl Tokens {
     }
 
     /// Somebody at `peer` showed what opens nothing.
-    fn wrong(&self, peer: IpAddr) -> Denied {
+    pub(crate) fn wrong(&self, peer: IpAddr) -> Denied {
         let mut guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
         Denied { pause: guesses.wrong(peer, self.started.elapsed()) }
     }
@@ -561,6 +566,13 @@ impl Kept {
             (TokenRole::User, _) => Err(("/users", "a user's token names one user".to_owned())),
         }
     }
+}
+
+/// Whom a token like this would let in, where the hub's own store is this one.
+pub(super) fn stands_for(new: NewToken, own_store: &str) -> Result<Principal, CreateError> {
+    let mut kept = Kept::new(new)?;
+    kept.complete(own_store);
+    kept.principal(own_store).map_err(|(pointer, why)| invalid(pointer, why))
 }
 
 fn time(unix_millis: i64) -> String {

@@ -40,8 +40,9 @@ use postbell_engine::{Policy, Principal, Role, Scope, Store};
 use postbell_journal::SqliteJournal;
 use postbell_sources::dovecot::Exporter;
 use tokio::sync::{Notify, Semaphore, watch};
+use tracing::info;
 
-use crate::access::{Denied, Grant, Logins, Places, Tokens};
+use crate::access::{Denied, Grant, Logins, Oidc, Places, Refused, Tokens};
 use crate::config::HttpConfig;
 use crate::contents::Contents;
 use crate::feed::Feed;
@@ -66,6 +67,8 @@ pub(crate) struct App {
     pub(crate) tokens: Arc<Tokens>,
     /// Where users' passwords are checked, if anywhere.
     pub(crate) logins: Option<Logins>,
+    /// Whose JWTs let in, if anybody's.
+    pub(crate) oidc: Option<Arc<Oidc>>,
     /// Whose exporters may post, and with which secrets.
     pub(crate) exporters: BTreeMap<String, (PathSecret, Exporter)>,
     pub(crate) http: HttpConfig,
@@ -320,7 +323,7 @@ async fn guard(
     };
     let admitted = match ticket {
         Some(ticket) => opened_by(&app, &ticket, peer.address, need),
-        None => admitted(&app, request.headers(), &peer, need),
+        None => admitted(&app, request.headers(), &peer, need).await,
     };
     match admitted {
         Ok(grant) => {
@@ -332,13 +335,19 @@ async fn guard(
 }
 
 /// What the token of a request opens, where that is what it needs.
-fn admitted(
+async fn admitted(
     app: &App,
     headers: &HeaderMap,
     peer: &Peer,
     need: Need,
 ) -> Result<Arc<Grant>, Problem> {
     let header = headers.get(header::AUTHORIZATION).map(|header| header.as_bytes());
+    if let (Some(oidc), Some(jwt)) = (&app.oidc, header.and_then(Oidc::shown)) {
+        let admitted = oidc.admit(&app.tokens, jwt).await;
+        let grant = admitted.map_err(|refused| no_jwt(app, refused, peer.address))?;
+        need.met(grant.principal())?;
+        return Ok(grant);
+    }
     // Who shows a token is who the token says.
     let certificate = peer.certificate.as_ref().filter(|_| header.is_none());
     let certified = certificate.and_then(|shown| app.tokens.certified(&shown.names, shown.ends));
@@ -361,6 +370,28 @@ fn refused(app: &App, denied: Denied) -> Problem {
     app.metrics.unauthorised.increment(1);
     denied.pause.map_or_else(Problem::unauthorised, Problem::too_many_guesses)
 }
+
+/// Why a JWT doesn't let in, for whoever shows it and for the operator.
+fn no_jwt(app: &App, refused: Refused, peer: IpAddr) -> Problem {
+    match refused {
+        Refused::Invalid(why) => {
+            app.metrics.unauthorised.increment(1);
+            let denied = app.tokens.wrong(peer);
+            if let Some(pause) = denied.pause {
+                return Problem::too_many_guesses(pause);
+            }
+            // Not for each: only as often as guesses are taken.
+            info!(%peer, %why, "a JWT was refused");
+            Problem::refused_token(why)
+        }
+        Refused::Unavailable => {
+            Problem::unavailable("the issuer's keys can't be had").retry_after(KEYS_RETRY_SECONDS)
+        }
+    }
+}
+
+/// Seconds after which the issuer's keys may be there.
+const KEYS_RETRY_SECONDS: u32 = 10;
 
 async fn no_such_path(request: Request) -> Problem {
     Problem::not_found(format!("{}: no such path", request.uri().path()))

@@ -37,6 +37,9 @@ pub(crate) struct Problem {
     retry_after: Option<u32>,
     #[serde(skip)]
     allow: Option<&'static str>,
+    /// Whether `WWW-Authenticate` says what is wrong as well (RFC 6750, section 3).
+    #[serde(skip)]
+    is_refusal: bool,
 }
 
 impl Problem {
@@ -49,6 +52,7 @@ impl Problem {
             pointer: None,
             retry_after: None,
             allow: None,
+            is_refusal: false,
         }
     }
 
@@ -91,6 +95,14 @@ impl Problem {
     /// 401: no token, or another one. Says the same either way.
     pub(crate) fn unauthorised() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorised", "a bearer token is needed")
+    }
+
+    /// 401: a JWT that isn't good, and why.
+    pub(crate) fn refused_token(why: impl std::fmt::Display) -> Self {
+        let title = "the token is not good";
+        let mut problem = Self::new(StatusCode::UNAUTHORIZED, "refused-token", title);
+        problem.is_refusal = true;
+        problem.because(why.to_string())
     }
 
     /// 403: the token is good, and not for this.
@@ -250,10 +262,15 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::UNAUTHORIZED.as_u16() {
-            headers.insert(
-                header::WWW_AUTHENTICATE,
-                HeaderValue::from_static("Bearer realm=\"postbell\""),
-            );
+            let plain = HeaderValue::from_static("Bearer realm=\"postbell\"");
+            let challenge = self.detail.filter(|_| self.is_refusal).and_then(|why| {
+                // Fixed words without quotes.
+                HeaderValue::try_from(format!(
+                    "Bearer realm=\"postbell\", error=\"invalid_token\", error_description=\"{why}\""
+                ))
+                .ok()
+            });
+            headers.insert(header::WWW_AUTHENTICATE, challenge.unwrap_or(plain));
         }
         if let Some(allow) = self.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));

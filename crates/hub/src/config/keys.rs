@@ -468,6 +468,58 @@ pub(crate) const SECTIONS: &[Section] = &[
         kinds: &[],
     },
     Section {
+        path: "oidc",
+        about: "JWTs of one OpenID Connect issuer, taken in the place of the hub's own tokens: docs/access.md.",
+        keys: &[
+            key(
+                "oidc.issuer",
+                "\"https://id.example.org/realms/mail\"",
+                "Who issues them, letter for letter as their claim iss has it; https, or http on this machine. Empty for none.",
+            ),
+            key(
+                "oidc.audience",
+                "\"postbell\"",
+                "What their claim aud must name, so that a token for something else opens nothing here.",
+            ),
+            key(
+                "oidc.algorithms",
+                "[\"RS256\"]",
+                "How they may be signed: \"RS256\", \"PS256\", \"ES256\", \"EdDSA\". Pinned here, because a token may say what it likes.",
+            ),
+            key(
+                "oidc.authorized_parties",
+                "[\"webmail\"]",
+                "To which programs they may have been given (azp, or client_id); none for any.",
+            ),
+            key(
+                "oidc.jwks_file",
+                "\"/etc/postbell/jwks.json\"",
+                "A file with the issuer's keys, for a hub without a network; empty asks the issuer.",
+            ),
+            key(
+                "oidc.ca",
+                "\"/etc/ssl/certs/ca-certificates.crt\"",
+                "PEM file of the authorities the issuer's certificate may be from; empty takes Mozilla's.",
+            ),
+            key(
+                "oidc.user_claim",
+                "\"preferred_username\"",
+                "Which claim is the user's name in the store. sub by default, because it alone is never another's; \"email\" counts only where it is verified.",
+            ),
+            key(
+                "oidc.roles_claim",
+                "\"groups\"",
+                "Which claim tells roles: a name, or a JSON Pointer such as \"/realm_access/roles\".",
+            ),
+            key(
+                "oidc.roles",
+                "[{ value = \"postbell-admin\", role = \"admin\" }]",
+                "What values of it stand for, the first that fits: role, scope and stores as for a token. Who has none of them is a user who sees their own.",
+            ),
+        ],
+        kinds: &[],
+    },
+    Section {
         path: "http",
         about: "Limits of the HTTP API, each against one way of wearing it out.",
         keys: &[

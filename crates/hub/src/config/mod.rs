@@ -2,6 +2,7 @@
 
 mod keys;
 mod limits;
+mod oidc;
 mod print;
 mod read;
 #[cfg(test)]
@@ -20,6 +21,8 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
 use keys::SECTIONS as SECTIONS_FOR_TESTS;
+pub(crate) use oidc::is_http_here;
+pub use oidc::{OidcAlgorithm, OidcConfig, OidcRole, OidcRoleConfig};
 pub use print::markdown;
 pub(crate) use read::listen_refused;
 pub(crate) use values::parse_duration;
@@ -48,6 +51,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// Users' passwords for tokens of theirs.
     pub login: LoginConfig,
+    /// JWTs of an OpenID Connect issuer.
+    pub oidc: OidcConfig,
     /// Limits of the HTTP API.
     pub http: HttpConfig,
     /// Deliveries to webhooks.
@@ -581,6 +586,7 @@ impl Default for Config {
             journal: JournalConfig::default(),
             tls: TlsConfig::default(),
             login: LoginConfig::default(),
+            oidc: OidcConfig::default(),
             http: HttpConfig::default(),
             webhooks: WebhooksConfig::default(),
             commands: BTreeMap::new(),

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::{
     CommandConfig, Config, ConfigError, LoginConfig, PublishConfig, SourceConfig, SourceKind,
-    TlsConfig, keys, limits,
+    TlsConfig, keys, limits, oidc,
 };
 
 /// The largest configuration file read. Ten thousand sources fit; a disk image does not.
@@ -244,6 +244,7 @@ fn check(config: &Config, lines: &mut Vec<String>) {
     }
     check_tls(&config.tls, lines);
     check_login(&config.login, lines);
+    oidc::check(&config.oidc, lines);
     for origin in config.http.allowed_origins.iter().filter(|origin| !is_origin(origin)) {
         lines.push(format!("http.allowed_origins: {origin:?} is not an origin as browsers send it: scheme, host and, unless it is the usual, port (try \"https://app.example.org\")"));
     }
@@ -598,7 +599,7 @@ fn check_cyrus(name: &str, source: &SourceConfig, lines: &mut Vec<String>) {
 }
 
 /// Why a path is wrong where it depends on the folder the hub is started in.
-fn not_absolute(path: &Path, example: &str) -> Option<String> {
+pub(super) fn not_absolute(path: &Path, example: &str) -> Option<String> {
     let why = || format!("{path:?} is not an absolute path (try {example:?})");
     (!path.is_absolute()).then(why)
 }

@@ -403,6 +403,12 @@ fn every_example_in_the_table_is_accepted() {
                     text.push_str(&format!("login.{key} = \"{value}\"\n"));
                 }
             }
+        } else if let Some(name) = path.strip_prefix("oidc.") {
+            for (key, value) in [("issuer", "https://id.example.org"), ("audience", "a")] {
+                if name != key {
+                    text.push_str(&format!("oidc.{key} = \"{value}\"\n"));
+                }
+            }
         } else if path == "publish.uid_stores" {
             text.push_str("publish.allowed_uids = [1000]\n");
         } else if let Some(name) = path.strip_prefix("tls.") {
@@ -430,4 +436,23 @@ fn the_page_of_the_manual_is_up_to_date() {
     }
     let written = std::fs::read_to_string(path).unwrap_or_default();
     assert!(written == markdown(), "docs/config.md is old: run with POSTBELL_WRITE_DOCS=1");
+}
+
+#[test]
+fn r161_an_issuer_that_would_let_in_anybody_or_nobody_is_told() {
+    let mut told = Vec::new();
+    for text in [
+        "audience = \"postbell\"",
+        "issuer = \"http://id.example.org\"\naudience = \"postbell\"",
+        "issuer = \"https://id.example.org?x\"\naudience = \"postbell\"",
+        "issuer = \"https://id.example.org\"\nca = \"ca.pem\"\njwks_file = \"jwks.json\"",
+        "issuer = \"https://id.example.org\"\naudience = \"a\"\nalgorithms = []\nuser_claim = \"\"",
+        "issuer = \"https://id.example.org\"\naudience = \"a\"\nalgorithms = [\"HS256\", \"none\", \"ES256\"]",
+        "issuer = \"https://id.example.org\"\naudience = \"a\"\nroles = [{ value = \"\", role = \"admin\" }, { value = \"x\", role = \"service\" }, { value = \"y\", role = \"service\", scope = [\"write\"] }, { value = \"z\", role = \"admin\", scope = [\"read\"] }]",
+    ] {
+        told.push(errors(&format!("[oidc]\n{text}\n")));
+    }
+    insta::assert_snapshot!(told.join("\n\n"));
+    let good = "[oidc]\nissuer = \"http://127.0.0.1:8080/realms/mail\"\naudience = \"postbell\"\nalgorithms = [\"RS256\", \"PS256\", \"ES256\", \"EdDSA\"]\nroles = [{ value = \"a\", role = \"user\", scope = [\"read\"] }]\n";
+    assert!(Config::parse("postbell.toml", good).is_ok());
 }

@@ -13,6 +13,8 @@ mod forms;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod oidc;
+#[cfg(test)]
 mod paths;
 #[cfg(test)]
 mod policy;

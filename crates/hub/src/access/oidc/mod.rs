@@ -1,0 +1,96 @@
+//! JWTs of an OpenID Connect issuer, taken in the place of tokens of the hub's own.
+
+mod cache;
+mod fetch;
+mod judge;
+mod keys;
+#[cfg(test)]
+mod tests;
+mod verifier;
+mod who;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use self::cache::Keys;
+use self::fetch::Place;
+use self::judge::{Claims, Invalid, Rules, judge};
+use self::who::Who;
+use super::grant::Grant;
+use super::tokens::Tokens;
+use crate::config::OidcConfig;
+use crate::tls::TlsError;
+
+pub(crate) use who::check_role;
+
+/// One issuer, whose tokens let in.
+#[derive(Debug)]
+pub(crate) struct Oidc {
+    rules: Rules,
+    who: Who,
+    keys: Keys,
+}
+
+/// Why a token doesn't let in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Refused {
+    /// It is not good.
+    Invalid(Invalid),
+    /// The issuer's keys can't be had, so that nobody can say.
+    Unavailable,
+}
+
+impl Oidc {
+    /// The issuer that is configured, if one is. Reads the authorities' file.
+    pub(crate) fn open(config: &OidcConfig) -> Result<Option<Self>, TlsError> {
+        if config.issuer.is_empty() {
+            return Ok(None);
+        }
+        let rules = Rules {
+            issuer: config.issuer.clone(),
+            audience: config.audience.clone(),
+            algorithms: config.algorithms.iter().map(|one| (*one).into()).collect(),
+            parties: config.authorized_parties.clone(),
+        };
+        let keys = Keys::new(Place::open(config)?);
+        Ok(Some(Self { rules, who: Who::new(config), keys }))
+    }
+
+    /// Keeps the issuer's keys up to date until the hub stops.
+    pub(crate) async fn watch(self: Arc<Self>, stopping: watch::Receiver<bool>) {
+        self.keys.watch(stopping).await;
+    }
+
+    /// What an `Authorization` header shows, where it is a JWT. No token of the hub's own has a dot.
+    pub(crate) fn shown(header: &[u8]) -> Option<&[u8]> {
+        let (scheme, text) = header.split_at_checked("Bearer ".len())?;
+        let is_jwt = scheme.eq_ignore_ascii_case(b"Bearer ") && text.contains(&b'.');
+        is_jwt.then_some(text)
+    }
+
+    /// What a JWT opens, until it ends.
+    pub(crate) async fn admit(&self, tokens: &Tokens, token: &[u8]) -> Result<Arc<Grant>, Refused> {
+        let claims = self.claims(token).await?;
+        let (id, principal) = self.who.is(&claims, tokens).map_err(Refused::Invalid)?;
+        let ends = Timestamp::from_second(claims.ends_unix_seconds).unwrap_or(Timestamp::MAX);
+        Ok(Arc::new(Grant::new(Some(id), principal, Some(ends), 0)))
+    }
+
+    async fn claims(&self, token: &[u8]) -> Result<Claims, Refused> {
+        let now = Timestamp::now().as_second();
+        let known = self.keys.current();
+        let judged = match &known {
+            Some(keys) => judge(token, keys, &self.rules, now),
+            // Without keys it is good for nothing, but what isn't even a token needs none.
+            None => judge(token, &keys::KeySet::default(), &self.rules, now),
+        };
+        let Err(Invalid::Key) = judged else { return judged.map_err(Refused::Invalid) };
+        match (self.keys.newer(known.as_ref()).await, known) {
+            (Some(keys), _) => judge(token, &keys, &self.rules, now).map_err(Refused::Invalid),
+            (None, Some(_)) => Err(Refused::Invalid(Invalid::Key)),
+            (None, None) => Err(Refused::Unavailable),
+        }
+    }
+}
