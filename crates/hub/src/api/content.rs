@@ -89,7 +89,9 @@ pub(super) async fn content(
     let grant = match &holder {
         Holder::Subscription(id) => app.subscriptions.holder(id),
         Holder::Owner(_) => {
-            let shown = admitted(&app, request.headers(), &peer, Need::Scope(Scope::Read)).await;
+            let (method, headers) = (request.method(), request.headers());
+            let need = Need::Scope(Scope::Read);
+            let shown = admitted(&app, method, headers, &peer, need).await;
             shown.ok().filter(|grant| Holder::of(grant) == holder)
         }
     };

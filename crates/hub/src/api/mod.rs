@@ -323,7 +323,7 @@ async fn guard(
     };
     let admitted = match ticket {
         Some(ticket) => opened_by(&app, &ticket, peer.address, need),
-        None => admitted(&app, request.headers(), &peer, need).await,
+        None => admitted(&app, request.method(), request.headers(), &peer, need).await,
     };
     match admitted {
         Ok(grant) => {
@@ -337,6 +337,7 @@ async fn guard(
 /// What the token of a request opens, where that is what it needs.
 async fn admitted(
     app: &App,
+    method: &Method,
     headers: &HeaderMap,
     peer: &Peer,
     need: Need,
@@ -352,7 +353,12 @@ async fn admitted(
     let certificate = peer.certificate.as_ref().filter(|_| header.is_none());
     let certified = certificate.and_then(|shown| app.tokens.certified(&shown.names, shown.ends));
     let grant = match certified {
-        Some(grant) => grant,
+        Some(grant) => {
+            if !method.is_safe() {
+                origins::check_certified(headers, &app.http.allowed_origins)?;
+            }
+            grant
+        }
         None => app.tokens.admit(header, peer.address).map_err(|denied| refused(app, denied))?,
     };
     need.met(grant.principal())?;

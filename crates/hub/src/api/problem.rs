@@ -123,6 +123,13 @@ impl Problem {
             .because("Origin: not in http.allowed_origins")
     }
 
+    /// 403: a browser asks for a page of another site, by a certificate it shows by itself.
+    pub(crate) fn foreign_site() -> Self {
+        let title = "pages of that origin may not ask this";
+        Self::new(StatusCode::FORBIDDEN, "foreign-origin", title)
+            .because("Sec-Fetch-Site: neither \"same-origin\" nor \"none\"")
+    }
+
     /// 429: too many wrong tokens from one address.
     pub(crate) fn too_many_guesses(pause: Duration) -> Self {
         let seconds = u32::try_from(pause.as_secs()).unwrap_or(u32::MAX).saturating_add(1);

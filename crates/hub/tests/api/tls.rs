@@ -268,8 +268,18 @@ async fn a_pair_that_can_not_be_used_is_refused_at_the_start() {
 
 /// The status of `GET path` by whoever shows this certificate and no token.
 fn by_certificate(config: &Arc<ClientConfig>, world: &World, path: &str) -> Option<u16> {
+    asked_by_certificate(config, world, &format!("GET {path}"), "")
+}
+
+/// The status of a request by the same.
+fn asked_by_certificate(
+    config: &Arc<ClientConfig>,
+    world: &World,
+    what: &str,
+    headers: &str,
+) -> Option<u16> {
     let mut stream = connect(config, world.address());
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let request = format!("{what} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).ok()?;
     let mut first = [0; 12];
     stream.read_exact(&mut first).ok()?;
@@ -333,6 +343,47 @@ async fn r161_a_clients_certificate_opens_what_its_token_does_and_no_longer() {
     let mut rest = Vec::new();
     open.read_to_end(&mut rest).unwrap();
     assert_eq!(by_certificate(&by_name, &world, events), Some(401));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r165_a_page_of_another_site_changes_nothing_by_its_visitors_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "ca").unwrap();
+    let pair = authority.server("hub", &["localhost"], FAR).unwrap();
+    let world = World::start_with(|config| {
+        set(config, &pair);
+        config.tls.client_ca = folder.path().join("ca.pem");
+        config.tls.local_listen = Some("127.0.0.1:0".parse().unwrap());
+        config.http.allowed_origins = vec!["https://app.example.org".to_owned()];
+    })
+    .await;
+    let local = world.hub.local_listener().unwrap();
+    let new = r#"{"name":"ann","role":"user","users":["ann"],"certificate":"ann@example.org"}"#;
+    let made = postbell_testkit::http::post(local, "/v1/tokens", Some(&world.token), new).unwrap();
+    assert_eq!(made.status, 201, "{}", made.body);
+    let pair = authority.client("ann", "ann@example.org", Vec::new(), FAR).unwrap();
+    let ann = client_showing(&folder.path().join("ca.pem"), Some(&pair));
+    let ask = |what: &str, headers: &str| asked_by_certificate(&ann, &world, what, headers);
+    let empty = "Content-Length: 0\r\n";
+    for (headers, ticket, paused) in [
+        ("", 201, 404),
+        ("Origin: https://localhost\r\nSec-Fetch-Site: same-origin\r\n", 201, 404),
+        ("Origin: https://app.example.org\r\nSec-Fetch-Site: cross-site\r\n", 201, 404),
+        ("Origin: https://evil.example\r\nSec-Fetch-Site: cross-site\r\n", 403, 403),
+        ("Sec-Fetch-Site: cross-site\r\n", 403, 403),
+        ("Origin: null\r\n", 403, 403),
+    ] {
+        let headers = format!("{headers}{empty}");
+        assert_eq!(ask("POST /v1/tickets", &headers), Some(ticket), "{headers}");
+        assert_eq!(ask("POST /v1/subscriptions/x/pause", &headers), Some(paused), "{headers}");
+        // Looking changes nothing, and a link may lead there from anywhere.
+        assert_eq!(ask("GET /v1/subscriptions", &headers), Some(200), "{headers}");
+    }
+    // A token is shown by nobody but who has it.
+    let foreign = "Origin: https://evil.example\r\nContent-Length: 0\r\n";
+    let with_token = format!("Authorization: Bearer {}\r\n{foreign}", world.token);
+    assert_eq!(ask("POST /v1/tickets", &with_token), Some(201));
     world.stop().await;
 }
 
