@@ -43,7 +43,7 @@ fn to(folder: &Path, metric: &'static str, clients: usize, total: usize) -> anyh
     let begun = Instant::now();
     let mut times = publisher::one_by_one(&mut stream, &frames, WINDOW)?;
     let (ended, theirs) = crowd.join()?;
-    let spent = (processor::process() - spent).saturating_sub(theirs);
+    let spent = processor::since(spent, theirs);
     drop(stream);
     hub.stop()?;
     let deliveries = clients * events;

@@ -173,7 +173,7 @@ fn load(address: SocketAddr, requests: Vec<Vec<Vec<u8>>>) -> anyhow::Result<Load
     let ((), client) = client.join()?;
     let took = begun.elapsed();
     let client = client.saturating_sub(connecting);
-    Ok(Load { requests: count, spent: processor::process() - before - client, took })
+    Ok(Load { requests: count, spent: processor::since(before, client), took })
 }
 
 async fn send_each(

@@ -32,7 +32,7 @@ pub(super) fn batches(folder: &Path, rounds: usize) -> anyhow::Result<Row> {
     let ((), writer) = writer.join()?;
     let ((), reader) = reader.join()?;
     let (ended, subscriber) = subscriber.join()?;
-    let spent = processor::process() - before - writer - reader - subscriber;
+    let spent = processor::since(before, writer + reader + subscriber);
     let took = ended.max(begun) - begun;
     hub.stop()?;
     let figure = probe::per_second(count, took);
@@ -62,7 +62,7 @@ pub(super) fn single(folder: &Path, count: usize) -> anyhow::Result<Vec<Row>> {
         processor::charged(move || publisher::one_by_one(&mut stream, &frames, WINDOW));
     let (mut times, publishing) = publishing.join()?;
     let (ended, subscriber) = subscriber.join()?;
-    let spent = processor::process() - before - publishing - subscriber;
+    let spent = processor::since(before, publishing + subscriber);
     let figure = probe::per_second(count, ended.max(begun) - begun);
     let wide = Row {
         metric: "whole path, one event per write",

@@ -9,6 +9,12 @@ pub(super) fn process() -> Duration {
     read(ClockId::ProcessCPUTime)
 }
 
+/// What this process has spent since it had spent `before`, without what `others` are charged for,
+/// some of which they may have spent earlier.
+pub(super) fn since(before: Duration, others: Duration) -> Duration {
+    process().saturating_sub(before).saturating_sub(others)
+}
+
 /// What this thread has spent so far.
 pub(super) fn thread() -> Duration {
     read(ClockId::ThreadCPUTime)

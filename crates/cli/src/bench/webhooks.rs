@@ -116,7 +116,7 @@ fn hub(folder: &Path, events: &[String], keep: Keep) -> anyhow::Result<(Load, Ve
         bail!("the hub answered {status} to a subscription");
     }
     let (received, theirs) = receiver.join()?;
-    let spent = processor::process() - before - theirs;
+    let spent = processor::since(before, theirs);
     let load = Load { spent, took: received.ended.max(begun) - begun };
     hub.stop()?;
     Ok((load, received.kept))
@@ -152,7 +152,7 @@ fn load_of(sent: &[Sent], keep: Keep) -> anyhow::Result<(Load, Vec<Sent>)> {
         Ok(sent) => sent?,
         Err(_) => bail!("the bare client panicked"),
     }
-    let spent = processor::process() - before - theirs;
+    let spent = processor::since(before, theirs);
     Ok((Load { spent, took: received.ended.max(begun) - begun }, received.kept))
 }
 
