@@ -831,56 +831,19 @@ async fn a_connection_its_receiver_has_closed_is_closed_soon_though_nothing_is_d
     assert_eq!(closed.unwrap().unwrap(), 0);
 }
 
-/// Keeps what is logged, above debug.
-#[derive(Clone, Default)]
-struct Logged(Arc<StdMutex<Vec<(tracing::Level, String)>>>);
-
-impl tracing::Subscriber for Logged {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() < tracing::Level::DEBUG
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        struct Text(String);
-        impl tracing::field::Visit for Text {
-            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                self.0.push_str(&format!("{field}={value:?} "));
-            }
-        }
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        self.0.lock().unwrap().push((*event.metadata().level(), text.0));
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 // On one thread, so that what its tasks log is heard.
 #[tokio::test]
 async fn a_person_is_warned_of_a_receiver_that_wants_nothing_any_more() {
-    let logged = Logged::default();
     // Heard on all threads; the others' subscriptions have other names.
-    tracing::subscriber::set_global_default(logged.clone()).unwrap();
+    let logged = postbell_testkit::Logged::listen();
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::open(folder.path()).await;
     let receiver = Receiver::start(|_, _| StatusCode::GONE.into_response()).await;
     bench.create("weary", &receiver).await;
     bench.append("A");
     bench.wait_until("weary", |shown| shown.state == SubscriptionState::Ended).await;
-    let all = logged.0.lock().unwrap();
-    let warned =
-        all.iter().any(|(level, text)| *level == tracing::Level::WARN && text.contains("weary"));
-    assert!(warned, "{all:?}");
+    let warnings = logged.warnings();
+    assert!(warnings.iter().any(|text| text.contains("weary")), "{warnings:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
