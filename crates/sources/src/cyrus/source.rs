@@ -313,8 +313,8 @@ impl<'a> Source<'a> {
     /// Something was sent that says nothing. It may have been an event: that is told, but of each
     /// kind once an hour, lest somebody fill the journal with it.
     fn garbled(&mut self, why: &str, at: Timestamp) {
-        self.complain(why, "garbled");
-        let kind: String = why.chars().take_while(|letter| !letter.is_ascii_digit()).collect();
+        let kind = kind(why);
+        self.complain(why, &kind);
         let hour = at.instant().as_second() / 3600;
         if self.garbled.len() >= KINDS_MAX || self.garbled.insert(kind.clone(), hour) == Some(hour)
         {
@@ -522,6 +522,17 @@ const GRACE: Duration = Duration::from_secs(15);
 
 /// When a session ends of which neither process nor connection was ever seen.
 const UNSEEN_MAX_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// What goes for all complaints that differ in a number alone.
+fn kind(why: &str) -> String {
+    let mut kind = String::new();
+    for letter in why.chars().map(|letter| if letter.is_ascii_digit() { '…' } else { letter }) {
+        if letter != '…' || !kind.ends_with('…') {
+            kind.push(letter);
+        }
+    }
+    kind
+}
 
 /// How long a mailbox that was made waits for one below it that it may have been made for.
 const CREATE_WAIT: Duration = Duration::from_millis(CREATE_WAIT_MS.unsigned_abs());

@@ -2,9 +2,10 @@
 
 use std::fs::Permissions;
 use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -126,6 +127,10 @@ impl Rig {
         end(&mut self.source);
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub(crate) fn datagrams(&self) -> PathBuf {
         self.folder.path().join("datagram")
     }
@@ -179,6 +184,17 @@ pub(crate) fn ask(path: &PathBuf, octets: &[u8]) -> String {
     stream.write_all(octets).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// The same, by somebody who may have said no more than a part of it.
+pub(crate) fn ask_and_end(path: &PathBuf, octets: &[u8]) -> String {
+    let mut stream = UnixStream::connect(path).unwrap();
+    // It may be answered before all of it is sent.
+    drop(stream.write_all(octets));
+    drop(stream.shutdown(Shutdown::Write));
+    let mut answer = String::new();
+    drop(stream.read_to_string(&mut answer));
     answer
 }
 
