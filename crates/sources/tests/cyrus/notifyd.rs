@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 
 use postbell_engine::What;
-use postbell_testkit::Logged;
+use postbell_testkit::{Logged, Tmpfs};
 
 use crate::rig::{Rig, ask, ask_and_end, datagram, dlist, flagged, send, wait_until};
 
@@ -184,6 +184,35 @@ fn a_hostile_stream_is_answered_no_and_each_kind_is_logged_and_told_once() {
     message=a notification of Cyrus's is not told; the next of this kind are only counted why="more than one notification"
     message=a notification of Cyrus's is not told; the next of this kind are only counted why="octets that are no notification"
     "#);
+}
+
+#[test]
+fn a_full_disk_holds_nobody_up_for_long_and_what_was_lost_is_counted_and_told() {
+    let Some(disk) = Tmpfs::mount(64 * 1024).unwrap() else { return };
+    let mut rig = Rig::new();
+    rig.options.spool = disk.path().to_owned();
+    rig.start_notifyd();
+    rig.start_source();
+    send(&rig.datagrams(), &datagram(&flagged(1)));
+    wait_until(|| rig.kept.count() == 1);
+    let ballast = disk.fill().unwrap();
+    for uid in 2..=100 {
+        send(&rig.datagrams(), &datagram(&flagged(uid)));
+    }
+    std::fs::remove_file(ballast).unwrap();
+    send(&rig.datagrams(), &datagram(&flagged(101)));
+    wait_until(|| uids(&rig).last() == Some(&101));
+    let missed = missed(&rig);
+    // Besides, it is told where the disk ended within a line.
+    let counted = |why: &String| {
+        let (count, rest) = why.split_once(' ')?;
+        let is_count = rest.starts_with("notifications of Cyrus's could not be written down");
+        count.parse::<usize>().ok().filter(|_| is_count)
+    };
+    let lost: usize = missed.iter().filter_map(counted).sum();
+    let told: BTreeSet<_> = uids(&rig).into_iter().collect();
+    assert!(lost > 0, "{missed:?}");
+    assert!(told.len() + lost >= 101, "{} told, {missed:?}", told.len());
 }
 
 /// Run by the test below as another user: sends what it is told to.
