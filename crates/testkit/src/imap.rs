@@ -306,6 +306,14 @@ impl Imap {
         self.command("LOGOUT").map(drop)
     }
 
+    /// Goes without a word, and with a reset of the connection in place of its end.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the connection can't be told to.
+    pub fn cut(self) -> Result<(), Error> {
+        self.wire.cut()
+    }
+
     /// Sends `before` and, once the server invites it, a message as a literal.
     fn literal(&mut self, before: &str, command: &str, message: &[u8]) -> Result<(), Error> {
         let length = message.len();

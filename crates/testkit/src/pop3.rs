@@ -55,6 +55,14 @@ impl Pop3 {
         self.command(&format!("DELE {number}")).map(drop)
     }
 
+    /// Goes without a word, and with a reset of the connection in place of its end.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the connection can't be told to.
+    pub fn cut(self) -> Result<(), Error> {
+        self.wire.cut()
+    }
+
     /// Takes all marks back.
     ///
     /// # Errors

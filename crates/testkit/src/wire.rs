@@ -42,6 +42,12 @@ impl Wire {
         Ok(line)
     }
 
+    /// Goes without a goodbye: the other end is told of a reset, and not of an end.
+    pub(crate) fn cut(self) -> Result<(), Error> {
+        rustix::net::sockopt::set_socket_linger(self.reader.get_ref(), Some(Duration::ZERO))
+            .map_err(|error| Error::io("cut a connection")(error.into()))
+    }
+
     pub(crate) fn exactly(&mut self, length: usize) -> Result<Vec<u8>, Error> {
         let mut octets = vec![0; length];
         self.reader.read_exact(&mut octets).map_err(Error::io("read a literal"))?;

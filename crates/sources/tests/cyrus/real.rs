@@ -1,7 +1,7 @@
 //! A real Cyrus, the process in notifyd's place and the source, end to end.
 
 use postbell_testkit::cyrus::{Cyrus, Notify, Options};
-use postbell_testkit::{ALICE, mail};
+use postbell_testkit::{ALICE, BOB, Error, mail};
 
 use crate::rig::{Rig, wait_until};
 
@@ -51,4 +51,40 @@ fn a_real_cyrus_is_told_whole_over_datagrams() {
 #[test]
 fn a_real_cyrus_is_told_whole_over_streams() {
     play(|rig| Notify::Streams(rig.streams()));
+}
+
+#[test]
+fn r74_however_a_real_session_ends_it_has_one_logout() {
+    let mut rig = Rig::new();
+    rig.start_notifyd();
+    let options = Options::telling(Notify::Datagrams(rig.datagrams()));
+    let Some(cyrus) = Cyrus::start_with(options).unwrap() else { return };
+    rig.start_source();
+    // Seen as long as it lasts, so that others who aren't seen are known to be gone.
+    let watched = cyrus.pop3(BOB).unwrap();
+    // One at a time, so that each Logout is the one of the Login before it.
+    let ends: [&dyn Fn() -> Result<(), Error>; 6] = [
+        &|| cyrus.imap(ALICE)?.logout(),
+        &|| cyrus.imap(ALICE).map(drop),
+        &|| cyrus.imap(ALICE)?.cut(),
+        &|| cyrus.pop3(ALICE)?.quit(),
+        &|| cyrus.pop3(ALICE).map(drop),
+        &|| cyrus.pop3(ALICE)?.cut(),
+    ];
+    let of_alice = |rig: &Rig| {
+        let all = told(rig).into_iter();
+        all.filter(|one| one.ends_with(ALICE)).collect::<Vec<_>>()
+    };
+    for (before, end) in ends.iter().enumerate() {
+        end().unwrap();
+        wait_until(|| of_alice(&rig).len() > 2 * before + 1);
+    }
+    // And nothing of them comes late.
+    watched.quit().unwrap();
+    cyrus.imap(ALICE).unwrap().logout().unwrap();
+    let pairs = ends.len() + 1;
+    wait_until(|| told(&rig).len() >= 2 * pairs + 2);
+    let pair = [format!("login {ALICE}"), format!("logout {ALICE}")];
+    let wanted: Vec<_> = pair.iter().cycle().take(2 * pairs).cloned().collect();
+    assert_eq!(of_alice(&rig), wanted);
 }
