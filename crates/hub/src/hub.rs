@@ -61,8 +61,8 @@ impl Hub {
     ///
     /// [`StartError`] names the folder, file, address or key at fault. Nothing keeps running.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        if let Some(why) = crate::config::listen_refused(config.listen, &config.tls) {
-            return Err(StartError::NotLoopback { address: config.listen, why });
+        if let Some((key, why)) = crate::config::in_clear(&config).into_iter().next() {
+            return Err(StartError::InClear { key, why });
         }
         let metrics = Arc::new(Metrics::new());
         let tls = match config.tls.is_on() {
@@ -534,13 +534,13 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
-    /// The address is not loopback, and there is no TLS.
-    #[error("listen: \"{address}\" {why}")]
-    NotLoopback {
-        /// The address.
-        address: SocketAddr,
-        /// Why not.
-        why: &'static str,
+    /// Something would cross a network in clear.
+    #[error("{key}: {why}")]
+    InClear {
+        /// The key of the configuration at fault.
+        key: &'static str,
+        /// Why that is refused.
+        why: String,
     },
     /// The publishers' socket can't be made.
     #[error("publish.socket: {path}: the publishers' socket can't be made", path = path.display())]

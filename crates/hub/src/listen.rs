@@ -17,7 +17,7 @@ use crate::api::Door;
 use crate::config::HttpConfig;
 use crate::hub::stopped;
 use crate::timer::ConnectionTimer;
-use crate::tls::{Shown, Tls};
+use crate::tls::Tls;
 
 /// Serves `listener`, with TLS where there is some, until `stopping` turns true, then lets what is
 /// under way end.
@@ -94,10 +94,8 @@ async fn connection(
         () = stopped(&mut stopping) => return,
     };
     match shaken {
-        Ok(Ok(stream)) => {
-            let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-            let door = door.shown(shown.and_then(Shown::read));
-            requests(stream, door, times.header, stopping).await;
+        Ok(Ok((stream, shown))) => {
+            requests(stream, door.shown(shown), times.header, stopping).await;
         }
         // Whoever knocks with something else, or takes too long, is their own affair.
         Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),

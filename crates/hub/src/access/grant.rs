@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use postbell_engine::{Principal, Role};
 use tokio::sync::watch;
 
+use crate::tls::Trust;
+
 /// What a token opens. Whoever was let in by it holds it, and asks it again for each delivery.
 #[derive(Debug)]
 pub(crate) struct Grant {
@@ -20,6 +22,8 @@ pub(crate) struct Grant {
     revoked: watch::Sender<bool>,
     /// The grant it hangs on: it opens no longer than that.
     within: Option<Arc<Self>>,
+    /// Whether the authority is still one whose certificate was shown for it.
+    trust: Option<Arc<Trust>>,
 }
 
 impl Grant {
@@ -36,13 +40,15 @@ impl Grant {
             None => principal,
         };
         let used_unix_hours = used_unix_hours.into();
-        Self { id, principal, expires, used_unix_hours, revoked, within: None }
+        Self { id, principal, expires, used_unix_hours, revoked, within: None, trust: None }
     }
 
-    /// What a token opens for whoever shows a certificate in its place: as long as both are good.
-    pub(super) fn certified(token: &Arc<Self>, ends: Timestamp) -> Self {
-        let within = Some(Arc::clone(token));
-        Self { within, ..Self::new(token.id.clone(), token.principal.clone(), Some(ends), 0) }
+    /// What a token opens for whoever shows a certificate in its place: as long as both are good, and
+    /// the certificate's authority is one.
+    pub(super) fn certified(token: &Arc<Self>, ends: Timestamp, trust: &Arc<Trust>) -> Self {
+        let (within, trust) = (Some(Arc::clone(token)), Some(Arc::clone(trust)));
+        let own = Self::new(token.id.clone(), token.principal.clone(), Some(ends), 0);
+        Self { within, trust, ..own }
     }
 
     /// The token's id; none for the one in the data folder's file.
@@ -78,14 +84,22 @@ impl Grant {
         !*self.revoked.borrow()
             && self.expires.is_none_or(|at| Timestamp::now() < at)
             && self.within.as_ref().is_none_or(|within| within.is_good())
+            && self.trust.as_ref().is_none_or(|trust| !trust.is_over())
     }
 
     /// Waits until it opens nothing any more.
     pub(crate) async fn ended(&self) {
         let Some(within) = &self.within else { return self.own_end().await };
+        let distrusted = async {
+            match &self.trust {
+                Some(trust) => trust.over().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = self.own_end() => {}
             () = within.own_end() => {}
+            () = distrusted => {}
         }
     }
 
@@ -163,18 +177,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn r162_a_certificates_grant_ends_with_it_or_with_its_token() {
+    async fn r162_a_certificates_grant_ends_with_it_with_its_token_or_with_its_authority() {
         let token = || Arc::new(Grant::new(None, Principal::admin(), None, 0));
-        let now = Timestamp::now();
+        let (now, trust) = (Timestamp::now(), Arc::new(Trust::default()));
+        let far = now + Duration::from_secs(999);
         let (first, second) = (token(), token());
-        let by_end = Grant::certified(&first, now + Duration::from_millis(50));
+        let by_end = Grant::certified(&first, now + Duration::from_millis(50), &trust);
         by_end.ended().await;
         assert!(!by_end.is_good() && first.is_good());
-        let by_token = Grant::certified(&second, now + Duration::from_secs(999));
+        let by_token = Grant::certified(&second, far, &trust);
         assert!(by_token.is_good());
         second.revoke();
         by_token.ended().await;
         assert!(!by_token.is_good());
+        let by_authority = Grant::certified(&first, far, &trust);
+        assert!(by_authority.is_good());
+        trust.end();
+        by_authority.ended().await;
+        assert!(!by_authority.is_good() && first.is_good());
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::grant::{Grant, folded};
 use super::guesses::Guesses;
 use super::tickets::{TICKET_LIFE, Tickets, TooManyTickets};
 use crate::state::{StateDb, StateError, TokenRow};
+use crate::tls::Shown;
 use crate::token::{Token, random_text};
 
 /// Every token of one hub: the one in the data folder's file, and those made over the API.
@@ -257,17 +258,14 @@ impl Tokens {
     }
 
     /// What a client's certificate opens until it ends, where a token is for one of its names.
-    pub(crate) fn certified(
-        self: &Arc<Self>,
-        names: &[String],
-        ends: Timestamp,
-    ) -> Option<Arc<Grant>> {
-        let token = names.iter().find_map(|name| {
+    pub(crate) fn certified(self: &Arc<Self>, shown: &Shown) -> Option<Arc<Grant>> {
+        let token = shown.names.iter().find_map(|name| {
             let by_hash = self.by_hash.read().unwrap_or_else(PoisonError::into_inner);
             by_hash.get(&hash_of_name(name)).filter(|grant| grant.is_good()).cloned()
         })?;
         self.note_use(&token);
-        Some(Arc::new(Grant::certified(&token, ends))).filter(|grant| grant.is_good())
+        let grant = Grant::certified(&token, shown.ends, &shown.trust);
+        Some(Arc::new(grant)).filter(|grant| grant.is_good())
     }
 
     /// Somebody at `peer` showed what opens nothing.

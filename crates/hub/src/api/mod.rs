@@ -351,7 +351,7 @@ async fn admitted(
     }
     // Who shows a token is who the token says.
     let certificate = peer.certificate.as_ref().filter(|_| header.is_none());
-    let certified = certificate.and_then(|shown| app.tokens.certified(&shown.names, shown.ends));
+    let certified = certificate.and_then(|shown| app.tokens.certified(shown));
     let grant = match certified {
         Some(grant) => {
             if !method.is_safe() {

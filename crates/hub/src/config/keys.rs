@@ -526,7 +526,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             key(
                 "http.public_url",
                 "\"https://postbell.example.org\"",
-                "Where subscribers reach this API, for links in events; empty takes the address listened on, which is this machine's alone.",
+                "Where subscribers reach this API, for links in events; empty takes the address listened on. A link opens by itself, so http:// is for this machine alone.",
             ),
             key("http.max_body", "\"16MiB\"", "The largest request body; some 25 000 events."),
             key(

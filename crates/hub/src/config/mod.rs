@@ -1,5 +1,6 @@
 //! The configuration file: TOML in, a checked [`Config`] out, one line for each mistake.
 
+mod clear;
 mod keys;
 mod limits;
 mod oidc;
@@ -19,12 +20,12 @@ use mail_event::limits::EVENT_OCTETS_MAX;
 use postbell_engine::{Ceiling, Policy, Selection};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use clear::in_clear;
 #[cfg(test)]
 use keys::SECTIONS as SECTIONS_FOR_TESTS;
 pub(crate) use oidc::is_http_here;
 pub use oidc::{OidcAlgorithm, OidcConfig, OidcRole, OidcRoleConfig};
 pub use print::markdown;
-pub(crate) use read::listen_refused;
 pub(crate) use values::parse_duration;
 
 /// Everything the hub can be told. Read it with [`Config::load`] or [`Config::parse`].

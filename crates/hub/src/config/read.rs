@@ -1,6 +1,5 @@
 //! From TOML to a [`Config`], with every mistake found in one go.
 
-use std::net::SocketAddr;
 use std::path::Path;
 
 use postbell_engine::{Pattern, Stores};
@@ -8,7 +7,7 @@ use toml::{Table, Value};
 
 use super::{
     CommandConfig, Config, ConfigError, LoginConfig, PublishConfig, SourceConfig, SourceKind,
-    TlsConfig, keys, limits, oidc,
+    TlsConfig, in_clear, keys, limits, oidc,
 };
 
 /// The largest configuration file read. Ten thousand sources fit; a disk image does not.
@@ -230,9 +229,7 @@ fn show(value: &Value) -> String {
 
 /// What types can't say.
 fn check(config: &Config, lines: &mut Vec<String>) {
-    if let Some(why) = listen_refused(config.listen, &config.tls) {
-        lines.push(format!("listen: \"{}\" {why}", config.listen));
-    }
+    lines.extend(in_clear(config).into_iter().map(|(key, why)| format!("{key}: {why}")));
     if config.data.as_os_str().is_empty() {
         lines.push("data: \"\" is not a folder (try \"/var/lib/postbell\")".to_owned());
     }
@@ -312,13 +309,6 @@ const BATCH_EVENTS_MAX: u32 = 1_000;
 /// Nor more octets of them.
 const BATCH_OCTETS_MAX: u64 = 8 << 20;
 
-/// Why the hub won't listen on `address`, if it won't.
-pub(crate) fn listen_refused(address: SocketAddr, tls: &TlsConfig) -> Option<&'static str> {
-    (!address.ip().is_loopback() && !tls.is_on()).then_some(
-        "is not a loopback address; without TLS the token would cross the network in clear (set tls.certificate and tls.key, or try \"127.0.0.1:5423\" behind a TLS proxy)",
-    )
-}
-
 /// Whether a browser could send this (RFC 6454, section 6.2): every letter counts, since origins are
 /// compared as they are written.
 fn is_origin(text: &str) -> bool {
@@ -338,19 +328,11 @@ fn is_origin(text: &str) -> bool {
 fn check_login(login: &LoginConfig, lines: &mut Vec<String>) {
     let mut bad = |key: &str, why: String| lines.push(format!("login.{key}: {why}"));
     let has_ca = !login.ca.as_os_str().is_empty();
-    let Some(address) = login.imap else {
+    if login.imap.is_none() {
         if !login.host.is_empty() || has_ca {
             bad("imap", "missing, as there is a host or ca (try \"127.0.0.1:143\")".to_owned());
         }
         return;
-    };
-    if login.host.is_empty() && !address.ip().is_loopback() {
-        bad(
-            "host",
-            format!(
-                "missing, as \"{address}\" is not this machine, and passwords would cross the network in clear (try \"mail.example.org\")"
-            ),
-        );
     }
     if !login.host.is_empty() && !has_ca {
         bad(
@@ -415,16 +397,7 @@ fn check_tls(tls: &TlsConfig, lines: &mut Vec<String>) {
     if !tls.is_on() && !tls.client_ca.as_os_str().is_empty() {
         bad("client_ca", "is for TLS, and there is none (set tls.certificate)".to_owned());
     }
-    let Some(address) = tls.local_listen else { return };
-    if !address.ip().is_loopback() {
-        bad(
-            "local_listen",
-            format!(
-                "\"{address}\" is not a loopback address, and without TLS the token would cross the network in clear (try \"127.0.0.1:5424\")"
-            ),
-        );
-    }
-    if !tls.is_on() {
+    if tls.local_listen.is_some() && !tls.is_on() {
         bad("local_listen", "is for beside TLS, and there is none (set listen)".to_owned());
     }
 }

@@ -1,26 +1,92 @@
 //! Certificates that clients show in a token's place.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use jiff::Timestamp;
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use tokio::sync::watch;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use super::TlsError;
 use super::certificate::read_certificates;
 
 /// A client's certificate, after the handshake has proved it: whom it names, and until when.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Shown {
     /// Every name in it that one can be known by.
     pub(crate) names: Vec<String>,
     /// When it ends, which a connection may outlive.
     pub(crate) ends: Timestamp,
+    /// Whether its authority is still one, which a connection may outlive too.
+    pub(crate) trust: Arc<Trust>,
+}
+
+/// Whether a certificate's authority is still one.
+#[derive(Debug)]
+pub(crate) struct Trust(watch::Sender<bool>);
+
+impl Default for Trust {
+    fn default() -> Self {
+        Self(watch::Sender::new(false))
+    }
+}
+
+impl Trust {
+    /// Whether it is none any more.
+    pub(crate) fn is_over(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Waits until it is none any more.
+    pub(crate) async fn over(&self) {
+        // We hold the sender, so that only its being over ends the wait.
+        drop(self.0.subscribe().wait_for(|over| *over).await);
+    }
+
+    /// Says so to whoever was let in by it.
+    pub(crate) fn end(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// Certificates that were shown by whoever is still connected, or still has what they opened.
+#[derive(Debug, Default)]
+pub(super) struct Clients(Vec<(Vec<CertificateDer<'static>>, Weak<Trust>)>);
+
+impl Clients {
+    /// Remembers one, with those between it and its authority.
+    pub(super) fn add(&mut self, chain: Vec<CertificateDer<'static>>, trust: &Arc<Trust>) {
+        // Those that are gone cost nothing but their room.
+        if self.0.len() == self.0.capacity() {
+            self.0.retain(|(_, trust)| trust.strong_count() > 0);
+        }
+        self.0.push((chain, Arc::downgrade(trust)));
+    }
+
+    /// Ends what those have opened whose authority is none for `verifier`; how many.
+    pub(super) fn look(&mut self, verifier: &dyn ClientCertVerifier) -> usize {
+        let before = self.0.len();
+        self.0.retain(|(chain, trust)| {
+            let Some(trust) = trust.upgrade() else { return false };
+            let stays = is_trusted(chain, verifier);
+            if !stays {
+                trust.end();
+            }
+            stays
+        });
+        before - self.0.len()
+    }
+}
+
+/// Whether a chain leads to an authority of `verifier`'s now.
+pub(super) fn is_trusted(chain: &[CertificateDer<'_>], verifier: &dyn ClientCertVerifier) -> bool {
+    let Some((own, between)) = chain.split_first() else { return false };
+    verifier.verify_client_cert(own, between, UnixTime::now()).is_ok()
 }
 
 impl Shown {
@@ -45,7 +111,7 @@ impl Shown {
             names.extend(common.filter_map(|name| name.as_str().ok()).map(str::to_owned));
         }
         names.truncate(NAMES_MAX);
-        Some(Self { names, ends })
+        Some(Self { names, ends, trust: Arc::default() })
     }
 }
 

@@ -14,9 +14,10 @@ pub(super) struct Watched {
     before: Option<Vec<State>>,
 }
 
-/// How a file is: device, inode, size, and when it was written, to the nanosecond. None where it
-/// isn't there.
-type State = Option<(u64, u64, u64, i64, i64)>;
+/// How a file is: device, inode, mode and size, and when it was written, and anything of it changed, to
+/// the nanosecond: who takes away everybody's right to read a key changes nothing else. None where
+/// it isn't there.
+type State = Option<[i128; 8]>;
 
 impl Watched {
     /// The files as they are now.
@@ -50,7 +51,11 @@ impl Watched {
 /// Through links: who renews a certificate often replaces a link alone.
 fn state(path: &PathBuf) -> State {
     let facts = std::fs::metadata(path).ok()?;
-    Some((facts.dev(), facts.ino(), facts.size(), facts.mtime(), facts.mtime_nsec()))
+    let [mode, seconds, nanos] =
+        [facts.mode().into(), facts.mtime().into(), facts.mtime_nsec().into()];
+    let [changed_seconds, changed_nanos] = [facts.ctime().into(), facts.ctime_nsec().into()];
+    let [dev, ino, size] = [facts.dev(), facts.ino(), facts.size()].map(i128::from);
+    Some([dev, ino, mode, size, seconds, nanos, changed_seconds, changed_nanos])
 }
 
 #[cfg(test)]
@@ -72,6 +77,10 @@ mod tests {
         assert!(!files.have_changed());
         assert!(files.have_changed());
         assert!(!files.have_changed());
+        // Its mode alone is a change too: the key was refused for it.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&config.key, mode).unwrap();
+        assert!(!files.have_changed() && files.have_changed() && !files.have_changed());
         // A link that leads elsewhere is a change too, and so is a file that went.
         std::fs::remove_file(&config.certificate).unwrap();
         std::os::unix::fs::symlink(&config.key, &config.certificate).unwrap();

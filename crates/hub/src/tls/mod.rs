@@ -6,10 +6,11 @@ mod files;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
+use rustls::server::danger::ClientCertVerifier;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
@@ -23,18 +24,36 @@ use crate::metrics::TlsMetrics;
 
 pub use certificate::Certificate;
 pub(crate) use certificate::read_certificates;
-pub(crate) use client::Shown;
+use client::Clients;
+pub(crate) use client::{Shown, Trust};
 
 /// Makes connections safe with the certificate of the moment.
 #[derive(Debug)]
 pub(crate) struct Tls {
     config: TlsConfig,
-    current: RwLock<Arc<ServerConfig>>,
+    current: RwLock<Arc<Loaded>>,
+    /// Those who showed a certificate; taken after `current`, where both are.
+    clients: Mutex<Clients>,
     /// A name the first certificate is for.
     name: String,
     /// Somebody wants the files looked at now.
     asked: Notify,
     metrics: TlsMetrics,
+}
+
+/// The files as they were read.
+#[derive(Debug)]
+struct Loaded {
+    config: Arc<ServerConfig>,
+    /// Whose authorities clients' certificates are from, where they may show any.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+/// What was kept out, and when to try again.
+#[derive(Debug)]
+struct Failed {
+    why: String,
+    again: Instant,
 }
 
 impl Tls {
@@ -47,7 +66,9 @@ impl Tls {
         metrics.ends(certificate.ends());
         // One without any is for nobody, and whoever asks is told so.
         let name = certificate.name().unwrap_or_else(|| "localhost".to_owned());
-        Ok(Self { config, current: RwLock::new(current), name, asked: Notify::new(), metrics })
+        let current = RwLock::new(Arc::new(current));
+        let clients = Mutex::default();
+        Ok(Self { config, current, clients, name, asked: Notify::new(), metrics })
     }
 
     /// A name by which the hub can be asked.
@@ -55,11 +76,32 @@ impl Tls {
         self.name.clone()
     }
 
-    /// Shakes hands. Nothing of the client's is read beyond that.
-    pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let config = Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner));
-        let shaken = TlsAcceptor::from(config).accept(stream).await;
-        shaken.inspect_err(|_| self.metrics.refused())
+    /// Shakes hands, and gives the certificate that was shown, if one was. Nothing of the client's is
+    /// read beyond that.
+    pub(crate) async fn accept(
+        &self,
+        stream: TcpStream,
+    ) -> io::Result<(TlsStream<TcpStream>, Option<Shown>)> {
+        let loaded = self.loaded();
+        let shaken = TlsAcceptor::from(Arc::clone(&loaded.config)).accept(stream).await;
+        let stream = shaken.inspect_err(|_| self.metrics.refused())?;
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let shown = chain.first().and_then(Shown::read);
+        if let Some(shown) = &shown {
+            let chain: Vec<_> = chain.iter().map(|one| one.clone().into_owned()).collect();
+            let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+            clients.add(chain, &shown.trust);
+            // The authorities may have become others during the handshake.
+            let now = self.loaded();
+            if !Arc::ptr_eq(&now, &loaded) {
+                now.look_at(&mut clients);
+            }
+        }
+        Ok((stream, shown))
+    }
+
+    fn loaded(&self) -> Arc<Loaded> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Has the files looked at, changed or not.
@@ -68,41 +110,79 @@ impl Tls {
     }
 
     /// Takes the certificate anew whenever its files have changed, or somebody asks for it, until
-    /// the hub stops. A pair that is no good is told of and kept out; the one before goes on.
+    /// the hub stops. A pair that is no good is told of and kept out; the one before goes on, and it
+    /// is tried again: what kept it out may be over, and no file changed by that.
     pub(crate) async fn watch(self: Arc<Self>, mut stopping: watch::Receiver<bool>) {
         let mut files = files::Watched::new(&self.config);
+        let mut failed: Option<Failed> = None;
         loop {
-            let is_due = tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => files.have_changed(),
+            let is_asked = tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => false,
                 () = self.asked.notified() => true,
                 () = stopped(&mut stopping) => return,
             };
-            if is_due {
-                let tls = Arc::clone(&self);
+            let (tls, before) = (Arc::clone(&self), failed.take());
+            let looked = spawn_blocking(move || {
+                let is_new = files.have_changed() || is_asked;
+                let failed = tls.look(is_new, before, Instant::now());
+                (files, failed)
+            });
+            match looked.await {
+                Ok(looked) => (files, failed) = looked,
                 // Only a panic ends it without an answer, and then the one before goes on too.
-                drop(spawn_blocking(move || tls.take_anew()).await);
+                Err(_) => (files, failed) = (files::Watched::new(&self.config), None),
             }
         }
     }
 
-    fn take_anew(&self) {
-        let taken = load(&self.config).and_then(|(config, certificate)| {
+    /// Takes the files where they are new, or those that failed `before` are to be tried again.
+    fn look(&self, is_new: bool, before: Option<Failed>, now: Instant) -> Option<Failed> {
+        match before {
+            _ if is_new => self.take_anew(None),
+            Some(before) if before.again <= now => self.take_anew(Some(&before)),
+            before => before,
+        }
+    }
+
+    /// Takes the files as they are now; what keeps them out is told, unless it is what did `before`.
+    fn take_anew(&self, before: Option<&Failed>) -> Option<Failed> {
+        let taken = load(&self.config).and_then(|(loaded, certificate)| {
             if certificate.has_ended() {
                 return Err(TlsError::Ended { certificate });
             }
-            Ok((config, certificate))
+            Ok((Arc::new(loaded), certificate))
         });
         match taken {
-            Ok((config, certificate)) => {
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = config;
+            Ok((loaded, certificate)) => {
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&loaded);
                 self.metrics.ends(certificate.ends());
                 info!(certificate = %certificate, "it was taken anew");
+                let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+                let ended = loaded.look_at(&mut clients);
+                if ended > 0 {
+                    info!(
+                        certificates = ended,
+                        "clients are connected whose authority is none any more"
+                    );
+                }
+                None
             }
             Err(error) => {
-                self.metrics.kept_out();
-                error!(error = %in_full(&error), "the new certificate is not taken, and the one before goes on");
+                let why = in_full(&error);
+                if before.is_none_or(|before| before.why != why) {
+                    self.metrics.kept_out();
+                    error!(error = %why, "the new certificate is not taken, and the one before goes on");
+                }
+                Some(Failed { why, again: Instant::now() + AGAIN })
             }
         }
+    }
+}
+
+impl Loaded {
+    /// Ends what clients have opened whose authority is none any more; how many.
+    fn look_at(&self, clients: &mut Clients) -> usize {
+        self.verifier.as_deref().map_or(0, |verifier| clients.look(verifier))
     }
 }
 
@@ -116,7 +196,7 @@ pub fn examine(config: &TlsConfig) -> Result<Certificate, TlsError> {
 }
 
 /// The files as they are now.
-fn load(config: &TlsConfig) -> Result<(Arc<ServerConfig>, Certificate), TlsError> {
+fn load(config: &TlsConfig) -> Result<(Loaded, Certificate), TlsError> {
     let certificate = Certificate::read(&config.certificate)?;
     let key = certificate::read_key(&config.key)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -128,14 +208,18 @@ fn load(config: &TlsConfig) -> Result<(Arc<ServerConfig>, Certificate), TlsError
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(unfit)?;
-    let builder = match config.client_ca.as_os_str().is_empty() {
-        true => builder.with_no_client_auth(),
-        false => builder.with_client_cert_verifier(client::verifier(&config.client_ca, provider)?),
+    let verifier = match config.client_ca.as_os_str().is_empty() {
+        true => None,
+        false => Some(client::verifier(&config.client_ca, provider)?),
+    };
+    let builder = match &verifier {
+        None => builder.with_no_client_auth(),
+        Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
     };
     let mut made = builder.with_single_cert(certificate.chain().to_vec(), key).map_err(unfit)?;
     // Nothing else is spoken here, and who wants HTTP/2 alone is told at once.
     made.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok((Arc::new(made), certificate))
+    Ok((Loaded { config: Arc::new(made), verifier }, certificate))
 }
 
 /// An error with its cause, for the log.
@@ -146,6 +230,9 @@ fn in_full(error: &TlsError) -> String {
 /// How often the files are looked at. A change is taken when it has stood for as long: who replaces
 /// both files does it within that.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// After which what was kept out is tried again.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// Why there is no TLS.
 #[non_exhaustive]
@@ -205,4 +292,38 @@ pub enum TlsError {
         /// The certificate.
         certificate: Certificate,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use postbell_testkit::tls::{Authority, FAR};
+
+    use super::*;
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn what_was_kept_out_is_tried_again_though_no_file_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::new(folder.path(), "ca").unwrap();
+        let pair = authority.server("hub", &["localhost"], FAR).unwrap();
+        let (certificate, key) = (pair.certificate.clone(), pair.key.clone());
+        let config = TlsConfig { certificate, key, ..TlsConfig::default() };
+        let tls = Tls::open(config, Metrics::new().tls()).unwrap();
+        let first = tls.loaded();
+        let is_first = || Arc::ptr_eq(&first, &tls.loaded());
+        let away = folder.path().join("away");
+        std::fs::rename(&pair.key, &away).unwrap();
+        let now = Instant::now();
+        let failed = tls.look(true, None, now).expect("there is no key");
+        assert!(failed.why.contains("can't be read") && is_first(), "{failed:?}");
+        std::fs::rename(&away, &pair.key).unwrap();
+        // Not at once, and then it is taken.
+        let failed = tls.look(false, Some(failed), now);
+        assert!(failed.is_some() && is_first());
+        assert!(tls.look(false, failed, now + 2 * AGAIN).is_none() && !is_first());
+        // Where nothing failed nothing is tried.
+        let second = tls.loaded();
+        assert!(tls.look(false, None, now + 2 * AGAIN).is_none());
+        assert!(Arc::ptr_eq(&second, &tls.loaded()));
+    }
 }

@@ -347,6 +347,64 @@ async fn r161_a_clients_certificate_opens_what_its_token_does_and_no_longer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r162_an_authority_that_is_taken_away_takes_along_what_its_certificates_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "ca").unwrap();
+    let [gone, stays] = ["gone", "stays"].map(|name| Authority::new(folder.path(), name).unwrap());
+    let pair = authority.server("hub", &["localhost"], FAR).unwrap();
+    let pem = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    let authorities = folder.path().join("both.pem");
+    std::fs::write(&authorities, pem("gone.pem") + &pem("stays.pem")).unwrap();
+    let world = World::start_with(|config| {
+        set(config, &pair);
+        config.tls.client_ca.clone_from(&authorities);
+        config.tls.local_listen = Some("127.0.0.1:0".parse().unwrap());
+    })
+    .await;
+    let local = world.hub.local_listener().unwrap();
+    let new = r#"{"name":"crm","role":"service","scope":["read"],"certificate":"crm.example.org"}"#;
+    let made = postbell_testkit::http::post(local, "/v1/tokens", Some(&world.token), new).unwrap();
+    assert_eq!(made.status, 201, "{}", made.body);
+    let config_of = |file: &str, by: &Authority| {
+        let pair = by.client(file, "crm.example.org", Vec::new(), FAR).unwrap();
+        client_showing(&folder.path().join("ca.pem"), Some(&pair))
+    };
+    let configs = [config_of("a", &gone), config_of("b", &stays)];
+    let follow = |config| {
+        let mut stream = connect(config, world.address());
+        stream.write_all(b"GET /v1/events HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).unwrap();
+        assert_eq!(&first, b"HTTP/1.0 200");
+        stream
+    };
+    let [mut ends, goes_on] = configs.each_ref().map(follow);
+    // One that was let in before asks again on the same connection.
+    let asks = |stream: &mut Stream| {
+        let request = b"GET /v1/events?follow=false HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        stream.write_all(request).unwrap();
+        let (mut head, mut one) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n0\r\n\r\n") && !head.ends_with(b"}") {
+            stream.read_exact(&mut one).unwrap();
+            head.push(one[0]);
+        }
+        String::from_utf8_lossy(&head[9..12]).into_owned()
+    };
+    let mut asking = configs.each_ref().map(|config| connect(config, world.address()));
+    assert_eq!(asking.each_mut().map(asks), ["200", "200"]);
+
+    std::fs::write(&authorities, pem("stays.pem")).unwrap();
+    world.hub.reload_certificate();
+    let mut rest = Vec::new();
+    ends.read_to_end(&mut rest).unwrap();
+    assert_eq!(asking.each_mut().map(asks), ["401", "200"]);
+    assert_eq!(by_certificate(&configs[0], &world, "/v1/events?follow=false"), None);
+    assert_eq!(by_certificate(&configs[1], &world, "/v1/events?follow=false"), Some(200));
+    drop(goes_on);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r165_a_page_of_another_site_changes_nothing_by_its_visitors_certificate() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new(folder.path(), "ca").unwrap();
