@@ -54,6 +54,14 @@ impl<K: Eq + Hash> Guesses<K> {
     }
 }
 
+#[cfg(test)]
+impl<K> Guesses<K> {
+    /// How many are remembered.
+    pub(super) fn len(&self) -> usize {
+        self.idle_from.len()
+    }
+}
+
 /// Whoever has an IPv6 address has a whole /64 of them.
 pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {

@@ -9,6 +9,7 @@ use tokio::task::spawn_blocking;
 use tracing::warn;
 
 use super::guesses::{Guesses, network};
+use super::places::Places;
 use super::store::{Answer, Store};
 use super::tokens::{CreateError, ShownToken, Tokens};
 use crate::config::LoginConfig;
@@ -22,6 +23,8 @@ pub(crate) struct Logins {
     lifetime: Duration,
     /// The store's time is not to be had without bound.
     places: Semaphore,
+    /// Nor the most of it by one network.
+    by_network: Places,
     started: Instant,
     tries: Mutex<Tries>,
 }
@@ -54,6 +57,7 @@ impl Logins {
             store,
             lifetime: config.lifetime,
             places: Semaphore::new(AT_ONCE_MAX),
+            by_network: Places::default(),
             started: Instant::now(),
             tries: Mutex::default(),
         }))
@@ -71,8 +75,18 @@ impl Logins {
         if let Some(pause) = self.tried(user, peer) {
             return Err(Refusal::TooMany(pause));
         }
+        // Whoever is behind a proxy on this machine shares its address with everybody.
+        let of_network = match peer.to_canonical().is_loopback() {
+            true => None,
+            false => {
+                let place = self.by_network.take_for(neighbours(peer), PER_NETWORK_MAX);
+                Some(place.ok_or(Refusal::TooMany(NETWORK_PAUSE))?)
+            }
+        };
         let Ok(_place) = self.places.try_acquire() else { return Err(Refusal::Unavailable) };
-        match self.store.check(user, password).await {
+        let answer = self.store.check(user, password).await;
+        drop(of_network);
+        match answer {
             Answer::Right => {}
             Answer::Wrong => return Err(Refusal::Wrong),
             Answer::Unavailable(why) => {
@@ -91,13 +105,35 @@ impl Logins {
         let now = self.started.elapsed();
         let place = network(peer);
         let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = tries.by_user.one((place, user.into()), now, PER_USER);
-        own.or_else(|| tries.by_address.one(place, now, PER_ADDRESS))
+        // The address first: one that is beyond its tries is to fill no table with names it makes up.
+        let all = tries.by_address.one(place, now, PER_ADDRESS);
+        all.or_else(|| tries.by_user.one((place, user.into()), now, PER_USER))
+    }
+}
+
+/// The network of an address, as those are given out to one household or firm: a /24 of IPv4, a /56
+/// of IPv6.
+fn neighbours(peer: IpAddr) -> String {
+    match peer.to_canonical() {
+        IpAddr::V4(address) => {
+            let [a, b, c, _] = address.octets();
+            format!("{a}.{b}.{c}")
+        }
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            format!("{a:x}:{b:x}:{c:x}:{:x}", d & 0xff00)
+        }
     }
 }
 
 /// Passwords that are checked at once. A store that slows down guessing holds each for seconds.
 const AT_ONCE_MAX: usize = 64;
+
+/// Those of one network among them, so that a few of its addresses don't take them all.
+const PER_NETWORK_MAX: usize = 8;
+
+/// After which one of those is likely to be over.
+const NETWORK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Tries taken at once of one user from one place, and the pause after which there is another: a
 /// person's mistakes.
@@ -105,3 +141,66 @@ const PER_USER: (u32, Duration) = (10, Duration::from_secs(6));
 
 /// The same for all users from one place: an office behind one address.
 const PER_ADDRESS: (u32, Duration) = (60, Duration::from_secs(1));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::StateDb;
+    use crate::token::Token;
+
+    fn tokens(folder: &std::path::Path) -> Arc<Tokens> {
+        let file = Token::load_or_make(&folder.join("token")).unwrap();
+        let db = Arc::new(StateDb::open(&folder.join("hub.db")).unwrap());
+        Arc::new(Tokens::open(file, db, "mail.example.org").unwrap())
+    }
+
+    #[tokio::test]
+    async fn r165_one_network_does_not_take_all_of_the_stores_time() {
+        let folder = tempfile::tempdir().unwrap();
+        // A store that takes connections, and for ever to answer.
+        let store = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = LoginConfig { imap: store.local_addr().ok(), ..LoginConfig::default() };
+        let logins = Arc::new(Logins::open(&config).unwrap().unwrap());
+        let tokens = tokens(folder.path());
+        let enter = |peer: &str, user: &str| {
+            let (logins, tokens) = (Arc::clone(&logins), Arc::clone(&tokens));
+            let (peer, user) = (peer.parse().unwrap(), user.to_owned());
+            tokio::spawn(async move { logins.enter(&tokens, &user, "x", peer).await })
+        };
+        let mut asking = Vec::new();
+        let mut taken = Vec::new();
+        for at in 0..PER_NETWORK_MAX {
+            asking.push(enter(&format!("192.0.2.{at}"), &format!("u{at}")));
+            taken.push(store.accept().await.unwrap());
+        }
+        let refused = enter("192.0.2.200", "john").await.unwrap();
+        assert!(matches!(refused, Err(Refusal::TooMany(_))), "{refused:?}");
+        // Others, and who comes by way of this machine, are not kept out by that.
+        for peer in ["198.51.100.1", "2001:db8::1", "127.0.0.1"] {
+            asking.push(enter(peer, "john"));
+            taken.push(store.accept().await.unwrap());
+        }
+        asking.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+
+    #[test]
+    fn r165_names_made_up_beyond_an_addresses_tries_fill_no_table() {
+        let config = LoginConfig { imap: "127.0.0.1:1".parse().ok(), ..LoginConfig::default() };
+        let logins = Logins::open(&config).unwrap().unwrap();
+        let peer = "192.0.2.1".parse().unwrap();
+        for at in 0..1_000 {
+            logins.tried(&format!("made-up-{at}"), peer);
+        }
+        let tries = logins.tries.lock().unwrap();
+        assert!(tries.by_user.len() < 100, "{}", tries.by_user.len());
+    }
+
+    #[test]
+    fn an_address_has_neighbours() {
+        let of = |text: &str| neighbours(text.parse().unwrap());
+        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.255"));
+        assert_ne!(of("192.0.2.1"), of("192.0.3.1"));
+        assert_eq!(of("2001:db8:1:2ab::1"), of("2001:db8:1:2ff::1"));
+        assert_ne!(of("2001:db8:1:2ab::1"), of("2001:db8:1:3ab::1"));
+    }
+}
