@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::keys::{lane, owner_and_mailbox};
 use crate::members::{Member, Members};
-use crate::{Stores, View};
+use crate::{Shared, Stores, View};
 
 /// Whoever asks, as far as decisions go: what they may do, and whose events they may see.
 ///
@@ -192,6 +192,14 @@ impl Principal {
     /// runs the hub, also where all others' events may be seen.
     #[must_use]
     pub fn may(&self, view: &View<'_>, json: &[u8]) -> bool {
+        self.may_with(view, json, Shared::NONE)
+    }
+
+    /// The same for whoever may also read some mailboxes of others: what happens to the messages in
+    /// those, and to the mailboxes themselves. What their owners do beside that, such as subscribe
+    /// or give rights, is nobody else's business.
+    #[must_use]
+    pub fn may_with(&self, view: &View<'_>, json: &[u8], shared: &Shared) -> bool {
         if view.name() == DISABLED {
             return self.owns(view, json);
         }
@@ -202,25 +210,43 @@ impl Principal {
             return false;
         }
         let is_theirs = view.with_places(|owner, mailbox| match (owner, view.user()) {
-            (Some(owner), _) => contains(users, owner),
+            (Some(owner), _) if contains(users, owner) => true,
+            (Some(owner), _) => {
+                mailbox.is_some_and(|mailbox| shared.has(owner, mailbox)) && is_shared(view)
+            }
             (None, Some(user)) => contains(users, &user),
             (None, None) => mailbox.is_none() && view.name() == GAP,
         });
-        is_theirs && self.stores.have(&uri) && !self.names_others(view, json)
+        is_theirs && self.stores.have(&uri) && !self.names_others(view, json, shared)
     }
 
     /// An event that may be seen, without what it says of somebody else's mailboxes: where a
     /// message was copied from, or what a store has to say in its own words.
     #[must_use]
     pub fn redact<'a>(&self, view: &View<'_>, json: &'a [u8]) -> Cow<'a, [u8]> {
-        if self.users.is_none() {
-            return Cow::Borrowed(json);
-        }
+        self.redact_with(view, json, Shared::NONE)
+    }
+
+    /// The same for whoever may also read some mailboxes of others. Of an event in one of those
+    /// what is left is what the mailbox shows: neither from where its owner came, nor what the store
+    /// adds in its own words, such as an ACL.
+    #[must_use]
+    pub fn redact_with<'a>(
+        &self,
+        view: &View<'_>,
+        json: &'a [u8],
+        shared: &Shared,
+    ) -> Cow<'a, [u8]> {
+        let Some(users) = &self.users else { return Cow::Borrowed(json) };
         let uri = view.uri();
-        let is_bare_gap = view.name() == GAP && view.owner().is_none() && view.user().is_none();
+        let is_anothers = view.owner().is_some_and(|owner| !contains(users, &owner));
+        let names_nobody = view.owner().is_none() && view.user().is_none();
+        let is_bare_gap = view.name() == GAP && (names_nobody || is_anothers);
         let stays = |member: &Member<'_>| match is_bare_gap {
             true => ON_A_GAP.contains(&member.name),
-            false => member.name == b"uri" || !self.is_foreign(member, &uri),
+            false if member.name == b"uri" => true,
+            false if is_anothers && !is_shown(member.name) => false,
+            false => !self.is_foreign(member, &uri, shared),
         };
         if Members::new(json).all(|member| stays(&member)) {
             return Cow::Borrowed(json);
@@ -255,15 +281,16 @@ impl Principal {
         }
     }
 
-    fn names_others(&self, view: &View<'_>, json: &[u8]) -> bool {
+    fn names_others(&self, view: &View<'_>, json: &[u8], shared: &Shared) -> bool {
         let uri = view.uri();
         Members::new(json).any(|member| {
-            matches!(member.name, b"mailboxID" | b"oldMailboxID") && self.is_foreign(&member, &uri)
+            matches!(member.name, b"mailboxID" | b"oldMailboxID")
+                && self.is_foreign(&member, &uri, shared)
         })
     }
 
     /// Whether a parameter names a mailbox that is none of theirs. `uri` is the event's own.
-    fn is_foreign(&self, member: &Member<'_>, uri: &str) -> bool {
+    fn is_foreign(&self, member: &Member<'_>, uri: &str, shared: &Shared) -> bool {
         let text = String::from_utf8_lossy(member.value);
         let text = match text.contains('\\') {
             true => match serde_json::from_slice::<serde_json::Value>(member.value) {
@@ -284,14 +311,26 @@ impl Principal {
             return true;
         }
         match owner_and_mailbox(url) {
-            (Some(owner), _) => !self
-                .users
-                .as_ref()
-                .is_none_or(|users| contains(users, &owner) && self.stores.have(url)),
+            (Some(owner), mailbox) => !self.users.as_ref().is_none_or(|users| {
+                let is_shared = || mailbox.is_some_and(|mailbox| shared.has(&owner, &mailbox));
+                (contains(users, &owner) || is_shared()) && self.stores.have(url)
+            }),
             (None, Some(_)) => lane(url.as_bytes()) != lane(uri.as_bytes()),
             (None, None) => !is_imap(url),
         }
     }
+}
+
+/// Whether an event in a mailbox is told to those it is shared with: what happens to its messages
+/// and to itself, and that something may have.
+fn is_shared(view: &View<'_>) -> bool {
+    ON_SHARED.contains(&&*view.name())
+}
+
+/// Whether whoever a mailbox is shared with gets a parameter of an event in it.
+fn is_shown(name: &[u8]) -> bool {
+    let is_vendors = name.starts_with(b"vnd.") && !name.starts_with(b"vnd.postbell.");
+    !is_vendors && !OF_THE_OWNER.contains(&name)
 }
 
 fn is_imap(url: &str) -> bool {
@@ -324,6 +363,37 @@ const GAP: &str = "vnd.postbell.Gap";
 const DISABLED: &str = "vnd.postbell.DeliveryDisabled";
 const OWNER_TOKEN: &[u8] = b"vnd.postbell.ownerToken";
 
+/// Events of a mailbox that whoever may read it is told.
+const ON_SHARED: [&str; 12] = [
+    "FlagsClear",
+    "FlagsSet",
+    "MailboxCreate",
+    "MailboxDelete",
+    "MailboxRename",
+    "MessageAppend",
+    "MessageExpire",
+    "MessageExpunge",
+    "MessageNew",
+    "MessageRead",
+    "MessageTrash",
+    GAP,
+];
+
+/// Parameters that tell of the session by which something was done, and of how full its owner's
+/// store is.
+const OF_THE_OWNER: [&[u8]; 10] = [
+    b"admin",
+    b"clientIP",
+    b"clientPort",
+    b"diskQuota",
+    b"diskUsed",
+    b"maxMessages",
+    b"numMessages",
+    b"vnd.postbell.affectedUser",
+    b"vnd.postbell.raw",
+    b"vnd.postbell.sessionId",
+];
+
 /// What is left of a gap that concerns everybody: which of the store's mailboxes it comes from,
 /// and in whose words, is nobody's business.
 const ON_A_GAP: [&[u8]; 9] = [
@@ -340,6 +410,8 @@ const ON_A_GAP: [&[u8]; 9] = [
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -499,7 +571,110 @@ mod tests {
         assert_eq!("Read".parse::<Scope>(), Err(InvalidScope));
     }
 
+    fn seen_with(principal: &Principal, json: &str, shared: &Shared) -> Option<String> {
+        let view = Keys::find(json.as_bytes()).unwrap().view(json.as_bytes());
+        principal.may_with(&view, json.as_bytes(), shared).then(|| {
+            String::from_utf8(principal.redact_with(&view, json.as_bytes(), shared).into_owned())
+                .unwrap()
+        })
+    }
+
+    #[test]
+    fn r162_what_happens_in_a_shared_mailbox_is_seen_and_what_its_owner_does_beside_is_not() {
+        let mut shared = Shared::default();
+        shared.add("bob", "Plans", "lr");
+        let of = |name, mailbox: &str, rest: &str| {
+            seen_with(&alice(), &event(name, &format!("imap://{mailbox}"), rest), &shared)
+        };
+        let told = |name| of(name, "bob@h/Plans;UIDVALIDITY=7/;UID=1", "").is_some();
+        assert!(
+            ["MessageNew", "FlagsSet", "MessageExpunge", "MailboxDelete", GAP]
+                .map(told)
+                .iter()
+                .all(|one| *one)
+        );
+        for name in
+            ["MailboxSubscribe", "QuotaChange", "Login", "vnd.cmu.AclChange", "vnd.x.Y", DISABLED]
+        {
+            assert!(!told(name), "{name}");
+        }
+        for elsewhere in [
+            "bob@h/Plan",
+            "bob@h/plans",
+            "bob@h/Plans/A",
+            "bob@h/",
+            "carol@h/Plans",
+            "bob@g/Plans",
+            "h/Plans",
+        ] {
+            assert_eq!(of("MessageNew", elsewhere, ""), None, "{elsewhere}");
+        }
+        let rest = r#","user":"bob","clientIP":"192.0.2.1","vnd.cmu.mailboxACL":"carol lr","vnd.postbell.sessionId":"x","vnd.postbell.copyFromMailboxID":"imap://bob@h/Divorce","vnd.postbell.seq":5"#;
+        let copied = of("MessageAppend", "bob@h/Plans", rest).unwrap();
+        assert!(copied.ends_with(r#","user":"bob","vnd.postbell.seq":5}"#), "{copied}");
+        // From a shared one into one's own, and a shared one renamed.
+        let from = r#","vnd.postbell.copyFromMailboxID":"imap://bob@h/Plans""#;
+        assert!(of("MessageAppend", "alice@h/INBOX", from).unwrap().contains("Plans"));
+        let renamed = |old: &str| {
+            let rest =
+                format!(r#","mailboxID":"imap://bob@h/Plans","oldMailboxID":"imap://{old}""#);
+            of("MailboxRename", "bob@h/Plans", &rest).is_some()
+        };
+        assert!(!renamed("bob@h/Secret") && renamed("alice@h/A"));
+        let gap = of(GAP, "bob@h/Plans", r#","vnd.postbell.gapReason":"bob's""#).unwrap();
+        assert!(!gap.contains("bob's"), "{gap}");
+    }
+
     proptest! {
+        #[test]
+        fn r162_whoever_shares_whatever_nothing_is_seen_of_a_mailbox_without_both_rights(
+            name in prop::sample::select(vec![
+                "MessageNew", "MessageAppend", "FlagsSet", "MailboxRename", "MailboxSubscribe", "Login", "QuotaChange", GAP, "vnd.cmu.AclChange",
+            ]),
+            given in prop::collection::vec((0..3_usize, 0..3_usize, "[lrswa]{0,3}"), 0..6),
+            place in (0..3_usize, 0..3_usize),
+            other in prop::option::of((0..3_usize, 0..3_usize)),
+            user in prop::option::of(0..3_usize),
+        ) {
+            let (users, boxes) = (["alice", "bob", "carol"], ["A", "B", "C"]);
+            let mut shared = Shared::default();
+            let mut readable = BTreeSet::new();
+            for (owner, mailbox, rights) in &given {
+                shared.add(users[*owner], boxes[*mailbox], rights);
+                if rights.contains('l') && rights.contains('r') {
+                    readable.insert((*owner, *mailbox));
+                }
+            }
+            let may_read = |(owner, mailbox)| owner == 0 || readable.contains(&(owner, mailbox));
+            let url = |(owner, mailbox): (usize, usize)| format!("imap://{}@h/{}-of-{}", users[owner], boxes[mailbox], users[owner]);
+            let named = |(owner, mailbox): (usize, usize)| format!("{}-of-{}", boxes[mailbox], users[owner]);
+            // Names tell whose they are, so that a leak can be seen.
+            let mut known = Shared::default();
+            for place in &readable { known.add(users[place.0], &named(*place), "lr"); }
+            prop_assert_eq!(shared.owners().count(), known.owners().count());
+            let mut rest = user.map(|user| format!(r#","user":"{}""#, users[user])).unwrap_or_default();
+            if let Some(other) = other {
+                let parameter = if name == "MailboxRename" { "oldMailboxID" } else { "vnd.postbell.copyFromMailboxID" };
+                rest.push_str(&format!(r#","{parameter}":"{}""#, url(other)));
+            }
+            let json = event(name, &url(place), &rest);
+            let told = seen_with(&alice(), &json, &known);
+            if let Some(told) = &told {
+                prop_assert!(may_read(place), "{}", told);
+                for owner in 1..3 {
+                    for mailbox in 0..3 {
+                        prop_assert!(may_read((owner, mailbox)) || !told.contains(&named((owner, mailbox))), "{}", told);
+                    }
+                }
+            }
+            // And nobody shares in vain.
+            if may_read(place) && other.is_none_or(may_read) && ["MessageNew", "MessageAppend", "FlagsSet", "MailboxRename", GAP].contains(&name) {
+                prop_assert!(told.is_some());
+            }
+            // Without any, all is as it was.
+            prop_assert_eq!(seen_with(&alice(), &json, Shared::NONE), seen(&alice(), &json));
+        }
+
         /// Each private name below says whose it is, so that a leak can be seen.
         #[test]
         fn r162_whatever_a_user_sees_names_no_mailbox_of_anybody_else(

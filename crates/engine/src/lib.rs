@@ -11,6 +11,7 @@ mod memory;
 mod normalise;
 mod observation;
 mod policy;
+mod shared;
 mod store;
 mod stores;
 mod subscribe;
@@ -33,6 +34,7 @@ pub use observation::{
     What,
 };
 pub use policy::{FlagForm, Groups, InvalidFlagForm, Policy};
+pub use shared::Shared;
 pub use store::{InvalidStore, Store};
 pub use stores::Stores;
 pub use subscribe::{

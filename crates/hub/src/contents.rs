@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use mail_event::MessageContent;
+use postbell_engine::Shared;
 use postbell_journal::ReadError;
 use postbell_sources::{Place, cyrus, dovecot, maildir};
 
@@ -52,6 +53,30 @@ impl Contents {
             }
         }
         trouble.map_or(Ok(None), Err)
+    }
+
+    /// The mailboxes of others that `user` may see and read at the moment, in all stores that can be
+    /// asked. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// What kept one from being asked.
+    pub(crate) fn shared(&self, user: &str) -> Result<Shared, String> {
+        let (configs, wiring) = &*self.0;
+        let mut all = Shared::default();
+        for (name, config) in configs {
+            let told = match config.kind {
+                SourceKind::Maildir => continue,
+                SourceKind::Dovecot => dovecot_options(config, wiring, dovecot::Exporter::new())
+                    .map_err(|error| chain(&*error))
+                    .and_then(|options| dovecot::shared(&options, user)),
+                SourceKind::Cyrus => cyrus_options(config, wiring)
+                    .map_err(|error| chain(&error))
+                    .and_then(|options| cyrus::shared(&options, user)),
+            };
+            all.join(told.map_err(|error| format!("{name}: {error}"))?);
+        }
+        Ok(all)
     }
 
     fn from(

@@ -30,6 +30,7 @@ use crate::links::Links;
 use crate::listen;
 use crate::metrics::Metrics;
 use crate::publish::{self, Gatherer, Publishers, Socket};
+use crate::sharing::Sharing;
 use crate::signed::Notary;
 use crate::signing::SigningKey;
 use crate::sources::{Source, Sources, Wiring};
@@ -129,6 +130,10 @@ impl Hub {
         let subscriptions = subscriptions.await?;
         let (stopping, stop) = watch::channel(false);
         let contents = Contents::new(&config.sources, &wiring);
+        let sharing = match config.access.shared_mailboxes {
+            true => Sharing::new(contents.clone(), feed.clone()),
+            false => Sharing::default(),
+        };
         let sources = Sources::start(&config.sources, &wiring)
             .map_err(|source| StartError::Thread { source })?;
         let mut list = sources.list();
@@ -170,6 +175,7 @@ impl Hub {
             places: Places::default(),
             links,
             contents,
+            sharing: sharing.clone(),
             fetches: Fetches::new(),
             stopping: stop.clone(),
             subscriptions,
@@ -198,6 +204,7 @@ impl Hub {
                 stop.clone(),
             )),
         ]);
+        tasks.push(tokio::spawn(sharing.watch(stop.clone())));
         if let Some(oidc) = oidc {
             tasks.push(tokio::spawn(oidc.watch(stop.clone())));
         }

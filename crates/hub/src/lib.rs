@@ -17,6 +17,7 @@ mod metrics;
 #[cfg(test)]
 mod pretend;
 mod publish;
+mod sharing;
 mod signed;
 mod signing;
 mod sources;
@@ -29,10 +30,10 @@ mod token;
 mod websocket;
 
 pub use config::{
-    CommandConfig, Config, ConfigError, ExpireConfig, Form, Group, HttpConfig, JournalConfig,
-    LogConfig, LogFormat, LogLevel, LoginConfig, OidcAlgorithm, OidcConfig, OidcRole,
-    OidcRoleConfig, PolicyConfig, PublishConfig, Reach, RoleConfig, SourceConfig, SourceKind,
-    StoreConfig, TlsConfig, UidStoresConfig, Virtdomains, WebhooksConfig,
+    AccessConfig, CommandConfig, Config, ConfigError, ExpireConfig, Form, Group, HttpConfig,
+    JournalConfig, LogConfig, LogFormat, LogLevel, LoginConfig, OidcAlgorithm, OidcConfig,
+    OidcRole, OidcRoleConfig, PolicyConfig, PublishConfig, Reach, RoleConfig, SourceConfig,
+    SourceKind, StoreConfig, TlsConfig, UidStoresConfig, Virtdomains, WebhooksConfig,
     markdown as config_markdown,
 };
 pub use examine::examine;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::Stream;
 use mail_event::{Event, EventId, Timestamp, json};
-use postbell_engine::{Filter, Keys, Projection, Stamp, Store, Verdict, View, event_id};
+use postbell_engine::{Filter, Keys, Projection, Shared, Stamp, Store, Verdict, View, event_id};
 use postbell_journal::{ReadError, Records};
 use postbell_sinks::stream::Form;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -21,6 +21,7 @@ use crate::feed::{Gap, Reader, Step};
 use crate::hub::stopped;
 use crate::links::{Holder, Links, now_unix};
 use crate::metrics::Metrics;
+use crate::sharing::{Reads, last};
 use crate::signing::SigningKey;
 use crate::sources::chain;
 
@@ -41,6 +42,8 @@ pub(crate) struct Follower {
     pub(crate) key: Option<Arc<SigningKey>>,
     /// Who reads it; it ends when they may not any more.
     pub(crate) grant: Arc<Grant>,
+    /// What they may read of others.
+    pub(crate) reads: Reads,
     pub(crate) store: Store,
     pub(crate) links: Arc<Links>,
     pub(crate) metrics: Arc<Metrics>,
@@ -104,7 +107,8 @@ impl Open {
             };
             match step {
                 Some(Step::Records(records)) => {
-                    let piece = follower.records(&records);
+                    let shared = follower.reads.up_to(last(records.last())).await;
+                    let piece = follower.records(&records, &shared);
                     if !piece.is_empty() {
                         return Ok(Some(piece.into()));
                     }
@@ -171,7 +175,7 @@ impl Follower {
     }
 
     /// The wanted ones of some records, as they are sent.
-    fn records(&mut self, records: &Records) -> Vec<u8> {
+    fn records(&mut self, records: &Records, shared: &Shared) -> Vec<u8> {
         let mut out = Vec::with_capacity(PIECE_OCTETS);
         let mut delivered = 0;
         for record in records {
@@ -182,10 +186,10 @@ impl Follower {
             // Before anything else is asked of it: not even that a condition failed is told of
             // what is another's.
             let principal = self.grant.principal();
-            if !principal.may(&view, record.body) {
+            if !principal.may_with(&view, record.body, shared) {
                 continue;
             }
-            let body = principal.redact(&view, record.body);
+            let body = principal.redact_with(&view, record.body, shared);
             match self.filter.judge(&view, &body) {
                 Verdict::Wanted => {}
                 Verdict::Unwanted => continue,

@@ -124,7 +124,8 @@ async fn find(app: &App, seq: u64, grant: &Grant) -> Result<Option<MessageConten
     let Some(max) = app.policy.for_role(principal.role()).content_had() else { return Ok(None) };
     let Some(body) = record(app, seq).await? else { return Ok(None) };
     let Some(keys) = Keys::find(&body) else { return Ok(None) };
-    if !principal.may(&keys.view(&body), &body) {
+    let shared = app.sharing.of(principal).up_to(seq).await;
+    if !principal.may_with(&keys.view(&body), &body, &shared) {
         return Ok(None);
     }
     let Ok(parsed) = json::from_slice(&body) else { return Ok(None) };

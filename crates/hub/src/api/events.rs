@@ -92,11 +92,14 @@ pub(super) async fn follow(
         ))
         .retry_after(RETRY_SECONDS));
     };
+    // What is there already may be of others, too.
+    let reads = app.sharing.of(grant.principal());
+    reads.begin().await;
     let mut reader = app.feed.reader(begin.next).reading(BODIES_OCTETS);
     if until == u64::MAX {
         // One that ends has to see where the end is.
-        let narrowed = filter.of_users(grant.principal().users());
-        reader = reader.led(app.feed.join(narrowed, begin.next.saturating_sub(1)));
+        let done = begin.next.saturating_sub(1);
+        reader = reader.led(reads.join(&app.feed, &filter, grant.principal(), done));
     }
     let follower = Follower {
         reader,
@@ -108,6 +111,7 @@ pub(super) async fn follow(
         until,
         key,
         grant: Arc::clone(&grant),
+        reads,
         store: app.store.clone(),
         links: Arc::clone(&app.links),
         metrics: Arc::clone(&app.metrics),

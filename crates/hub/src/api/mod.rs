@@ -49,6 +49,7 @@ use crate::feed::Feed;
 use crate::links::Links;
 use crate::metrics::Metrics;
 use crate::publish::{Gatherer, Publishers};
+use crate::sharing::Sharing;
 use crate::signed::Notary;
 use crate::signing::SigningKey;
 use crate::sources::Source;
@@ -86,6 +87,8 @@ pub(crate) struct App {
     pub(crate) places: Places,
     pub(crate) links: Arc<Links>,
     pub(crate) contents: Contents,
+    /// Who reads what of others.
+    pub(crate) sharing: Sharing,
     pub(crate) fetches: Fetches,
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) subscriptions: Subscriptions,

@@ -520,6 +520,16 @@ pub(crate) const SECTIONS: &[Section] = &[
         kinds: &[],
     },
     Section {
+        path: "access",
+        about: "What users may have beside what is their own: docs/access.md.",
+        keys: &[key(
+            "access.shared_mailboxes",
+            "true",
+            "Whether users' streams show the events of others' mailboxes where the store's ACL gives them l and r. It asks the store for each user who follows one, twice a minute, so not by default; needs a source with a master_user.",
+        )],
+        kinds: &[],
+    },
+    Section {
         path: "http",
         about: "Limits of the HTTP API, each against one way of wearing it out.",
         keys: &[

@@ -54,6 +54,8 @@ pub struct Config {
     pub login: LoginConfig,
     /// JWTs of an OpenID Connect issuer.
     pub oidc: OidcConfig,
+    /// What users may have beside their own.
+    pub access: AccessConfig,
     /// Limits of the HTTP API.
     pub http: HttpConfig,
     /// Deliveries to webhooks.
@@ -379,6 +381,14 @@ impl Default for LoginConfig {
     }
 }
 
+/// What users may have beside their own.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct AccessConfig {
+    /// Whether they see the events of mailboxes that others share with them.
+    pub shared_mailboxes: bool,
+}
+
 /// Limits of the HTTP API.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
@@ -588,6 +598,7 @@ impl Default for Config {
             tls: TlsConfig::default(),
             login: LoginConfig::default(),
             oidc: OidcConfig::default(),
+            access: AccessConfig::default(),
             http: HttpConfig::default(),
             webhooks: WebhooksConfig::default(),
             commands: BTreeMap::new(),

@@ -242,6 +242,10 @@ fn check(config: &Config, lines: &mut Vec<String>) {
     check_tls(&config.tls, lines);
     check_login(&config.login, lines);
     oidc::check(&config.oidc, lines);
+    let can_ask = config.sources.values().any(|source| !source.master_user.is_empty());
+    if config.access.shared_mailboxes && !can_ask {
+        lines.push("access.shared_mailboxes: no source has a master_user, and without one no store can be asked for its ACL (set sources.<name>.master_user)".to_owned());
+    }
     for origin in config.http.allowed_origins.iter().filter(|origin| !is_origin(origin)) {
         lines.push(format!("http.allowed_origins: {origin:?} is not an origin as browsers send it: scheme, host and, unless it is the usual, port (try \"https://app.example.org\")"));
     }

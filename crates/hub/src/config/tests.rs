@@ -409,6 +409,9 @@ fn every_example_in_the_table_is_accepted() {
                     text.push_str(&format!("oidc.{key} = \"{value}\"\n"));
                 }
             }
+        } else if path == "access.shared_mailboxes" {
+            text.push_str("sources.mail.kind = \"cyrus\"\nsources.mail.master_user = \"a\"\n");
+            text.push_str("sources.mail.master_password_file = \"/p\"\n");
         } else if path == "publish.uid_stores" {
             text.push_str("publish.allowed_uids = [1000]\n");
         } else if let Some(name) = path.strip_prefix("tls.") {

@@ -41,7 +41,7 @@ pub(crate) struct Seat {
     guide: Arc<Guide>,
     key: usize,
     /// As it stands in the index.
-    filter: Filter,
+    filter: Mutex<Filter>,
     trail: Arc<Trail>,
 }
 
@@ -76,7 +76,7 @@ impl Guide {
         let key = book.trails.insert(Arc::clone(&trail));
         book.index.insert(id(key), &filter);
         drop(book);
-        Seat { guide: Arc::clone(self), key, filter, trail }
+        Seat { guide: Arc::clone(self), key, filter: Mutex::new(filter), trail }
     }
 
     /// Looks at whatever comes, for ever.
@@ -188,6 +188,15 @@ impl Seat {
         self.trail.reached(done)
     }
 
+    /// Is told from here on of what another filter lets through.
+    pub(crate) fn refilter(&self, filter: Filter) {
+        let mut book = self.guide.book();
+        let mut own = self.filter.lock().unwrap_or_else(PoisonError::into_inner);
+        book.index.remove(id(self.key), &own);
+        book.index.insert(id(self.key), &filter);
+        *own = filter;
+    }
+
     pub(super) fn look(&self, next: u64) -> Look {
         self.trail.look(next)
     }
@@ -200,7 +209,8 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut book = self.guide.book();
-        book.index.remove(id(self.key), &self.filter);
+        let filter = self.filter.lock().unwrap_or_else(PoisonError::into_inner);
+        book.index.remove(id(self.key), &filter);
         book.trails.try_remove(self.key);
     }
 }

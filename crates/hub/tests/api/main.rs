@@ -23,6 +23,8 @@ mod publish;
 #[cfg(test)]
 mod real;
 #[cfg(test)]
+mod shared;
+#[cfg(test)]
 mod socket;
 #[cfg(test)]
 mod source;

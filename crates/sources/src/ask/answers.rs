@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use imap_codec::imap_types::extensions::quota::Resource;
 use imap_codec::imap_types::fetch::MessageDataItem;
-use imap_codec::imap_types::flag::FlagFetch;
+use imap_codec::imap_types::flag::{FlagFetch, FlagNameAttribute};
 use imap_codec::imap_types::mailbox::Mailbox;
 use imap_codec::imap_types::response::{Code, Data};
 use imap_codec::imap_types::sequence::{SeqOrUid, Sequence, SequenceSet};
@@ -133,10 +133,14 @@ pub(super) fn status(session: &mut Session, mailbox: &str) -> Result<BoxLook, As
 }
 
 /// The letters of MYRIGHTS.
-pub(super) fn rights(session: &mut Session, mailbox: &str) -> Result<String, AskError> {
+pub(super) fn rights(
+    session: &mut Session,
+    mailbox: &str,
+    patience: Duration,
+) -> Result<String, AskError> {
     let mut found = None;
     let command = format!("MYRIGHTS {}", quoted_mailbox(mailbox));
-    session.command(&command, LINE_OCTETS_MAX, PATIENCE, &mut |reply| {
+    session.command(&command, LINE_OCTETS_MAX, patience, &mut |reply| {
         let Reply::Other(octets) = reply else { return };
         let mut words = untagged(octets, "MYRIGHTS").skip(1);
         found = words.next().and_then(|word| word.text().map(std::borrow::Cow::into_owned));
@@ -154,6 +158,33 @@ pub(super) fn mailboxes(
     Ok(found)
 }
 
+/// The names of mailboxes that others share, as far as they can be opened.
+pub(super) fn others(
+    session: &mut Session,
+    scope: &dyn NamingScope,
+) -> Result<Vec<String>, AskError> {
+    let mut found = Vec::new();
+    session.command("LIST \"\" \"*\"", LINE_OCTETS_MAX, LONG_PATIENCE, &mut |reply| {
+        if let Reply::Data(Data::List { items, mailbox, .. }, _) = reply
+            && can_open(&items)
+            && let Some(name) = name(&mailbox)
+            && scope.is_of_others(&name)
+            && found.len() < MAILBOXES_MAX
+        {
+            found.push(name);
+        }
+    })?;
+    Ok(found)
+}
+
+/// Whether a mailbox with these attributes is one, and no mere level of names.
+fn can_open(attributes: &[FlagNameAttribute<'_>]) -> bool {
+    !attributes.iter().any(|attribute| {
+        let attribute = attribute.to_string();
+        ["\\Noselect", "\\NonExistent"].iter().any(|closed| attribute.eq_ignore_ascii_case(closed))
+    })
+}
+
 /// Whether a mailbox is there and can be opened.
 pub(super) fn is_there(session: &mut Session, mailbox: &str) -> Result<bool, AskError> {
     let names = format!("(INBOX {})", quoted_mailbox(mailbox));
@@ -168,21 +199,13 @@ fn list(session: &mut Session, names: &str) -> Result<BTreeMap<String, Option<Bo
     let mut is_whole = true;
     let command = format!("LIST \"\" {names} RETURN (STATUS ({STATUS_ITEMS}))");
     session.command(&command, LINE_OCTETS_MAX, LONG_PATIENCE, &mut |reply| match reply {
-        Reply::Data(Data::List { items, mailbox, .. }, _) => {
-            let can_open = !items.iter().any(|attribute| {
-                let attribute = attribute.to_string();
-                ["\\Noselect", "\\NonExistent"]
-                    .iter()
-                    .any(|closed| attribute.eq_ignore_ascii_case(closed))
-            });
-            match name(&mailbox) {
-                Some(_) if !can_open => {}
-                Some(name) if found.len() < MAILBOXES_MAX => {
-                    found.entry(name).or_insert(None);
-                }
-                Some(_) | None => is_whole = false,
+        Reply::Data(Data::List { items, mailbox, .. }, _) => match name(&mailbox) {
+            Some(_) if !can_open(&items) => {}
+            Some(name) if found.len() < MAILBOXES_MAX => {
+                found.entry(name).or_insert(None);
             }
-        }
+            Some(_) | None => is_whole = false,
+        },
         Reply::Data(Data::Status { mailbox, items }, _) => {
             let kept = name(&mailbox).and_then(|name| found.get_mut(&name));
             if let Some(kept) = kept {

@@ -15,6 +15,7 @@ mod in_turn;
 #[cfg(test)]
 mod real;
 mod session;
+mod shared;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ pub(super) use answers::union;
 pub(super) use content::content;
 pub(super) use in_turn::InTurn;
 use session::{Greeted, Session};
+pub(super) use shared::shared;
 
 /// A user who may act as any other, and where to ask as such.
 #[derive(Clone, Debug)]
@@ -61,6 +63,8 @@ pub(super) trait NamingScope: fmt::Debug {
 #[derive(Debug)]
 pub(super) struct Asker {
     master: Master,
+    /// How long it may take to be let in.
+    patience: Duration,
     open: BTreeMap<String, Open>,
     /// A connection for a user who is to be asked about next.
     greeted: Option<(String, Greeted)>,
@@ -139,6 +143,7 @@ impl Asker {
         session::check_address(master.address)?;
         Ok(Self {
             master: master.clone(),
+            patience: PATIENCE,
             open: BTreeMap::new(),
             greeted: None,
             rest_until: None,
@@ -208,7 +213,7 @@ impl Asker {
     /// ones remember for half a minute what rights there were.
     pub(super) fn rights(&mut self, user: &str, mailbox: &str) -> Option<String> {
         self.close(user);
-        self.ask(user, |session| answers::rights(session, mailbox))
+        self.ask(user, |session| answers::rights(session, mailbox, PATIENCE))
     }
 
     /// `user`'s own mailboxes that can be opened, and how each stands; without those that others
@@ -320,9 +325,9 @@ impl Asker {
         let greeted = self.greeted.take().filter(|(whose, _)| whose == user);
         let greeted = match greeted {
             Some((_, greeted)) => greeted,
-            None => Greeted::connect(&self.master, PATIENCE)?,
+            None => Greeted::connect(&self.master, self.patience)?,
         };
-        let mut session = match Session::login(greeted, &self.master, user, PATIENCE) {
+        let mut session = match Session::login(greeted, &self.master, user, self.patience) {
             Ok(session) => session,
             Err(error) => {
                 if matches!(error, AskError::Refused { .. }) {

@@ -10,7 +10,7 @@ use postbell_testkit::{
     ADMIN, ALICE, BOB, Dovecot, Error, Extent, Fetched, MASTER, Options, Quota, mail, password,
 };
 
-use super::{AskError, Asker, Master, Want, content};
+use super::{AskError, Asker, Master, NamingScope as _, Want, content};
 use crate::dovecot::names::Names;
 use crate::reconcile::{Naming, Reconcile};
 use crate::{Place, Secret};
@@ -192,6 +192,36 @@ fn how_mailboxes_stand_and_who_may_see_them() -> Result<(), Error> {
     // Trash is made by itself at login.
     assert_eq!(own(&mut asker, ALICE), ["INBOX", "Trash", "a/ä"]);
     assert_eq!(own(&mut asker, BOB), ["INBOX", "Trash"]);
+    Ok(())
+}
+
+#[test]
+fn r162_what_others_share_is_what_the_store_gives_both_rights_on() -> Result<(), Error> {
+    let Some((dovecot, _)) = whole()? else { return Ok(()) };
+    let (names, master) = (names(), master(&dovecot));
+    let seen = |user: &str| {
+        super::shared(&master, user, &names, |name| {
+            let (owner, rest) = names.place(user, name);
+            Some((owner, names.told(&rest)))
+        })
+        .unwrap()
+    };
+    assert!(seen(BOB).is_empty());
+    let mut imap = dovecot.imap(ALICE)?;
+    for (mailbox, rights) in [("Plans", "lr"), ("Looked", "l"), ("Hidden", "r"), ("a/&AOQ-", "lrs")]
+    {
+        imap.create(mailbox)?;
+        imap.set_acl(mailbox, BOB, rights)?;
+    }
+    let shared = seen(BOB);
+    let has = ["Plans", "Looked", "Hidden", "a/ä", "INBOX"].map(|name| shared.has(ALICE, name));
+    assert_eq!(has, [true, false, false, true, false], "{shared:?}");
+    assert!(seen(ALICE).is_empty() && seen("nobody@example.org").is_empty());
+    imap.delete_acl("Plans", BOB)?;
+    imap.set_acl("a/&AOQ-", BOB, "l")?;
+    assert!(seen(BOB).is_empty());
+    let away = Master { address: "127.0.0.1:1".parse().unwrap(), ..master.clone() };
+    assert!(super::shared(&away, BOB, &names, |_| None).is_err());
     Ok(())
 }
 

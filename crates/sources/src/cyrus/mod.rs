@@ -21,6 +21,7 @@ mod tell;
 use std::path::PathBuf;
 
 use mail_event::MessageContent;
+use postbell_engine::Shared;
 
 use crate::{Health, Intake, Master, Place, State, Stop, Stopped};
 pub use namespace::Namespace;
@@ -97,4 +98,19 @@ pub fn content(
 ) -> Result<Option<MessageContent>, String> {
     let Some(master) = &options.master else { return Ok(None) };
     crate::ask::content(master, place, &options.namespace.asked(place.mailbox), max_octets)
+}
+
+/// The mailboxes of others that `user` may see and read at the moment; none where there is no master
+/// user to ask as. Those that are nobody's aren't among them.
+///
+/// # Errors
+///
+/// What keeps the server from being asked, in words.
+pub fn shared(options: &Options, user: &str) -> Result<Shared, String> {
+    let Some(master) = &options.master else { return Ok(Shared::default()) };
+    let namespace = &options.namespace;
+    crate::ask::shared(master, user, namespace, |name| {
+        let place = namespace.of_others(user, name)?;
+        place.owner.filter(|_| !place.is_deleted).map(|owner| (owner, place.name))
+    })
 }

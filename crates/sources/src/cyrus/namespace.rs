@@ -99,6 +99,21 @@ impl Namespace {
         })
     }
 
+    /// Where the mailbox is that `viewer` calls `name` over IMAP, where it is another user's.
+    pub(super) fn of_others(&self, viewer: &str, name: &str) -> Option<Place> {
+        let separator = self.separator();
+        let rest = match self.alternative {
+            true => name.strip_prefix(&*self.user_prefix)?.strip_prefix(separator)?,
+            false => name.strip_prefix("user")?.strip_prefix(separator)?,
+        };
+        let mut name = format!("user{separator}{rest}");
+        // Whoever is of no domain sees those of none.
+        if let Some((_, domain)) = viewer.split_once('@').filter(|_| self.domains) {
+            name.extend(["@", domain]);
+        }
+        Some(self.place(&name))
+    }
+
     /// What an owner's mailbox of this told name is called over IMAP.
     pub(super) fn asked(&self, told: &str) -> String {
         if self.unix_separator {
@@ -242,6 +257,27 @@ mod tests {
         assert_eq!(domains.seen_by("bob@example.org", name).unwrap(), "Other Users/alice/A");
         assert_eq!(domains.seen_by("bob@example.net", name), None);
         assert_eq!(domains.seen_by("bob", name), None);
+    }
+
+    #[test]
+    fn what_others_see_leads_back_to_whose_it_is() {
+        for (unix, alternative, domains, viewer, name, wanted) in [
+            (true, true, false, "bob", "Other Users/ann", "ann INBOX"),
+            (true, true, false, "bob", "Other Users/ann/Plans/A", "ann Plans/A"),
+            (true, true, true, "bob@x.org", "Other Users/ann/Plans", "ann@x.org Plans"),
+            (false, true, false, "bob", "Other Users.ann^b.Plans", "ann.b Plans"),
+            (false, false, false, "bob", "user.ann.Plans", "ann INBOX/Plans"),
+            (true, false, false, "bob", "user/ann", "ann INBOX"),
+        ] {
+            let namespace = namespace(unix, alternative, domains);
+            let place = namespace.of_others(viewer, name).unwrap();
+            assert_eq!(shown(&place), wanted, "{name}");
+            assert!(namespace.is_of_others(name));
+        }
+        let namespace = namespace(true, true, false);
+        for own in ["INBOX", "Plans", "Shared Folders/x", "Other Usersx/ann"] {
+            assert_eq!(namespace.of_others("bob", own), None, "{own}");
+        }
     }
 
     #[test]

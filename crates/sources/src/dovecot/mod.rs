@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mail_event::MessageContent;
-use postbell_engine::Pattern;
+use postbell_engine::{Pattern, Shared};
 
 use crate::ask::NamingScope as _;
 use crate::spool::Said;
@@ -120,6 +120,21 @@ pub fn content(
     // What changes places on the way out changes back.
     let name = Names::new(options.separator, &options.shared).told(place.mailbox);
     crate::ask::content(master, place, &name, max_octets)
+}
+
+/// The mailboxes of others that `user` may see and read at the moment; none where there is no master
+/// user to ask as.
+///
+/// # Errors
+///
+/// What keeps the server from being asked, in words.
+pub fn shared(options: &Options, user: &str) -> Result<Shared, String> {
+    let Some(master) = &options.master else { return Ok(Shared::default()) };
+    let names = Names::new(options.separator, &options.shared);
+    crate::ask::shared(master, user, &names, |name| {
+        let (owner, rest) = names.place(user, name);
+        Some((owner, names.told(&rest)))
+    })
 }
 
 impl Said for Transaction {
