@@ -96,6 +96,13 @@ impl Breaker {
         }
     }
 
+    /// Notes that nobody will say how the attempt under way ends: another may begin.
+    pub fn abandon(&mut self, now: Moment) {
+        if let State::Probing { probes } = self.state {
+            self.state = State::Open { until: now, probes };
+        }
+    }
+
     /// Notes how an attempt ended at `now`; `dice` is any number, best a random one, and spreads
     /// receivers that failed together.
     pub fn conclude(&mut self, outcome: Outcome, now: Moment, dice: u32) -> Turn {
@@ -178,6 +185,19 @@ mod tests {
         breaker.begin();
         assert_eq!(breaker.conclude(Outcome::Accepted, Moment(now), 0), Turn::Closed);
         assert!(breaker.lets(Moment(now)) && breaker.failing_for(Moment(now)).is_none());
+    }
+
+    #[test]
+    fn a_probe_that_nobody_tells_the_end_of_is_followed_by_another() {
+        let mut breaker = opened();
+        breaker.begin();
+        assert!(!breaker.lets(Moment(u64::MAX)));
+        breaker.abandon(Moment(6_000));
+        assert!(breaker.lets(Moment(6_000)));
+        // What isn't probed has nothing to give up.
+        let mut closed = Breaker::new(None);
+        closed.abandon(Moment(0));
+        assert!(closed.lets(Moment(0)));
     }
 
     #[test]

@@ -269,9 +269,14 @@ fn freeze(
     let (entry, context) = (Arc::clone(entry), Arc::clone(context));
     let seqs: Arc<[u64]> = seqs.into();
     async move {
+        let mut had_trouble = false;
         loop {
             let (id, all) = (entry.id.clone(), Arc::clone(&seqs));
             match context.blocking(move |db| db.freeze(&id, &all, done)).await {
+                Ok(()) if had_trouble => {
+                    entry.live.set_trouble(None);
+                    return;
+                }
                 Ok(()) => return,
                 Err(error) => {
                     if entry.live.set_trouble(Some(in_words(&error))) {
@@ -279,6 +284,7 @@ fn freeze(
                     }
                 }
             }
+            had_trouble = true;
             tokio::time::sleep(TROUBLE_PAUSE).await;
         }
     }

@@ -238,8 +238,12 @@ impl Lanes {
         }
     }
 
-    /// Forgets what was to go together, where that would never be.
-    pub(super) fn dissolve(&mut self) {
+    /// Forgets what was to go together, where that would never be: the window is full, and nothing in
+    /// it goes on.
+    pub(super) fn unstick(&mut self) {
+        if !self.is_stuck() || self.has_room() {
+            return;
+        }
         self.batches = Batches::default();
         for slot in &mut self.slots {
             slot.batch = None;

@@ -114,6 +114,16 @@ fn a_batch_that_can_never_be_whole_again_holds_nothing_up() {
     large.expect(&[1, 2, 3]);
     push(&mut large, &[(1, "a")]);
     assert!(large.is_stuck() && large.has_room());
+    // More is wanted between its deliveries now than there is room for, and is delivered first.
+    let mut wide = lanes(0, of(1), 4, 3);
+    wide.expect(&[1, 9]);
+    push(&mut wide, &[(1, "a"), (2, "b"), (3, "c")]);
+    assert!(!wide.is_stuck() && !wide.has_room());
+    for seq in [2, 3] {
+        assert_eq!(started(&mut wide, 0), Some((vec![seq], true)));
+        assert_eq!(wide.conclude(seq, Outcome::Accepted, Moment(0), 0), Next::Done);
+    }
+    assert_eq!(started(&mut wide, 0), Some((vec![1], true)));
     push(&mut large, &[(2, "b")]);
     assert_eq!(started(&mut large, 50), Some((vec![1, 2], true)));
 }

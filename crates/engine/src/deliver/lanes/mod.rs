@@ -124,6 +124,7 @@ impl Lanes {
     pub fn pass(&mut self, seq: u64) {
         self.leave_out(seq.saturating_add(1));
         self.passed = self.passed.max(seq);
+        self.unstick();
     }
 
     /// The last record handed in, or passed.
@@ -158,9 +159,7 @@ impl Lanes {
         if let Some(batch) = batch {
             self.see_whether_whole(batch);
         }
-        if self.is_stuck() && !self.has_room() {
-            self.dissolve();
-        }
+        self.unstick();
         true
     }
 
@@ -220,6 +219,7 @@ impl Lanes {
             Next::End => {}
         }
         self.under_way = self.under_way.saturating_sub(1);
+        self.unstick();
         next
     }
 

@@ -16,9 +16,11 @@ impl Worker<'_> {
     /// isn't kept yet holds both back, since a repeat is better than a delivery nobody knows of.
     fn progress(&self) -> (u64, Option<u64>) {
         match self.burials.first() {
-            Some(first) if first.seq <= self.attempts.lanes.cursor() => {
-                (first.seq.saturating_sub(1), first.prev_seq)
-            }
+            Some(first) if first.seq <= self.attempts.lanes.cursor() => match self.job.batch {
+                None => (first.seq.saturating_sub(1), first.prev_seq),
+                // Just before it may be within another batch.
+                Some(_) => (self.saved.done, self.saved.told),
+            },
             Some(_) | None => (self.attempts.lanes.cursor(), self.attempts.lanes.told()),
         }
     }

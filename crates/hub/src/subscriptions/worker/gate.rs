@@ -45,6 +45,12 @@ impl Job {
         Ok(())
     }
 
+    /// Notes that what was under way is given up, and nobody will say how it ended.
+    pub(in crate::subscriptions) fn abandoned(&self) {
+        let now = self.gate_time();
+        locked(&self.gate).breaker.abandon(now);
+    }
+
     /// Notes how a request ended, in memory; says what is to be kept of it.
     pub(in crate::subscriptions) fn concluded(&self, answer: &Answer, dice: u32) -> Turn {
         if !self.is_gated() {

@@ -66,9 +66,11 @@ impl Worker<'_> {
         self.job.entry.live.rests(self.is_idle().then_some(&self.job.seat));
     }
 
-    /// Passes over what doesn't concern it, where it has nothing to do.
+    /// Passes over what doesn't concern it, where it has nothing to do, or nothing before it knows what
+    /// is missing of a batch.
     pub(super) fn pass_over(&mut self) {
-        if self.is_idle() {
+        let has_read_all = self.chunk.is_none() && self.burials.is_empty();
+        if self.is_idle() || (has_read_all && self.attempts.lanes.is_stuck()) {
             let reached = self.job.seat.reached(self.attempts.lanes.passed());
             self.attempts.lanes.pass(reached);
             self.passed.store(reached, Ordering::Relaxed);

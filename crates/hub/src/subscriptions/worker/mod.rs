@@ -69,6 +69,7 @@ impl Job {
                 }
                 Err(trouble) => trouble,
             };
+            self.abandoned();
             let message = trouble.to_string();
             if self.entry.live.set_trouble(Some(message.clone())) {
                 error!(subscription = %self.entry.name, error = %message, "a subscription can't go on; it is tried again and again");
