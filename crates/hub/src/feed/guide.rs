@@ -1,5 +1,6 @@
 //! Who is concerned by a record: asked once, on all readers' behalf.
 
+use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -103,7 +104,6 @@ impl Guide {
 
     /// Looks at what comes; the answer is why it can't go on.
     async fn follow(&self, mut reader: Reader) -> String {
-        let mut at_once = 1;
         loop {
             reader.more().await;
             if self.pass_over(reader.newest()) {
@@ -112,7 +112,7 @@ impl Guide {
             }
             match reader.try_next().await {
                 Ok(None) => {}
-                Ok(Some(Step::Records(records))) => self.records(&records, &mut at_once).await,
+                Ok(Some(Step::Records(records))) => self.records(&records).await,
                 // Reading it, each finds the gap.
                 Ok(Some(Step::Gap(gap))) => self.note_for_all(gap.from, gap.to),
                 Err(error) => return postbell_engine::in_words(&error),
@@ -132,38 +132,41 @@ impl Guide {
         is_empty
     }
 
-    /// Notes records for whom they may concern, as many at a time as `at_once` says, which follows
-    /// how many are told of them.
-    async fn records(&self, records: &Records, at_once: &mut usize) {
+    /// Notes records for whom they may concern.
+    async fn records(&self, records: &Records) {
         let mut records = records.iter().peekable();
         let (mut views, mut wakers) = (Vec::new(), Vec::new());
         while let Some(first) = records.peek().map(|first| first.seq.0) {
             views.clear();
-            let some = records.by_ref().take(*at_once);
+            let some = records.by_ref().take(VIEWS_AT_ONCE);
             views.extend(some.map(|record| Keys::from_head(record.head).view(record.body)));
-            let told = self.views(first, &views, &mut wakers);
-            // Not while the book is held: nobody knows what a waker does.
-            wakers.drain(..).for_each(Waker::wake);
-            *at_once = (*at_once * 2).min(VIEWS_AT_ONCE);
-            if told >= TOLD_AT_ONCE {
-                *at_once = 1;
-                tokio::task::yield_now().await;
+            let mut done = 0;
+            while let Some(rest) = views.get(done..).filter(|rest| !rest.is_empty()) {
+                let (looked, told) = self.views(first + done as u64, rest, &mut wakers);
+                done += looked.max(1);
+                // Not while the book is held: nobody knows what a waker does.
+                wakers.drain(..).for_each(Waker::wake);
+                if told >= TOLD_AT_ONCE {
+                    tokio::task::yield_now().await;
+                }
             }
         }
     }
 
-    /// Notes consecutive records, the first of which is `first`; `wakers` are then to be woken. The
-    /// answer is how many notes that took.
-    fn views(&self, first: u64, views: &[View<'_>], wakers: &mut Vec<Waker>) -> usize {
-        let mut told = 0;
+    /// Notes consecutive records, the first of which is `first`, until many are told; `wakers` are
+    /// then to be woken. The answer is how many records that were, and how many notes.
+    fn views(&self, first: u64, views: &[View<'_>], wakers: &mut Vec<Waker>) -> (usize, usize) {
+        let told = Cell::new(0);
         let book = self.book();
-        book.index.for_each_match_of(views, |place, id| {
-            told += 1;
+        let tell = |place, id| {
+            told.set(told.get() + 1);
             let trail = usize::try_from(id).ok().and_then(|key| book.trails.get(key));
             wakers.extend(trail.and_then(|trail| trail.note(first + place as u64)));
-        });
-        self.upto.store(first + views.len() as u64 - 1, Ordering::Release);
-        told
+        };
+        let go_on = || told.get() < TOLD_AT_ONCE;
+        let looked = book.index.for_each_match_while(views, tell, go_on);
+        self.upto.store((first + looked as u64).saturating_sub(1), Ordering::Release);
+        (looked, told.get())
     }
 
     /// Has everybody look at record `seq`, and counts as having looked up to `upto` itself.
@@ -223,7 +226,7 @@ fn id(key: usize) -> u32 {
 /// After so many notes others have their turn: a quarter of a millisecond's work or so.
 const TOLD_AT_ONCE: usize = 2_048;
 
-/// Records looked at together, as long as few are told of them: nobody else joins meanwhile.
+/// Records looked at together, as long as few are told of them.
 const VIEWS_AT_ONCE: usize = 64;
 
 /// How long after a trouble it is tried again.

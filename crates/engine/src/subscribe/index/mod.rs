@@ -176,12 +176,24 @@ impl Index {
 
     /// The same of many events, which takes less than one after the other: gives `tell` an event's
     /// place among `views` and a subscription that wants it, event after event.
-    pub fn for_each_match_of(&self, views: &[View<'_>], mut tell: impl FnMut(usize, u32)) {
-        let places = 0..views.len();
-        let mut places = places.into_iter();
+    pub fn for_each_match_of(&self, views: &[View<'_>], tell: impl FnMut(usize, u32)) {
+        self.for_each_match_while(views, tell, || true);
+    }
+
+    /// The same, event after event as long as `go_on` says so behind each; how many were looked at.
+    pub fn for_each_match_while(
+        &self,
+        views: &[View<'_>],
+        mut tell: impl FnMut(usize, u32),
+        go_on: impl Fn() -> bool,
+    ) -> usize {
+        let mut places = 0..views.len();
         for some in views.chunks(AT_ONCE) {
-            search::search(self, some, &mut places, &mut tell);
+            if !search::search(self, some, &mut places, &mut tell, &go_on) {
+                break;
+            }
         }
+        places.start
     }
 }
 

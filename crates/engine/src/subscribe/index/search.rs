@@ -12,7 +12,7 @@ use crate::keys::Spelled;
 use crate::subscribe::filter::GAP;
 use crate::subscribe::pattern::INBOX;
 
-/// Gives `tell` who wants each of `views`, which stand at `places`.
+/// Gives `tell` who wants each of `views`, which stand at `places`; whether `go_on` said so to the end.
 ///
 /// Step by step for all of them: a user stands somewhere in memory that isn't near, and while the
 /// processor waits for the one it already asks for the next.
@@ -21,11 +21,13 @@ pub(super) fn search(
     views: &[View<'_>],
     places: &mut Range<usize>,
     tell: &mut impl FnMut(usize, u32),
-) {
+    go_on: &impl Fn() -> bool,
+) -> bool {
     let mut decoded = Vec::with_capacity(views.len() * DECODED_OCTETS);
     let events: Vec<_> = views.iter().map(|view| Sought::new(view, index, &mut decoded)).collect();
     let found: Vec<_> = events.iter().map(|event| event.users(&index.users, &decoded)).collect();
-    for ((event, users), place) in events.iter().zip(found).zip(places) {
+    for (event, users) in events.iter().zip(found) {
+        let Some(place) = places.next() else { break };
         // Where neither is there it is one this version can't read.
         if event.slot == VENDOR && event.name.is_empty() {
             continue;
@@ -41,7 +43,11 @@ pub(super) fn search(
             Search { index, happening, tell: &mut |id| tell(place, id), repeated: Vec::new() };
         users.into_iter().for_each(|found| search.found(found));
         search.rest(event.owner.is_none() && event.user.is_none());
+        if !go_on() {
+            return false;
+        }
     }
+    true
 }
 
 /// What is looked for of one event.
