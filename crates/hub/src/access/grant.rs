@@ -24,6 +24,8 @@ pub(crate) struct Grant {
     within: Option<Arc<Self>>,
     /// Whether the authority is still one whose certificate was shown for it.
     trust: Option<Arc<Trust>>,
+    /// Whether the hub knows its token, and so finds the grant again.
+    is_kept: bool,
 }
 
 impl Grant {
@@ -40,7 +42,21 @@ impl Grant {
             None => principal,
         };
         let used_unix_hours = used_unix_hours.into();
-        Self { id, principal, expires, used_unix_hours, revoked, within: None, trust: None }
+        Self {
+            id,
+            principal,
+            expires,
+            used_unix_hours,
+            revoked,
+            within: None,
+            trust: None,
+            is_kept: true,
+        }
+    }
+
+    /// What a token opens that the hub doesn't keep, for whoever shows it.
+    pub(super) fn shown(id: String, principal: Principal, ends: Timestamp) -> Self {
+        Self { is_kept: false, ..Self::new(Some(id), principal, Some(ends), 0) }
     }
 
     /// What a token opens for whoever shows a certificate in its place: as long as both are good, and
@@ -54,6 +70,12 @@ impl Grant {
     /// The token's id; none for the one in the data folder's file.
     pub(crate) fn id(&self) -> Option<&str> {
         self.id.as_deref()
+    }
+
+    /// Whether its token is one that the hub keeps: what goes on by itself needs such a one, so that
+    /// it ends with it.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.is_kept
     }
 
     /// Who it lets in.

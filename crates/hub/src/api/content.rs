@@ -30,7 +30,7 @@ pub(crate) struct Fetches {
     /// Whose those are.
     places: Places,
     /// Contents being asked of the store.
-    asking: Semaphore,
+    asking: Arc<Semaphore>,
 }
 
 impl Fetches {
@@ -39,7 +39,7 @@ impl Fetches {
         Self {
             held: Arc::new(Semaphore::new(HELD_MAX)),
             places: Places::default(),
-            asking: Semaphore::new(ASKING_MAX),
+            asking: Arc::new(Semaphore::new(ASKING_MAX)),
         }
     }
 
@@ -89,9 +89,8 @@ pub(super) async fn content(
     let grant = match &holder {
         Holder::Subscription(id) => app.subscriptions.holder(id),
         Holder::Owner(_) => {
-            let (method, headers) = (request.method(), request.headers());
             let need = Need::Scope(Scope::Read);
-            let shown = admitted(&app, method, headers, &peer, need).await;
+            let shown = admitted(&app, request.headers(), &peer, need).await;
             shown.ok().filter(|grant| Holder::of(grant) == holder)
         }
     };
@@ -102,9 +101,12 @@ pub(super) async fn content(
         Holder::Owner(owner) => owner.clone(),
     });
     let held = app.fetches.place(owner).await?;
-    let found = find(&app, seq, &grant).await?.ok_or_else(nothing)?;
+    let (content, held) = find(&app, seq, &grant, held).await?.ok_or_else(nothing)?;
+    if !grant.is_good() {
+        return Err(nothing());
+    }
     let stall = app.http.stall_timeout.min(STALL_MAX);
-    let sending = Sending::new(found, held, stall, Arc::clone(&peer.cut));
+    let sending = Sending::new(content, held, stall, grant, Arc::clone(&peer.cut));
     let mut response = Response::new(sending.into());
     for (name, value) in [
         (header::CONTENT_TYPE, "message/rfc822"),
@@ -118,8 +120,14 @@ pub(super) async fn content(
     Ok(response)
 }
 
-/// The content of a record's message, as far as whoever asks may have it.
-async fn find(app: &App, seq: u64, grant: &Grant) -> Result<Option<MessageContent>, Problem> {
+/// The content of a record's message, as far as whoever asks may have it, and its place, which is not
+/// free before nobody looks for the content any more: not even where the client has gone.
+async fn find(
+    app: &App,
+    seq: u64,
+    grant: &Grant,
+    held: Held,
+) -> Result<Option<(MessageContent, Held)>, Problem> {
     let principal = grant.principal();
     let Some(max) = app.policy.for_role(principal.role()).content_had() else { return Ok(None) };
     let Some(body) = record(app, seq).await? else { return Ok(None) };
@@ -132,7 +140,7 @@ async fn find(app: &App, seq: u64, grant: &Grant) -> Result<Option<MessageConten
     let event = parsed.event;
     let fits = |content: &MessageContent| content.as_bytes().len() as u64 <= max;
     if let Some(content) = event.message_content() {
-        return Ok(Some(content.clone()).filter(fits));
+        return Ok(Some(content.clone()).filter(fits).map(|content| (content, held)));
     }
     let Some(uri) = event.uri().as_imap() else { return Ok(None) };
     // A source says so of what it did not read; of a publisher's event the store is not asked.
@@ -147,21 +155,24 @@ async fn find(app: &App, seq: u64, grant: &Grant) -> Result<Option<MessageConten
     let (Some(uid_validity), Some(uid)) = (uri.uid_validity(), uri.uid()) else { return Ok(None) };
     let (owner, mailbox) = (owner.to_owned(), mailbox.to_owned());
     let contents = app.contents.clone();
-    let Ok(Ok(_asking)) = timeout(WAIT_MAX, app.fetches.asking.acquire()).await else {
+    let asking = Arc::clone(&app.fetches.asking).acquire_owned();
+    let Ok(Ok(asking)) = timeout(WAIT_MAX, asking).await else {
         return Err(busy());
     };
     let fetched = tokio::task::spawn_blocking(move || {
         let place = Message { owner: &owner, mailbox: &mailbox, uid_validity, uid };
-        contents.fetch(&place, max)
+        let fetched = contents.fetch(&place, max);
+        drop(asking);
+        fetched.map(|content| (content, held))
     });
     match fetched.await {
-        Ok(Ok(content)) => {
+        Ok(Ok((content, held))) => {
             // Another message there would be another's content: the event says how large it was.
             let is_it = |content: &MessageContent| {
                 let octets = content.as_bytes().len() as u64;
                 event.message_size().is_none_or(|size| size == octets)
             };
-            Ok(content.filter(fits).filter(is_it))
+            Ok(content.filter(fits).filter(is_it).map(|content| (content, held)))
         }
         Ok(Err(why)) => {
             tracing::warn!(why, "content can't be fetched");

@@ -326,7 +326,7 @@ async fn guard(
     };
     let admitted = match ticket {
         Some(ticket) => opened_by(&app, &ticket, peer.address, need),
-        None => admitted(&app, request.method(), request.headers(), &peer, need).await,
+        None => admitted(&app, request.headers(), &peer, need).await,
     };
     match admitted {
         Ok(grant) => {
@@ -340,7 +340,6 @@ async fn guard(
 /// What the token of a request opens, where that is what it needs.
 async fn admitted(
     app: &App,
-    method: &Method,
     headers: &HeaderMap,
     peer: &Peer,
     need: Need,
@@ -357,9 +356,7 @@ async fn admitted(
     let certified = certificate.and_then(|shown| app.tokens.certified(shown));
     let grant = match certified {
         Some(grant) => {
-            if !method.is_safe() {
-                origins::check_certified(headers, &app.http.allowed_origins)?;
-            }
+            origins::check_certified(headers, &app.http.allowed_origins)?;
             grant
         }
         None => app.tokens.admit(header, peer.address).map_err(|denied| refused(app, denied))?,

@@ -43,14 +43,18 @@ pub(super) fn check(headers: &HeaderMap, allowed: &[String]) -> Result<(), Probl
     }
 }
 
-/// Refuses what a foreign page has a browser change in its user's name, where the certificate that
-/// the browser shows by itself is what lets it in. What no browser sends says nothing of a site.
+/// Refuses what a foreign page has a browser ask in its user's name, where the certificate that the
+/// browser shows by itself is what lets it in. What no browser sends says nothing of a site.
 pub(super) fn check_certified(headers: &HeaderMap, allowed: &[String]) -> Result<(), Problem> {
     let origin = headers.get(header::ORIGIN);
     if origin.is_some_and(|origin| allowed.iter().any(|one| origin == one.as_str())) {
         return Ok(());
     }
     check(headers, allowed)?;
+    // There is no certificate without TLS: the same place without it is somebody else's, maybe.
+    if origin.is_some_and(|origin| !origin.as_bytes().starts_with(b"https://")) {
+        return Err(Problem::foreign_origin());
+    }
     // A browser says so of every request; one that is too old to has said the origin.
     let site = headers.get(&SITE);
     match site.is_none_or(|site| site == "same-origin" || site == "none") {
@@ -89,6 +93,7 @@ mod tests {
             (None, Some("same-site"), false),
             // The same place without TLS, which somebody on the way can be.
             (Some("http://hub:5423"), Some("cross-site"), false),
+            (Some("http://hub:5423"), None, false),
         ] {
             let mut headers = HeaderMap::from_iter([(header::HOST, "hub:5423".parse().unwrap())]);
             for (name, value) in [(header::ORIGIN, origin), (SITE, site)] {

@@ -117,7 +117,7 @@ pub(super) async fn publish(
 /// The same for a request that did not come by way of the router.
 pub(super) async fn straight(app: &App, request: hyper::Request<Incoming>, peer: Peer) -> Response {
     let need = Need::Scope(Scope::Publish);
-    let shown = super::admitted(app, request.method(), request.headers(), &peer, need);
+    let shown = super::admitted(app, request.headers(), &peer, need);
     let answer = match shown.await {
         Ok(grant) => take(app, &grant, request).await,
         Err(problem) => Err(problem),

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::content::Held;
+use crate::access::Grant;
 
 /// A body that holds its content, and the content's place, until it is sent or dropped.
 ///
@@ -32,17 +33,26 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    /// Sends `content`; `cut` ends the connection.
+    /// Sends `content` as long as `grant` is good; `cut` ends the connection.
     pub(super) fn new(
         content: MessageContent,
         held: Held,
         stall: Duration,
+        grant: Arc<Grant>,
         cut: Arc<Notify>,
     ) -> Self {
         let taken = Arc::new(AtomicUsize::new(0));
         let octets = content.as_bytes().len() as u64;
-        let whole = stall + Duration::from_secs(octets / SLOWEST_OCTETS);
-        let watch = tokio::spawn(watch(Arc::clone(&taken), stall, whole, cut)).abort_handle();
+        let whole = (stall + Duration::from_secs(octets / SLOWEST_OCTETS)).min(WHOLE_MAX);
+        let watching = watch(Arc::clone(&taken), stall, whole);
+        let watch = tokio::spawn(async move {
+            tokio::select! {
+                () = watching => {}
+                () = grant.ended() => debug!("who may not have a content any more is cut off"),
+            }
+            cut.notify_one();
+        });
+        let watch = watch.abort_handle();
         Self { content, taken, watch, _held: held }
     }
 
@@ -92,8 +102,8 @@ impl hyper::body::Body for Sending {
     }
 }
 
-/// Cuts the connection where nothing is taken for `stall`, or the whole takes longer than `whole`.
-async fn watch(taken: Arc<AtomicUsize>, stall: Duration, whole: Duration, cut: Arc<Notify>) {
+/// Waits until nothing is taken for `stall`, or the whole takes longer than `whole`.
+async fn watch(taken: Arc<AtomicUsize>, stall: Duration, whole: Duration) {
     let ends = Instant::now() + whole;
     let mut before = 0;
     loop {
@@ -101,7 +111,6 @@ async fn watch(taken: Arc<AtomicUsize>, stall: Duration, whole: Duration, cut: A
         let now = taken.load(Ordering::Relaxed);
         if now == before || Instant::now() >= ends {
             debug!(octets = now, "a client that takes too little of a content is cut off");
-            cut.notify_one();
             return;
         }
         before = now;
@@ -114,9 +123,13 @@ const PIECE_OCTETS: usize = 64 * 1024;
 /// Octets a second at least, over the whole: a telephone at the edge of its network.
 const SLOWEST_OCTETS: u64 = 16 * 1024;
 
+/// How long the largest may take, lest a few who are slow hold everybody's places.
+const WHOLE_MAX: Duration = Duration::from_secs(120);
+
 #[cfg(test)]
 mod tests {
     use hyper::body::Body as _;
+    use postbell_engine::Principal;
 
     use super::super::content::Fetches;
     use super::*;
@@ -125,7 +138,8 @@ mod tests {
         let held = Fetches::new().place("a".to_owned()).await.unwrap();
         let cut = Arc::new(Notify::new());
         let content = MessageContent::new(vec![b'x'; octets]);
-        (Sending::new(content, held, stall, Arc::clone(&cut)), cut)
+        let grant = Arc::new(Grant::new(None, Principal::admin(), None, 0));
+        (Sending::new(content, held, stall, grant, Arc::clone(&cut)), cut)
     }
 
     fn piece(sending: &mut Sending) -> Option<usize> {

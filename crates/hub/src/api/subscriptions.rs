@@ -65,6 +65,7 @@ pub(super) async fn create(
     _: NoQuery,
     request: Request,
 ) -> Result<Response, Problem> {
+    lasting(&grant)?;
     let new: NewSubscription = from_json(request, &app.http, Problem::invalid_subscription).await?;
     let change = async move { app.subscriptions.create(new, &grant).await };
     let shown = whole(change).await?.map_err(refused)?;
@@ -114,6 +115,7 @@ pub(super) async fn apply(
     condition: Condition,
     request: Request,
 ) -> Result<Response, Problem> {
+    lasting(&grant)?;
     let new: NewSubscription = from_json(request, &app.http, Problem::invalid_subscription).await?;
     if new.name != name {
         let why = format!("{:?} is not the name in the path", clipped(&new.name));
@@ -229,6 +231,7 @@ pub(super) async fn resume(
     Name(name): Name,
     condition: Condition,
 ) -> Result<Standing, Problem> {
+    lasting(&grant)?;
     let (named, subscriptions) = (name.clone(), app.subscriptions.only_if(condition));
     let change = async move { subscriptions.resume(&grant, &named).await };
     changed(&name, change).await
@@ -379,6 +382,16 @@ impl IntoResponse for Standing {
 }
 
 /// One that was made.
+/// Refuses a token the hub doesn't keep: a subscription goes on by itself, and ends with its token.
+fn lasting(grant: &Grant) -> Result<(), Problem> {
+    match grant.is_kept() {
+        true => Ok(()),
+        false => Err(Problem::forbidden(
+            "a JWT is over soon: a subscription needs a token of the hub's own",
+        )),
+    }
+}
+
 fn created(shown: Shown) -> Response {
     let location = HeaderValue::try_from(format!("/v1/subscriptions/{}", shown.id));
     let mut response = Standing(shown).into_response();

@@ -78,11 +78,17 @@ async fn r161_r162_a_jwt_lets_in_whom_its_claims_name() {
     assert_eq!((ask(&prometheus, "/metrics"), ask(&prometheus, "/v1/subscriptions")), (200, 403));
     let reader = token("john", roles("reader"));
     assert_eq!((world.seen_by(&reader, "").len(), ask(&reader, "/v1/subscriptions")), (1, 403));
-    // What a person makes is theirs with another token of theirs, too.
+    // What goes on by itself needs a token that the hub keeps; what is a person's already is theirs.
     let made = r#"{"name":"phone","sink":{"kind":"webhook","url":"https://example.org/hook"}}"#;
-    assert_eq!(world.as_one(&john, "POST", "/v1/subscriptions", made).status, 201);
-    let again = token("john", json!({ "jti": "another" }));
-    assert_eq!(ask(&again, "/v1/subscriptions/phone"), 200);
+    let root = token("root", roles("postbell-admin"));
+    for jwt in [&john, &root] {
+        assert_eq!(world.as_one(jwt, "POST", "/v1/subscriptions", made).status, 403);
+        assert_eq!(world.as_one(jwt, "PUT", "/v1/subscriptions/phone", made).status, 403);
+    }
+    assert_eq!(world.as_one(&world.user("john"), "POST", "/v1/subscriptions", made).status, 201);
+    assert_eq!(ask(&john, "/v1/subscriptions/phone"), 200);
+    assert_eq!(world.as_one(&john, "POST", "/v1/subscriptions/phone/pause", "").status, 200);
+    assert_eq!(world.as_one(&john, "POST", "/v1/subscriptions/phone/resume", "").status, 403);
     assert_eq!(ask(&token("jane", json!({})), "/v1/subscriptions/phone"), 404);
     // The hub's own go on beside.
     assert_eq!(

@@ -28,6 +28,8 @@ struct State {
     read: Option<Duration>,
     /// When that was tried last, whatever came of it.
     tried: Option<Duration>,
+    /// When it was begun last, whatever becomes of it: who had it begun may go before it ends.
+    begun: Option<Duration>,
 }
 
 impl State {
@@ -39,7 +41,7 @@ impl State {
 
     /// Whether somebody may have them read now, because of a key that isn't among them.
     fn may_ask(&self, now: Duration) -> bool {
-        self.tried.is_none_or(|tried| now >= tried + ASK_EVERY)
+        self.tried.max(self.begun).is_none_or(|last| now >= last + ASK_EVERY)
     }
 
     /// How long until they are read anew by themselves.
@@ -101,6 +103,8 @@ impl Keys {
 
     /// Reads them. Where that fails, those there are go on, for a while.
     async fn read(&self) {
+        self.state.write().unwrap_or_else(PoisonError::into_inner).begun =
+            Some(self.started.elapsed());
         let read = self.place.fetch().await;
         let now = self.started.elapsed();
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
@@ -142,7 +146,7 @@ mod tests {
 
     fn state(read: Option<u64>, tried: Option<u64>) -> State {
         let [read, tried] = [read, tried].map(|seconds| seconds.map(Duration::from_secs));
-        State { set: Arc::default(), read, tried }
+        State { set: Arc::default(), read, tried, begun: None }
     }
 
     #[test]
@@ -161,6 +165,9 @@ mod tests {
         let state = state(Some(100), Some(100));
         let asked = (100..220).filter(|second| state.may_ask(at(*second))).min();
         assert_eq!(asked, Some(110));
+        // One that nobody waited for the end of counts as well.
+        let left = State { begun: Some(at(200)), ..state };
+        assert!(!left.may_ask(at(209)) && left.may_ask(at(210)));
     }
 
     #[test]

@@ -113,7 +113,9 @@ fn claims(
     // `events` tells of something and lets nobody in (RFC 8417).
     let is_bearer = text("typ").is_none_or(|typ| typ == "Bearer" || typ == "ID" || typ == "JWT");
     let has_kind = all.get("typ").is_none_or(Value::is_string);
-    if !is_bearer || !has_kind || all.contains_key("events") {
+    // One with `cnf` is good in the hands of whoever has a key alone, for which nobody looks here
+    // (RFC 7800, section 3).
+    if !is_bearer || !has_kind || all.contains_key("events") || all.contains_key("cnf") {
         return Err(Invalid::Kind);
     }
     let party = text("azp").or_else(|| text("client_id"));

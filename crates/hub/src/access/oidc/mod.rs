@@ -75,7 +75,7 @@ impl Oidc {
         let claims = self.claims(token).await?;
         let (id, principal) = self.who.is(&claims, tokens).map_err(Refused::Invalid)?;
         let ends = Timestamp::from_second(claims.ends_unix_seconds).unwrap_or(Timestamp::MAX);
-        Ok(Arc::new(Grant::new(Some(id), principal, Some(ends), 0)))
+        Ok(Arc::new(Grant::shown(id, principal, ends)))
     }
 
     async fn claims(&self, token: &[u8]) -> Result<Claims, Refused> {

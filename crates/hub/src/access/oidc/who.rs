@@ -53,7 +53,8 @@ impl Who {
         let user = claim(claims, &self.user_claim).and_then(Value::as_str).ok_or(Invalid::User)?;
         // Whoever may write any address into their profile would be anybody.
         let is_verified = claims.all.get("email_verified") == Some(&Value::Bool(true));
-        let is_theirs = self.user_claim != "email" || is_verified;
+        let is_email = self.user_claim.rsplit('/').next() == Some("email");
+        let is_theirs = !is_email || is_verified;
         let is_fit = is_theirs && user.len() <= USER_OCTETS_MAX;
         is_fit.then(|| user.to_owned()).ok_or(Invalid::User)
     }
