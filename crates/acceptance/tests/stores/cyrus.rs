@@ -259,10 +259,30 @@ fn play_with(
     // What was told until it went wrong is what a person wants to see.
     let told = stage.finish()?;
     outcome.map_err(|error| Error::Answer { expected: error.to_string(), answer: told.clone() })?;
+    let told = without_signs(&told);
     let told_alike = told.replace("/shared/bob/", &format!("/shared/{BOB}/"));
     expected::agree(scenario, &told_alike, DIFFERENCES);
     expected::hold(store.name(), scenario, &without_sizes(&told));
     Ok(())
+}
+
+/// A change that left only a sign is told as missed at a moment that no play can foretell;
+/// `postbell-sources` tries that.
+fn without_signs(told: &str) -> String {
+    let mut blocks: Vec<String> = Vec::new();
+    for line in told.split_inclusive('\n') {
+        match blocks.last_mut().filter(|_| line.starts_with(' ')) {
+            Some(block) => block.push_str(line),
+            None => blocks.push(line.to_owned()),
+        }
+    }
+    blocks.retain(|block| {
+        let words: Vec<_> = block.split_whitespace().collect();
+        !(block.starts_with("vnd.postbell.Gap ") && words.join(" ").contains("and not of what"))
+    });
+    // Nothing else may have been told at the end.
+    let _last = blocks.pop_if(|block| block == "> nothing more\n");
+    blocks.concat()
 }
 
 /// Cyrus' own header lines are not always of one length; sizes are held against FETCH elsewhere.

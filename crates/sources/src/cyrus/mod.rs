@@ -15,6 +15,7 @@ mod namespace;
 mod notification;
 mod receive;
 mod record;
+mod signs;
 mod source;
 mod tell;
 

@@ -133,6 +133,14 @@ impl Namespace {
         if self.unix_separator { '/' } else { '.' }
     }
 
+    /// Whether a mailbox is below another, as an admin names them.
+    pub(super) fn is_below(&self, name: &str, above: &str) -> bool {
+        let ((path, domain), (above, its_domain)) =
+            (self.split_domain(name), self.split_domain(above));
+        let rest = path.strip_prefix(above).filter(|_| domain == its_domain);
+        rest.is_some_and(|rest| rest.starts_with(self.separator()))
+    }
+
     /// The domain at the end of an admin's name, taken off.
     fn split_domain<'n>(&self, name: &'n str) -> (&'n str, Option<&'n str>) {
         match name.rsplit_once('@') {

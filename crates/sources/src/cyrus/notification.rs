@@ -53,6 +53,15 @@ pub(super) struct Notification {
     pub(super) raw: Option<String>,
 }
 
+impl Notification {
+    /// Whether it is about a mailbox that holds mail. Calendars and the like are on no list.
+    pub(super) fn is_mail(&self) -> bool {
+        self.others.iter().all(|(name, value)| {
+            name != "vnd.cmu.mbtype" || value.as_str().is_some_and(|kind| MAIL.contains(&kind))
+        })
+    }
+}
+
 impl std::fmt::Display for Repair {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.parameter, self.what)
@@ -266,3 +275,6 @@ impl Reader {
 const RAW_OCTETS_MAX: usize = 64 * 1024;
 
 const FLAGS_MAX: usize = mail_event::limits::FLAGS_MAX;
+
+/// What Cyrus calls a mailbox that holds mail (`vnd.cmu.mbtype`).
+const MAIL: [&str; 2] = ["", "e"];

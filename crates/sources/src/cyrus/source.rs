@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use jiff::tz::Offset;
 use mail_event::Timestamp;
-use postbell_engine::{Identity, Observation, What};
+use postbell_engine::{Identity, Mailbox, Observation, What};
 use tracing::{debug, warn};
 
 use super::alive::{Connections, is_process};
 use super::asking::{Answers, Asking};
 use super::entry::{Content, Entry};
 use super::notification::Notification;
+use super::signs::{self, Sign, Signs};
 use super::tell::{Memory, Teller, is_implied};
 use super::{CyrusError, Options};
 use crate::reconcile::Next;
@@ -27,6 +28,7 @@ pub(super) struct Source<'a> {
     teller: Teller<'a>,
     memory: Memory,
     asking: Option<Asking<'a>>,
+    signs: Signs,
     bell: Bell,
     spool: Spool<Entry>,
     pending: Pending,
@@ -88,6 +90,7 @@ impl<'a> Source<'a> {
             intake,
             health,
             asking,
+            signs: Signs::restore(&intake.checkpoint(signs::KEY)?, Instant::now()),
             teller: Teller::new(options),
             memory: Memory::restore(kept),
             bell: Bell::new(&options.spool),
@@ -258,6 +261,10 @@ impl<'a> Source<'a> {
                 let done = before.part.filter(|_| before.offset == line.start);
                 let done = done.map_or(0, |(_, count)| count);
                 let from = usize::try_from(done).unwrap_or(usize::MAX);
+                if from == 0 {
+                    let when = (whence.received, Instant::now());
+                    self.signs.note(&said, &self.options.namespace, when);
+                }
                 if let Some(asking) = &mut self.asking {
                     asking.hear(&said, whence.received);
                 }
@@ -429,10 +436,49 @@ impl<'a> Source<'a> {
         let lost = self.asking.as_mut().map(|asking| asking.tend(at)).unwrap_or_default();
         for owner in lost {
             let identity = format!("unfound {owner} {}", at.unix_millis());
-            let reason =
-                "Cyrus told of a change, and not of what, and it can't be found".to_owned();
-            let missed = self.teller.missed(&identity, at, reason);
+            let missed = self.teller.missed(&identity, at, UNSAID.to_owned());
             self.push(Observation { owner: Some(owner), ..missed });
+        }
+        self.judge_signs(at);
+    }
+
+    /// Has what was not heard looked for, where somebody may ask; else it is told as missed of its
+    /// mailbox.
+    fn judge_signs(&mut self, at: Timestamp) {
+        let namespace = &self.options.namespace;
+        // As whom to ask: shared mailboxes have no owner, and calendars are on no list.
+        let asked_as = |sign: &Sign| {
+            let place = namespace.place(&sign.mailbox);
+            place.owner.filter(|_| sign.is_mail && !place.is_deleted)
+        };
+        let can_ask = self.asking.is_some();
+        let missed = self.signs.take(Instant::now(), |sign| {
+            let is_asked = can_ask && asked_as(sign).is_some();
+            if is_asked { signs::TOGETHER } else { signs::CERTAIN }
+        });
+        for sign in missed {
+            let owner = asked_as(&sign);
+            let asking = self.asking.as_mut();
+            if asking.zip(owner).is_some_and(|(asking, owner)| asking.missed(&owner)) {
+                continue;
+            }
+            let place = namespace.place(&sign.mailbox);
+            // What is deleted is told already.
+            if place.is_deleted {
+                continue;
+            }
+            let identity = format!("unsaid {} {}", sign.mailbox, at.unix_millis());
+            let missed = self.teller.missed(&identity, at, UNSAID.to_owned());
+            let name = Some(place.name).filter(|_| sign.mailbox != USERS);
+            let mailbox = name.map(|name| Mailbox { name, uid_validity: sign.uid_validity });
+            let what = What::Missed { mailbox, reason: UNSAID.to_owned() };
+            self.push(Observation { owner: place.owner, what, ..missed });
+        }
+        if self.signs.take_overfull() {
+            let identity = format!("unsaid {}", at.unix_millis());
+            let reason = "Cyrus told of more changes at once than can be judged".to_owned();
+            let missed = self.teller.missed(&identity, at, reason);
+            self.lost(missed);
         }
     }
 
@@ -455,6 +501,7 @@ impl<'a> Source<'a> {
             seen.into_iter().for_each(|seen| self.push(seen));
         }
         let Pending { observations, files, mut changes, .. } = std::mem::take(&mut self.pending);
+        changes.extend(self.signs.drain_changes());
         let done = files.into_iter().filter_map(|(ident, place)| self.spool.done(ident, place));
         changes.extend(done);
         changes.extend(self.memory.drain_changes());
@@ -513,6 +560,12 @@ fn octets(seen: &Observation) -> usize {
     };
     identity.len() + extras + more + 512
 }
+
+/// Why something is missed of which there was only a sign.
+const UNSAID: &str = "Cyrus told of a change, and not of what, and it can't be found";
+
+/// What all users' mailboxes are below, and no mailbox: Cyrus's `unexpunge` cuts names down to it.
+const USERS: &str = "user";
 
 /// When the sockets were made last: the first time is no gap.
 const BEGAN_KEY: &[u8] = b"began";

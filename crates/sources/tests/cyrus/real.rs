@@ -1,5 +1,7 @@
 //! A real Cyrus, the process in notifyd's place and the source, end to end.
 
+mod signs;
+
 use postbell_testkit::cyrus::{Cyrus, Notify, Options};
 use postbell_testkit::{ALICE, BOB, Error, mail};
 

@@ -16,6 +16,7 @@ use postbell_sources::cyrus::{
     self, Namespace, Notifyd, Options, Porter, Sockets, bind_datagram, bind_stream,
 };
 use postbell_sources::{Health, Stop};
+use postbell_testkit::Imap;
 use postbell_testkit::account::Account;
 
 use crate::support::Kept;
@@ -213,6 +214,18 @@ pub(crate) fn flagged(uid: u32) -> String {
     )
 }
 
+/// Changes flags of the first message, so many that Cyrus can't tell it in a datagram.
+pub(crate) fn change_too_much(rig: &Rig, imap: &mut Imap, mailbox: &str) {
+    let keyword = |number: u32| format!("${number:03}{}", "x".repeat(240));
+    let keywords: Vec<_> = (0..100).map(keyword).collect();
+    imap.select(mailbox).unwrap();
+    imap.store("1", "+FLAGS", &keywords.join(" ")).unwrap();
+    assert!(!rig.written().contains(&keywords[0]), "it fitted");
+}
+
+/// Why something is missed of which there was only a sign.
+pub(crate) const UNSAID: &str = "Cyrus told of a change, and not of what, and it can't be found";
+
 pub(crate) fn wait_until(is_so: impl Fn() -> bool) {
     let begun = Instant::now();
     while !is_so() {
@@ -248,7 +261,10 @@ pub(crate) fn shown(seen: &Observation) -> String {
         }
         What::LoggedIn => format!("login {}", seen.actor.user.as_deref().unwrap()),
         What::LoggedOut => format!("logout {}", seen.actor.user.as_deref().unwrap()),
-        What::Missed { reason, .. } => format!("{owner} missed: {reason}"),
+        What::Missed { mailbox: None, reason } => format!("{owner} missed: {reason}"),
+        What::Missed { mailbox: Some(mailbox), reason } => {
+            format!("{owner} missed {}: {reason}", mailbox.name)
+        }
         What::Other { name, .. } => format!("{owner} {}", name.as_str()),
         other => format!("{owner} {other:?}"),
     }

@@ -9,7 +9,6 @@
 
 mod flag_naming;
 mod quotas;
-mod signs;
 mod suspects;
 #[cfg(test)]
 mod tests;
@@ -30,7 +29,6 @@ use crate::spool::{Change, Said, Spool};
 use crate::{Batch, Health, Intake, Stop, saved};
 use flag_naming::FlagNaming;
 use quotas::{INBOX, Quotas};
-use signs::Signs;
 use suspects::Suspects;
 
 /// Asks, and remembers what was told, so that only what wasn't is found.
@@ -41,7 +39,6 @@ pub(super) struct Asking<'a> {
     asker: Asker,
     reconcile: Reconcile,
     round: Round,
-    signs: Signs,
     suspects: Suspects,
     /// Those from before the start of whose mailboxes nothing is known.
     unfindable: BTreeSet<String>,
@@ -79,7 +76,6 @@ impl<'a> Asking<'a> {
             asker,
             reconcile,
             round: Round::default(),
-            signs: Signs::restore(&intake.checkpoint(signs::KEY)?, Instant::now()),
             suspects,
             unfindable,
             quotas: Quotas::restore(&intake.checkpoint(quotas::KEY)?),
@@ -104,10 +100,9 @@ impl<'a> Asking<'a> {
     ///
     /// `received` is when, where Cyrus doesn't say.
     pub(super) fn hear(&mut self, said: &Notification, received: Timestamp) {
-        if !is_mail(said) {
+        if !said.is_mail() {
             return;
         }
-        self.signs.note(said, Instant::now());
         let is_message = matches!(said.event.as_str(), "MessageNew" | "MessageAppend");
         if is_message && !said.flags.is_empty() {
             self.naming.note(said.at.unwrap_or(received));
@@ -166,7 +161,7 @@ impl<'a> Asking<'a> {
             }
             return true;
         };
-        if !is_mail(said) || said.event == "AclChange" {
+        if !said.is_mail() || said.event == "AclChange" {
             return true;
         }
         let namespace = &self.options.namespace;
@@ -296,9 +291,8 @@ impl<'a> Asking<'a> {
         self.reconcile.want_everything_if_few();
     }
 
-    /// Looks for signs that something wasn't heard, and lets go of what nobody needs; to be called
-    /// now and then, when all lines are told. Gives owners of whose mail something was missed that
-    /// isn't found.
+    /// Lets go of what nobody needs; to be called now and then, when all lines are told. Gives
+    /// owners of whose mail something was missed that isn't found.
     pub(super) fn tend(&mut self, at: Timestamp) -> BTreeSet<String> {
         let now = Instant::now();
         self.asker.tidy(now);
@@ -309,9 +303,6 @@ impl<'a> Asking<'a> {
         let mut lost = self.reconcile.take_refused();
         lost.append(&mut self.unfindable);
         lost.retain(|owner| self.suspects.remove(owner));
-        for name in self.signs.take(now) {
-            lost.extend(self.missed(&name));
-        }
         let memory = &self.reconcile;
         let is_done = |owner: &str| memory.has_looked_at(std::slice::from_ref(&owner.to_owned()));
         drop(self.suspects.take(is_done));
@@ -325,15 +316,12 @@ impl<'a> Asking<'a> {
         lost
     }
 
-    /// Something of a mailbox wasn't heard; gives its owner where it can't be found.
-    fn missed(&mut self, admins_name: &str) -> Option<String> {
-        let place = self.options.namespace.place(admins_name);
-        let owner = place.owner.filter(|_| !place.is_deleted)?;
+    /// Something of an owner's mail wasn't heard; says whether it may be found.
+    pub(super) fn missed(&mut self, owner: &str) -> bool {
         tracing::debug!("something of a mailbox was not heard");
         // Of all their mailboxes, lest one that was renamed be taken for one that is gone.
-        self.reconcile.want_user(&owner);
-        let may_be_found = self.reconcile.knows(&owner) && self.suspects.add(owner.clone());
-        (!may_be_found).then_some(owner)
+        self.reconcile.want_user(owner);
+        self.reconcile.knows(owner) && self.suspects.add(owner.to_owned())
     }
 
     /// Takes one step in finding what nobody said.
@@ -384,7 +372,6 @@ impl<'a> Asking<'a> {
         let mut changes: Vec<_> = own.chain(self.naming.take_change()).collect();
         changes.extend(self.reconcile.drain_changes());
         changes.extend(self.quotas.drain_changes());
-        changes.extend(self.signs.drain_changes());
         changes.extend(self.suspects.drain_changes());
         changes
     }
@@ -419,13 +406,6 @@ impl<'a> Asking<'a> {
 
 fn naming(options: &Options) -> Naming<'_> {
     Naming { scope: &options.namespace, server_fqdn: options.server_fqdn.as_deref() }
-}
-
-/// Whether it is about a mailbox that holds mail. Calendars and the like are on no list.
-fn is_mail(said: &Notification) -> bool {
-    said.others.iter().all(|(name, value)| {
-        name != "vnd.cmu.mbtype" || value.as_str().is_some_and(|kind| MAIL.contains(&kind))
-    })
 }
 
 /// Whether it is a mailbox that was deleted, and that an admin gave its name again: it is told as
@@ -472,9 +452,6 @@ fn complete(
         message.modseq = told.modseq;
     }
 }
-
-/// What Cyrus calls a mailbox that holds mail (`vnd.cmu.mbtype`).
-const MAIL: [&str; 2] = ["", "e"];
 
 /// Our sessions in the checkpoint.
 const OWN_KEY: &[u8] = b"own/";
