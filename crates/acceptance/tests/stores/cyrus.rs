@@ -350,6 +350,9 @@ master_password_file = "@PASSWORD@"
 /// What Cyrus can't but tell otherwise. A refusal for want of room is seen by its client alone, so
 /// that it is no event; nor is usage within a limit again that it never went over. A limit that was
 /// lowered below usage is seen with the next change of mail.
+///
+/// One is of parameters alone, and in the play's own file: of several messages that got flags it
+/// names each, and each flag, and not which got which (`vnd.postbell.flagsOfSome`).
 const DIFFERENCES: &[(&str, Difference)] = &[
     ("APPEND a fourth: refused", Difference::Without("QuotaExceed")),
     ("UID COPY: refused", Difference::Without("QuotaExceed")),
