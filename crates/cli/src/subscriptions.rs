@@ -393,6 +393,7 @@ fn describe(shown: &Value) -> anyhow::Result<()> {
         ("before till", "/sink/previousUntil"),
         ("a minute", "/sink/perMinute"),
         ("together", "/sink/batch"),
+        ("certificate", "/sink/clientCertificate"),
         ("events", "/events"),
         ("users", "/users"),
         ("mailboxes", "/mailboxes"),

@@ -22,7 +22,8 @@ use tracing::{error, info, warn};
 use crate::access::{Logins, Oidc, Places, Tokens};
 use crate::api::{self, App, Fetches};
 use crate::config::{
-    Config, Form, JournalConfig, PolicyConfig, PublishConfig, SourceKind, TlsConfig,
+    ClientCertificateConfig, Config, Form, JournalConfig, PolicyConfig, PublishConfig, SourceKind,
+    TlsConfig,
 };
 use crate::contents::Contents;
 use crate::feed::Feed;
@@ -36,7 +37,7 @@ use crate::signing::SigningKey;
 use crate::sources::{Source, Sources, Wiring};
 use crate::state::{StateDb, StateError};
 use crate::subscriptions::Subscriptions;
-use crate::tls::{Tls, TlsError};
+use crate::tls::{ClientCertificates, Tls, TlsError};
 use crate::token::{PathSecret, Token, TokenError};
 
 /// A running hub.
@@ -49,6 +50,8 @@ pub struct Hub {
     address: SocketAddr,
     local_address: Option<SocketAddr>,
     tls: Option<Arc<Tls>>,
+    /// What webhooks' receivers are shown.
+    certificates: Arc<ClientCertificates>,
     sources: Sources,
     stopping: watch::Sender<bool>,
     failed: watch::Receiver<Option<String>>,
@@ -70,6 +73,7 @@ impl Hub {
             true => Some(open_tls(config.tls.clone(), &metrics).await?),
             false => None,
         };
+        let certificates = open_certificates(config.webhooks.client_certificates.clone()).await?;
         let port = Some(config.store.port).filter(|port| *port != 0);
         let store = Store::new(&config.store.host, port)?;
         let policy = policy(&config.policy);
@@ -124,7 +128,7 @@ impl Hub {
             feed.clone(),
             (policy.clone(), Arc::clone(&links)),
             store.clone(),
-            config.webhooks,
+            (config.webhooks, Arc::clone(&certificates)),
             &config.commands,
         );
         let subscriptions = subscriptions.await?;
@@ -195,6 +199,9 @@ impl Hub {
         if let Some(tls) = &tls {
             tasks.push(tokio::spawn(Arc::clone(tls).watch(stop.clone())));
         }
+        if !certificates.is_empty() {
+            tasks.push(tokio::spawn(Arc::clone(&certificates).watch(stop.clone())));
+        }
         tasks.extend([
             tokio::spawn(listen::serve(listener, tls.clone(), door, config.http, stop.clone())),
             tokio::spawn(watch_journal(
@@ -217,7 +224,17 @@ impl Hub {
         }
         notify(NotifyState::Ready);
         info!(%address, data = %config.data.display(), "the hub is up");
-        Ok(Self { app, address, local_address, tls, sources, stopping, failed, tasks })
+        Ok(Self {
+            app,
+            address,
+            local_address,
+            tls,
+            certificates,
+            sources,
+            stopping,
+            failed,
+            tasks,
+        })
     }
 
     /// Where the HTTP API listens: the configured address, with the port the system chose where
@@ -239,13 +256,14 @@ impl Hub {
         self.tls.as_ref().map(|tls| tls.name())
     }
 
-    /// Has the certificate taken anew, changed or not; `false` where there is no TLS. What becomes
-    /// of it is logged.
+    /// Has every certificate taken anew, changed or not: that of TLS, and those that webhooks'
+    /// receivers are shown; `false` where there is none. What becomes of it is logged.
     pub fn reload_certificate(&self) -> bool {
         if let Some(tls) = &self.tls {
             tls.reload();
         }
-        self.tls.is_some()
+        self.certificates.reload();
+        self.tls.is_some() || !self.certificates.is_empty()
     }
 
     /// The API's bearer token that is in the data folder's file.
@@ -341,6 +359,15 @@ fn speakers(config: &PublishConfig, own: &str) -> Result<BTreeMap<u32, Stores>, 
 async fn open_tls(config: TlsConfig, metrics: &Metrics) -> Result<Arc<Tls>, StartError> {
     let metrics = metrics.tls();
     let opened = spawn_blocking(move || Tls::open(config, metrics)).await;
+    let opened = opened.map_err(|error| StartError::Thread { source: io::Error::other(error) })?;
+    Ok(Arc::new(opened?))
+}
+
+/// Reads what receivers are shown off the async threads.
+async fn open_certificates(
+    configs: BTreeMap<String, ClientCertificateConfig>,
+) -> Result<Arc<ClientCertificates>, StartError> {
+    let opened = spawn_blocking(move || ClientCertificates::open(&configs)).await;
     let opened = opened.map_err(|error| StartError::Thread { source: io::Error::other(error) })?;
     Ok(Arc::new(opened?))
 }

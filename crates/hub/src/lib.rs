@@ -30,10 +30,10 @@ mod token;
 mod websocket;
 
 pub use config::{
-    AccessConfig, CommandConfig, Config, ConfigError, ExpireConfig, Form, Group, HttpConfig,
-    JournalConfig, LogConfig, LogFormat, LogLevel, LoginConfig, OidcAlgorithm, OidcConfig,
-    OidcRole, OidcRoleConfig, PolicyConfig, PublishConfig, Reach, RoleConfig, SourceConfig,
-    SourceKind, StoreConfig, TlsConfig, UidStoresConfig, Virtdomains, WebhooksConfig,
+    AccessConfig, ClientCertificateConfig, CommandConfig, Config, ConfigError, ExpireConfig, Form,
+    Group, HttpConfig, JournalConfig, LogConfig, LogFormat, LogLevel, LoginConfig, OidcAlgorithm,
+    OidcConfig, OidcRole, OidcRoleConfig, PolicyConfig, PublishConfig, Reach, RoleConfig,
+    SourceConfig, SourceKind, StoreConfig, TlsConfig, UidStoresConfig, Virtdomains, WebhooksConfig,
     markdown as config_markdown,
 };
 pub use examine::examine;

@@ -74,6 +74,10 @@ pub(super) struct AddArgs {
     no_verify: bool,
     #[command(flatten)]
     batch: BatchArgs,
+    /// The certificate that the receiver is shown where it asks who is there, by its name in the hub's
+    /// configuration ([webhooks.client_certificates.NAME]).
+    #[arg(long, value_name = "NAME")]
+    client_certificate: Option<String>,
 }
 
 /// How events go together, several in one request, where any of this is given.
@@ -122,6 +126,9 @@ impl AddArgs {
         }
         if let (Some(batch), Some(sink)) = (self.batch.request(), sink.as_object_mut()) {
             sink.insert("batch".to_owned(), batch);
+        }
+        if let (Some(name), Some(sink)) = (&self.client_certificate, sink.as_object_mut()) {
+            sink.insert("clientCertificate".to_owned(), name.clone().into());
         }
         let mut request = Map::new();
         request.insert("name".to_owned(), self.name.clone().into());

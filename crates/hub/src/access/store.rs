@@ -45,7 +45,7 @@ impl Store {
             return Ok(Some(Self { address, tls: None }));
         }
         let malformed =
-            |why: String| TlsError::Malformed { key: KEY, path: config.ca.clone(), why };
+            |why: String| TlsError::Malformed { key: KEY.to_owned(), path: config.ca.clone(), why };
         let mut roots = RootCertStore::empty();
         for certificate in read_certificates(KEY, &config.ca)? {
             roots.add(certificate).map_err(|error| malformed(error.to_string()))?;

@@ -239,6 +239,12 @@ impl Tokens {
         made.iter().find(|one| one.id == id).map(|one| Arc::clone(&one.grant))
     }
 
+    /// The name of the token with this id.
+    pub(crate) fn name(&self, id: &str) -> Option<String> {
+        let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
+        made.iter().find(|one| one.id == id).map(|one| one.name.clone())
+    }
+
     /// What an `Authorization` header opens, for whoever is at `peer`.
     pub(crate) fn admit(
         self: &Arc<Self>,

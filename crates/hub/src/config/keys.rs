@@ -602,6 +602,28 @@ pub(crate) const SECTIONS: &[Section] = &[
         kinds: &[],
     },
     Section {
+        path: "webhooks.client_certificates.*",
+        about: "A certificate that webhooks' receivers may be shown where they ask who is there, one table each; a subscription names it (clientCertificate). Taken anew when its files change. See webhook.md.",
+        keys: &[
+            key(
+                "webhooks.client_certificates.*.certificate",
+                "\"/etc/postbell/partner.pem\"",
+                "The PEM file with the certificate, and with those that lead to its authority.",
+            ),
+            key(
+                "webhooks.client_certificates.*.key",
+                "\"/etc/postbell/partner.key\"",
+                "The PEM file with its key, which only its owner may read.",
+            ),
+            key(
+                "webhooks.client_certificates.*.services",
+                "[\"crm\"]",
+                "Tokens of services, by name, whose subscriptions may name it; whoever runs the hub may, and users never.",
+            ),
+        ],
+        kinds: &[],
+    },
+    Section {
         path: "commands.*",
         about: "A program that is run for each event, one table each; the name is yours and stays, because its cursor hangs on it. See command.md.",
         keys: &[

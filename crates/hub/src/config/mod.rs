@@ -445,6 +445,20 @@ pub struct WebhooksConfig {
     /// Octets that may.
     #[serde(with = "values::octets")]
     pub batch_octets: u64,
+    /// Certificates that receivers may be shown, by name.
+    pub client_certificates: BTreeMap<String, ClientCertificateConfig>,
+}
+
+/// A certificate that receivers may be shown.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct ClientCertificateConfig {
+    /// The PEM file with it, and those that lead to its authority.
+    pub certificate: PathBuf,
+    /// The PEM file with its key.
+    pub key: PathBuf,
+    /// Tokens of services that may have it shown, by name.
+    pub services: Vec<String>,
 }
 
 /// A program that is run for each event, and for which.
@@ -742,6 +756,7 @@ impl Default for WebhooksConfig {
             verify: true,
             batch_events: 500,
             batch_octets: 1 << 20,
+            client_certificates: BTreeMap::new(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use toml::Value;
 
 use super::keys::{self, Section};
-use super::{CommandConfig, Config, SourceConfig, SourceKind};
+use super::{ClientCertificateConfig, CommandConfig, Config, SourceConfig, SourceKind};
 
 /// See [`Config::print`].
 pub(super) fn toml(config: &Config) -> String {
@@ -18,6 +18,17 @@ pub(super) fn toml(config: &Config) -> String {
             }
             if config.commands.is_empty() {
                 print_section(&mut out, section, "commands.index", &default, &default, "# ");
+            }
+            continue;
+        }
+        if section.path == CERTIFICATES {
+            for name in config.webhooks.client_certificates.keys() {
+                let path = CERTIFICATES.replace('*', name);
+                print_section(&mut out, section, &path, &now, &default, "");
+            }
+            if config.webhooks.client_certificates.is_empty() {
+                let path = example(CERTIFICATES);
+                print_section(&mut out, section, &path, &default, &default, "# ");
             }
             continue;
         }
@@ -90,6 +101,7 @@ pub fn markdown() -> String {
             "" => "The top".to_owned(),
             "sources.*" if section.kinds.is_empty() => "`[sources.<name>]`".to_owned(),
             "commands.*" => "`[commands.<name>]`".to_owned(),
+            CERTIFICATES => "`[webhooks.client_certificates.<name>]`".to_owned(),
             "sources.*" => {
                 let kinds: Vec<_> = section
                     .kinds
@@ -129,14 +141,24 @@ Durations are written `\"250ms\"`, `\"60s\"`, `\"5m\"`, `\"2h\"`, `\"30d\"`; siz
 This page is made from the table the program itself reads by (`crates/hub/src/config/keys.rs`).\n";
 
 /// Keys without a default.
-const MUST_BE_GIVEN: [&str; 2] = ["sources.*.root", "commands.*.run"];
+const MUST_BE_GIVEN: [&str; 4] = [
+    "sources.*.root",
+    "commands.*.run",
+    "webhooks.client_certificates.*.certificate",
+    "webhooks.client_certificates.*.key",
+];
+
+/// Where certificates that receivers are shown stand.
+const CERTIFICATES: &str = "webhooks.client_certificates.*";
 
 /// Where a key stands in [`with_examples`].
 pub(super) fn example(path: &str) -> String {
-    path.replace("sources.*", "sources.mail").replace("commands.*", "commands.index")
+    path.replace("sources.*", "sources.mail")
+        .replace("commands.*", "commands.index")
+        .replace(CERTIFICATES, "webhooks.client_certificates.partner")
 }
 
-/// The defaults, with a source and a command so that their defaults have a place.
+/// The defaults, with a source, a command and a certificate so that their defaults have a place.
 pub(super) fn with_examples() -> Config {
     let mut config = Config::default();
     let source = SourceConfig { root: "/var/mail/%u/Maildir".into(), ..SourceConfig::default() };
@@ -144,6 +166,12 @@ pub(super) fn with_examples() -> Config {
     let run = vec!["/usr/local/bin/index-mail".to_owned()];
     let command = CommandConfig { run, ..CommandConfig::default() };
     config.commands.insert("index".to_owned(), command);
+    let certificate = ClientCertificateConfig {
+        certificate: "/etc/postbell/partner.pem".into(),
+        key: "/etc/postbell/partner.key".into(),
+        services: Vec::new(),
+    };
+    config.webhooks.client_certificates.insert("partner".to_owned(), certificate);
     config
 }
 

@@ -6,8 +6,8 @@ use postbell_engine::{Pattern, Stores};
 use toml::{Table, Value};
 
 use super::{
-    CommandConfig, Config, ConfigError, LoginConfig, PublishConfig, SourceConfig, SourceKind,
-    TlsConfig, in_clear, keys, limits, oidc,
+    ClientCertificateConfig, CommandConfig, Config, ConfigError, LoginConfig, PublishConfig,
+    SourceConfig, SourceKind, TlsConfig, in_clear, keys, limits, oidc,
 };
 
 /// The largest configuration file read. Ten thousand sources fit; a disk image does not.
@@ -121,8 +121,8 @@ fn is_section(path: &str) -> bool {
     keys::SECTIONS.iter().any(|section| match section.path.strip_suffix(".*") {
         // A table of tables, whose names are the operator's.
         Some(group) => {
-            path == group
-                || depth == 2 && path.strip_prefix(group).is_some_and(|rest| rest.starts_with('.'))
+            let is_within = path.strip_prefix(group).is_some_and(|rest| rest.starts_with('.'));
+            path == group || depth == group.split('.').count() + 1 && is_within
         }
         None => section.path == path,
     })
@@ -294,6 +294,9 @@ fn check(config: &Config, lines: &mut Vec<String>) {
     }
     for (name, source) in &config.sources {
         check_source(name, source, lines);
+    }
+    for (name, one) in &config.webhooks.client_certificates {
+        check_client_certificate(name, one, lines);
     }
     for (name, command) in &config.commands {
         check_command(name, command, config, lines);
@@ -473,6 +476,23 @@ fn check_command(name: &str, command: &CommandConfig, config: &Config, lines: &m
     }
     if let Err(why) = crate::subscriptions::check_name(name) {
         lines.push(format!("commands.{name}: {why} (try [commands.index])"));
+    }
+}
+
+fn check_client_certificate(name: &str, one: &ClientCertificateConfig, lines: &mut Vec<String>) {
+    let path = format!("webhooks.client_certificates.{name}");
+    for (key, file, example) in [
+        ("certificate", &one.certificate, "/etc/postbell/partner.pem"),
+        ("key", &one.key, "/etc/postbell/partner.key"),
+    ] {
+        if file.as_os_str().is_empty() {
+            lines.push(format!("{path}.{key}: missing (try {example:?})"));
+        } else if let Some(why) = not_absolute(file, example) {
+            lines.push(format!("{path}.{key}: {why}"));
+        }
+    }
+    if let Err(why) = crate::subscriptions::check_name(name) {
+        lines.push(format!("{path}: {why} (try [webhooks.client_certificates.partner])"));
     }
 }
 

@@ -420,6 +420,13 @@ fn every_example_in_the_table_is_accepted() {
                     text.push_str(&format!("tls.{key} = \"{value}\"\n"));
                 }
             }
+        } else if let Some(name) = path.strip_prefix("webhooks.client_certificates.partner.") {
+            for (key, value) in [("certificate", "/c"), ("key", "/k")] {
+                if name != key {
+                    let path = format!("webhooks.client_certificates.partner.{key}");
+                    text.push_str(&format!("{path} = \"{value}\"\n"));
+                }
+            }
         } else if key.path.starts_with("sources") && !key.path.ends_with("root") {
             let root = if key.path.ends_with("user") { "/m" } else { "/m/%u" };
             text.push_str(&format!("sources.mail.root = \"{root}\"\n"));

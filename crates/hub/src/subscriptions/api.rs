@@ -118,6 +118,10 @@ pub(crate) enum NewSink {
         /// That events go together, several in one request; each by itself where absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         batch: Option<Batching>,
+        /// The certificate that the receiver is shown where it asks who is there, by its name in the
+        /// hub's configuration; for whoever runs the hub, and the services named there.
+        #[serde(default, rename = "clientCertificate", skip_serializing_if = "Option::is_none")]
+        client_certificate: Option<String>,
     },
 }
 
@@ -218,7 +222,7 @@ pub(crate) struct Shown {
 
 /// Where deliveries go.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase", rename_all_fields = "camelCase", tag = "kind")]
+#[serde(rename_all = "lowercase", tag = "kind")]
 pub(crate) enum ShownSink {
     /// An HTTP endpoint.
     Webhook {
@@ -228,17 +232,20 @@ pub(crate) enum ShownSink {
         #[serde(skip_serializing_if = "Option::is_none")]
         secret: Option<String>,
         /// What `v1a` signatures are verified with, `whpk_…`.
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(rename = "publicKey", skip_serializing_if = "Option::is_none")]
         public_key: Option<String>,
         /// Until when deliveries are signed with the secret before as well (RFC 3339).
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(rename = "previousUntil", skip_serializing_if = "Option::is_none")]
         previous_until: Option<String>,
         /// How many requests a minute the receiver takes, where it said when it was asked.
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(rename = "perMinute", skip_serializing_if = "Option::is_none")]
         per_minute: Option<u32>,
         /// How events go together.
         #[serde(skip_serializing_if = "Option::is_none")]
         batch: Option<Batching>,
+        /// The certificate it is shown.
+        #[serde(rename = "clientCertificate", skip_serializing_if = "Option::is_none")]
+        client_certificate: Option<String>,
     },
     /// A program on the hub's machine, from its configuration.
     Command {

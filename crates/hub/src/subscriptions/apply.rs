@@ -94,6 +94,7 @@ impl Checked {
         };
         changed.url = self.url.clone();
         changed.batch = self.batch.clone();
+        changed.client_certificate = self.client_certificate.clone();
         if !is_same {
             changed.failing_since_unix_millis = None;
         }

@@ -82,6 +82,7 @@ fn kept(command: &CommandConfig, start: u64) -> Kept {
         expires_unix_millis: None,
         handshake: None,
         batch: None,
+        client_certificate: None,
         failing_since_unix_millis: None,
         command: Some(Box::new(command.clone())),
     }

@@ -45,6 +45,9 @@ pub(super) struct Kept {
     /// How its deliveries go together; each by itself where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) batch: Option<Batching>,
+    /// The certificate its receiver is shown, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) client_certificate: Option<String>,
     /// Since when there was nothing but failure, in milliseconds since 1970, where its receiver takes
     /// nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -206,6 +209,7 @@ impl Kept {
             previous_until: until.map(time),
             per_minute: self.per_minute().map(NonZeroU32::get),
             batch: self.batch.clone(),
+            client_certificate: self.client_certificate.clone(),
         }
     }
 

@@ -69,6 +69,7 @@ pub(super) struct Checked {
     /// What it has to pass.
     pub(super) handshake: Option<Handshake>,
     pub(super) batch: Option<Batching>,
+    pub(super) client_certificate: Option<String>,
     /// In milliseconds since 1970.
     pub(super) expires: Option<i64>,
 }
@@ -99,7 +100,8 @@ impl Subscriptions {
             pointer: error.pointer,
             message: error.message,
         })?;
-        let NewSink::Webhook { url, signature, secret, verify, batch } = new.sink;
+        let NewSink::Webhook { url, signature, secret, verify, batch, client_certificate } =
+            new.sink;
         let target = Target::parse(&url, shared.reach);
         let target = target.map_err(|error| invalid("/sink/url", error))?;
         if verify == Some(false) && grant.principal().role() != Role::Admin {
@@ -108,6 +110,13 @@ impl Subscriptions {
         }
         let is_asked = verify.unwrap_or_else(|| shared.webhooks.verify && !target.is_here());
         let handshake = is_asked.then(Handshake::default);
+        if let Some(name) = &client_certificate {
+            if target.uri().scheme_str() != Some("https") {
+                return Err(invalid("/sink/clientCertificate", "is shown over https alone"));
+            }
+            self.client_certificate(name, Owner::of(grant).as_ref())
+                .map_err(|why| invalid("/sink/clientCertificate", why))?;
+        }
         batch.as_ref().map_or(Ok(()), |batch| batch.check(&shared.webhooks))?;
         let secret = secret.map(|text| Secret::parse(&text)).transpose();
         let secret = secret.map_err(|error| invalid("/sink/secret", error))?;
@@ -128,6 +137,7 @@ impl Subscriptions {
             verify,
             handshake,
             batch,
+            client_certificate,
             expires,
         })
     }
@@ -192,6 +202,7 @@ impl Subscriptions {
             expires_unix_millis: new.expires,
             handshake: new.handshake,
             batch: new.batch,
+            client_certificate: new.client_certificate,
             failing_since_unix_millis: None,
             command: None,
         };

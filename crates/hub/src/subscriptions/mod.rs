@@ -29,7 +29,7 @@ use futures_util::future::join;
 use mail_event::Timestamp;
 use postbell_engine::{Breaker, Pace, Policy, Schedule, Store};
 use postbell_journal::Seq;
-use postbell_sinks::webhook::{Reach, Secret, Target, Tls, Webhook};
+use postbell_sinks::webhook::{ClientCertificate, Reach, Secret, Target, Tls, Webhook};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use tracing::{error, warn};
@@ -53,6 +53,7 @@ use crate::feed::Feed;
 use crate::links::Links;
 use crate::metrics::{SUBSCRIPTIONS_TOLD_MAX, SubscriptionFigures};
 use crate::state::{StateDb, StateError};
+use crate::tls::ClientCertificates;
 use crate::{CommandConfig, WebhooksConfig};
 
 /// The subscriptions of one hub.
@@ -68,6 +69,7 @@ struct Shared {
     reach: Reach,
     webhooks: WebhooksConfig,
     tls: Tls,
+    certificates: Arc<ClientCertificates>,
     threads: DeliveryThreads,
     /// Oldest first.
     entries: RwLock<Vec<Arc<Entry>>>,
@@ -98,7 +100,7 @@ impl Subscriptions {
         feed: Feed,
         policy: (Policy, Arc<Links>),
         store: Store,
-        webhooks: WebhooksConfig,
+        webhooks: (WebhooksConfig, Arc<ClientCertificates>),
         commands: &BTreeMap<String, CommandConfig>,
     ) -> Result<Self, StateError> {
         let handshake = Schedule::new(HANDSHAKE_SECONDS.map(Duration::from_secs));
@@ -114,7 +116,7 @@ impl Subscriptions {
         feed: Feed,
         (policy, links): (Policy, Arc<Links>),
         store: Store,
-        webhooks: WebhooksConfig,
+        (webhooks, certificates): (WebhooksConfig, Arc<ClientCertificates>),
         commands: &BTreeMap<String, CommandConfig>,
         (schedule, handshake): (Schedule, Schedule),
     ) -> Result<Self, StateError> {
@@ -150,6 +152,7 @@ impl Subscriptions {
             reach: reach(webhooks.reach),
             webhooks,
             tls,
+            certificates,
             threads,
             entries: RwLock::new(entries),
             changing: Mutex::new(()),
@@ -399,7 +402,11 @@ impl Subscriptions {
         let target = Target::parse(&kept.url, shared.reach).map_err(|error| error.to_string())?;
         let read = |text: &str| Secret::parse(text).map_err(|error| error.to_string());
         let timeout = shared.webhooks.timeout;
-        let mut webhook = Webhook::new(target, read(&kept.secret)?, timeout, &shared.tls);
+        let tls = match &kept.client_certificate {
+            Some(name) => shared.tls.showing(self.client_certificate(name, kept.owner.as_ref())?),
+            None => shared.tls.clone(),
+        };
+        let mut webhook = Webhook::new(target, read(&kept.secret)?, timeout, &tls);
         if let Some(previous) = &kept.previous {
             let until = Duration::from_secs(u64::try_from(previous.until).unwrap_or(0));
             webhook = webhook.signed_also(read(&previous.secret)?, SystemTime::UNIX_EPOCH + until);
@@ -408,6 +415,33 @@ impl Subscriptions {
             webhook = webhook.in_batches();
         }
         Ok(webhook)
+    }
+}
+
+impl Subscriptions {
+    /// The certificate of this name, where this owner's subscriptions may have it shown: it is the
+    /// operator's, who says which services may. Others don't learn whether there is one.
+    fn client_certificate(
+        &self,
+        name: &str,
+        owner: Option<&Owner>,
+    ) -> Result<Arc<ClientCertificate>, String> {
+        let found = self.0.certificates.find(name);
+        let Some(owner) = owner else {
+            let missing = || format!("there is no [webhooks.client_certificates.{name}]");
+            return found.map(|(shown, _)| Arc::clone(shown)).ok_or_else(missing);
+        };
+        let service = match owner.user {
+            None => self.0.tokens.name(&owner.token),
+            Some(_) => None,
+        };
+        let may = |services: &[String]| service.is_some_and(|name| services.contains(&name));
+        match found {
+            Some((shown, services)) if may(services) => Ok(Arc::clone(shown)),
+            Some(_) | None => {
+                Err(format!("{name:?} is no client certificate that may be shown for it"))
+            }
+        }
     }
 }
 

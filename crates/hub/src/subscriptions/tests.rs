@@ -19,6 +19,7 @@ use crate::access::NewToken;
 use crate::token::{Token, fill_random};
 
 mod batches;
+mod certificates;
 mod disabled;
 mod life;
 mod redrive;
@@ -144,12 +145,15 @@ impl Bench {
             Feed::new(Arc::clone(&journal) as _),
             (Policy::default(), Arc::new(links)),
             Store::new("imap.example.org", None).unwrap(),
-            WebhooksConfig {
-                reach: crate::Reach::Loopback,
-                timeout: TIMEOUT,
-                lanes: 4,
-                ..WebhooksConfig::default()
-            },
+            (
+                WebhooksConfig {
+                    reach: crate::Reach::Loopback,
+                    timeout: TIMEOUT,
+                    lanes: 4,
+                    ..WebhooksConfig::default()
+                },
+                Arc::new(certificates::in_folder(folder)),
+            ),
             commands,
             (Schedule::new(pauses.clone()), Schedule::new(pauses)),
         );
@@ -214,7 +218,14 @@ fn random_hex(octets: usize) -> String {
 
 fn wanted(name: &str, url: &str) -> NewSubscription {
     let (url, signature) = (url.to_owned(), Signature::V1);
-    let sink = NewSink::Webhook { url, signature, secret: None, verify: None, batch: None };
+    let sink = NewSink::Webhook {
+        url,
+        signature,
+        secret: None,
+        verify: None,
+        batch: None,
+        client_certificate: None,
+    };
     NewSubscription {
         name: name.to_owned(),
         events: vec![],
@@ -949,6 +960,7 @@ async fn what_is_wrong_with_a_subscription_is_named() {
                     secret: secret(),
                     verify: None,
                     batch: None,
+                    client_certificate: None,
                 },
                 ..fine()
             },
@@ -1002,6 +1014,7 @@ fn a_kept_secret_prints_as_dots() {
         expires_unix_millis: None,
         handshake: None,
         batch: None,
+        client_certificate: None,
         failing_since_unix_millis: None,
         command: None,
     };

@@ -31,10 +31,13 @@ impl Certificate {
     /// Where it can't be read, or holds none.
     pub fn read(path: &Path) -> Result<Self, TlsError> {
         let chain = read_certificates("tls.certificate", path)?;
-        let malformed =
-            |why| TlsError::Malformed { key: "tls.certificate", path: path.to_owned(), why };
+        let malformed = |why| TlsError::Malformed {
+            key: "tls.certificate".to_owned(),
+            path: path.to_owned(),
+            why,
+        };
         let Some(own) = chain.first() else {
-            let (key, path) = ("tls.certificate", path.to_owned());
+            let (key, path) = ("tls.certificate".to_owned(), path.to_owned());
             return Err(TlsError::Nothing { key, path, wanted: CERTIFICATE });
         };
         let (_, parsed) =
@@ -111,38 +114,44 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
 
 /// Every certificate in a PEM file; `key` is what names the file in the configuration.
 pub(crate) fn read_certificates(
-    key: &'static str,
+    key: &str,
     path: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let (text, _) = read(key, path)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(TlsError::Nothing { key, path: path.to_owned(), wanted: CERTIFICATE }),
+        Ok(_) => {
+            let (key, path) = (key.to_owned(), path.to_owned());
+            Err(TlsError::Nothing { key, path, wanted: CERTIFICATE })
+        }
         Err(error) => {
             let why = in_words(&error);
-            Err(TlsError::Malformed { key, path: path.to_owned(), why })
+            Err(TlsError::Malformed { key: key.to_owned(), path: path.to_owned(), why })
         }
     }
 }
 
-/// The key in a PEM file.
-pub(super) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    const KEY: &str = "tls.key";
-    let (text, mode) = read(KEY, path)?;
-    if mode & 0o007 != 0 {
-        return Err(TlsError::Exposed { path: path.to_owned(), mode });
+/// The key in a PEM file, which is refused where its mode has a bit of `forbidden`; `key` is what
+/// names the file in the configuration.
+pub(super) fn read_key(
+    key: &str,
+    path: &Path,
+    forbidden: u32,
+) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let (text, mode) = read(key, path)?;
+    let (key, path) = (key.to_owned(), path.to_owned());
+    if mode & forbidden != 0 {
+        let change = if forbidden == 0o007 { "o" } else { "go" };
+        return Err(TlsError::Exposed { key, change, path, mode });
     }
-    PrivateKeyDer::from_pem_slice(&text).map_err(|_| TlsError::Nothing {
-        key: KEY,
-        path: path.to_owned(),
-        wanted: "private key in PEM without a password",
-    })
+    let wanted = "private key in PEM without a password";
+    PrivateKeyDer::from_pem_slice(&text).map_err(|_| TlsError::Nothing { key, path, wanted })
 }
 
 /// A file up to a bound, and its mode.
-fn read(key: &'static str, path: &Path) -> Result<(Vec<u8>, u32), TlsError> {
-    let io = |source| TlsError::Io { key, path: path.to_owned(), source };
+fn read(key: &str, path: &Path) -> Result<(Vec<u8>, u32), TlsError> {
+    let io = |source| TlsError::Io { key: key.to_owned(), path: path.to_owned(), source };
     // Looked at before it is opened: a pipe would wait for somebody who writes.
     if !std::fs::metadata(path).map_err(io)?.is_file() {
         return Err(io(io::Error::other("it is no file")));

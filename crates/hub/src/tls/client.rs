@@ -123,7 +123,8 @@ pub(super) fn verifier(
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     const KEY: &str = "tls.client_ca";
     let mut roots = RootCertStore::empty();
-    let malformed = |why: String| TlsError::Malformed { key: KEY, path: path.to_owned(), why };
+    let malformed =
+        |why: String| TlsError::Malformed { key: KEY.to_owned(), path: path.to_owned(), why };
     for certificate in read_certificates(KEY, path)? {
         roots.add(certificate).map_err(|error| malformed(error.to_string()))?;
     }

@@ -20,12 +20,17 @@ pub(super) struct Watched {
 type State = Option<[i128; 8]>;
 
 impl Watched {
-    /// The files as they are now.
-    pub(super) fn new(config: &TlsConfig) -> Self {
+    /// Those of the HTTP listener.
+    pub(super) fn of(config: &TlsConfig) -> Self {
         let mut paths = vec![config.certificate.clone(), config.key.clone()];
         if !config.client_ca.as_os_str().is_empty() {
             paths.push(config.client_ca.clone());
         }
+        Self::new(paths)
+    }
+
+    /// The files as they are now.
+    pub(super) fn new(paths: Vec<PathBuf>) -> Self {
         let taken = paths.iter().map(state).collect();
         Self { paths, taken, before: None }
     }
@@ -69,7 +74,7 @@ mod tests {
         std::fs::write(&certificate, "a").unwrap();
         std::fs::write(&key, "a").unwrap();
         let config = TlsConfig { certificate, key, ..TlsConfig::default() };
-        let mut files = Watched::new(&config);
+        let mut files = Watched::of(&config);
         assert!(!files.have_changed());
         std::fs::write(&config.certificate, "ab").unwrap();
         assert!(!files.have_changed());

@@ -3,6 +3,7 @@
 mod certificate;
 mod client;
 mod files;
+mod outgoing;
 
 use std::io;
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ pub use certificate::Certificate;
 pub(crate) use certificate::read_certificates;
 use client::Clients;
 pub(crate) use client::{Shown, Trust};
+pub(crate) use outgoing::ClientCertificates;
 
 /// Makes connections safe with the certificate of the moment.
 #[derive(Debug)]
@@ -113,7 +115,7 @@ impl Tls {
     /// the hub stops. A pair that is no good is told of and kept out; the one before goes on, and it
     /// is tried again: what kept it out may be over, and no file changed by that.
     pub(crate) async fn watch(self: Arc<Self>, mut stopping: watch::Receiver<bool>) {
-        let mut files = files::Watched::new(&self.config);
+        let mut files = files::Watched::of(&self.config);
         let mut failed: Option<Failed> = None;
         loop {
             let is_asked = tokio::select! {
@@ -130,7 +132,7 @@ impl Tls {
             match looked.await {
                 Ok(looked) => (files, failed) = looked,
                 // Only a panic ends it without an answer, and then the one before goes on too.
-                Err(_) => (files, failed) = (files::Watched::new(&self.config), None),
+                Err(_) => (files, failed) = (files::Watched::of(&self.config), None),
             }
         }
     }
@@ -198,12 +200,13 @@ pub fn examine(config: &TlsConfig) -> Result<Certificate, TlsError> {
 /// The files as they are now.
 fn load(config: &TlsConfig) -> Result<(Loaded, Certificate), TlsError> {
     let certificate = Certificate::read(&config.certificate)?;
-    let key = certificate::read_key(&config.key)?;
+    let key = certificate::read_key("tls.key", &config.key, 0o007)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let unfit = |source| TlsError::Unfit {
+    let unfit = |source: rustls::Error| TlsError::Unfit {
+        named: "tls.key".to_owned(),
         certificate: config.certificate.clone(),
         key: config.key.clone(),
-        source,
+        source: Box::new(source),
     };
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -227,6 +230,10 @@ fn in_full(error: &TlsError) -> String {
     crate::sources::chain(error)
 }
 
+fn whom(change: &str) -> &'static str {
+    if change == "o" { "everybody" } else { "others" }
+}
+
 /// How often the files are looked at. A change is taken when it has stood for as long: who replaces
 /// both files does it within that.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -242,7 +249,7 @@ pub enum TlsError {
     #[error("{key}: {path}: can't be read", path = path.display())]
     Io {
         /// The key of the configuration that names it.
-        key: &'static str,
+        key: String,
         /// The file.
         path: PathBuf,
         /// What the system says.
@@ -252,7 +259,7 @@ pub enum TlsError {
     #[error("{key}: {path}: holds no {wanted}", path = path.display())]
     Nothing {
         /// The key of the configuration that names it.
-        key: &'static str,
+        key: String,
         /// The file.
         path: PathBuf,
         /// What was looked for.
@@ -262,29 +269,35 @@ pub enum TlsError {
     #[error("{key}: {path}: its certificate can't be read: {why}", path = path.display())]
     Malformed {
         /// The key of the configuration that names it.
-        key: &'static str,
+        key: String,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         why: String,
     },
-    /// Everybody may read the key, so it may be known already.
-    #[error("tls.key: {path}: mode {mode:03o} lets everybody read it (run: chmod o= {path}; better: have a new key made)", path = path.display())]
+    /// Others may read the key, so it may be known already.
+    #[error("{key}: {path}: mode {mode:03o} lets {whom} read it (run: chmod {change}= {path}; better: have a new key made)", path = path.display(), whom = whom(change), change = change)]
     Exposed {
+        /// The key of the configuration that names it.
+        key: String,
+        /// Who may not, as chmod knows them.
+        change: &'static str,
         /// The file.
         path: PathBuf,
         /// Its mode.
         mode: u32,
     },
     /// The two don't belong together, or are of a kind that isn't used here.
-    #[error("tls.key: {key} does not fit the certificate {certificate}", key = key.display(), certificate = certificate.display())]
+    #[error("{named}: {key} does not fit the certificate {certificate}", key = key.display(), certificate = certificate.display())]
     Unfit {
+        /// The key of the configuration that names the key.
+        named: String,
         /// The certificate's file.
         certificate: PathBuf,
         /// The key's file.
         key: PathBuf,
         /// What rustls says.
-        source: rustls::Error,
+        source: Box<rustls::Error>,
     },
     /// It is over already.
     #[error("tls.certificate: {certificate}: has ended")]

@@ -13,9 +13,10 @@ use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use rustls::ClientConfig;
+use rustls::client::Resumption;
 use tower::Service;
 
-use super::Target;
+use super::{ClientCertificate, Target};
 
 /// What webhooks need for TLS; made once, shared by all.
 #[derive(Clone, Debug)]
@@ -34,6 +35,16 @@ impl Tls {
             .with_webpki_roots()
             .with_no_client_auth();
         Ok(Self(Arc::new(config)))
+    }
+
+    /// The same, that shows receivers a certificate where they ask for one.
+    #[must_use]
+    pub fn showing(&self, certificate: Arc<ClientCertificate>) -> Self {
+        let mut config = ClientConfig::clone(&self.0);
+        config.client_auth_cert_resolver = certificate;
+        // A session taken up again would be one of whoever began it, with the certificate of then.
+        config.resumption = Resumption::disabled();
+        Self(Arc::new(config))
     }
 }
 

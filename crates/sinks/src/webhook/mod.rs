@@ -1,6 +1,7 @@
 //! Webhooks: one signed HTTP request for each delivery (Standard Webhooks 1.0.0).
 
 mod body;
+mod certificate;
 mod connect;
 mod connections;
 mod handshake;
@@ -26,6 +27,7 @@ use mail_event::{EventId, cloudevents};
 use postbell_engine::{Outcome, in_words};
 
 pub use body::write_body;
+pub use certificate::ClientCertificate;
 pub use connect::Tls;
 use connections::Connections;
 pub use handshake::Agreement;

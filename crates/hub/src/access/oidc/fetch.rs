@@ -112,7 +112,8 @@ impl Place {
 
 fn tls(config: &OidcConfig) -> Result<ClientConfig, TlsError> {
     const KEY: &str = "oidc.ca";
-    let malformed = |why: String| TlsError::Malformed { key: KEY, path: config.ca.clone(), why };
+    let malformed =
+        |why: String| TlsError::Malformed { key: KEY.to_owned(), path: config.ca.clone(), why };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -90,6 +90,7 @@ fn batched(name: &str, receiver: &Receiver, batch: Batching) -> NewSubscription 
         secret: None,
         verify: None,
         batch: Some(batch),
+        client_certificate: None,
     };
     NewSubscription { sink, ..wanted(name, "") }
 }

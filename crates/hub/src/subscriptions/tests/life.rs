@@ -133,6 +133,7 @@ async fn what_is_said_twice_is_one_subscription_and_what_differs_changes_it() {
         secret: None,
         verify: None,
         batch: None,
+        client_certificate: None,
     };
     let signed = NewSubscription { sink, ..less };
     let (_, shown) = apply(signed.clone()).await.unwrap();

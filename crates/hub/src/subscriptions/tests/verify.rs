@@ -37,7 +37,14 @@ fn agrees() -> Response {
 /// A subscription whose receiver has to agree, though it is on this machine.
 fn to_verify(url: &str) -> NewSubscription {
     let (url, signature) = (url.to_owned(), Signature::V1);
-    let sink = NewSink::Webhook { url, signature, secret: None, verify: Some(true), batch: None };
+    let sink = NewSink::Webhook {
+        url,
+        signature,
+        secret: None,
+        verify: Some(true),
+        batch: None,
+        client_certificate: None,
+    };
     NewSubscription { sink, ..wanted("phone", "") }
 }
 
@@ -141,7 +148,14 @@ async fn only_whoever_runs_the_hub_may_leave_the_handshake_out() {
     let bench = Bench::open(folder.path()).await;
     let to = |verify| {
         let (url, signature) = ("https://example.org/hook".to_owned(), Signature::V1);
-        let sink = NewSink::Webhook { url, signature, secret: None, verify, batch: None };
+        let sink = NewSink::Webhook {
+            url,
+            signature,
+            secret: None,
+            verify,
+            batch: None,
+            client_certificate: None,
+        };
         NewSubscription { sink, ..wanted("phone", "") }
     };
     let (user, _) = bench.user("a1", "a");
