@@ -39,6 +39,13 @@ pub(crate) struct FollowArgs {
     /// Only these parameters, besides the mandatory ones; may be given several times.
     #[arg(short, long, alias = "parameters", value_name = "NAME")]
     pub(crate) parameter: Vec<String>,
+    /// In which form it is told that \Seen was set: simple (MessageRead) or flags (FlagsSet) [default:
+    /// as the hub's policy has it].
+    #[arg(long, value_name = "FORM", value_parser = ["simple", "flags"])]
+    seen_form: Option<String>,
+    /// The same of \Deleted: simple (MessageTrash) or flags (FlagsSet).
+    #[arg(long, value_name = "FORM", value_parser = ["simple", "flags"])]
+    deleted_form: Option<String>,
     /// End after so many events.
     #[arg(short = 'n', long, value_name = "COUNT", value_parser = when::count)]
     limit: Option<u64>,
@@ -198,6 +205,13 @@ impl Follow {
         }
         if let Some(condition) = &self.args.condition {
             path.push_str(&format!("&where={}", encode(condition)));
+        }
+        for (name, form) in
+            [("seenForm", &self.args.seen_form), ("deletedForm", &self.args.deleted_form)]
+        {
+            if let Some(form) = form {
+                path.push_str(&format!("&{name}={form}"));
+            }
         }
         if let Some(left) = self.left() {
             path.push_str(&format!("&limit={left}"));

@@ -400,6 +400,7 @@ fn describe(shown: &Value) -> anyhow::Result<()> {
         ("where", "/where"),
         ("parameters", "/parameters"),
         ("tags", "/tags"),
+        ("flag forms", "/flagForms"),
         ("begin", "/begin"),
         ("done up to", "/cursor"),
         ("to come", "/lag"),

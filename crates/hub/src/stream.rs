@@ -198,6 +198,11 @@ impl Follower {
                     continue;
                 }
             }
+            let recast = self.filter.recast(&view, &body);
+            let (view, body) = match &recast {
+                Some((keys, json)) => (keys.view(json), json.as_slice().into()),
+                None => (view, body),
+            };
             let seq = record.seq.0;
             let stamp = Stamp { id: EventId::from_u128(record.id.0), seq, prev_seq: self.prev_seq };
             let link = self.projection.wants_link(&body, &view).then(|| {

@@ -51,6 +51,13 @@ pub(super) struct AddArgs {
     /// Put this on every delivery; may be given several times.
     #[arg(short, long, value_name = "TEXT")]
     tag: Vec<String>,
+    /// In which form it is told that \Seen was set: simple (MessageRead) or flags (FlagsSet) [default:
+    /// as the hub's policy has it].
+    #[arg(long, value_name = "FORM", value_parser = ["simple", "flags"])]
+    seen_form: Option<String>,
+    /// The same of \Deleted: simple (MessageTrash) or flags (FlagsSet).
+    #[arg(long, value_name = "FORM", value_parser = ["simple", "flags"])]
+    deleted_form: Option<String>,
     /// Where to begin: now, with a record's number (1 for the oldest there is), or at a time.
     #[arg(long, value_name = "now|SEQ|TIME", default_value = "now", value_parser = when::begin)]
     begin: Begin,
@@ -145,6 +152,14 @@ impl AddArgs {
         }
         if let Some(condition) = &self.condition {
             request.insert("where".to_owned(), condition.clone().into());
+        }
+        let forms = [("seen", &self.seen_form), ("deleted", &self.deleted_form)];
+        let forms = forms
+            .into_iter()
+            .filter_map(|(flag, form)| Some((flag.to_owned(), Value::from(form.clone()?))));
+        let forms: Map<_, _> = forms.collect();
+        if !forms.is_empty() {
+            request.insert("flagForms".to_owned(), forms.into());
         }
         request.insert("begin".to_owned(), begin(self.begin));
         if let Some(at) = self.expires {

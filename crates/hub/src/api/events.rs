@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
-use postbell_engine::Selection;
+use postbell_engine::{FlagForm, FlagForms, Selection};
 use postbell_journal::Journal as _;
 use postbell_sinks::stream::Form;
 
@@ -27,6 +27,8 @@ use crate::websocket::Socket;
         ("where" = Option<String>, Query, description = "A condition on the event's parameters (docs/subscriptions.md), such as `messageSize > 1000000`"),
         ("parameters" = Option<String>, Query, description = "Parameters, between commas; `*` is every one that is not private"),
         ("tags" = Option<String>, Query, description = "Tags put on each delivery, between commas"),
+        ("seenForm" = Option<String>, Query, description = "In which form it is told that `\\Seen` was set: `simple` (MessageRead) or `flags` (FlagsSet); as the policy has it where absent"),
+        ("deletedForm" = Option<String>, Query, description = "The same of `\\Deleted`: `simple` (MessageTrash) or `flags`"),
         ("since" = Option<u64>, Query, description = "Records after this number; 0 is from the oldest. From now where neither this nor the others say"),
         ("sinceTime" = Option<String>, Query, description = "Records journalled at this time (RFC 3339) or later"),
         ("follow" = Option<bool>, Query, description = "Whether to go on with new records; true where absent"),
@@ -65,7 +67,10 @@ pub(super) async fn follow(
         condition: query.text("where").map(str::to_owned),
         parameters: query.list("parameters")?,
         tags: query.list("tags")?,
-        ..Selection::default()
+        flag_forms: FlagForms {
+            seen: form_of_flag(&query, "seenForm")?,
+            deleted: form_of_flag(&query, "deletedForm")?,
+        },
     };
     let policy = app.policy.for_role(grant.principal().role());
     let (filter, projection) = selection.compile(&policy).map_err(|invalid| {
@@ -133,6 +138,13 @@ pub(super) async fn follow(
     // nginx gathers answers before it passes them on, unless told not to.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)
+}
+
+/// The form in which it is to be told that a flag was set, where one is asked for.
+fn form_of_flag(query: &Query, name: &str) -> Result<Option<FlagForm>, Problem> {
+    let Some(text) = query.text(name) else { return Ok(None) };
+    let wrong = |why| Problem::bad_query(name, format!("{:?} is {why}", clipped(text)));
+    text.parse().map(Some).map_err(wrong)
 }
 
 /// Where a stream begins.
@@ -242,13 +254,15 @@ fn weighed(range: &str) -> (&str, u16) {
     (name, weight)
 }
 
-const PARAMETERS: [&str; 12] = [
+const PARAMETERS: [&str; 14] = [
     "events",
     "users",
     "mailboxes",
     "where",
     "parameters",
     "tags",
+    "seenForm",
+    "deletedForm",
     "since",
     "sinceTime",
     "follow",

@@ -33,6 +33,56 @@ async fn what_was_is_told_first_and_then_what_comes() {
     world.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r62_r63_a_stream_has_flags_told_in_the_form_it_asks_for_and_never_in_both() {
+    let world = World::start().await;
+    for (at, (name, flags)) in [
+        ("MessageRead", ""),
+        ("FlagsSet", r#","flagNames":["\\Deleted"]"#),
+        ("FlagsSet", r#","flagNames":["\\Seen"]"#),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let event = format!(
+            r#"{{"event":"{name}","uri":"imap://a@mail.example.org/INBOX;UIDVALIDITY=1","timestamp":"2026-08-20T13:34:1{at}+02:00","uidset":"{}"{flags}}}"#,
+            at + 1
+        );
+        assert_eq!(world.publish("application/json", &event).status, 200);
+    }
+    let told = |query: &str| {
+        let path = format!("/v1/events?since=0&follow=false{query}");
+        let answer = world.ask("GET", &path, &[("Accept", "application/x-ndjson")], b"");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let names = answer.body.lines().filter(|line| line.starts_with('{')).map(|line| {
+            let event = data(line);
+            (
+                event["vnd.postbell.seq"].as_u64().unwrap(),
+                event["event"].as_str().unwrap().to_owned(),
+            )
+        });
+        names.collect::<Vec<_>>()
+    };
+    let named = |all: &[(u64, &str)]| -> Vec<(u64, String)> {
+        all.iter().map(|(seq, name)| (*seq, (*name).to_owned())).collect()
+    };
+    assert_eq!(told(""), named(&[(1, "MessageRead"), (2, "FlagsSet"), (3, "FlagsSet")]));
+    assert_eq!(
+        told("&seenForm=flags&deletedForm=simple"),
+        named(&[(1, "FlagsSet"), (2, "MessageTrash"), (3, "FlagsSet")])
+    );
+    // Asked for by the name under which it is told.
+    assert_eq!(
+        told("&seenForm=simple&events=MessageRead"),
+        named(&[(1, "MessageRead"), (3, "MessageRead")])
+    );
+    let wrong = world.get("/v1/events?seenForm=both");
+    assert_eq!(wrong.status, 400);
+    let told = data(&wrong.body)["detail"].clone();
+    assert_eq!(told, "seenForm: \"both\" is not a form (\"simple\" or \"flags\")");
+    world.stop().await;
+}
+
 /// RFC 5423, section 7: who changes `user` or `messageContent` on the way has no signature for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r159_r160_a_user_changed_in_a_travelling_stream_does_not_fit_its_signature() {
