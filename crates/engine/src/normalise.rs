@@ -77,7 +77,7 @@ pub fn normalise(
     source: &str,
     observation: Observation,
 ) -> Meaning {
-    if let Some(group) = group_of(&observation.what).filter(|one| !policy.groups.contains(*one)) {
+    if let Some(group) = observation.what.group().filter(|one| !policy.groups.contains(*one)) {
         return Meaning { suppressed: vec![Suppressed::Group(group)], ..Meaning::default() };
     }
     let what = observation.what.clone();
@@ -204,29 +204,6 @@ fn identify(
         }
     }
     meaning
-}
-
-/// The group that all events of an observation belong to; none where it is told whatever is
-/// switched off, since somebody misses something.
-fn group_of(what: &What) -> Option<EventGroup> {
-    Some(match what {
-        What::Delivered { .. }
-        | What::Appended(_)
-        | What::Expunged { .. }
-        | What::Expired { .. } => EventGroup::Message,
-        What::FlagsChanged { .. } | What::FlagsSet { .. } => EventGroup::Flags,
-        What::MailboxCreated(_) | What::MailboxDeleted(_) | What::MailboxRenamed { .. } => {
-            EventGroup::Mailbox
-        }
-        What::Subscribed(_) | What::Unsubscribed(_) => EventGroup::Subscription,
-        What::QuotaRefused { .. }
-        | What::QuotaSeen(_)
-        | What::QuotaWithin(_)
-        | What::QuotaChanged(_) => EventGroup::Quota,
-        What::LoggedIn | What::LoggedOut => EventGroup::Access,
-        What::Missed { .. } => return None,
-        What::Other { .. } => EventGroup::Vendor,
-    })
 }
 
 /// The private parameters that policy keeps off a message's event.

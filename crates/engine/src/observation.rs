@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use mail_event::{Envelope, Flags, MessageContent, Modseq, OtherName, Timestamp, UidSet, Value};
+use mail_event::{
+    Envelope, EventGroup, Flags, MessageContent, Modseq, OtherName, Timestamp, UidSet, Value,
+};
 
 use crate::memory::Resource;
 
@@ -274,4 +276,30 @@ pub enum What {
         /// The messages concerned, if any are.
         uids: Option<UidSet>,
     },
+}
+
+impl What {
+    /// The group that all events of an observation belong to; none where it is told whatever is
+    /// switched off, since somebody misses something.
+    #[must_use]
+    pub fn group(&self) -> Option<EventGroup> {
+        Some(match self {
+            Self::Delivered { .. }
+            | Self::Appended(_)
+            | Self::Expunged { .. }
+            | Self::Expired { .. } => EventGroup::Message,
+            Self::FlagsChanged { .. } | Self::FlagsSet { .. } => EventGroup::Flags,
+            Self::MailboxCreated(_) | Self::MailboxDeleted(_) | Self::MailboxRenamed { .. } => {
+                EventGroup::Mailbox
+            }
+            Self::Subscribed(_) | Self::Unsubscribed(_) => EventGroup::Subscription,
+            Self::QuotaRefused { .. }
+            | Self::QuotaSeen(_)
+            | Self::QuotaWithin(_)
+            | Self::QuotaChanged(_) => EventGroup::Quota,
+            Self::LoggedIn | Self::LoggedOut => EventGroup::Access,
+            Self::Missed { .. } => return None,
+            Self::Other { .. } => EventGroup::Vendor,
+        })
+    }
 }

@@ -1,6 +1,7 @@
 //! What a subscription asks for: which events, and which of their parameters.
 
 mod condition;
+mod demand;
 mod explain;
 mod filter;
 mod forms;
@@ -11,6 +12,7 @@ mod pattern;
 mod projection;
 mod selection;
 
+pub use demand::{Demand, Tally};
 pub use explain::Explanation;
 pub use filter::{Filter, Verdict};
 pub use forms::FlagForms;

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use mail_event::{EventId, EventName, ParameterName, Presence, binding};
 use memchr::memmem::Finder;
 
+use super::demand::Demand;
 use super::held::{Held, Why, fit};
 use super::selection::Parameters;
 use crate::ceiling::{content_octets, is_content_over};
@@ -126,6 +127,16 @@ impl Projection {
         let vendors: BTreeSet<_> = vendors.map(Box::from).collect();
         self.kept_vendors = vendors.into_iter().collect();
         self
+    }
+
+    /// The parameters it lets leave that cost something to find out.
+    pub(super) fn demand(&self) -> Demand {
+        let any = |parameter| self.by_event.iter().any(|keep| keep & bit(&parameter) != 0);
+        Demand::of_parameters(
+            self.asks_content.then_some(self.content_max_octets),
+            any(ParameterName::BodyStructure),
+            any(ParameterName::Envelope),
+        )
     }
 
     /// Appends the event as it is delivered: projected, stamped and tagged, on one line. `view`

@@ -11,6 +11,7 @@ use std::sync::{Arc, LazyLock};
 use cel::parser::Expression;
 use cel::{Context, Env, ExecutionError, Value};
 
+use super::demand::Demand;
 use crate::Policy;
 use crate::ceiling::is_content_over;
 use crate::members::Members;
@@ -46,6 +47,14 @@ impl Condition {
     /// Reads a condition that may look at what `policy` lets leave.
     pub(super) fn parse(text: &str, policy: &Policy) -> Result<Self, String> {
         Ok(Self(Arc::new(check::parse(text, &ENVIRONMENT, policy)?)))
+    }
+
+    /// The parameters it looks at that cost something to find out.
+    pub(super) fn demand(&self) -> Demand {
+        let Checked { names, asked, content_max_octets, .. } = &*self.0;
+        let looks_at = |name: &str| names.iter().chain(asked).any(|one| **one == *name);
+        let content = looks_at("messageContent").then_some(*content_max_octets);
+        Demand::of_parameters(content, looks_at("bodyStructure"), looks_at("envelope"))
     }
 
     /// Whether it is true of an event.
