@@ -9,7 +9,7 @@
 --   * nothing here may fail a login or a command: each hook runs in pcall, and a spool that can't be written to is one
 --     line in Dovecot's log and a number missing from the sequence;
 --   * nothing is asked of a mailbox, and nothing said to the exporter, that events don't need: a changed flag is one
---     short write;
+--     short write, and none where the hub says, in <postbell_spool>/demand, that nobody wants to hear of flags;
 --   * no reference to a user outlives its hook, because Dovecot ends a process that holds one.
 --
 -- Settings, in plugin { }:
@@ -32,15 +32,22 @@ local KNOWN_MAX = 64
 local COMPLAIN_EVERY = 60
 -- What a login means something for; everything else only works on mailboxes.
 local SESSIONS = { imap = true, pop3 = true, sieve = true, managesieve = true, submission = true }
+-- Messages of which flags are gathered before it is asked whether anybody wants to hear of them. Few, because they may be
+-- gathered for nothing; more than one, because most transactions are of one, and are asked about at their end anyway.
+local FLAGS_UNASKED = 16
+-- How what the hub wants begins and ends; anything else counts as everything.
+local DEMAND_BEGINS, DEMAND_ENDS = "postbell-demand 1\n", "\nend\n"
 -- In one transaction a message comes, loses flags, gets flags, and goes.
 local RANKS = { new = 1, append = 1, clear = 2, set = 3, expunge = 4 }
 
 -- What every line of this run says; made when first needed.
-local run, pid, middle, path, spool_max, is_session, has_ports
+local run, pid, middle, path, demand_path, spool_max, is_session, has_ports
 local described_user, described_session
 local seq, is_torn, complained_at = 0, false, nil
 -- UIDVALIDITY of mailboxes seen in this run: Dovecot doesn't tell it of a mailbox that is gone.
 local known_vals, known_count = {}, 0
+-- What the hub said last that it wants, and of which acts it has no use.
+local demand_said, unwanted = nil, {}
 
 ---------------------------------------------------------------- JSON
 
@@ -146,7 +153,7 @@ local function describe(user)
   text_member(out, "secured", secured)
   if user.session_restored then out[#out + 1] = ',"restored":true' end
   middle = concat(out)
-  path = spool .. "/" .. uid .. ".ndjson"
+  path, demand_path = spool .. "/" .. uid .. ".ndjson", spool .. "/demand"
   spool_max = tonumber(user:plugin_getenv("postbell_spool_max")) or SPOOL_MAX
 end
 
@@ -163,6 +170,27 @@ local function tell(events, more)
   seq = seq + 1
   put(format('{"v":1,"run":"%s","seq":%d,"pid":%d,"time":%d%s,"events":[%s]%s}\n', run, seq, pid, now(), middle, events,
     more or ""))
+end
+
+---------------------------------------------------------------- what is wanted
+
+-- Which acts nobody wants to hear of, as it is now. Read anew each time: whoever is told that they will hear of
+-- everything from now on was told after the file had its name.
+--
+-- Of flags alone: sessions, copies, quotas and what is in a mailbox the hub knows by the other lines.
+local function unwanted_now()
+  local file = path and open(demand_path, "rb")
+  if not file then return {} end
+  local said = file:read(4096)
+  file:close()
+  if said == demand_said then return unwanted end
+  demand_said, unwanted = said, {}
+  if said and sub(said, 1, #DEMAND_BEGINS) == DEMAND_BEGINS and sub(said, -#DEMAND_ENDS) == DEMAND_ENDS then
+    local function wants(event) return find(said, "\n" .. event .. "\n", 1, true) ~= nil end
+    unwanted.set = not (wants("FlagsSet") or wants("MessageRead") or wants("MessageTrash"))
+    unwanted.clear = not wants("FlagsClear")
+  end
+  return unwanted
 end
 
 ---------------------------------------------------------------- transactions
@@ -211,6 +239,51 @@ local function add(transaction, act, event)
   local uid, count = event.uid | 0, last.count + 1
   last[count], last.count = uid, count
   if uid > last.highest then last.highest = uid else last.sorted = false end
+end
+
+local function remember(box, val)
+  if not val or known_vals[box] == val then return end
+  if known_vals[box] == nil then
+    if known_count == KNOWN_MAX then known_vals, known_count = {}, 0 end
+    known_count = known_count + 1
+  end
+  known_vals[box] = val | 0
+end
+
+-- Adds a message whose flags changed, unless it is known by now that nobody wants to hear of it.
+local function add_flags(transaction, act, event)
+  local count = (transaction.flagged or 0) + 1
+  transaction.flagged = count
+  if count > FLAGS_UNASKED then
+    local skipped = transaction.skipped
+    if not skipped then
+      skipped = unwanted_now()
+      transaction.skipped = skipped
+    end
+    if skipped[act] then return end
+  end
+  add(transaction, act, event)
+end
+
+-- Takes out what nobody wants to hear of now that it has happened. Where somebody has come to want what was left out
+-- before, a number is used up, by which the reader learns that something is missing.
+local function keep_wanted(transaction)
+  local now_unwanted, skipped, kept = unwanted_now(), transaction.skipped or {}, 0
+  local is_lost = (skipped.set and not now_unwanted.set) or (skipped.clear and not now_unwanted.clear)
+  if is_lost and path then
+    run = run or random_run()
+    seq = seq + 1
+  end
+  for at = 1, #transaction do
+    local group = transaction[at]
+    transaction[at] = nil
+    if now_unwanted[group.act] then
+      remember(group.box, group.val)
+    else
+      kept = kept + 1
+      transaction[kept] = group
+    end
+  end
 end
 
 -- The UIDs as sets in canonical form, in parts that no line is too short for.
@@ -263,15 +336,6 @@ local function status_of(user, box, is_indexed)
     status.uidnext | 0, status.highest_modseq | 0), val
 end
 
-local function remember(box, val)
-  if not val or known_vals[box] == val then return end
-  if known_vals[box] == nil then
-    if known_count == KNOWN_MAX then known_vals, known_count = {}, 0 end
-    known_count = known_count + 1
-  end
-  known_vals[box] = val | 0
-end
-
 -- Writes down what the transaction gathered; more than one line holds goes into several.
 local function commit(transaction)
   local user = transaction.user
@@ -294,6 +358,7 @@ local function commit(transaction)
     if val and val > 0 then event = event .. format(',"val":%d', val) end
     out[1] = event .. "}"
   end
+  if transaction.flagged then keep_wanted(transaction) end
   if transaction[1] then
     if transaction[2] then
       for at = 1, #transaction do transaction[at].at = at end
@@ -339,9 +404,10 @@ local function guarded(work, ...)
   if not ok then pcall(complain, "the script failed: " .. tostring(why)) end
 end
 
-local function message_hook(act)
+local function message_hook(act, work)
+  work = work or add
   return function(transaction, event)
-    if transaction.user then guarded(add, transaction, act, event) end
+    if transaction.user then guarded(work, transaction, act, event) end
   end
 end
 
@@ -363,8 +429,8 @@ dovecot_lua_notify_event_message_new = message_hook("new")
 dovecot_lua_notify_event_message_append = message_hook("append")
 dovecot_lua_notify_event_message_expunge = message_hook("expunge")
 -- MessageRead and MessageTrash would say \Seen and \Deleted once more, so there is nothing for them.
-dovecot_lua_notify_event_flags_set = message_hook("set")
-dovecot_lua_notify_event_flags_clear = message_hook("clear")
+dovecot_lua_notify_event_flags_set = message_hook("set", add_flags)
+dovecot_lua_notify_event_flags_clear = message_hook("clear", add_flags)
 dovecot_lua_notify_event_mailbox_create = mailbox_hook("create")
 dovecot_lua_notify_event_mailbox_delete = mailbox_hook("delete")
 dovecot_lua_notify_event_mailbox_rename = mailbox_hook("rename")

@@ -5,7 +5,7 @@ mod stop;
 
 use std::fmt;
 
-use postbell_engine::Observation;
+use postbell_engine::{Demand, Observation};
 
 pub use health::{Count, Health, Snapshot, State};
 pub use stop::Stop;
@@ -25,6 +25,12 @@ pub trait Intake: Send + Sync + fmt::Debug {
     /// [`Stopped`] where the journal takes nothing any more: the source ends, and what it had
     /// not got through is seen again at the next start.
     fn take(&self, batch: Batch) -> Result<(), Stopped>;
+
+    /// What anybody wants at this moment: what nobody wants needn't be found out. An observation of
+    /// it may be handed over all the same.
+    fn demand(&self) -> Demand {
+        Demand::everything()
+    }
 
     /// What this source has stored under keys beginning with `prefix`, in key order.
     ///

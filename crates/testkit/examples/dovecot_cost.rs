@@ -1,7 +1,8 @@
 //! What postbell's script costs a Dovecot: the same commands to one with it and to one without.
 //!
-//! `scripts/dovecot-cost [ROUNDS]` runs it. Three servers stand beside each other, and each command
-//! goes to one after the other, so that whatever the machine does meets all of them.
+//! `scripts/dovecot-cost [ROUNDS]` runs it. Four servers stand beside each other, and each command
+//! goes to one after the other, so that whatever the machine does meets all of them. On one of those
+//! with the script nobody wants flags.
 
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
@@ -26,18 +27,20 @@ fn main() -> Result<(), Error> {
             exporter: Some(exporter.clone()),
             ..Notify::into_spool(folder.path().join("heard"))
         };
+        let unwanted = Notify::into_spool(folder.path().join("unwanted"));
         let mut servers = Vec::new();
-        for notify in [None, Some(away), Some(heard)] {
+        for notify in [None, Some(away), Some(heard), Some(unwanted)] {
             let options = Options { format, notify, ..Options::default() };
             let Some(dovecot) = Dovecot::start_with(options)? else { return Ok(()) };
             servers.push(dovecot);
         }
+        want_no_flags(&folder.path().join("unwanted"))?;
         let mut open = Vec::new();
         for dovecot in &servers {
             let login = Box::new(|| dovecot.imap(ALICE));
             open.push(Open { imap: dovecot.imap(ALICE)?, lmtp: dovecot.lmtp()?, login });
         }
-        let names = ["bare", "script", "script + exporter"];
+        let names = ["bare", "script", "script + exporter", "script, no flags"];
         cost::compare(
             &format!("{format:?}"),
             &names,
@@ -78,6 +81,12 @@ fn thank(stream: TcpStream) -> Option<()> {
             reader.get_mut().write_all(b"HTTP/1.1 204 No Content\r\n\r\n").ok()?;
         }
     }
+}
+
+/// What the hub writes down where messages are wanted, and nothing else.
+fn want_no_flags(spool: &Path) -> Result<(), Error> {
+    let text = "postbell-demand 1\nMessageAppend\nMessageNew\nvendor\nend\n";
+    std::fs::write(spool.join("demand"), text).map_err(Error::io("say what is wanted"))
 }
 
 fn open_up(folder: &Path) -> Result<(), Error> {

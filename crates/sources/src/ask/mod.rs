@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use mail_event::{Flags, MessageContent, Modseq, UidSet};
-use postbell_engine::Quota;
+use postbell_engine::{Demand, Quota};
 
 use crate::{Health, Secret};
 #[cfg(test)]
@@ -91,6 +91,18 @@ pub(super) struct Want {
     pub(super) body_structure: bool,
     /// The message itself, where it isn't larger.
     pub(super) content_max_octets: Option<u64>,
+}
+
+impl Want {
+    /// As much of it as anybody wants.
+    pub(super) fn by(self, demand: Demand) -> Self {
+        Self {
+            body_structure: self.body_structure && demand.body_structure(),
+            content_max_octets: self
+                .content_max_octets
+                .and_then(|max| Some(max.min(demand.content_max_octets()?))),
+        }
+    }
 }
 
 /// What the server says of a message.

@@ -114,6 +114,7 @@ impl<'a> Source<'a> {
         let mut reconcile = Reconcile::default();
         if asker.is_some() {
             reconcile = Reconcile::restore(intake.checkpoint(Reconcile::PREFIX)?);
+            reconcile.restore_hearing(&intake.checkpoint(Reconcile::HEARING)?);
             // While nobody listened anything may have happened.
             reconcile.want_everything();
         }
@@ -168,6 +169,7 @@ impl<'a> Source<'a> {
                 }
             }
             self.hear();
+            self.hear_flags();
             let wait = self.advance(stop)?;
             if self.has_new_sleepers && now >= self.new_sleepers_at {
                 self.look_at_sleepers(Sleepers::New);
@@ -282,6 +284,16 @@ impl<'a> Source<'a> {
         for mishap in mishaps {
             let missed = self.teller.mishap(&mishap, now());
             self.push(missed);
+        }
+    }
+
+    /// Where nobody wants flags, the script doesn't write of them, and looks are not to take them for
+    /// missed. From when on it does again, everything is looked at, so that there is a base.
+    fn hear_flags(&mut self) {
+        let is_asked = self.asker.is_some();
+        let begins = self.reconcile.hear_flags(self.intake.demand().wants_flags(), now());
+        if begins && is_asked {
+            self.reconcile.want_everything_if_few();
         }
     }
 
@@ -779,7 +791,10 @@ impl<'a> Source<'a> {
         seen: &mut Observation,
         answers: &mut Answers,
     ) {
-        let Some(asker) = &mut self.asker else { return };
+        let demand = self.intake.demand();
+        let Some(asker) = self.asker.as_mut().filter(|_| demand.may_come_of(&seen.what)) else {
+            return;
+        };
         let (What::Delivered { message, .. } | What::Appended(message)) = &mut seen.what else {
             return;
         };
@@ -791,6 +806,7 @@ impl<'a> Source<'a> {
             body_structure: self.options.body_structure,
             content_max_octets: self.options.content_max_octets,
         };
+        let want = want.by(demand);
         let (owner, name) = self.names.place(&line.user, mailbox);
         let whose = (&*owner, &*name, message.mailbox.uid_validity);
         if let Some(told) = answers.messages.take(asker, whose, (uids, uid), want) {

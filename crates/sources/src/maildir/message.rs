@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 
 use mail_event::MessageContent;
+use postbell_engine::Demand;
 
 use super::body_structure::body_structure;
 
@@ -21,6 +22,18 @@ pub(super) struct Read {
 pub(super) struct Wanted {
     pub(super) body_structure: bool,
     pub(super) content_max_octets: Option<u64>,
+}
+
+impl Wanted {
+    /// As much of it as anybody wants.
+    pub(super) fn by(self, demand: Demand) -> Self {
+        Self {
+            body_structure: self.body_structure && demand.body_structure(),
+            content_max_octets: self
+                .content_max_octets
+                .and_then(|max| Some(max.min(demand.content_max_octets()?))),
+        }
+    }
 }
 
 /// Reads a message of `file_octets`; `told_size` is its size with CRLF line ends, if the name

@@ -1,6 +1,6 @@
 //! What the hub answers to a frame.
 
-/// What became of one event.
+/// What became of one event; or, unasked, what is wanted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Answer<'a> {
     /// It is the record with this number, and durable.
@@ -11,6 +11,9 @@ pub enum Answer<'a> {
     Rejected(&'a str),
     /// It was not taken, nor will be what follows: the connection ends. The reason, for a person.
     Stopped(&'a str),
+    /// What anybody wants from now on, as JSON, in version 2: no answer to a frame. It is in force once
+    /// an empty frame has confirmed it.
+    Demand(&'a str),
 }
 
 /// Octets that are no answer.
@@ -26,6 +29,7 @@ impl<'a> Answer<'a> {
             Self::Repeated(seq) => numbered(out, REPEATED, seq),
             Self::Rejected(reason) => reasoned(out, REJECTED, reason),
             Self::Stopped(reason) => reasoned(out, STOPPED, reason),
+            Self::Demand(json) => reasoned(out, DEMAND, json),
         }
     }
 
@@ -51,6 +55,7 @@ impl<'a> Answer<'a> {
             REPEATED => Self::Repeated(number()?),
             REJECTED => Self::Rejected(reason()?),
             STOPPED => Self::Stopped(reason()?),
+            DEMAND => Self::Demand(reason()?),
             _ => return Err(InvalidAnswer),
         };
         Ok(Some((answer, 4 + length)))
@@ -76,9 +81,10 @@ const ACCEPTED: u8 = 0;
 const REPEATED: u8 = 1;
 const REJECTED: u8 = 2;
 const STOPPED: u8 = 3;
+const DEMAND: u8 = 4;
 
 /// The longest answer, in octets after its length: a reason names one parameter and what is
-/// wrong with it.
+/// wrong with it, and a demand names each event once.
 const ANSWER_OCTETS_MAX: usize = 1024;
 
 #[cfg(test)]
@@ -92,6 +98,7 @@ mod tests {
             Answer::Repeated(u64::MAX),
             Answer::Rejected("uri: missing"),
             Answer::Stopped(""),
+            Answer::Demand("{}"),
         ] {
             let mut out = Vec::new();
             answer.write(&mut out);

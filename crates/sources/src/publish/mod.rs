@@ -33,6 +33,10 @@ pub use lines::{Line, Lines};
 /// What both sides send first.
 pub const GREETING: &[u8] = b"postbell-publish 1\n";
 
+/// The same where the publisher wants to be told what anybody wants ([`Answer::Demand`]), and confirms
+/// each time that it has been, with an empty frame.
+pub const GREETING_2: &[u8] = b"postbell-publish 2\n";
+
 /// What the hub's first line begins with where it will have nothing to do with the publisher.
 pub const REFUSAL: &[u8] = b"error ";
 

@@ -26,6 +26,8 @@ pub(super) struct Telling<'a> {
     pub(super) at: Timestamp,
     /// When it was looked at before, in milliseconds since 1970; nothing where nobody knows.
     pub(super) since: Option<i64>,
+    /// Whether flags were told ever since.
+    pub(super) hears_flags: bool,
     pub(super) naming: &'a Naming<'a>,
 }
 
@@ -61,6 +63,9 @@ impl Telling<'_> {
             };
             seen.push(self.observation(&format!("gone {new} {was_gone}"), what));
             inferred.gone = was_gone;
+        }
+        if !self.hears_flags {
+            return (seen, inferred);
         }
         let odd = changed.keys().filter(|uid| {
             is_old(**uid)

@@ -20,6 +20,7 @@
 //! Mailbox names here are the owner's own, as the server writes them over IMAP.
 
 mod differences;
+mod hearing;
 mod kept;
 mod round;
 mod status;
@@ -35,6 +36,7 @@ use postbell_engine::{Mailbox, Observation, What};
 use crate::ask::{Asker, BoxLook, Changes, NamingScope};
 pub(super) use differences::Naming;
 use differences::Telling;
+use hearing::Hearing;
 use kept::{Kept, News, Sets};
 pub(super) use round::{Next, Round};
 pub(super) use status::BoxStatus;
@@ -65,6 +67,7 @@ pub(super) struct Reconcile {
     hears_creations: bool,
     /// When the looks that are to be settled next began, in milliseconds since 1970.
     began: Option<i64>,
+    hearing: Hearing,
 }
 
 /// A mailbox: its owner and its name.
@@ -144,7 +147,7 @@ impl Reconcile {
             let kept = self.boxes.get(&place).map(|kept| kept.encode().into_bytes());
             (key(&place), kept)
         });
-        lists.chain(boxes).collect()
+        lists.chain(boxes).chain(self.hearing.take_change()).collect()
     }
 
     /// Notes that messages came with these flags, and gives those of them that a look has told
@@ -277,7 +280,8 @@ impl Reconcile {
         let blinded = std::mem::take(&mut self.blinded).into_iter();
         let holed = blinded.filter(|((owner, _), _)| is_holed(owner));
         let told = holed.map(|((owner, name), base)| {
-            Telling { owner: &owner, name: &name, at, since: None, naming }.blind(base)
+            Telling { owner: &owner, name: &name, at, since: None, hears_flags: true, naming }
+                .blind(base)
         });
         told.collect()
     }
@@ -402,7 +406,9 @@ impl Reconcile {
         };
         let kept = self.boxes.get(&place).cloned().unwrap_or_default();
         let (owner, name) = (&place.0, &place.1);
-        let telling = Telling { owner, name, at, since: kept.looked_at, naming };
+        let since_last = kept.looked_at;
+        let hears_flags = self.hearing.has_heard_since(since_last);
+        let telling = Telling { owner, name, at, since: since_last, hears_flags, naming };
         match looked {
             Looked::User(..) => Vec::new(),
             Looked::Unknown(_, None) => {
@@ -461,7 +467,8 @@ impl Reconcile {
         let mut seen = Vec::new();
         for (name, look) in found {
             let place = (owner.to_owned(), name.clone());
-            let telling = Telling { owner, name: &name, at, since: None, naming };
+            let telling =
+                Telling { owner, name: &name, at, since: None, hears_flags: true, naming };
             let Some(look) = look else {
                 // How it stands may be said when it is opened.
                 if known.contains_key(&name) {
@@ -524,7 +531,7 @@ impl Reconcile {
             let place = (owner.to_owned(), name.clone());
             let since = self.boxes.get(&place).and_then(|kept| kept.looked_at);
             self.forget(&place);
-            let telling = Telling { owner, name: &name, at, since, naming };
+            let telling = Telling { owner, name: &name, at, since, hears_flags: true, naming };
             let what = What::MailboxDeleted(telling.mailbox(uid_validity));
             seen.push(telling.observation(&format!("deleted {uid_validity}"), what));
         }

@@ -7,6 +7,7 @@
 //! said is journalled.
 
 mod bell;
+mod demand;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ffi::OsStr;
@@ -21,6 +22,7 @@ use tracing::warn;
 
 use crate::{Count, Health, Pair};
 pub(crate) use bell::Bell;
+pub use demand::{DEMAND_FILE, is_told, tell_demand};
 
 /// What a line of a spool says.
 pub(crate) trait Said: Sized {

@@ -8,7 +8,7 @@ use crate::spool::Bench;
 const SCRIPT: &str = include_str!("../../../../integrations/dovecot/postbell.lua");
 
 /// Runs `lua` with the script's own functions at the next login; `out` is what it writes to.
-fn run(lua: &str) -> Result<Option<(Bench, String)>, Error> {
+pub(crate) fn run(lua: &str) -> Result<Option<(Bench, String)>, Error> {
     let options =
         |notify| Options { notify: Some(notify), extent: Extent::Plain, ..Options::default() };
     let Some(bench) = Bench::start(options)? else { return Ok(None) };

@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mail_event::{Timestamp, UidSet};
-use postbell_engine::{Mailbox, Message, Observation, What};
+use postbell_engine::{Demand, Mailbox, Message, Observation, What};
 
 use super::notification::Notification;
 use super::{CyrusError, Options};
@@ -165,8 +165,11 @@ impl<'a> Asking<'a> {
             return true;
         }
         let namespace = &self.options.namespace;
+        let demand = self.intake.demand();
+        let is_wanted = demand.may_come_of(&seen.what);
         if let What::Delivered { message, .. } | What::Appended(message) = &mut seen.what
-            && let Some(want) = lacking(self.options, message)
+            && is_wanted
+            && let Some(want) = lacking(self.options, message, demand)
         {
             let name = namespace.asked(&message.mailbox.name);
             self.announce(&owner);
@@ -415,13 +418,14 @@ fn is_brought_back(said: &Notification, seen: &Observation) -> bool {
 }
 
 /// What is to be asked of a message that came, if anything.
-fn lacking(options: &Options, message: &Message) -> Option<Want> {
+fn lacking(options: &Options, message: &Message, demand: Demand) -> Option<Want> {
     let want = Want {
         body_structure: options.body_structure && message.body_structure.is_none(),
         content_max_octets: options.content_max_octets.filter(|max| {
             message.content.is_none() && message.size_octets.is_none_or(|size| size <= *max)
         }),
     };
+    let want = want.by(demand);
     let is_whole = message.size_octets.is_some();
     let is_all = is_whole && !want.body_structure && want.content_max_octets.is_none();
     (!is_all).then_some(want)

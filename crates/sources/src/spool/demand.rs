@@ -1,0 +1,130 @@
+//! What anybody wants, written down in the spool for whoever writes lines into it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use postbell_engine::Demand;
+
+/// The file's name in the spool.
+///
+/// It is there as long as the hub has written it once, so that nobody else can put one of their own
+/// in its place: in the folder each may take away only what is theirs.
+pub const DEMAND_FILE: &str = "demand";
+
+/// Writes down which events are wanted, and nothing of who wants them: every mail user can read it.
+/// Whoever reads it finds the one before or the new one, and once this returns the new one, also
+/// after the machine has crashed.
+///
+/// # Errors
+///
+/// Where it can't be written. The one before is then gone, if that can be: where there is none,
+/// everything counts as wanted.
+pub fn tell_demand(spool: &Path, demand: Demand) -> io::Result<()> {
+    let (path, new) = (spool.join(DEMAND_FILE), spool.join(NEW_FILE));
+    let written = write(&new, &text(demand)).and_then(|()| fs::rename(&new, &path));
+    if written.is_err() {
+        // What is wrong with the folder is told below.
+        drop(fs::remove_file(&path));
+    }
+    written?;
+    File::open(spool)?.sync_all()
+}
+
+/// Whether the file is there, says this, and is the hub's own.
+#[must_use]
+pub fn is_told(spool: &Path, demand: Demand) -> bool {
+    let path = spool.join(DEMAND_FILE);
+    let is_own = fs::symlink_metadata(&path)
+        .is_ok_and(|meta| meta.is_file() && meta.uid() == rustix::process::geteuid().as_raw());
+    let said = || {
+        let mut said = Vec::new();
+        let read = File::open(&path).and_then(|file| file.take(OCTETS_MAX).read_to_end(&mut said));
+        read.map(|_| said)
+    };
+    is_own && said().is_ok_and(|said| said == text(demand).into_bytes())
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    // Left behind by a crash, or put there by somebody else.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    // The folder's access list lets nobody but the hub read files in it; this one is for everybody.
+    let _no_list = rustix::fs::fremovexattr(&file, "system.posix_acl_access");
+    file.set_permissions(fs::Permissions::from_mode(0o644))?;
+    file.sync_all()
+}
+
+/// An event a line between two lines that don't change, so that a part is known for one.
+fn text(demand: Demand) -> String {
+    let mut text = String::from(FIRST);
+    for event in demand.events() {
+        text.push_str(event);
+        text.push('\n');
+    }
+    text.push_str(LAST);
+    text
+}
+
+/// Where it is written before it gets its name.
+const NEW_FILE: &str = "demand.new";
+
+/// What a reader knows it by; another version would have another.
+const FIRST: &str = "postbell-demand 1\n";
+
+const LAST: &str = "end\n";
+
+/// More than it ever has.
+const OCTETS_MAX: u64 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use postbell_engine::{Policy, Selection};
+
+    use super::*;
+
+    fn wanting(events: &[&str]) -> Demand {
+        let events = events.iter().map(|&event| event.to_owned()).collect();
+        let selection = Selection { events, ..Selection::default() };
+        let (filter, projection) = selection.compile(&Policy::default()).unwrap();
+        Demand::of(&filter, &projection)
+    }
+
+    #[test]
+    fn r24_events_are_told_in_words_that_everybody_can_read() {
+        let spool = tempfile::tempdir().unwrap();
+        let demand = wanting(&["quota", "FlagsSet", "vnd.a.B"]);
+        tell_demand(spool.path(), demand).unwrap();
+        let path = spool.path().join(DEMAND_FILE);
+        insta::assert_snapshot!(fs::read_to_string(&path).unwrap(), @r"
+        postbell-demand 1
+        QuotaExceed
+        QuotaWithin
+        QuotaChange
+        FlagsSet
+        vendor
+        end
+        ");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o644);
+        assert!(is_told(spool.path(), demand) && !is_told(spool.path(), Demand::everything()));
+        tell_demand(spool.path(), Demand::everything()).unwrap();
+        assert!(is_told(spool.path(), Demand::everything()));
+        assert_eq!(fs::read_dir(spool.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_can_not_be_replaced_is_taken_away_so_that_everything_is_wanted() {
+        let spool = tempfile::tempdir().unwrap();
+        tell_demand(spool.path(), Demand::nothing()).unwrap();
+        // A folder by that name can't be removed like a file.
+        fs::create_dir(spool.path().join(NEW_FILE)).unwrap();
+        assert!(tell_demand(spool.path(), Demand::everything()).is_err());
+        assert!(!spool.path().join(DEMAND_FILE).exists());
+        assert!(!is_told(spool.path(), Demand::nothing()));
+    }
+}
