@@ -46,7 +46,7 @@ struct Running {
     hub: Hub,
     address: SocketAddr,
     token: String,
-    stream: EventStream,
+    stream: Option<EventStream>,
 }
 
 impl Bench {
@@ -97,6 +97,21 @@ impl Bench {
         Self::configured(&text, door.data, Some(door.folder))
     }
 
+    /// Starts a hub behind `door` with these sources, as TOML, that records only what is wanted, and
+    /// nothing for longer; it follows none of it itself.
+    ///
+    /// # Errors
+    /// As [`Bench::start`].
+    pub fn start_behind_quiet(door: Door, sources: &str) -> Result<Self, Error> {
+        let quiet = "[policy]\nrecord = \"wanted\"\nrecord_linger = \"0s\"";
+        let text = format!("{CONFIG}{sources}")
+            .replace("[policy]", quiet)
+            .replace("127.0.0.1:0", &door.address.to_string());
+        let mut bench = Self::configured(&text, door.data, Some(door.folder))?;
+        bench.be_quiet();
+        Ok(bench)
+    }
+
     /// The same with its data in `data`.
     ///
     /// # Errors
@@ -138,7 +153,7 @@ impl Bench {
             false => "*,bodyStructure",
         };
         let path = format!("/v1/events?since={since}&follow=true&parameters={parameters}");
-        let stream = EventStream::open(address, &path, &token)?;
+        let stream = Some(EventStream::open(address, &path, &token)?);
         self.running = Some(Running { runtime, hub, address, token, stream });
         Ok(())
     }
@@ -149,6 +164,21 @@ impl Bench {
             drop(stream);
             runtime.block_on(hub.shutdown());
         }
+    }
+
+    /// Follows nothing any more.
+    fn be_quiet(&mut self) {
+        if let Some(running) = &mut self.running {
+            running.stream = None;
+        }
+    }
+
+    /// What opens the hub's API.
+    ///
+    /// # Errors
+    /// [`Error::Start`] where it is stopped.
+    pub fn token(&self) -> Result<&str, Error> {
+        self.running().map(|running| running.token.as_str())
     }
 
     /// Where the hub listens.
@@ -224,7 +254,8 @@ impl Bench {
 
     fn next(&mut self, patience: Duration) -> Result<Option<Told>, Error> {
         let Some(running) = &mut self.running else { return Ok(None) };
-        let Some(sent) = running.stream.next(patience)? else { return Ok(None) };
+        let Some(stream) = &mut running.stream else { return Ok(None) };
+        let Some(sent) = stream.next(patience)? else { return Ok(None) };
         let told = Told::read(&sent)?;
         self.heard.push(told.clone());
         Ok(Some(told))

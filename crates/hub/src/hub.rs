@@ -22,10 +22,11 @@ use tracing::{error, info, warn};
 use crate::access::{Logins, Oidc, Places, Tokens};
 use crate::api::{self, App, Fetches};
 use crate::config::{
-    ClientCertificateConfig, Config, Form, JournalConfig, PolicyConfig, PublishConfig, SourceKind,
-    TlsConfig,
+    ClientCertificateConfig, Config, Form, JournalConfig, PolicyConfig, PublishConfig,
+    SourceConfig, SourceKind, TlsConfig,
 };
 use crate::contents::Contents;
+use crate::demand::{self, Demands, Terms};
 use crate::feed::Feed;
 use crate::links::Links;
 use crate::listen;
@@ -108,11 +109,21 @@ impl Hub {
         };
 
         let feed = Feed::new(Arc::clone(&journal) as _);
+        let terms = Terms {
+            record: config.policy.record,
+            linger: config.policy.record_linger,
+            confirm: demand::CONFIRM_MAX,
+            policy: policy.clone(),
+            store: store.clone(),
+            spools: spools(&config.sources),
+        };
+        let demands = Demands::new(terms, Arc::clone(&journal) as _);
         let wiring = Wiring {
             journal: Arc::clone(&journal) as _,
             store: store.clone(),
             policy: policy.clone(),
             metrics: Arc::clone(&metrics),
+            demands: demands.clone(),
             server_fqdn: server_fqdn(&config.store.fqdn),
         };
         let socket = match config.publish_socket() {
@@ -125,13 +136,14 @@ impl Hub {
         let subscriptions = Subscriptions::open(
             state,
             Arc::clone(&tokens),
-            feed.clone(),
+            (feed.clone(), demands.clone()),
             (policy.clone(), Arc::clone(&links)),
             store.clone(),
             (config.webhooks, Arc::clone(&certificates)),
             &config.commands,
         );
         let subscriptions = subscriptions.await?;
+        demands.begin().await;
         let (stopping, stop) = watch::channel(false);
         let contents = Contents::new(&config.sources, &wiring);
         let sharing = match config.access.shared_mailboxes {
@@ -171,6 +183,7 @@ impl Hub {
             journal: Arc::clone(&journal),
             journal_folder: config.data.join("journal"),
             feed,
+            demands,
             metrics,
             sources: list,
             gatherer: Gatherer::start(Arc::clone(&publishers)),
@@ -220,7 +233,7 @@ impl Hub {
         }
         if let Some(socket) = socket {
             info!(socket = %socket.path().display(), "publishers may connect");
-            tasks.push(tokio::spawn(publish::serve(socket, publishers, stop)));
+            tasks.push(tokio::spawn(publish::serve(socket, publishers, app.demands.clone(), stop)));
         }
         notify(NotifyState::Ready);
         info!(%address, data = %config.data.display(), "the hub is up");
@@ -353,6 +366,12 @@ fn speakers(config: &PublishConfig, own: &str) -> Result<BTreeMap<u32, Stores>, 
         }
     };
     config.allowed_uids.iter().map(|uid| stores(uid).map(|stores| (*uid, stores))).collect()
+}
+
+/// The spools that scripts in a Dovecot write to.
+fn spools(sources: &BTreeMap<String, SourceConfig>) -> Vec<PathBuf> {
+    let dovecots = sources.values().filter(|source| source.kind == SourceKind::Dovecot);
+    dovecots.map(|source| source.spool.clone()).collect()
 }
 
 /// Reads the certificate off the async threads.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mail_event::json::{self, Profile};
-use postbell_engine::{Identified, Keys, Memory, Observation, Policy, Store, normalise};
+use postbell_engine::{Demand, Identified, Keys, Memory, Observation, Policy, Store, normalise};
 use postbell_journal::{
     AppendError, Batch as JournalBatch, Change, Checkpoint, Entry, Journal, ReadError, RecordId,
     Verdict,
@@ -15,6 +15,7 @@ use postbell_journal::{
 use postbell_sources::{Batch, Count, Health, Intake, State, Stop, Stopped};
 use tracing::warn;
 
+use crate::demand::Demands;
 use crate::metrics::{EventIndex, SourceMetrics};
 
 /// The intake of one source, for one run of it: a source that starts anew gets a new one, whose
@@ -25,6 +26,7 @@ pub(crate) struct HubIntake {
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) store: Store,
     pub(crate) policy: Policy,
+    pub(crate) demands: Demands,
     pub(crate) metrics: Arc<SourceMetrics>,
     pub(crate) health: Health,
     pub(crate) stop: Stop,
@@ -40,7 +42,7 @@ impl HubIntake {
     pub(crate) fn open(
         source: &str,
         journal: Arc<dyn Journal>,
-        (store, policy): (Store, Policy),
+        (store, policy, demands): (Store, Policy, Demands),
         metrics: Arc<SourceMetrics>,
         (health, stop): (Health, Stop),
         last: LastCheckpoint,
@@ -55,6 +57,7 @@ impl HubIntake {
             journal,
             store,
             policy,
+            demands,
             metrics,
             health,
             stop,
@@ -66,12 +69,22 @@ impl HubIntake {
 
     /// What the observations mean, as entries, and what changed in the memory.
     fn entries(&self, observations: Vec<Observation>) -> (Vec<Entry>, Vec<Change>) {
+        let demand = self.demands.now();
+        let policy = demand.narrow(&self.policy);
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let mut entries = Vec::with_capacity(observations.len());
         for observation in observations {
-            let meaning =
-                normalise(&mut memory, &self.store, &self.policy, &self.source, observation);
-            entries.extend(meaning.events.iter().filter_map(|event| self.entry(event)));
+            if !demand.may_come_of(&observation.what) {
+                self.metrics.unwanted(observation.what.group());
+                continue;
+            }
+            let meaning = normalise(&mut memory, &self.store, &policy, &self.source, observation);
+            for event in &meaning.events {
+                match demand.wants(event.event.name()) {
+                    true => entries.extend(self.entry(event)),
+                    false => self.metrics.unwanted(Some(event.event.name().group())),
+                }
+            }
             meaning.refused.iter().for_each(|refused| self.refuse(refused));
             meaning.suppressed.iter().for_each(|what| self.metrics.suppress(*what));
         }
@@ -176,6 +189,10 @@ impl HubIntake {
 }
 
 impl Intake for HubIntake {
+    fn demand(&self) -> Demand {
+        self.demands.now()
+    }
+
     fn take(&self, batch: Batch) -> Result<(), Stopped> {
         if batch.is_empty() {
             return Ok(());
@@ -263,7 +280,7 @@ mod tests {
         HubIntake::open(
             "mail",
             Arc::clone(journal) as _,
-            (store, Policy::default()),
+            (store, Policy::default(), Demands::everything(Arc::clone(journal) as _)),
             Arc::new(Metrics::new().source("mail")),
             (Health::new(), Stop::new().unwrap()),
             LastCheckpoint::default(),

@@ -7,6 +7,7 @@ mod access;
 mod api;
 mod config;
 mod contents;
+mod demand;
 mod examine;
 mod feed;
 mod hub;
@@ -32,7 +33,7 @@ mod websocket;
 pub use config::{
     AccessConfig, ClientCertificateConfig, CommandConfig, Config, ConfigError, ExpireConfig, Form,
     Group, HttpConfig, JournalConfig, LogConfig, LogFormat, LogLevel, LoginConfig, OidcAlgorithm,
-    OidcConfig, OidcRole, OidcRoleConfig, PolicyConfig, PublishConfig, Reach, RoleConfig,
+    OidcConfig, OidcRole, OidcRoleConfig, PolicyConfig, PublishConfig, Reach, Record, RoleConfig,
     SourceConfig, SourceKind, StoreConfig, TlsConfig, UidStoresConfig, Virtdomains, WebhooksConfig,
     markdown as config_markdown,
 };

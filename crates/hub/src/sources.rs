@@ -18,6 +18,7 @@ use postbell_sources::{Health, Master, Secret, State, Stop, cyrus, maildir};
 use tracing::warn;
 
 use crate::config::{ExpireConfig, SourceConfig, SourceKind, Virtdomains};
+use crate::demand::Demands;
 use crate::intake::{HubIntake, LastCheckpoint};
 use crate::metrics::{Metrics, SourceMetrics};
 
@@ -28,6 +29,7 @@ pub(crate) struct Wiring {
     pub(crate) store: Store,
     pub(crate) policy: Policy,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) demands: Demands,
     /// What `serverFQDN` says, where that is known (R132).
     pub(crate) server_fqdn: Option<String>,
 }
@@ -150,7 +152,7 @@ impl Running {
         let intake = HubIntake::open(
             &self.source.name,
             Arc::clone(journal),
-            (store.clone(), policy.clone()),
+            (store.clone(), policy.clone(), self.wiring.demands.clone()),
             Arc::clone(&self.metrics),
             (health.clone(), self.stop.clone()),
             self.source.checkpoint.clone().unwrap_or_default(),

@@ -17,6 +17,7 @@ use tracing::error;
 
 use crate::access::{Grant, Place};
 use crate::api::Problem;
+use crate::demand::Held;
 use crate::feed::{Gap, Reader, Step};
 use crate::hub::stopped;
 use crate::links::{Holder, Links, now_unix};
@@ -52,6 +53,8 @@ pub(crate) struct Follower {
     pub(crate) _permit: OwnedSemaphorePermit,
     /// And among those its owner may have.
     pub(crate) _place: Place,
+    /// What it wants to have made, where it waits for any.
+    pub(crate) _held: Option<Held>,
 }
 
 impl Follower {

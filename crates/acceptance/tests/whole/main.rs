@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod agents;
 #[cfg(test)]
+mod demand;
+#[cfg(test)]
 mod disk_full;
 #[cfg(test)]
 mod dovecot;

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
-use postbell_engine::{FlagForm, FlagForms, Selection};
+use postbell_engine::{Demand, FlagForm, FlagForms, Selection};
 use postbell_journal::Journal as _;
 use postbell_sinks::stream::Form;
 
@@ -100,6 +100,11 @@ pub(super) async fn follow(
     // What is there already may be of others, too.
     let reads = app.sharing.of(grant.principal());
     reads.begin().await;
+    // From before the answer on everything is there.
+    let held = match until {
+        u64::MAX => Some(app.demands.hold(Demand::of(&filter, &projection)).await),
+        _ => None,
+    };
     let mut reader = app.feed.reader(begin.next).reading(BODIES_OCTETS);
     if until == u64::MAX {
         // One that ends has to see where the end is.
@@ -123,6 +128,7 @@ pub(super) async fn follow(
         stopping: app.stopping.clone(),
         _permit: permit,
         _place: place,
+        _held: held,
     };
     if let Some(Upgrade { on, response }) = upgrade {
         let (stopping, stall) = (app.stopping.clone(), app.http.stall_timeout);

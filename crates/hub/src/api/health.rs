@@ -75,6 +75,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>, _: NoQuery) -> impl Int
     let mut told = Figures {
         sources: app.sources.iter().map(source_figures).collect(),
         states: app.subscriptions.states(),
+        demand: app.demands.counts(),
         commits: stats.commits,
         damaged: app.feed.damage().len() as u64,
         signed_seq: app.signed_seq(),

@@ -2,6 +2,7 @@
 
 mod condition;
 mod content;
+mod demand;
 mod dovecot;
 mod events;
 mod health;
@@ -45,6 +46,7 @@ use tracing::info;
 use crate::access::{Denied, Grant, Logins, Oidc, Places, Refused, Tokens};
 use crate::config::HttpConfig;
 use crate::contents::Contents;
+use crate::demand::Demands;
 use crate::feed::Feed;
 use crate::links::Links;
 use crate::metrics::Metrics;
@@ -59,6 +61,7 @@ use crate::token::PathSecret;
 
 pub(crate) use condition::Condition;
 pub(crate) use content::Fetches;
+pub(crate) use demand::ShownDemand;
 pub(crate) use problem::Problem;
 
 /// What the handlers share.
@@ -78,6 +81,7 @@ pub(crate) struct App {
     pub(crate) journal: Arc<SqliteJournal>,
     pub(crate) journal_folder: PathBuf,
     pub(crate) feed: Feed,
+    pub(crate) demands: Demands,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) sources: Vec<Source>,
     pub(crate) publishers: Arc<Publishers>,
@@ -255,11 +259,13 @@ fn guarded() -> Vec<Route> {
     let events = Needs { reading: Need::Scope(Scope::Read), changing: Need::Scope(Scope::Publish) };
     let subscriptions = Needs::scope(Scope::Subscribe);
     let hub = Needs::scope(Scope::Monitor);
+    let publish = Needs::scope(Scope::Publish);
     let anybody = Needs::both(Need::Token);
     let admin = Needs::both(Need::Admin);
     vec![
         ("/metrics", "GET", hub, get(health::metrics)),
         (publish::PATH, "GET, POST", events, get(events::follow).post(publish::publish)),
+        (demand::PATH, "GET", publish, get(demand::demand)),
         ("/v1/openapi.json", "GET", anybody, get(openapi::serve)),
         ("/v1/sources", "GET", hub, get(status::sources)),
         ("/v1/sources/{name}", "GET", hub, get(status::source)),

@@ -10,8 +10,8 @@ use utoipa::{Modify, OpenApi};
 
 use super::query::NoQuery;
 use super::{
-    Problem, content, dovecot, events, health, login, publish, status, subscriptions, tickets,
-    tokens,
+    Problem, content, demand, dovecot, events, health, login, publish, status, subscriptions,
+    tickets, tokens,
 };
 
 #[derive(OpenApi)]
@@ -45,6 +45,7 @@ use super::{
         status::sources,
         status::source,
         status::status,
+        demand::demand,
         serve,
         health::healthz,
         health::readyz,

@@ -10,6 +10,7 @@ use postbell_sources::dovecot::Exporter;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::demand::ShownDemand;
 use super::query::{Name, NoQuery, clipped};
 use super::{App, Problem};
 use crate::intake::LastCheckpoint;
@@ -33,8 +34,21 @@ pub(super) struct Status {
     subscriptions_lost: bool,
     /// How many streams are being followed.
     streams: usize,
+    /// What is recorded at this moment.
+    recording: Recording,
     /// Seconds since the start.
     uptime_seconds: u64,
+}
+
+/// What is recorded of what sources see.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Recording {
+    /// `everything` that policy lets be made, or what is `wanted`.
+    record: &'static str,
+    /// What that is now.
+    #[serde(flatten)]
+    now: ShownDemand,
 }
 
 /// The store told of.
@@ -86,6 +100,10 @@ pub(super) async fn status(State(app): State<Arc<App>>, _: NoQuery) -> Json<Stat
         subscriptions: app.subscriptions.count(),
         subscriptions_lost: app.subscriptions_lost,
         streams: app.streams_open(),
+        recording: Recording {
+            record: app.demands.record().as_str(),
+            now: ShownDemand::from(app.demands.now()),
+        },
         uptime_seconds: app.started.elapsed().as_secs(),
     })
 }

@@ -113,6 +113,16 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "[\"flags\"]",
                 "Groups of events that aren't made and not let in, for a store on which nobody needs them: \"message\", \"flags\", \"quota\", \"access\", \"mailbox\", \"subscription\", \"vendor\". Gaps are told all the same.",
             ),
+            key(
+                "policy.record",
+                "\"wanted\"",
+                "What of the rest is recorded: \"everything\", so that the journal is whole and can be replayed from anywhere, or only what is \"wanted\" by a subscription, a command or a stream, which spares the mail server and the disk the rest (docs/demand.md).",
+            ),
+            key(
+                "policy.record_linger",
+                "\"1m\"",
+                "How long what somebody wanted is recorded still when they have gone, and everything after a start: time for a stream to come back without a gap.",
+            ),
         ],
         kinds: &[],
     },

@@ -111,10 +111,36 @@ pub struct PolicyConfig {
     pub envelope: bool,
     /// Groups of events that aren't made at all.
     pub groups_off: Vec<Group>,
+    /// What of the rest is recorded.
+    pub record: Record,
+    /// How long what somebody wanted is recorded still.
+    #[serde(with = "values::duration")]
+    pub record_linger: Duration,
     /// How much of that services get.
     pub service: RoleConfig,
     /// How much of it users get.
     pub user: RoleConfig,
+}
+
+/// What is recorded of what policy lets be made.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Record {
+    /// All of it.
+    Everything,
+    /// What a subscription, a command or a stream wants.
+    Wanted,
+}
+
+impl Record {
+    /// The word for it in a configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Everything => "everything",
+            Self::Wanted => "wanted",
+        }
+    }
 }
 
 /// A group of events, as subscriptions name it.
@@ -638,6 +664,8 @@ impl Default for PolicyConfig {
             body_structure: false,
             envelope: false,
             groups_off: Vec::new(),
+            record: Record::Everything,
+            record_linger: Duration::from_secs(30),
             service: RoleConfig::default(),
             user: RoleConfig::default(),
         }

@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mail_event::EventName;
+use mail_event::{EventGroup, EventName};
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder as _};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use postbell_engine::Suppressed;
@@ -55,6 +55,8 @@ pub(crate) struct SourceMetrics {
     pub(crate) rejected: Counter,
     /// In the order of [`Suppressed::ALL`].
     suppressed: Vec<Counter>,
+    /// In the order of [`EventGroup::ALL`].
+    unwanted: Vec<Counter>,
     pub(crate) repaired: Counter,
 }
 
@@ -140,12 +142,18 @@ impl Metrics {
             .map(|what| vec![label(name.to_owned()), Label::new("what", what.as_str())])
             .map(|labels| counter(&self.recorder, "postbell_suppressed_total", labels))
             .collect();
+        let unwanted = EventGroup::ALL
+            .iter()
+            .map(|group| vec![label(name.to_owned()), Label::new("group", group.as_str())])
+            .map(|labels| counter(&self.recorder, "postbell_unwanted_total", labels))
+            .collect();
         let one = |metric| counter(&self.recorder, metric, vec![label(name.to_owned())]);
         SourceMetrics {
             accepted,
             repeated: one("postbell_events_repeated_total"),
             rejected: one("postbell_events_rejected_total"),
             suppressed,
+            unwanted,
             repaired: one("postbell_events_repaired_total"),
         }
     }
@@ -191,6 +199,14 @@ impl SourceMetrics {
     pub(crate) fn suppress(&self, what: Suppressed) {
         let place = Suppressed::ALL.iter().position(|known| *known == what);
         if let Some(counter) = place.and_then(|place| self.suppressed.get(place)) {
+            counter.increment(1);
+        }
+    }
+
+    /// Counts what nobody wanted.
+    pub(crate) fn unwanted(&self, group: Option<EventGroup>) {
+        let place = group.and_then(|group| EventGroup::ALL.iter().position(|one| *one == group));
+        if let Some(counter) = place.and_then(|place| self.unwanted.get(place)) {
             counter.increment(1);
         }
     }

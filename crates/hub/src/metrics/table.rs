@@ -111,7 +111,21 @@ pub(crate) const METRICS: &[Metric] = &[
         Counter,
         Unit::Count,
         &["source", "what"],
-        "What policy kept from being made: happenings of a group that is off, parameters of messages",
+        "What was kept from being made: happenings of a group that is off, parameters of messages that policy keeps or nobody wants",
+    ),
+    metric(
+        "postbell_unwanted_total",
+        Counter,
+        Unit::Count,
+        &["source", "group"],
+        "What a source saw that nobody wanted and was not recorded (policy.record), by group",
+    ),
+    metric(
+        "postbell_demand",
+        Gauge,
+        Unit::Count,
+        &["event"],
+        "How many subscriptions, commands and streams want an event, those that have just gone among them",
     ),
     metric(
         "postbell_source_up",

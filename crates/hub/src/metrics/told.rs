@@ -50,6 +50,8 @@ pub(crate) struct Figures {
     pub(crate) subscriptions: Vec<SubscriptionFigures>,
     /// How many there are in each state.
     pub(crate) states: Vec<(&'static str, usize)>,
+    /// How many want each event.
+    pub(crate) demand: Vec<(&'static str, usize)>,
     pub(crate) commits: u64,
     pub(crate) damaged: u64,
     pub(crate) signed_seq: u64,
@@ -74,6 +76,9 @@ impl Figures {
         for (name, figure) in each {
             family(text, name, self.sources.iter().map(|one| (of(&one.name), figure(one))))?;
         }
+        let demand =
+            self.demand.iter().map(|(event, count)| (format!(r#"event="{event}""#), count));
+        family(text, "postbell_demand", demand)?;
         family(text, "postbell_journal_commits_total", [(String::new(), self.commits)])?;
         family(text, "postbell_journal_damaged_records", [(String::new(), self.damaged)])?;
         family(text, "postbell_journal_signed_seq", [(String::new(), self.signed_seq)])?;

@@ -16,7 +16,7 @@ use futures_util::FutureExt as _;
 use postbell_engine::Stores;
 use postbell_journal::{AppendError, Appended, Verdict};
 use postbell_sources::publish::{
-    Answer, Decoder, FRAMES_AHEAD_MAX, GREETING, OCTETS_AHEAD_MAX, REFUSAL, TooLong,
+    Answer, Decoder, FRAMES_AHEAD_MAX, GREETING, GREETING_2, OCTETS_AHEAD_MAX, REFUSAL, TooLong,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
@@ -25,6 +25,8 @@ use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
 use super::{Pending, Publishers};
+use crate::api::ShownDemand;
+use crate::demand::{Demands, Publisher, Told};
 use crate::hub::stopped;
 use crate::metrics::EventIndex;
 
@@ -81,6 +83,7 @@ impl Drop for Socket {
 pub(crate) async fn serve(
     socket: Socket,
     publishers: Arc<Publishers>,
+    demands: Demands,
     mut stopping: watch::Receiver<bool>,
 ) {
     let permits = Arc::new(Semaphore::new(PUBLISHERS_MAX));
@@ -91,14 +94,16 @@ pub(crate) async fn serve(
                 Ok((stream, _)) => {
                     let admitted = admitted(&socket, &stream);
                     let permit = Arc::clone(&permits).try_acquire_owned();
-                    let publishers = Arc::clone(&publishers);
+                    let (publishers, demands) = (Arc::clone(&publishers), demands.clone());
                     let stopping = stopping.clone();
                     connections.spawn(async move {
                         let ended = match (admitted, permit) {
                             (Err(why), _) => refuse(stream, &why).await,
                             (Ok(_), Err(_)) => refuse(stream, "there are enough publishers").await,
                             (Ok(stores), Ok(_permit)) => {
-                                Connection::new(stream, publishers, stores).serve(stopping).await
+                                let connection =
+                                    Connection::new(stream, publishers, stores, demands);
+                                connection.serve(stopping).await
                             }
                         };
                         if let Err(error) = ended {
@@ -157,6 +162,11 @@ struct Connection {
     ended: bool,
     /// Answers to be written.
     out: Vec<u8>,
+    demands: Demands,
+    /// Where it is told what is wanted, since version 2.
+    told: Option<Publisher>,
+    /// The numbers of what it was told and hasn't confirmed, oldest first.
+    unconfirmed: VecDeque<u64>,
 }
 
 /// A batch on its way.
@@ -175,7 +185,12 @@ enum Slot {
 }
 
 impl Connection {
-    fn new(stream: UnixStream, publishers: Arc<Publishers>, stores: Stores) -> Self {
+    fn new(
+        stream: UnixStream,
+        publishers: Arc<Publishers>,
+        stores: Stores,
+        demands: Demands,
+    ) -> Self {
         Self {
             stream,
             publishers,
@@ -186,6 +201,9 @@ impl Connection {
             octets: 0,
             ended: false,
             out: Vec::new(),
+            demands,
+            told: None,
+            unconfirmed: VecDeque::new(),
         }
     }
 
@@ -195,8 +213,13 @@ impl Connection {
             () = stopped(&mut stopping) => return Ok(()),
         };
         match greeted {
-            Ok(Ok(true)) => self.stream.write_all(GREETING).await?,
-            Ok(Ok(false)) => {
+            Ok(Ok(Some(greeting))) => {
+                if greeting == GREETING_2 {
+                    self.told = Some(self.demands.publisher());
+                }
+                self.stream.write_all(greeting).await?;
+            }
+            Ok(Ok(None)) => {
                 let line = String::from_utf8_lossy(GREETING);
                 return refuse(self.stream, &format!("expected {:?} first", line.trim_end())).await;
             }
@@ -225,21 +248,35 @@ impl Connection {
                 read = self.stream.read_buf(&mut self.read), if room => {
                     self.ended |= read? == 0;
                 }
+                told = told(&mut self.told), if !self.ended => {
+                    self.unconfirmed.push_back(told.number);
+                    let json = ShownDemand::from(told.demand).to_json();
+                    Answer::Demand(&json).write(&mut self.out);
+                    self.stream.write_all(&self.out).await?;
+                    self.out.clear();
+                }
                 () = stopped(&mut stopping), if !self.ended => self.ended = true,
             }
         }
     }
 
-    /// Whether the publisher's first line is what it must be.
-    async fn greet(&mut self) -> io::Result<bool> {
+    /// The publisher's first line, where it is one of those it must be.
+    async fn greet(&mut self) -> io::Result<Option<&'static [u8]>> {
         while self.read.len() < GREETING.len() {
-            if !GREETING.starts_with(&self.read) || self.stream.read_buf(&mut self.read).await? == 0
-            {
-                return Ok(false);
+            let begins = |greeting: &&[u8]| greeting.starts_with(&self.read);
+            if !GREETINGS.iter().any(begins) || self.stream.read_buf(&mut self.read).await? == 0 {
+                return Ok(None);
             }
         }
-        let greeting = self.read.split_to(GREETING.len());
-        Ok(greeting == GREETING)
+        let said = self.read.split_to(GREETING.len());
+        Ok(GREETINGS.into_iter().find(|greeting| said == *greeting))
+    }
+
+    /// Takes an empty frame for a confirmation, where there is something to confirm.
+    fn confirm(&mut self) -> bool {
+        let Some(told) = &self.told else { return false };
+        let number = self.unconfirmed.pop_front();
+        number.inspect(|number| told.confirm(*number)).is_some()
     }
 
     /// Whether more may be read ahead of the answers.
@@ -292,6 +329,9 @@ impl Connection {
         let mut slots = Vec::with_capacity(ranges.len());
         let mut entries = Vec::with_capacity(ranges.len());
         for range in ranges {
+            if range.is_empty() && self.confirm() {
+                continue;
+            }
             slots.push(match self.publishers.admit(&self.stores, chunk.slice(range), None) {
                 Ok(taken) => {
                     entries.push(taken.entry);
@@ -374,6 +414,14 @@ impl Connection {
     }
 }
 
+/// What is wanted, once that has changed; never where it isn't told.
+async fn told(publisher: &mut Option<Publisher>) -> Told {
+    match publisher {
+        Some(publisher) => publisher.next().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// What the journal says to the oldest batch; `None` where it held no event.
 async fn answered(in_flight: &mut VecDeque<InFlight>) -> Option<Result<Appended, AppendError>> {
     let pending = in_flight.front_mut()?.answer.as_mut()?;
@@ -386,6 +434,10 @@ async fn answered(in_flight: &mut VecDeque<InFlight>) -> Option<Result<Appended,
         .await,
     )
 }
+
+/// What a publisher may begin with; all are of the same length.
+const GREETINGS: [&[u8]; 2] = [GREETING, GREETING_2];
+const _: () = assert!(GREETING.len() == GREETING_2.len());
 
 /// Publishers connected at once. Each may have some 10 MiB on its way.
 const PUBLISHERS_MAX: usize = 256;
@@ -432,7 +484,9 @@ mod tests {
             Publishers::new(Arc::clone(&journal) as _, Policy::default(), metrics, Health::new());
         let (mut client, served) = UnixStream::pair().unwrap();
         let (_stopping, stop) = watch::channel(false);
-        let serving = tokio::spawn(Connection::new(served, Arc::new(publishers), own).serve(stop));
+        let demands = Demands::everything(Arc::clone(&journal) as _);
+        let connection = Connection::new(served, Arc::new(publishers), own, demands);
+        let serving = tokio::spawn(connection.serve(stop));
         let mut said = GREETING.to_vec();
         for host in ["own.example", "other.example", "OWN.example"] {
             let event = event(host);

@@ -54,6 +54,7 @@ impl Subscriptions {
         // What its worker has to say of it comes first.
         stop(&entry, Stop::Gently).await;
         let kept = entry.kept().clone();
+        let held = self.0.demands.hold(self.wanted_by(&wanted.over(&kept, None))).await;
         let secret = wanted.secret_for(&kept).transpose();
         let stored = match &secret {
             Ok(secret) => self.store(&entry, wanted.over(&kept, secret.as_ref())).await,
@@ -62,6 +63,7 @@ impl Subscriptions {
         self.start(&entry);
         self.0.house.look();
         stored?;
+        entry.wants(Some(held));
         let mut shown = self.shown(&entry);
         if let Some(secret) = secret?.filter(|_| wanted.secret.is_none()) {
             shown.sink.tell(&secret);

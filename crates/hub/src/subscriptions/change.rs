@@ -51,7 +51,9 @@ impl Subscriptions {
             if let Some(owner) = Owner::of(grant) {
                 entry.kept().owner = Some(owner);
             }
+            let held = self.0.demands.hold(self.wanted_by(&kept)).await;
             self.keep(&entry, kept.awake()).await?;
+            entry.wants(Some(held));
             self.start(&entry);
         }
         Ok(Some(self.shown(&entry)))

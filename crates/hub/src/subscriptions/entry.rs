@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::Shown;
 use super::kept::{Kept, Owner};
+use crate::demand::Held;
 use crate::feed::Seat;
 use crate::metrics::SubscriptionFigures;
 
@@ -18,6 +19,8 @@ pub(super) struct Entry {
     kept: Mutex<Kept>,
     pub(super) live: Live,
     pub(super) running: Mutex<Option<Running>>,
+    /// What it wants to have made, as long as it does.
+    held: Mutex<Option<Held>>,
 }
 
 /// How a subscription is doing; told by its worker, shown by the API.
@@ -74,7 +77,14 @@ impl Entry {
         let live = Live { cursor: AtomicU64::new(kept.start), ..Live::default() };
         // Before the "@" that tells whose it is.
         let name = name.split('@').next().unwrap_or_default().to_owned();
-        Self { id, name, kept: Mutex::new(kept), live, running: Mutex::default() }
+        Self {
+            id,
+            name,
+            kept: Mutex::new(kept),
+            live,
+            running: Mutex::default(),
+            held: Mutex::default(),
+        }
     }
 
     /// Whether this is what `asker` means by a name or an id: their own, and for whoever runs the
@@ -96,6 +106,11 @@ impl Entry {
 
     pub(super) fn kept(&self) -> MutexGuard<'_, Kept> {
         locked(&self.kept)
+    }
+
+    /// Has this counted as what it wants to have made, in the place of what was.
+    pub(super) fn wants(&self, held: Option<Held>) {
+        *locked(&self.held) = held;
     }
 
     /// The entity tag of how it stands.

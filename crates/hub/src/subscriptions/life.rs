@@ -58,7 +58,9 @@ impl Subscriptions {
             changed.detail = None;
         }
         changed.expires_unix_millis = expires;
+        let held = self.0.demands.hold(self.wanted_by(&changed)).await;
         let stored = self.store(&entry, changed).await;
+        entry.wants(Some(held));
         self.start(&entry);
         self.0.house.look();
         stored?;
@@ -88,7 +90,12 @@ impl Subscriptions {
                 self.end_expired(&entry, now).await;
             }
         }
-        self.entries().iter().filter_map(|entry| next(entry)).min()
+        let entries = self.entries();
+        for entry in entries.iter().filter(|one| one.kept().state == SubscriptionState::Ended) {
+            // Also where it came to its end by itself.
+            entry.wants(None);
+        }
+        entries.iter().filter_map(|entry| next(entry)).min()
     }
 
     /// Those of which something has come to an end.

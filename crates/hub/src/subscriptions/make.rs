@@ -207,6 +207,8 @@ impl Subscriptions {
             command: None,
         };
         kept.state = kept.awake();
+        // From before the answer on everything is there.
+        let held = shared.demands.hold(self.wanted_by(&kept)).await;
         let qualified = kept
             .owner
             .as_ref()
@@ -218,6 +220,7 @@ impl Subscriptions {
             return Err(CreateError::NameTaken(new.name));
         }
         let entry = Arc::new(Entry::new(id, new.name, kept));
+        entry.wants(Some(held));
         shared.entries.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&entry));
         self.start(&entry);
         shared.house.look();

@@ -27,7 +27,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::join;
 use mail_event::Timestamp;
-use postbell_engine::{Breaker, Pace, Policy, Schedule, Store};
+use postbell_engine::{Breaker, Demand, Pace, Policy, Role, Schedule, Selection, Store};
 use postbell_journal::Seq;
 use postbell_sinks::webhook::{ClientCertificate, Reach, Secret, Target, Tls, Webhook};
 use tokio::sync::{Mutex, watch};
@@ -49,6 +49,7 @@ use worker::{Gate, Job};
 
 use crate::access::{Grant, Tokens};
 use crate::api::Condition;
+use crate::demand::Demands;
 use crate::feed::Feed;
 use crate::links::Links;
 use crate::metrics::{SUBSCRIPTIONS_TOLD_MAX, SubscriptionFigures};
@@ -66,6 +67,7 @@ struct Shared {
     /// What subscriptions' owners may see.
     tokens: Arc<Tokens>,
     policy: Policy,
+    demands: Demands,
     reach: Reach,
     webhooks: WebhooksConfig,
     tls: Tls,
@@ -97,7 +99,7 @@ impl Subscriptions {
     pub(crate) async fn open(
         db: Arc<StateDb>,
         tokens: Arc<Tokens>,
-        feed: Feed,
+        feed: (Feed, Demands),
         policy: (Policy, Arc<Links>),
         store: Store,
         webhooks: (WebhooksConfig, Arc<ClientCertificates>),
@@ -113,7 +115,7 @@ impl Subscriptions {
     async fn open_with(
         db: Arc<StateDb>,
         tokens: Arc<Tokens>,
-        feed: Feed,
+        (feed, demands): (Feed, Demands),
         (policy, links): (Policy, Arc<Links>),
         store: Store,
         (webhooks, certificates): (WebhooksConfig, Arc<ClientCertificates>),
@@ -149,6 +151,7 @@ impl Subscriptions {
             context,
             tokens,
             policy,
+            demands,
             reach: reach(webhooks.reach),
             webhooks,
             tls,
@@ -162,6 +165,11 @@ impl Subscriptions {
         let feed = &subscriptions.0.context.feed;
         feed.stand_at(subscriptions.least_recent(feed.last()));
         for entry in subscriptions.entries() {
+            let kept = entry.kept().clone();
+            if kept.state != SubscriptionState::Ended {
+                let wanted = subscriptions.wanted_by(&kept);
+                entry.wants(Some(subscriptions.0.demands.count(wanted)));
+            }
             subscriptions.start(&entry);
         }
         feed.lead();
@@ -363,6 +371,18 @@ impl Subscriptions {
             false => tokio::spawn(work),
         };
         *locked(&entry.running) = Some(Running { stop, task });
+    }
+
+    /// What a subscription wants to have made. One that can't be delivered as things stand may be
+    /// again, and goes on where it stood: it wants all its events, whatever their parameters.
+    fn wanted_by(&self, kept: &Kept) -> Demand {
+        let role = self.grant(kept).map_or(Role::Admin, |grant| grant.principal().role());
+        let policy = self.0.policy.for_role(role);
+        let whatever = Selection { condition: None, ..kept.selection.clone() };
+        let compiled = kept.selection.compile_again(&policy);
+        let compiled = compiled.or_else(|_| whatever.compile_again(&policy));
+        let demand = compiled.map(|(filter, projection)| Demand::of(&filter, &projection));
+        demand.unwrap_or_else(|_| Demand::everything())
     }
 
     /// What was fine when the subscription was made may be out of bounds by now: policy and reach

@@ -142,7 +142,7 @@ impl Bench {
         let subscriptions = Subscriptions::open_with(
             db,
             Arc::clone(&tokens),
-            Feed::new(Arc::clone(&journal) as _),
+            (Feed::new(Arc::clone(&journal) as _), Demands::everything(Arc::clone(&journal) as _)),
             (Policy::default(), Arc::new(links)),
             Store::new("imap.example.org", None).unwrap(),
             (

@@ -45,7 +45,7 @@ async fn every_described_path_answers_with_the_token_and_only_with_it() {
             assert!(answer.status != 405 && answer.status != 401, "{method} {path}");
         }
     }
-    assert_eq!(seen, 28);
+    assert_eq!(seen, 29);
     world.stop().await;
 }
 

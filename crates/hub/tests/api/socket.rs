@@ -5,19 +5,24 @@ use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 
-use postbell_sources::publish::{Answer, GREETING, frame};
+use postbell_hub::Record;
+use postbell_sources::publish::{Answer, GREETING, GREETING_2, frame};
 
-use crate::world::{PATIENCE, World, login};
+use crate::world::{PATIENCE, World, login, next};
 
 /// A publisher that has greeted.
 fn connect(world: &World) -> UnixStream {
+    greet(world, GREETING)
+}
+
+fn greet(world: &World, greeting: &[u8]) -> UnixStream {
     let mut stream = UnixStream::connect(world.socket()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(GREETING).unwrap();
-    let mut greeting = vec![0; GREETING.len()];
-    stream.read_exact(&mut greeting).unwrap();
-    assert_eq!(greeting, GREETING);
+    stream.write_all(greeting).unwrap();
+    let mut answer = vec![0; greeting.len()];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, greeting);
     stream
 }
 
@@ -134,7 +139,7 @@ async fn a_frame_that_never_ends_costs_nobody_anything() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_does_not_greet_is_told_and_let_go() {
     let world = World::start().await;
-    for greeting in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"postbell-publish 2\n", b"\n"] {
+    for greeting in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"postbell-publish 3\n", b"\n"] {
         let mut stream = UnixStream::connect(world.socket()).unwrap();
         stream.write_all(greeting).unwrap();
         let mut told = String::new();
@@ -197,4 +202,45 @@ async fn the_socket_is_for_its_owner_unless_the_operator_lets_others_in() {
 
 fn mode(world: &World) -> u32 {
     world.socket().metadata().unwrap().permissions().mode() & 0o777
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r24_a_publisher_of_version_2_is_told_what_is_wanted_before_who_wants_it_is_answered() {
+    let world = World::start_with(|config| {
+        config.policy.record = Record::Wanted;
+        config.policy.record_linger = std::time::Duration::ZERO;
+    })
+    .await;
+    let mut stream = greet(&world, GREETING_2);
+    // What was wanted for a while after the start may be told before.
+    let mut told = answer(&mut stream);
+    stream.write_all(&[0; 4]).unwrap();
+    while told != r#"Demand("{\"events\":[],\"bodyStructure\":false,\"envelope\":false}")"# {
+        told = answer(&mut stream);
+        stream.write_all(&[0; 4]).unwrap();
+    }
+    let nothing = world.get("/v1/demand");
+    assert_eq!(nothing.body, r#"{"events":[],"bodyStructure":false,"envelope":false}"#);
+    let joining = {
+        let (address, token) = (world.hub.local_addr(), world.token.clone());
+        std::thread::spawn(move || {
+            let path = "/v1/events?events=Login";
+            postbell_testkit::http::EventStream::open(address, path, &token).unwrap()
+        })
+    };
+    let wanted = answer(&mut stream);
+    assert!(wanted.contains(r#"[\"Login\"]"#), "{wanted}");
+    let mut frames = vec![0; 4];
+    frame(&mut frames, login(1).as_bytes());
+    stream.write_all(&frames).unwrap();
+    assert!(answer(&mut stream).starts_with("Accepted("), "an empty frame has no answer");
+    let mut heard = joining.join().unwrap();
+    let mut events = Vec::new();
+    while !events.iter().any(|event| event == "Login") {
+        events.push(next(&mut heard).name);
+    }
+    assert_eq!(events.last().unwrap(), "Login");
+    drop(heard);
+    assert!(answer(&mut stream).contains(r#"\"events\":[]"#));
+    world.stop().await;
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use postbell_hub::{SourceConfig, SourceKind};
+use postbell_hub::{Record, SourceConfig, SourceKind};
 use serde_json::Value;
 
 use crate::world::{PATIENCE, World, next};
@@ -138,5 +138,75 @@ async fn r161_what_dovecot_writes_and_exports_comes_out_of_the_stream() {
     assert_eq!(told["messages"], 7, "{told}");
     assert!(told["envelope"].as_str().unwrap().contains("a@example.org"), "{told}");
     drop(stream);
+    world.stop().await;
+}
+
+/// Waits until nothing is wanted any more.
+async fn nothing_is_wanted(world: &World) {
+    let until = Instant::now() + PATIENCE;
+    while world.get("/v1/demand").json()["events"] != serde_json::json!([]) {
+        assert!(Instant::now() < until, "something is wanted still");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r21_r23_r24_only_what_somebody_wants_is_read_and_recorded() {
+    let mail = tempfile::tempdir().unwrap();
+    maildir(mail.path());
+    let world = World::start_with(|config| {
+        let source = SourceConfig {
+            root: mail.path().to_owned(),
+            user: "john".to_owned(),
+            ..SourceConfig::default()
+        };
+        config.sources.insert("mail".to_owned(), source);
+        config.policy.content_max_octets = Some(2_048);
+        config.policy.record = Record::Wanted;
+        config.policy.record_linger = std::time::Duration::ZERO;
+    })
+    .await;
+    state(&world, "running").await;
+    nothing_is_wanted(&world).await;
+    deliver(mail.path(), "1.1.host");
+    let counted = r#"postbell_unwanted_total{source="mail",group="message"} 1"#;
+    crate::world::wait_until(|| world.get("/metrics").body.contains(counted)).await;
+
+    let path = "/v1/events?events=MessageNew";
+    let mut plain = world.stream(path);
+    deliver(mail.path(), "2.2.host");
+    assert_eq!(next(&mut plain).name, "MessageNew");
+    let mut whole = world.stream(&format!("{path}&parameters=*,messageContent"));
+    deliver(mail.path(), "3.3.host");
+    assert!(next(&mut whole).data.contains("Hello."));
+    drop((plain, whole));
+
+    let all = "?since=0&follow=false&parameters=*,messageContent";
+    let ndjson = [("Accept", "application/x-ndjson")];
+    let told = world.ask("GET", &format!("/v1/events{all}"), &ndjson, b"").body;
+    let lines = told.lines().filter(|line| !line.is_empty());
+    let told: Vec<Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+    let new: Vec<_> = told.iter().filter(|event| event["event"] == "MessageNew").collect();
+    assert_eq!(new.len(), 2, "nobody wanted the first");
+    // It wasn't read for whoever didn't ask for it, which even the journal shows.
+    assert!(new[0]["messageContent"].is_null() && new[1]["messageContent"].is_string());
+    // What can't be in the journal it says itself, but not to users: others' wishes are not theirs.
+    assert!(told.iter().any(|event| event["event"] == "vnd.postbell.Recording"
+        && event["vnd.postbell.recorded"] == serde_json::json!(["MessageNew"])));
+    let john = world.user("john");
+    let seen = world.seen_by(&john, "");
+    assert!(seen.iter().all(|event| event["event"] == "MessageNew"), "{seen:?}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wanted_is_not_told_again_to_whoever_knows_it() {
+    let world = World::start().await;
+    let first = world.get("/v1/demand");
+    let tag = first.head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap();
+    let again = world.ask("GET", "/v1/demand", &[("If-None-Match", tag.trim())], b"");
+    assert_eq!((again.status, &*again.body), (304, ""));
+    let other = world.ask("GET", "/v1/demand", &[("If-None-Match", "\"abc\"")], b"");
+    assert_eq!((other.status, other.body), (200, first.body));
     world.stop().await;
 }

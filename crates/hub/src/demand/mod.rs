@@ -1,0 +1,338 @@
+//! What anybody wants to have made: counted, told to whoever makes it, and in force before anybody
+//! is told that they have subscribed (R24).
+//!
+//! Who joins counts at once. Where that is more than was wanted before, they wait until it is in
+//! force: the spools' scripts can read it, and publishers have confirmed it, or had their time to.
+//! Who leaves counts for a while longer, so that a stream that comes back finds no gap; so does
+//! everything, after a start.
+
+mod journalled;
+mod publishers;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use postbell_engine::{Demand, Policy, Store, Tally};
+use postbell_journal::Journal;
+use postbell_sources::dovecot;
+use tokio::sync::{Notify, watch};
+use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::time::{Instant, timeout};
+use tracing::{debug, error, warn};
+
+use self::journalled::Journalled;
+pub(crate) use self::publishers::Publisher;
+use self::publishers::Publishers;
+use crate::config::Record;
+
+/// What anybody wants; cheap to clone, and the clones are one.
+#[derive(Clone, Debug)]
+pub(crate) struct Demands(Arc<Shared>);
+
+/// What is counted as wanted as long as this is held, and some time longer.
+#[derive(Debug)]
+pub(crate) struct Held {
+    demand: Demand,
+    shared: Weak<Shared>,
+}
+
+/// What is wanted, and how often that has changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Told {
+    pub(crate) number: u64,
+    pub(crate) demand: Demand,
+}
+
+/// What demand is kept under, and who is told of it.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    pub(crate) record: Record,
+    /// How long who has left still counts.
+    pub(crate) linger: Duration,
+    /// How long whoever joins waits for publishers to confirm.
+    pub(crate) confirm: Duration,
+    pub(crate) policy: Policy,
+    pub(crate) store: Store,
+    /// Spools whose scripts read it.
+    pub(crate) spools: Vec<PathBuf>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    terms: Terms,
+    counts: Mutex<Counts>,
+    /// What is let in; what is told to publishers.
+    told: watch::Sender<Told>,
+    /// What everybody who makes events has been told; nothing before the beginning.
+    in_force: Mutex<Option<Demand>>,
+    /// Held while what is in force changes.
+    changing: tokio::sync::Mutex<()>,
+    publishers: Publishers,
+    journalled: Journalled,
+    /// Somebody has left.
+    left: Notify,
+    keeper: Mutex<Option<AbortHandle>>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    tally: Tally,
+    /// Who has left and counts still, and until when.
+    leaving: VecDeque<(Instant, Demand)>,
+}
+
+impl Demands {
+    /// Nothing is told before [`Demands::begin`]; what is let in is everything until then.
+    pub(crate) fn new(terms: Terms, journal: Arc<dyn Journal>) -> Self {
+        let demand = Demand::everything().under(&terms.policy);
+        let journalled = Journalled::new(journal, terms.store.clone(), demand);
+        Self(Arc::new(Shared {
+            terms,
+            counts: Mutex::default(),
+            told: watch::Sender::new(Told { number: 1, demand }),
+            in_force: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+            publishers: Publishers::default(),
+            journalled,
+            left: Notify::new(),
+            keeper: Mutex::default(),
+        }))
+    }
+
+    /// Everything is wanted, and nobody told.
+    #[cfg(test)]
+    pub(crate) fn everything(journal: Arc<dyn Journal>) -> Self {
+        let terms = Terms {
+            record: Record::Everything,
+            linger: Duration::ZERO,
+            confirm: CONFIRM_MAX,
+            policy: Policy::default(),
+            store: tests::store(),
+            spools: Vec::new(),
+        };
+        Self::new(terms, journal)
+    }
+
+    /// Tells everybody, and goes on to; those who want something from the start have been counted.
+    pub(crate) async fn begin(&self) {
+        // Streams of before come back in a while.
+        drop(self.count(Demand::everything()));
+        let shared = Arc::clone(&self.0);
+        let read = spawn_blocking(move || shared.journalled.read()).await;
+        if let Err(error) = read {
+            error!(%error, "what was recorded before can't be read");
+        }
+        self.apply().await;
+        let keeper = tokio::spawn(keep(Arc::downgrade(&self.0))).abort_handle();
+        *locked(&self.0.keeper) = Some(keeper);
+    }
+
+    /// Counts what somebody wants, without waiting until it is in force.
+    pub(crate) fn count(&self, demand: Demand) -> Held {
+        locked(&self.0.counts).tally.add(&demand);
+        Held { demand, shared: Arc::downgrade(&self.0) }
+    }
+
+    /// Counts what somebody wants; once this returns it is in force.
+    pub(crate) async fn hold(&self, demand: Demand) -> Held {
+        let held = self.count(demand);
+        let wanted = self.0.wanted();
+        let covers = |in_force: &Demand| in_force.covers(&wanted);
+        if !locked(&self.0.in_force).as_ref().is_some_and(covers) {
+            self.apply().await;
+        }
+        held
+    }
+
+    /// What is wanted now: what is let in.
+    pub(crate) fn now(&self) -> Demand {
+        self.0.told.borrow().demand
+    }
+
+    /// Whether only what is wanted is recorded.
+    pub(crate) fn record(&self) -> Record {
+        self.0.terms.record
+    }
+
+    /// How many want each event, those who have just left among them.
+    pub(crate) fn counts(&self) -> Vec<(&'static str, usize)> {
+        locked(&self.0.counts).tally.each().collect()
+    }
+
+    /// A place for a publisher that is told, and confirms what it was told.
+    pub(crate) fn publisher(&self) -> Publisher {
+        self.0.publishers.join(self.0.told.subscribe())
+    }
+
+    /// Has what is wanted now come into force. Whoever waits for it may go away meanwhile.
+    async fn apply(&self) {
+        let shared = Arc::clone(&self.0);
+        if let Err(error) = tokio::spawn(async move { shared.apply().await }).await
+            && error.is_panic()
+        {
+            error!(%error, "telling what is wanted panicked");
+        }
+    }
+}
+
+impl Shared {
+    /// What is to be recorded.
+    fn wanted(&self) -> Demand {
+        let wanted = match self.terms.record {
+            Record::Everything => Demand::everything(),
+            Record::Wanted => locked(&self.counts).tally.union(),
+        };
+        wanted.under(&self.terms.policy)
+    }
+
+    async fn apply(&self) {
+        let _changing = self.changing.lock().await;
+        let wanted = self.wanted();
+        let before = *locked(&self.in_force);
+        let more = before.map_or(wanted, |before| before.union(wanted));
+        if before != Some(more) {
+            self.raise(more).await;
+        }
+        if wanted != more {
+            self.lower(wanted).await;
+        }
+    }
+
+    /// First everybody is told, then it is said to be recorded.
+    async fn raise(&self, demand: Demand) {
+        let number = self.tell(demand);
+        let trouble = self.tell_spools(demand).await;
+        let late = match timeout(self.terms.confirm, self.publishers.confirmed(number)).await {
+            Ok(()) => None,
+            Err(_) => Some("a publisher did not confirm in time what is wanted".to_owned()),
+        };
+        for why in trouble.into_iter().chain(late) {
+            warn!(why, "somebody may not make what is wanted by now");
+            self.journalled.gap(&why).await;
+        }
+        self.journalled.note(demand).await;
+        *locked(&self.in_force) = Some(demand);
+    }
+
+    /// First it is said to be recorded no more, then everybody is told.
+    async fn lower(&self, demand: Demand) {
+        self.journalled.note(demand).await;
+        *locked(&self.in_force) = Some(demand);
+        self.tell(demand);
+        if let Some(why) = self.tell_spools(demand).await {
+            debug!(why, "what isn't wanted any more is still made");
+        }
+    }
+
+    fn tell(&self, demand: Demand) -> u64 {
+        self.told.send_modify(|told| {
+            told.number += u64::from(told.demand != demand);
+            told.demand = demand;
+        });
+        self.told.borrow().number
+    }
+
+    /// Writes it into each spool; says what is wrong with one whose script would go by what was
+    /// wanted before.
+    async fn tell_spools(&self, demand: Demand) -> Option<String> {
+        let spools = self.terms.spools.clone();
+        let tell = move || {
+            let told = spools.iter().map(|spool| (spool, dovecot::tell_demand(spool, demand)));
+            let failed = told.filter_map(|(spool, told)| Some((spool, told.err()?)));
+            let mut misled = None;
+            for (spool, error) in failed {
+                let file = spool.join(dovecot::DEMAND_FILE);
+                // Without a file everything is wanted; without a folder nothing is written.
+                if file.symlink_metadata().is_ok() {
+                    misled = Some(format!("{}: {error}", file.display()));
+                }
+                debug!(path = %file.display(), %error, "what is wanted is not told there");
+            }
+            misled
+        };
+        spawn_blocking(tell).await.unwrap_or_default()
+    }
+
+    /// Lets those go whose time is over; says when the next one's is.
+    fn let_go(&self, now: Instant) -> Option<Instant> {
+        let mut counts = locked(&self.counts);
+        while let Some((_, demand)) = counts.leaving.pop_front_if(|(until, _)| *until <= now) {
+            counts.tally.remove(&demand);
+        }
+        counts.leaving.front().map(|(until, _)| *until)
+    }
+
+    /// Writes it anew where somebody took it away, or a spool has come to be.
+    async fn mend_spools(&self) {
+        let _changing = self.changing.lock().await;
+        let Some(demand) = *locked(&self.in_force) else { return };
+        let spools = self.terms.spools.clone();
+        let mend = move || {
+            for spool in spools.iter().filter(|spool| spool.is_dir()) {
+                if !dovecot::is_told(spool, demand)
+                    && let Err(error) = dovecot::tell_demand(spool, demand)
+                {
+                    warn!(path = %spool.display(), %error, "what is wanted can't be told to the scripts there");
+                }
+            }
+        };
+        if let Err(error) = spawn_blocking(mend).await {
+            error!(%error, "looking after what is told panicked");
+        }
+    }
+}
+
+/// Lets go of what nobody wants any more, and looks after what is written down.
+async fn keep(shared: Weak<Shared>) {
+    let mut mended = Instant::now();
+    loop {
+        let Some(shared) = shared.upgrade() else { return };
+        let next = shared.let_go(Instant::now());
+        if *locked(&shared.in_force) != Some(shared.wanted()) {
+            shared.apply().await;
+        }
+        if mended.elapsed() >= MEND_EVERY {
+            shared.mend_spools().await;
+            mended = Instant::now();
+        }
+        let until = next.unwrap_or(mended + MEND_EVERY).min(mended + MEND_EVERY);
+        // Whoever leaves while nobody listens is remembered.
+        tokio::select! {
+            () = shared.left.notified() => {}
+            () = tokio::time::sleep_until(until) => {}
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let until = Instant::now() + shared.terms.linger;
+        locked(&shared.counts).leaving.push_back((until, self.demand));
+        shared.left.notify_one();
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(keeper) = locked(&self.keeper).take() {
+            keeper.abort();
+        }
+    }
+}
+
+/// What is guarded is whole between any two steps.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How long whoever joins waits for publishers to confirm what is wanted: one that lives answers in
+/// a blink, and one that doesn't is told of as a gap.
+pub(crate) const CONFIRM_MAX: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether what is written down is still there.
+const MEND_EVERY: Duration = Duration::from_secs(60);

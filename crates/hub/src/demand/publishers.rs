@@ -1,0 +1,77 @@
+//! Publishers that are told what is wanted, and what each has confirmed.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::watch;
+
+use super::Told;
+
+/// What each has confirmed last.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Publishers(watch::Sender<Confirmed>);
+
+#[derive(Debug, Default)]
+struct Confirmed {
+    /// The number of what each was told and has confirmed; 0 where it has confirmed nothing yet.
+    each: BTreeMap<u64, u64>,
+    joined: u64,
+}
+
+/// One of them, as long as it is connected.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    all: Publishers,
+    id: u64,
+    told: watch::Receiver<Told>,
+}
+
+impl Publishers {
+    /// One more, to be told what is wanted from now on.
+    pub(super) fn join(&self, mut told: watch::Receiver<Told>) -> Publisher {
+        // It begins with how things stand.
+        told.mark_changed();
+        let mut id = 0;
+        self.0.send_modify(|confirmed| {
+            confirmed.joined += 1;
+            id = confirmed.joined;
+            confirmed.each.insert(id, 0);
+        });
+        Publisher { all: self.clone(), id, told }
+    }
+
+    /// Waits until all have confirmed what has this number.
+    pub(super) async fn confirmed(&self, number: u64) {
+        let mut confirmed = self.0.subscribe();
+        let all = |all: &Confirmed| all.each.values().all(|last| *last >= number);
+        // The sender lives as long as we do.
+        drop(confirmed.wait_for(all).await);
+    }
+}
+
+impl Publisher {
+    /// What it has to be told next, as soon as there is anything.
+    pub(crate) async fn next(&mut self) -> Told {
+        if self.told.changed().await.is_err() {
+            // The hub is going away, and nothing changes any more.
+            std::future::pending::<()>().await;
+        }
+        *self.told.borrow_and_update()
+    }
+
+    /// Notes that it has taken in what has this number.
+    pub(crate) fn confirm(&self, number: u64) {
+        self.all.0.send_modify(|confirmed| {
+            if let Some(last) = confirmed.each.get_mut(&self.id) {
+                *last = (*last).max(number);
+            }
+        });
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.all.0.send_modify(|confirmed| {
+            confirmed.each.remove(&self.id);
+        });
+    }
+}

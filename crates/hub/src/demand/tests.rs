@@ -1,0 +1,201 @@
+use std::fs;
+use std::path::Path;
+
+use postbell_engine::Selection;
+
+use super::*;
+use crate::pretend::PretendJournal;
+
+pub(crate) fn store() -> Store {
+    Store::new("mail.example.org", None).unwrap()
+}
+
+/// A long time, so that nothing ends by itself.
+const LONG: Duration = Duration::from_secs(3600);
+
+fn demands(
+    record: Record,
+    linger: Duration,
+    journal: &Arc<PretendJournal>,
+    spool: &Path,
+) -> Demands {
+    let terms = Terms {
+        record,
+        linger,
+        confirm: LONG,
+        policy: Policy::default(),
+        store: store(),
+        spools: vec![spool.to_owned()],
+    };
+    Demands::new(terms, Arc::clone(journal) as _)
+}
+
+fn wanting(events: &[&str]) -> Demand {
+    let events = events.iter().map(|&event| event.to_owned()).collect();
+    let selection = Selection { events, ..Selection::default() };
+    let (filter, projection) = selection.compile(&Policy::default()).unwrap();
+    Demand::of(&filter, &projection)
+}
+
+/// The events written down in a spool.
+fn written(spool: &Path) -> Vec<String> {
+    let text = fs::read_to_string(spool.join("demand")).unwrap();
+    let lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    lines[1..lines.len() - 1].to_vec()
+}
+
+/// Waits for something that happens by itself.
+async fn until(is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it didn't come to be");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn recorded(journal: &PretendJournal) -> Vec<String> {
+    let all = journal.bodies().into_iter().map(|body| {
+        let event: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let told = event["vnd.postbell.recorded"].as_array().cloned().unwrap_or_default();
+        let names: Vec<_> = told.iter().map(|name| name.as_str().unwrap()).collect();
+        format!("{} {}", event["event"].as_str().unwrap(), names.join(" "))
+    });
+    all.collect()
+}
+
+#[tokio::test]
+async fn r24_whoever_joins_is_told_when_what_they_want_is_in_force() {
+    let spool = tempfile::tempdir().unwrap();
+    let journal = Arc::new(PretendJournal::default());
+    let demands = demands(Record::Wanted, Duration::ZERO, &journal, spool.path());
+    let _kept = demands.count(wanting(&["MessageNew"]));
+    demands.begin().await;
+    until(|| written(spool.path()) == ["MessageNew"]).await;
+    assert!(!demands.now().wants_flags());
+    let held = demands.hold(wanting(&["flags"])).await;
+    // Without waiting: it is so before it is answered.
+    let wanted = ["MessageNew", "MessageRead", "MessageTrash", "FlagsSet", "FlagsClear"];
+    assert_eq!(written(spool.path()), wanted);
+    assert!(demands.now().wants_flags());
+    drop(held);
+    until(|| written(spool.path()) == ["MessageNew"]).await;
+    until(|| !demands.now().wants_flags()).await;
+    let told = recorded(&journal);
+    assert_eq!(
+        told,
+        [
+            "vnd.postbell.Recording MessageNew",
+            "vnd.postbell.Recording MessageNew MessageRead MessageTrash FlagsSet FlagsClear",
+            "vnd.postbell.Recording MessageNew",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn r24_whoever_comes_back_soon_finds_that_nothing_was_let_go() {
+    let spool = tempfile::tempdir().unwrap();
+    let journal = Arc::new(PretendJournal::default());
+    let demands = demands(Record::Wanted, LONG, &journal, spool.path());
+    demands.begin().await;
+    drop(demands.hold(wanting(&["quota"])).await);
+    // After a start everything counts as wanted for a while, too.
+    assert_eq!(demands.now(), Demand::everything().under(&Policy::default()));
+    assert_eq!(recorded(&journal), [""; 0]);
+    let quota = demands.counts().into_iter().find(|(event, _)| *event == "QuotaChange");
+    assert_eq!(quota, Some(("QuotaChange", 2)));
+}
+
+#[tokio::test]
+async fn where_everything_is_recorded_nothing_anybody_wants_changes_that() {
+    let spool = tempfile::tempdir().unwrap();
+    let journal = Arc::new(PretendJournal::default());
+    let demands = demands(Record::Everything, Duration::ZERO, &journal, spool.path());
+    demands.begin().await;
+    drop(demands.hold(wanting(&["quota"])).await);
+    until(|| demands.counts().iter().all(|(_, count)| *count == 0)).await;
+    assert_eq!(written(spool.path()).len(), 19);
+    assert_eq!(demands.now(), Demand::everything().under(&Policy::default()));
+    assert!(journal.bodies().is_empty());
+}
+
+fn gaps(journal: &PretendJournal) -> usize {
+    recorded(journal).iter().filter(|one| one.contains("Gap")).count()
+}
+
+#[tokio::test]
+async fn r24_whoever_joins_waits_until_publishers_have_confirmed() {
+    let spool = tempfile::tempdir().unwrap();
+    let journal = Arc::new(PretendJournal::default());
+    let demands = demands(Record::Wanted, Duration::ZERO, &journal, spool.path());
+    demands.begin().await;
+    until(|| demands.now() == Demand::nothing()).await;
+    let mut publisher = demands.publisher();
+    let first = publisher.next().await;
+    assert_eq!(first.demand, Demand::nothing());
+    publisher.confirm(first.number);
+    let joining = tokio::spawn({
+        let demands = demands.clone();
+        async move { demands.hold(wanting(&["Login"])).await }
+    });
+    let next = publisher.next().await;
+    assert!(next.demand.covers(&wanting(&["Login"])) && !joining.is_finished());
+    publisher.confirm(next.number);
+    let _login = joining.await.unwrap();
+    assert_eq!(gaps(&journal), 0);
+    drop(publisher);
+    let _quota = demands.hold(wanting(&["quota"])).await;
+    assert_eq!(gaps(&journal), 0, "who is gone is not waited for");
+}
+
+#[tokio::test]
+async fn r24_a_publisher_that_does_not_confirm_is_told_of_as_a_gap() {
+    let journal = Arc::new(PretendJournal::default());
+    let terms = Terms {
+        record: Record::Wanted,
+        linger: Duration::ZERO,
+        confirm: Duration::ZERO,
+        policy: Policy::default(),
+        store: store(),
+        spools: Vec::new(),
+    };
+    let demands = Demands::new(terms, Arc::clone(&journal) as _);
+    demands.begin().await;
+    until(|| demands.now() == Demand::nothing()).await;
+    let _silent = demands.publisher();
+    let _login = demands.hold(wanting(&["Login"])).await;
+    assert_eq!(gaps(&journal), 1, "{:?}", recorded(&journal));
+}
+
+#[tokio::test]
+async fn what_is_recorded_is_told_once_over_a_restart() {
+    let spool = tempfile::tempdir().unwrap();
+    let journal = Arc::new(PretendJournal::default());
+    let first = demands(Record::Wanted, Duration::ZERO, &journal, spool.path());
+    let kept = first.count(wanting(&["Login"]));
+    first.begin().await;
+    until(|| written(spool.path()) == ["Login"]).await;
+    let told = recorded(&journal);
+    assert_eq!(told, ["vnd.postbell.Recording Login"]);
+    drop(first);
+    drop(kept);
+    let again = demands(Record::Everything, Duration::ZERO, &journal, spool.path());
+    again.begin().await;
+    let told = recorded(&journal);
+    assert_eq!(told.len(), 2);
+    assert!(told[1].contains("MessageRead") && told[1].ends_with("vendor"), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_spool_that_is_not_there_keeps_nobody_waiting_and_is_no_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Arc::new(PretendJournal::default());
+    let spool = folder.path().join("none");
+    let demands = demands(Record::Wanted, Duration::ZERO, &journal, &spool);
+    demands.begin().await;
+    until(|| demands.now() == Demand::nothing()).await;
+    let _held = demands.hold(wanting(&["Login"])).await;
+    assert!(recorded(&journal).iter().all(|one| one.contains("Recording")));
+    fs::create_dir(&spool).unwrap();
+    demands.0.mend_spools().await;
+    assert_eq!(written(&spool), ["Login"]);
+}
