@@ -55,6 +55,9 @@ pub(super) fn notes(facts: &Facts) -> Vec<String> {
         "no quota events from Cyrus: with the group quota it aborts when a quota is exceeded"
             .to_owned(),
     );
+    notes.push(
+        "Cyrus 3.6.1 aborts when a user renames their INBOX, with postbell or without".to_owned(),
+    );
     notes.push(match facts.conf.get("proxyservers") {
         Some(setting) => format!(
             "for quotas and what is missed, postbell can ask as one of {} (master_user; see docs/cyrus.md)",
