@@ -65,13 +65,13 @@ impl Tls {
 }
 
 /// Makes connections, to checked addresses alone.
-pub(super) type Connector = HttpsConnector<HttpConnector<CheckedNames>>;
+pub(crate) type Connector = HttpsConnector<HttpConnector<CheckedNames>>;
 
 /// What it makes.
-pub(super) type Stream = <Connector as Service<Uri>>::Response;
+pub(crate) type Stream = <Connector as Service<Uri>>::Response;
 
 /// A connector of its own for each target: what one is allowed to reach is no other's business.
-pub(super) fn connector(target: &Target, tls: &Tls) -> Connector {
+pub(crate) fn connector(target: &Target, tls: &Tls) -> Connector {
     let mut http = HttpConnector::new_with_resolver(CheckedNames(target.clone()));
     http.enforce_http(false);
     http.set_nodelay(true);
@@ -83,7 +83,7 @@ pub(super) fn connector(target: &Target, tls: &Tls) -> Connector {
 ///
 /// Addresses written in the URL itself never come here; [`Target::parse`] has checked them.
 #[derive(Clone, Debug)]
-pub(super) struct CheckedNames(Target);
+pub(crate) struct CheckedNames(Target);
 
 impl Service<Name> for CheckedNames {
     type Response = std::vec::IntoIter<SocketAddr>;

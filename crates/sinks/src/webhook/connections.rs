@@ -22,7 +22,7 @@ use super::connect::{Connector, Stream};
 ///
 /// Each is driven by the attempt that uses it, on that attempt's own task: handing every request
 /// to a task of the connection's own, and its answer back, costs more than sending it.
-pub(super) struct Connections {
+pub(crate) struct Connections {
     connector: Connector,
     target: Uri,
     /// The one used longest ago stands first.
@@ -32,7 +32,7 @@ pub(super) struct Connections {
 }
 
 /// What kept an exchange from ending well.
-pub(super) type Fault = Box<dyn Error + Send + Sync>;
+pub(crate) type Fault = Box<dyn Error + Send + Sync>;
 
 /// One connection, between two exchanges or in one.
 struct Connection {
@@ -53,13 +53,13 @@ struct Failed {
 
 impl Connections {
     /// None yet, to where `target` leads by way of `connector`.
-    pub(super) fn new(connector: Connector, target: Uri) -> Self {
+    pub(crate) fn new(connector: Connector, target: Uri) -> Self {
         Self { connector, target, idle: Mutex::default(), exchanging: AtomicUsize::new(0) }
     }
 
     /// Sends a request, reads the answer to its end and gives what `judge` makes of it. A connection
     /// that was kept and turns out to be closed is replaced by another.
-    pub(super) async fn exchange<T>(
+    pub(crate) async fn exchange<T>(
         &self,
         mut request: Request<Full<Bytes>>,
         judge: impl Fn(&Response<Incoming>) -> T,
@@ -86,7 +86,7 @@ impl Connections {
     }
 
     /// Lets go of connections that were kept long enough, or that the other end has closed.
-    pub(super) fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         self.idle().retain_mut(|kept| kept.used.elapsed() < IDLE && kept.is_open());
     }
 

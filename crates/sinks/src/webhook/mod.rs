@@ -2,8 +2,8 @@
 
 mod body;
 mod certificate;
-mod connect;
-mod connections;
+pub(crate) mod connect;
+pub(crate) mod connections;
 mod handshake;
 mod reach;
 mod retry_after;
@@ -177,7 +177,7 @@ impl fmt::Debug for Webhook {
 }
 
 /// The host as it stands in a request (RFC 9110, section 7.2).
-fn host(uri: &Uri) -> HeaderValue {
+pub(crate) fn host(uri: &Uri) -> HeaderValue {
     let usual = if uri.scheme_str() == Some("http") { 80 } else { 443 };
     let host = uri.host().unwrap_or_default();
     let text = match uri.port_u16().filter(|port| *port != usual) {
@@ -210,7 +210,7 @@ fn failed(reason: String) -> Answer {
 }
 
 /// What lies at the bottom of an error: the layers above it only say that there was one.
-fn root_cause(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;
@@ -219,7 +219,7 @@ fn root_cause(error: &(dyn Error + 'static)) -> String {
 }
 
 /// Who is asking.
-const AGENT: &str = concat!("postbell/", env!("CARGO_PKG_VERSION"));
+pub(crate) const AGENT: &str = concat!("postbell/", env!("CARGO_PKG_VERSION"));
 
 /// Headers of a request.
 const HEADERS: usize = 6;
