@@ -40,6 +40,7 @@ use crate::state::{StateDb, StateError};
 use crate::subscriptions::Subscriptions;
 use crate::tls::{ClientCertificates, Tls, TlsError};
 use crate::token::{PathSecret, Token, TokenError};
+use crate::traces::{Traces, TracesError};
 
 /// A running hub.
 ///
@@ -75,6 +76,7 @@ impl Hub {
             false => None,
         };
         let certificates = open_certificates(config.webhooks.client_certificates.clone()).await?;
+        let traces = Traces::start(&config.traces, metrics.spans())?;
         let port = Some(config.store.port).filter(|port| *port != 0);
         let store = Store::new(&config.store.host, port)?;
         let policy = policy(&config.policy);
@@ -125,6 +127,7 @@ impl Hub {
             metrics: Arc::clone(&metrics),
             demands: demands.clone(),
             server_fqdn: server_fqdn(&config.store.fqdn),
+            traces: traces.clone(),
         };
         let socket = match config.publish_socket() {
             Some(path) => Some(
@@ -137,7 +140,7 @@ impl Hub {
             state,
             Arc::clone(&tokens),
             (feed.clone(), demands.clone()),
-            (policy.clone(), Arc::clone(&links)),
+            (policy.clone(), Arc::clone(&links), traces.clone()),
             store.clone(),
             (config.webhooks, Arc::clone(&certificates)),
             &config.commands,
@@ -161,12 +164,13 @@ impl Hub {
             exporter: None,
             checkpoint: None,
         });
-        let publishers = Arc::new(Publishers::new(
+        let publishers = Publishers::new(
             Arc::clone(&journal) as _,
             policy.clone(),
             metrics.source(publish::NAME),
             health,
-        ));
+        );
+        let publishers = Arc::new(publishers.traced(traces));
         let file = Some(config.journal.checkpoint_file).filter(|file| !file.as_os_str().is_empty());
         let interval = config.journal.checkpoint_interval;
         let notary =
@@ -333,6 +337,11 @@ impl Hub {
         if let Some(notary) = &self.app.notary {
             // Now that nothing more will come.
             within("signed checkpoint", notary.sign()).await;
+        }
+        let traces = self.app.publishers.traces.clone();
+        if traces.is_on() {
+            let ended = spawn_blocking(move || traces.shutdown());
+            within("traces", async { drop(ended.await) }).await;
         }
         info!("the hub has stopped");
     }
@@ -621,6 +630,9 @@ pub enum StartError {
     /// There is no token.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// Traces can't be told.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
 }
 
 #[cfg(test)]

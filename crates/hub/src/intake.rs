@@ -17,6 +17,7 @@ use tracing::warn;
 
 use crate::demand::Demands;
 use crate::metrics::{EventIndex, SourceMetrics};
+use crate::traces::{Traces, WayIn};
 
 /// The intake of one source, for one run of it: a source that starts anew gets a new one, whose
 /// memory is what is durable.
@@ -35,6 +36,8 @@ pub(crate) struct HubIntake {
     pub(crate) memory: Mutex<Memory>,
     /// Kinds of refusals logged already.
     pub(crate) logged: Mutex<BTreeSet<String>>,
+    /// Where the way of what it takes is told.
+    pub(crate) traces: Traces,
 }
 
 impl HubIntake {
@@ -64,7 +67,13 @@ impl HubIntake {
             last,
             memory: Mutex::new(memory),
             logged: Mutex::default(),
+            traces: Traces::default(),
         })
+    }
+
+    /// The same, with the way of what it takes told.
+    pub(crate) fn traced(self, traces: Traces) -> Self {
+        Self { traces, ..self }
     }
 
     /// What the observations mean, as entries, and what changed in the memory.
@@ -122,12 +131,13 @@ impl HubIntake {
 
     /// Appends until it is durable: waits while the disk is full, and gives up only where the
     /// journal or the operator says so.
-    fn append(&self, mut batch: JournalBatch) -> Result<(), Stopped> {
+    fn append(&self, mut batch: JournalBatch, mut way: WayIn) -> Result<(), Stopped> {
         let mut pause = PAUSE_FIRST;
         let mut waited = false;
         loop {
             let error = match append_and_wait(&*self.journal, batch.clone()) {
                 Ok(appended) => {
+                    way.journalled(Some(&appended.verdicts));
                     self.count(&batch.entries, &appended.verdicts);
                     if batch.checkpoint.is_some() {
                         self.last.note(self.seq_of(&appended.verdicts));
@@ -197,6 +207,7 @@ impl Intake for HubIntake {
         if batch.is_empty() {
             return Ok(());
         }
+        let begun = self.traces.now();
         let (entries, mut changes) = self.entries(batch.observations);
         changes.extend(batch.changes.into_iter().map(|(key, value)| Change { key, value }));
         if entries.is_empty() && changes.is_empty() {
@@ -204,7 +215,12 @@ impl Intake for HubIntake {
         }
         let checkpoint =
             (!changes.is_empty()).then(|| Checkpoint { source: self.source.clone(), changes });
-        self.append(JournalBatch { entries, checkpoint })
+        let mut way = WayIn::default();
+        if !entries.is_empty() {
+            way = self.traces.of_source(&self.source, begun);
+            way.journalling(entries.iter().map(|entry| entry.id.0), 0);
+        }
+        self.append(JournalBatch { entries, checkpoint }, way)
     }
 
     fn checkpoint(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Stopped> {

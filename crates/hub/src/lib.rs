@@ -28,14 +28,15 @@ mod subscriptions;
 mod timer;
 mod tls;
 mod token;
+mod traces;
 mod websocket;
 
 pub use config::{
     AccessConfig, ClientCertificateConfig, CommandConfig, Config, ConfigError, ExpireConfig, Form,
     Group, HttpConfig, JournalConfig, LogConfig, LogFormat, LogLevel, LoginConfig, OidcAlgorithm,
     OidcConfig, OidcRole, OidcRoleConfig, PolicyConfig, PublishConfig, Reach, Record, RoleConfig,
-    SourceConfig, SourceKind, StoreConfig, TlsConfig, UidStoresConfig, Virtdomains, WebhooksConfig,
-    markdown as config_markdown,
+    SourceConfig, SourceKind, StoreConfig, TlsConfig, TracesConfig, UidStoresConfig, Virtdomains,
+    WebhooksConfig, markdown as config_markdown,
 };
 pub use examine::examine;
 pub use hub::{Hub, StartError, policy};
@@ -45,3 +46,4 @@ pub use signing::{InvalidKey, PublicKey, SigningKey};
 pub use state::StateError;
 pub use tls::{Certificate, TlsError, examine as examine_tls};
 pub use token::{PathSecret, Token, TokenError};
+pub use traces::TracesError;

@@ -21,6 +21,7 @@ use crate::config::{ExpireConfig, SourceConfig, SourceKind, Virtdomains};
 use crate::demand::Demands;
 use crate::intake::{HubIntake, LastCheckpoint};
 use crate::metrics::{Metrics, SourceMetrics};
+use crate::traces::Traces;
 
 /// What a source is wired to.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub(crate) struct Wiring {
     pub(crate) demands: Demands,
     /// What `serverFQDN` says, where that is known (R132).
     pub(crate) server_fqdn: Option<String>,
+    /// Where the way of what they see is told.
+    pub(crate) traces: Traces,
 }
 
 /// A source as it is shown.
@@ -156,7 +159,8 @@ impl Running {
             Arc::clone(&self.metrics),
             (health.clone(), self.stop.clone()),
             self.source.checkpoint.clone().unwrap_or_default(),
-        )?;
+        )?
+        .traced(self.wiring.traces.clone());
         match self.config.kind {
             SourceKind::Maildir => {
                 let options = maildir_options(&self.config, &self.wiring);

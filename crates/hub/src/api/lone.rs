@@ -10,15 +10,24 @@ use postbell_journal::Verdict;
 
 use super::publish::{Verdicts, not_taken};
 use super::{App, Problem};
+use crate::traces::WayIn;
 
 /// Journals the event of a publisher that speaks for `stores`, and says what became of it.
-pub(super) async fn publish(app: &App, stores: &Stores, json: Bytes) -> Result<Response, Problem> {
+pub(super) async fn publish(
+    app: &App,
+    stores: &Stores,
+    json: Bytes,
+    way: &mut WayIn,
+) -> Result<Response, Problem> {
+    way.admitting();
     let taken = match app.publishers.admit(stores, json, None) {
         Ok(taken) => taken,
         Err(error) => return Ok(Verdicts::refused(&error).into_response()),
     };
     let id = EventId::from_u128(taken.entry.id.0);
+    way.journalling([taken.entry.id.0].into_iter(), 0);
     let result = app.gatherer.append_one(taken.entry).await;
+    way.journalled(result.as_ref().ok().map(std::slice::from_ref));
     app.publishers.count_one(taken.event, &result);
     let verdict = result.map_err(|error| not_taken(&error))?;
     if taken.repairs.is_empty() {

@@ -16,7 +16,7 @@ use mail_event::cloudevents::{self, InvalidCloudEvent};
 use mail_event::json::JsonError;
 use mail_event::{EventId, Repair};
 use postbell_engine::{Scope, Stores};
-use postbell_journal::{AppendError, Verdict as Appended};
+use postbell_journal::{AppendError, Entry, Verdict as Appended};
 use postbell_sources::publish::Lines;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -28,6 +28,7 @@ use super::{App, Need, Peer, Problem, lone};
 use crate::access::Grant;
 use crate::config::HttpConfig;
 use crate::publish::{Gatherer, Publishers};
+use crate::traces::WayIn;
 
 /// What became of the events handed in.
 #[derive(Debug, Serialize, ToSchema)]
@@ -137,14 +138,16 @@ where
     plainly_coded(&request)?;
     let form = Form::of(&request)?;
     let stores = grant.principal().stores();
+    let mut way = app.publishers.traces.over_http(request.headers());
     let body = read(request.into_body(), &app.http).await?;
     if form == Form::Json && body.starts_with(b"{") && body.ends_with(b"}") {
-        return lone::publish(app, stores, body).await;
+        return lone::publish(app, stores, body, &mut way).await;
     }
     let (verdicts, taken) = (Vec::new(), Vec::new());
     let mut batch = Batch { publishers: &app.publishers, stores, verdicts, taken };
+    way.admitting();
     batch.admit(form, &body).await?;
-    let verdicts = batch.append(&app.gatherer).await?;
+    let verdicts = batch.append(&app.gatherer, &mut way).await?;
     Ok(verdicts.into_response())
 }
 
@@ -349,7 +352,7 @@ impl Batch<'_> {
     }
 
     /// Journals those admitted, all or none, and fills in their verdicts.
-    async fn append(mut self, gatherer: &Gatherer) -> Result<Verdicts, Problem> {
+    async fn append(mut self, gatherer: &Gatherer, way: &mut WayIn) -> Result<Verdicts, Problem> {
         let (mut accepted, mut repeated) = (0, 0);
         if !self.taken.is_empty() {
             let (mut places, mut events) = (Vec::new(), Vec::new());
@@ -359,7 +362,10 @@ impl Batch<'_> {
                 events.push(taken.event);
                 entries.push(taken.entry);
             }
+            let refused = self.verdicts.len() - entries.len();
+            way.journalling(entries.iter().map(|entry: &Entry| entry.id.0), refused);
             let result = gatherer.append(entries).await;
+            way.journalled(result.as_ref().ok().map(|appended| &*appended.verdicts));
             self.publishers.count(events, &result);
             let appended = result.map_err(|error| not_taken(&error))?;
             for (place, appended) in places.into_iter().zip(appended.verdicts) {

@@ -694,6 +694,29 @@ pub(crate) const SECTIONS: &[Section] = &[
         ],
         kinds: &[],
     },
+    Section {
+        path: "traces",
+        about: "The way of events through the hub, told to OpenTelemetry's collector: docs/tracing.md. Never a user, a mailbox, a URI or anything else that is private.",
+        keys: &[
+            key(
+                "traces.endpoint",
+                "\"http://127.0.0.1:4318/v1/traces\"",
+                "Where a collector takes OTLP over HTTP: https, or http on this machine. Empty for no traces, which is the default, and then nothing is made or sent.",
+            ),
+            key(
+                "traces.headers_file",
+                "\"/etc/postbell/collector\"",
+                "A file of headers it wants to see, a \"name: value\" on each line, which only the hub's user may read; empty for none.",
+            ),
+            key(
+                "traces.share",
+                "0.01",
+                "The share of what is handed in that is traced, from 0.0 to 1.0; all by default. A trace begun by a publisher is told if the publisher tells it, whatever this says.",
+            ),
+            key("traces.service_name", "\"postbell\"", "What this hub is called in traces."),
+        ],
+        kinds: &[],
+    },
 ];
 
 /// The key that `path` names, names of sources included.

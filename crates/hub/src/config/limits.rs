@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use mail_event::limits::EVENT_OCTETS_MAX;
 
-use super::{Config, SourceConfig, SourceKind};
+use postbell_sinks::collector::Endpoint;
+
+use super::{Config, SourceConfig, SourceKind, TracesConfig};
 
 /// Adds a line for each.
 pub(super) fn check(config: &Config, lines: &mut Vec<String>) {
@@ -48,6 +50,7 @@ pub(super) fn check(config: &Config, lines: &mut Vec<String>) {
     }
     check_sources(&config.sources, lines);
     check_socket(config, lines);
+    check_traces(&config.traces, lines);
     let journal = &config.journal;
     if !journal.checkpoint_file.as_os_str().is_empty() && !journal.checkpoint_file.is_absolute() {
         lines.push("journal.checkpoint_file: is not an absolute path (try \"/mnt/elsewhere/postbell.checkpoints\")".to_owned());
@@ -125,6 +128,27 @@ fn check_socket(config: &Config, lines: &mut Vec<String>) {
     let Some(path) = config.publish_socket() else { return };
     if let Some(why) = too_long_for_a_socket(&path, "/run/postbell/publish.sock") {
         lines.push(format!("publish.socket: {why}"));
+    }
+}
+
+fn check_traces(traces: &TracesConfig, lines: &mut Vec<String>) {
+    let mut bad = |key: &str, why: String| lines.push(format!("traces.{key}: {why}"));
+    let endpoint = &traces.endpoint;
+    if let Some(why) = Endpoint::parse(endpoint).err().filter(|_| !endpoint.is_empty()) {
+        bad("endpoint", format!("{endpoint:?} {why} (try \"http://127.0.0.1:4318/v1/traces\")"));
+    }
+    let file = &traces.headers_file;
+    if !file.as_os_str().is_empty() && !file.is_absolute() {
+        bad(
+            "headers_file",
+            format!("{file:?} is not an absolute path (try \"/etc/postbell/collector\")"),
+        );
+    }
+    if !(0.0..=1.0).contains(&traces.share) {
+        bad("share", format!("{:?} is not from 0.0 to 1.0 (try 0.01)", traces.share));
+    }
+    if traces.service_name.is_empty() {
+        bad("service_name", "\"\" is no name (try \"postbell\")".to_owned());
     }
 }
 

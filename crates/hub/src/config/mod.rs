@@ -64,6 +64,8 @@ pub struct Config {
     pub commands: BTreeMap<String, CommandConfig>,
     /// What the operator is told.
     pub log: LogConfig,
+    /// The way of events, told to OpenTelemetry's collector.
+    pub traces: TracesConfig,
 }
 
 /// How the mail store is named in the URI of every event.
@@ -574,6 +576,20 @@ pub struct LogConfig {
     pub format: LogFormat,
 }
 
+/// The way of events, told to OpenTelemetry's collector: docs/tracing.md.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct TracesConfig {
+    /// Where a collector takes OTLP over HTTP; empty for no traces.
+    pub endpoint: String,
+    /// A file of headers it wants to see; empty for none.
+    pub headers_file: PathBuf,
+    /// The share of traces that are told, from 0 to 1.
+    pub share: f64,
+    /// What the hub is called in them.
+    pub service_name: String,
+}
+
 impl Config {
     /// The path of the publisher socket, if there is to be one.
     #[must_use]
@@ -643,6 +659,7 @@ impl Default for Config {
             webhooks: WebhooksConfig::default(),
             commands: BTreeMap::new(),
             log: LogConfig::default(),
+            traces: TracesConfig::default(),
         }
     }
 }
@@ -808,6 +825,17 @@ impl Default for CommandConfig {
 impl Default for LogConfig {
     fn default() -> Self {
         Self { level: LogLevel::Info, format: LogFormat::Text }
+    }
+}
+
+impl Default for TracesConfig {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            headers_file: PathBuf::new(),
+            share: 1.0,
+            service_name: "postbell".to_owned(),
+        }
     }
 }
 

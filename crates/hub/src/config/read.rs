@@ -207,6 +207,7 @@ fn complaint(path: &str, value: &Value, message: &str) -> String {
         "a string" | "path string" => "a text".to_owned(),
         "a sequence" => "a list".to_owned(),
         "u16" | "u32" | "u64" | "i64" => "a whole number in range".to_owned(),
+        "f64" => "a number".to_owned(),
         text => text.replace("socket address", "an address and port"),
     };
     let example = keys::find(path).map(|key| format!(" (try {})", key.example)).unwrap_or_default();

@@ -466,3 +466,22 @@ fn r161_an_issuer_that_would_let_in_anybody_or_nobody_is_told() {
     let good = "[oidc]\nissuer = \"http://127.0.0.1:8080/realms/mail\"\naudience = \"postbell\"\nalgorithms = [\"RS256\", \"PS256\", \"ES256\", \"EdDSA\"]\nroles = [{ value = \"a\", role = \"user\", scope = [\"read\"] }]\n";
     assert!(Config::parse("postbell.toml", good).is_ok());
 }
+
+#[test]
+fn traces_go_to_this_machine_or_by_tls_and_by_default_nowhere() {
+    assert_eq!(Config::default().traces.endpoint, "");
+    insta::assert_snapshot!(errors(
+        "[traces]\nendpoint = \"http://10.0.0.1:4318/v1/traces\"\nheaders_file = \"key\"\nshare = 1.5\nservice_name = \"\"\n"
+    ), @r#"
+    postbell.toml: traces.endpoint: "http://10.0.0.1:4318/v1/traces" is not this machine, and would be told in clear (only https may leave it) (try "http://127.0.0.1:4318/v1/traces")
+    postbell.toml: traces.headers_file: "key" is not an absolute path (try "/etc/postbell/collector")
+    postbell.toml: traces.share: 1.5 is not from 0.0 to 1.0 (try 0.01)
+    postbell.toml: traces.service_name: "" is no name (try "postbell")
+    "#);
+    assert!(errors("traces.endpoint = \"collector:4318\"").contains("is not a URL that spans"));
+    assert!(errors("traces.share = \"all\"").contains("\"all\" is not a number (try 0.01)"));
+    for fine in ["http://localhost:4318/v1/traces", "https://collector.example.org/v1/traces"] {
+        let text = format!("traces.endpoint = \"{fine}\"\ntraces.share = 1");
+        assert!(Config::parse("postbell.toml", &text).is_ok(), "{fine}");
+    }
+}

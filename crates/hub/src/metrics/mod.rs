@@ -32,6 +32,7 @@ pub(crate) struct Metrics {
     pub(crate) stream_unclear: Counter,
     pub(crate) unauthorised: Counter,
     tls: TlsMetrics,
+    spans: SpanMetrics,
 }
 
 /// The journal's figures, set when scraped.
@@ -66,6 +67,13 @@ pub(crate) struct TlsMetrics {
     ends: Gauge,
     refused: Counter,
     kept_out: Counter,
+}
+
+/// What became of spans.
+#[derive(Clone, Debug)]
+pub(crate) struct SpanMetrics {
+    pub(crate) told: Counter,
+    pub(crate) lost: Counter,
 }
 
 impl TlsMetrics {
@@ -120,6 +128,10 @@ impl Metrics {
                 refused: counter("postbell_tls_handshakes_failed_total"),
                 kept_out: counter("postbell_tls_reloads_failed_total"),
             },
+            spans: SpanMetrics {
+                told: counter("postbell_spans_told_total"),
+                lost: counter("postbell_spans_lost_total"),
+            },
             commits_seen: AtomicU64::new(0),
             recorder,
         }
@@ -161,6 +173,11 @@ impl Metrics {
     /// What is told of TLS.
     pub(crate) fn tls(&self) -> TlsMetrics {
         self.tls.clone()
+    }
+
+    /// What became of spans.
+    pub(crate) fn spans(&self) -> SpanMetrics {
+        self.spans.clone()
     }
 
     /// Notes the latest commit, unless it was noted already.
@@ -227,6 +244,11 @@ impl EventIndex {
     /// The event at this place of the registry; one outside it where there is none.
     pub(crate) fn at(place: Option<u8>) -> Self {
         Self(place.unwrap_or(OTHER_PLACE))
+    }
+
+    /// The event's name as the registry has it; one word for all others, which anyone could make up.
+    pub(crate) fn word(self) -> &'static str {
+        KNOWN.get(usize::from(self.0)).map_or(OTHER_EVENT, EventName::as_str)
     }
 
     /// The place of the event called `name`.

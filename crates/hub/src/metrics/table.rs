@@ -345,6 +345,20 @@ pub(crate) const METRICS: &[Metric] = &[
         "New certificates that were no good and were kept out",
     ),
     metric(
+        "postbell_spans_told_total",
+        Counter,
+        Unit::Count,
+        &[],
+        "Spans that OpenTelemetry's collector has taken",
+    ),
+    metric(
+        "postbell_spans_lost_total",
+        Counter,
+        Unit::Count,
+        &[],
+        "Spans that it did not take, or that were too many to wait for it",
+    ),
+    metric(
         "postbell_start_time_seconds",
         Gauge,
         Unit::Seconds,

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use crate::metrics::{EventIndex, SourceMetrics, Tally};
+use crate::traces::Traces;
 
 pub(crate) use gather::Gatherer;
 pub(crate) use socket::{Socket, serve};
@@ -29,6 +30,8 @@ pub(crate) struct Publishers {
     metrics: SourceMetrics,
     health: Health,
     turned_away: AtomicBool,
+    /// Where the way of what they hand in is told.
+    pub(crate) traces: Traces,
 }
 
 /// An event that was admitted and can become a record.
@@ -51,7 +54,13 @@ impl Publishers {
         health: Health,
     ) -> Self {
         health.set_state(State::Running, RUNNING);
-        Self { journal, policy, metrics, health, turned_away: AtomicBool::new(false) }
+        let (turned_away, traces) = (AtomicBool::new(false), Traces::default());
+        Self { journal, policy, metrics, health, turned_away, traces }
+    }
+
+    /// The same, with the way of what they hand in told.
+    pub(crate) fn traced(self, traces: Traces) -> Self {
+        Self { traces, ..self }
     }
 
     /// Looks at one event of a publisher that speaks for `stores`; one that is strict keeps its

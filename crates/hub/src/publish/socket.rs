@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use postbell_engine::Stores;
-use postbell_journal::{AppendError, Appended, Verdict};
+use postbell_journal::{AppendError, Appended, Entry, Verdict};
 use postbell_sources::publish::{
     Answer, Decoder, FRAMES_AHEAD_MAX, GREETING, GREETING_2, OCTETS_AHEAD_MAX, REFUSAL, TooLong,
 };
@@ -29,6 +29,7 @@ use crate::api::ShownDemand;
 use crate::demand::{Demands, Publisher, Told};
 use crate::hub::stopped;
 use crate::metrics::EventIndex;
+use crate::traces::WayIn;
 
 /// The socket, bound; its file goes when this is dropped.
 #[derive(Debug)]
@@ -174,6 +175,7 @@ struct InFlight {
     slots: Vec<Slot>,
     octets: usize,
     answer: Option<Pending>,
+    way: WayIn,
 }
 
 /// One frame of a batch.
@@ -326,6 +328,8 @@ impl Connection {
         octets: usize,
         broken: Option<TooLong>,
     ) {
+        let mut way = self.publishers.traces.over_socket();
+        way.admitting();
         let mut slots = Vec::with_capacity(ranges.len());
         let mut entries = Vec::with_capacity(ranges.len());
         for range in ranges {
@@ -345,13 +349,17 @@ impl Connection {
             self.ended = true;
             self.read.clear();
         }
+        way.journalling(
+            entries.iter().map(|entry: &Entry| entry.id.0),
+            slots.len() - entries.len(),
+        );
         let answer = match entries.is_empty() {
             true => None,
             false => Some(self.publishers.submit(entries).await),
         };
         self.frames += slots.len();
         self.octets += octets;
-        self.in_flight.push_back(InFlight { slots, octets, answer });
+        self.in_flight.push_back(InFlight { slots, octets, answer, way });
     }
 
     /// Room to read into: a whole frame where one is known to come, growing as it does, so that
@@ -370,7 +378,7 @@ impl Connection {
 
     /// Writes the answers to the oldest batch.
     fn settle(&mut self, result: Option<Result<Appended, AppendError>>) {
-        let Some(batch) = self.in_flight.pop_front() else { return };
+        let Some(mut batch) = self.in_flight.pop_front() else { return };
         self.frames -= batch.slots.len();
         self.octets -= batch.octets;
         if let Some(result) = &result {
@@ -379,6 +387,8 @@ impl Connection {
                 Slot::Rejected(_) | Slot::Broken(_) => None,
             });
             self.publishers.count(events, result);
+            let appended = result.as_ref().ok();
+            batch.way.journalled(appended.map(|appended| &*appended.verdicts));
         }
         let (mut verdicts, failure) = match &result {
             Some(Ok(appended)) => (appended.verdicts.iter(), None),

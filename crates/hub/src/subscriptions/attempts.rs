@@ -14,7 +14,7 @@ use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use mail_event::EventId;
 use postbell_engine::{
-    Attempt, BatchLimits, HEAD_OCTETS, Lanes, Moment, Next, Outcome, Stamp, Turn, in_words,
+    Attempt, BatchLimits, HEAD_OCTETS, Keys, Lanes, Moment, Next, Outcome, Stamp, Turn, in_words,
 };
 use postbell_sinks::webhook::Answer;
 use tokio::time::Instant;
@@ -25,6 +25,8 @@ use super::batch::Batch;
 use super::carrier::Carrier;
 use super::entry::Entry;
 use super::worker::{Job, TROUBLE_PAUSE, dice};
+use crate::metrics::EventIndex;
+use crate::traces::Attempted;
 
 /// The deliveries of one subscription that are not done, and the attempts at them.
 pub(super) struct Attempts<'a> {
@@ -145,8 +147,32 @@ impl<'a> Attempts<'a> {
                 Some(limits) => self.attempt_batch(&attempt, limits),
                 None => self.attempt(&attempt),
             });
-            self.under_way.push(begun);
+            self.under_way.push(self.traced(&attempt, begun));
         }
+    }
+
+    /// The same attempt, told as a span where its events are traced.
+    fn traced(
+        &self,
+        attempt: &Attempt,
+        begun: BoxFuture<'static, Ended>,
+    ) -> BoxFuture<'static, Ended> {
+        let traces = &self.job.context.traces;
+        let held = self.held.get(&attempt.seq).filter(|_| traces.is_on());
+        let Some(held) = held else { return begun };
+        let others = self.lanes.others(attempt.seq);
+        let attempted = Attempted {
+            subscription: &self.job.entry.id,
+            sink: self.job.carrier.word(),
+            seq: attempt.seq,
+            event: EventIndex::at(Keys::from_head(&held.head).place()),
+            events: others.len() + 1,
+            attempt: attempt.number,
+        };
+        let others = others.iter().filter_map(|seq| self.held.get(seq));
+        let ids = once(held).chain(others).map(|held| held.id.as_u128());
+        let Some(span) = traces.attempt(ids, attempted) else { return begun };
+        begun.inspect(|(_, answer)| span.ended(answer.outcome)).boxed()
     }
 
     /// When something may start without anything having ended.

@@ -35,6 +35,14 @@ impl Carrier {
         }
     }
 
+    /// The word for it.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::Webhook(_) => "webhook",
+            Self::Command(_) => "command",
+        }
+    }
+
     /// How many connections are kept for the next delivery.
     pub(super) fn connections_kept(&self) -> usize {
         match self {

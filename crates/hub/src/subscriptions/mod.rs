@@ -55,6 +55,7 @@ use crate::links::Links;
 use crate::metrics::{SUBSCRIPTIONS_TOLD_MAX, SubscriptionFigures};
 use crate::state::{StateDb, StateError};
 use crate::tls::ClientCertificates;
+use crate::traces::Traces;
 use crate::{CommandConfig, WebhooksConfig};
 
 /// The subscriptions of one hub.
@@ -89,6 +90,7 @@ struct Context {
     /// The store without a user, for events whose URI doesn't name it.
     source: String,
     links: Arc<Links>,
+    traces: Traces,
     schedule: Schedule,
     /// When a receiver is asked again whether it agrees.
     handshake: Schedule,
@@ -100,7 +102,7 @@ impl Subscriptions {
         db: Arc<StateDb>,
         tokens: Arc<Tokens>,
         feed: (Feed, Demands),
-        policy: (Policy, Arc<Links>),
+        policy: (Policy, Arc<Links>, Traces),
         store: Store,
         webhooks: (WebhooksConfig, Arc<ClientCertificates>),
         commands: &BTreeMap<String, CommandConfig>,
@@ -116,7 +118,7 @@ impl Subscriptions {
         db: Arc<StateDb>,
         tokens: Arc<Tokens>,
         (feed, demands): (Feed, Demands),
-        (policy, links): (Policy, Arc<Links>),
+        (policy, links, traces): (Policy, Arc<Links>, Traces),
         store: Store,
         (webhooks, certificates): (WebhooksConfig, Arc<ClientCertificates>),
         commands: &BTreeMap<String, CommandConfig>,
@@ -125,7 +127,8 @@ impl Subscriptions {
         let tls = Tls::new().map_err(|source| StateError::Tls { source: source.into() })?;
         let threads = DeliveryThreads::start().map_err(|source| StateError::Threads { source })?;
         let source = store.server(None).to_string();
-        let context = Arc::new(Context { db, feed, store, source, links, schedule, handshake });
+        let context =
+            Arc::new(Context { db, feed, store, source, links, traces, schedule, handshake });
         let mut entries = Vec::new();
         let rows = context.blocking(StateDb::subscriptions).await?;
         let (of_commands, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(commands::is_one);

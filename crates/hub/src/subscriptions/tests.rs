@@ -143,7 +143,7 @@ impl Bench {
             db,
             Arc::clone(&tokens),
             (Feed::new(Arc::clone(&journal) as _), Demands::everything(Arc::clone(&journal) as _)),
-            (Policy::default(), Arc::new(links)),
+            (Policy::default(), Arc::new(links), Traces::default()),
             Store::new("imap.example.org", None).unwrap(),
             (
                 WebhooksConfig {

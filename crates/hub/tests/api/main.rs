@@ -35,4 +35,6 @@ mod subscriptions;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]
+mod traces;
+#[cfg(test)]
 mod world;

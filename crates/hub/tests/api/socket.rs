@@ -11,7 +11,7 @@ use postbell_sources::publish::{Answer, GREETING, GREETING_2, frame};
 use crate::world::{PATIENCE, World, login, next};
 
 /// A publisher that has greeted.
-fn connect(world: &World) -> UnixStream {
+pub(crate) fn connect(world: &World) -> UnixStream {
     greet(world, GREETING)
 }
 
@@ -27,7 +27,7 @@ fn greet(world: &World, greeting: &[u8]) -> UnixStream {
 }
 
 /// The next answer, in words.
-fn answer(stream: &mut UnixStream) -> String {
+pub(crate) fn answer(stream: &mut UnixStream) -> String {
     let mut octets = vec![0; 4];
     stream.read_exact(&mut octets).unwrap();
     let length = u32::from_be_bytes(octets[..].try_into().unwrap()) as usize;

@@ -14,7 +14,7 @@ pub(crate) fn maildir(path: &Path) {
     }
 }
 
-fn deliver(path: &Path, name: &str) {
+pub(crate) fn deliver(path: &Path, name: &str) {
     let written = path.join("tmp").join(name);
     std::fs::write(&written, "Subject: hello\n\nHello.\n").unwrap();
     std::fs::rename(written, path.join("new").join(name)).unwrap();
