@@ -9,12 +9,14 @@
 --   * nothing here may fail a login or a command: each hook runs in pcall, and a spool that can't be written to is one
 --     line in Dovecot's log and a number missing from the sequence;
 --   * nothing is asked of a mailbox, and nothing said to the exporter, that events don't need: a changed flag is one
---     short write, and none where the hub says, in <postbell_spool>/demand, that nobody wants to hear of flags;
+--     short write, and none where the hub may say, in <postbell_spool>/demand, that nobody wants to hear of flags;
 --   * no reference to a user outlives its hook, because Dovecot ends a process that holds one.
 --
 -- Settings, in plugin { }:
 --   postbell_spool      the folder; without it nothing is written
 --   postbell_spool_max  octets a spool file may reach; 268435456 (256 MiB) where unset
+--   postbell_demand     yes: <postbell_spool>/demand is read. To be set where the hub has made it, or no user can put
+--                       anything into the folder: a pipe of that name would be waited for
 
 local concat, sort = table.concat, table.sort
 local byte, find, format, gmatch, gsub = string.byte, string.find, string.format, string.gmatch, string.gsub
@@ -153,7 +155,8 @@ local function describe(user)
   text_member(out, "secured", secured)
   if user.session_restored then out[#out + 1] = ',"restored":true' end
   middle = concat(out)
-  path, demand_path = spool .. "/" .. uid .. ".ndjson", spool .. "/demand"
+  path = spool .. "/" .. uid .. ".ndjson"
+  demand_path = user:plugin_getenv("postbell_demand") == "yes" and spool .. "/demand" or nil
   spool_max = tonumber(user:plugin_getenv("postbell_spool_max")) or SPOOL_MAX
 end
 
@@ -179,7 +182,7 @@ end
 --
 -- Of flags alone: sessions, copies, quotas and what is in a mailbox the hub knows by the other lines.
 local function unwanted_now()
-  local file = path and open(demand_path, "rb")
+  local file = path and demand_path and open(demand_path, "rb")
   if not file then return {} end
   local said = file:read(4096)
   file:close()
@@ -187,8 +190,9 @@ local function unwanted_now()
   demand_said, unwanted = said, {}
   if said and sub(said, 1, #DEMAND_BEGINS) == DEMAND_BEGINS and sub(said, -#DEMAND_ENDS) == DEMAND_ENDS then
     local function wants(event) return find(said, "\n" .. event .. "\n", 1, true) ~= nil end
-    unwanted.set = not (wants("FlagsSet") or wants("MessageRead") or wants("MessageTrash"))
-    unwanted.clear = not wants("FlagsClear")
+    -- All or nothing: who wants some of them is told by the state of the mailbox when others were missed.
+    local wanted = wants("FlagsSet") or wants("FlagsClear") or wants("MessageRead") or wants("MessageTrash")
+    unwanted.set, unwanted.clear = not wanted, not wanted
   end
   return unwanted
 end

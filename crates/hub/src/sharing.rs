@@ -55,6 +55,8 @@ struct Known {
     is_pending: bool,
     /// How often that was so.
     changes: u64,
+    /// When the store said it; what is older than [`LIFE_MAX`] counts no more.
+    told: Option<Instant>,
 }
 
 /// What one principal reads of others.
@@ -194,7 +196,7 @@ async fn keep(inner: Weak<Inner>, user: Weak<User>) {
 
 impl User {
     fn new(name: &str) -> Self {
-        let known = Known { shared: Arc::default(), is_pending: true, changes: 0 };
+        let known = Known { shared: Arc::default(), is_pending: true, changes: 0, told: None };
         let (known, _) = watch::channel(known);
         Self { name: name.into(), known, again: Arc::default(), seats: Mutex::default() }
     }
@@ -235,6 +237,7 @@ impl User {
             match answer {
                 Ok(shared) => {
                     *told = Some(Instant::now());
+                    known.told = *told;
                     known.shared = Arc::new(shared);
                 }
                 Err(why) => {
@@ -292,7 +295,8 @@ impl Reads {
             looked.wait_for(|looked| *looked >= seq).await.ok()?;
             let mut known = user.known.subscribe();
             let known = known.wait_for(|known| !known.is_pending).await.ok()?;
-            Some(Arc::clone(&known.shared))
+            let is_fresh = known.told.is_some_and(|told| told.elapsed() <= LIFE_MAX);
+            is_fresh.then(|| Arc::clone(&known.shared))
         };
         let settled = tokio::time::timeout(PATIENCE, settled).await;
         settled.ok().flatten().unwrap_or_else(|| Arc::clone(&NOTHING))

@@ -6,8 +6,8 @@ use postbell_engine::{Pattern, Stores};
 use toml::{Table, Value};
 
 use super::{
-    ClientCertificateConfig, CommandConfig, Config, ConfigError, LoginConfig, PublishConfig,
-    SourceConfig, SourceKind, TlsConfig, in_clear, keys, limits, oidc,
+    ClientCertificateConfig, CommandConfig, Config, ConfigError, Group, LoginConfig, PublishConfig,
+    Record, SourceConfig, SourceKind, TlsConfig, in_clear, keys, limits, oidc,
 };
 
 /// The largest configuration file read. Ten thousand sources fit; a disk image does not.
@@ -246,6 +246,13 @@ fn check(config: &Config, lines: &mut Vec<String>) {
     let can_ask = config.sources.values().any(|source| !source.master_user.is_empty());
     if config.access.shared_mailboxes && !can_ask {
         lines.push("access.shared_mailboxes: no source has a master_user, and without one no store can be asked for its ACL (set sources.<name>.master_user)".to_owned());
+    }
+    // By these it is learnt that somebody lost a right.
+    let policy = &config.policy;
+    let is_deaf = policy.record == Record::Wanted
+        || [Group::Mailbox, Group::Vendor].iter().any(|group| policy.groups_off.contains(group));
+    if config.access.shared_mailboxes && is_deaf {
+        lines.push("access.shared_mailboxes: needs policy.record = \"everything\", and the groups \"mailbox\" and \"vendor\" not in policy.groups_off: by those events the hub learns at once that somebody lost a right".to_owned());
     }
     for origin in config.http.allowed_origins.iter().filter(|origin| !is_origin(origin)) {
         lines.push(format!("http.allowed_origins: {origin:?} is not an origin as browsers send it: scheme, host and, unless it is the usual, port (try \"https://app.example.org\")"));

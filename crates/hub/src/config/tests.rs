@@ -79,6 +79,23 @@ level = "loud"
 }
 
 #[test]
+fn r162_shared_mailboxes_need_the_events_by_which_a_lost_right_is_learnt() {
+    let shared = "data = \"/d\"\n[access]\nshared_mailboxes = true\n[sources.m]\nkind = \"dovecot\"\nmaster_user = \"p\"\nmaster_password_file = \"/p\"\n";
+    for (policy, is_told) in [
+        ("groups_off = [\"flags\"]", false),
+        ("groups_off = [\"vendor\"]", true),
+        ("groups_off = [\"mailbox\"]", true),
+        ("record = \"wanted\"", true),
+    ] {
+        let told = match Config::parse("postbell.toml", &format!("{shared}[policy]\n{policy}\n")) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(told.contains("access.shared_mailboxes: needs"), is_told, "{policy}: {told}");
+    }
+}
+
+#[test]
 fn what_can_be_read_and_makes_no_sense_is_told() {
     let socket = "s".repeat(108);
     insta::assert_snapshot!(errors(&format!(

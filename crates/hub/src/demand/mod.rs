@@ -198,7 +198,7 @@ impl Shared {
             self.raise(more).await;
         }
         if wanted != more {
-            self.lower(wanted).await;
+            self.lower(more).await;
         }
     }
 
@@ -218,10 +218,20 @@ impl Shared {
         *locked(&self.in_force) = Some(demand);
     }
 
-    /// First it is said to be recorded no more, then everybody is told.
-    async fn lower(&self, demand: Demand) {
+    /// First it is in force no more, so that who comes meanwhile waits until more is again; then it is
+    /// said to be recorded no more, and everybody is told.
+    async fn lower(&self, before: Demand) {
+        let demand = {
+            let mut in_force = locked(&self.in_force);
+            let demand = self.wanted();
+            // Who came meanwhile and wants more has it raised.
+            if !before.covers(&demand) {
+                return;
+            }
+            *in_force = Some(demand);
+            demand
+        };
         self.journalled.note(demand).await;
-        *locked(&self.in_force) = Some(demand);
         self.tell(demand);
         if let Some(why) = self.tell_spools(demand).await {
             debug!(why, "what isn't wanted any more is still made");

@@ -1,11 +1,13 @@
 //! What anybody wants, written down in the spool for whoever writes lines into it.
 
 use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use postbell_engine::Demand;
+use rustix::fs::{Mode, OFlags};
 
 /// The file's name in the spool.
 ///
@@ -19,14 +21,20 @@ pub const DEMAND_FILE: &str = "demand";
 ///
 /// # Errors
 ///
-/// Where it can't be written. The one before is then gone, if that can be: where there is none,
-/// everything counts as wanted.
+/// Where it can't be written. The one before is then empty, if that can be: everything counts as
+/// wanted. It is not taken away, lest somebody else put one in its place.
 pub fn tell_demand(spool: &Path, demand: Demand) -> io::Result<()> {
-    let (path, new) = (spool.join(DEMAND_FILE), spool.join(NEW_FILE));
-    let written = write(&new, &text(demand)).and_then(|()| fs::rename(&new, &path));
+    let path = spool.join(DEMAND_FILE);
+    let written = write(spool, &text(demand)).and_then(|new| {
+        let renamed = fs::rename(&new, &path);
+        if renamed.is_err() {
+            drop(fs::remove_file(&new));
+        }
+        renamed
+    });
     if written.is_err() {
         // What is wrong with the folder is told below.
-        drop(fs::remove_file(&path));
+        drop(empty(&path));
     }
     written?;
     File::open(spool)?.sync_all()
@@ -46,16 +54,32 @@ pub fn is_told(spool: &Path, demand: Demand) -> bool {
     is_own && said().is_ok_and(|said| said == text(demand).into_bytes())
 }
 
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    // Left behind by a crash, or put there by somebody else.
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+/// Writes it beside where it is to be, under a name that nobody can have taken before.
+fn write(spool: &Path, text: &str) -> io::Result<PathBuf> {
+    let path = spool.join(format!("{DEMAND_FILE}.{:016x}", RandomState::new().hash_one(text)));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    let written = fill(&mut file, text);
+    if written.is_err() {
+        drop(fs::remove_file(&path));
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    written.map(|()| path)
+}
+
+/// Has nothing said in a file of ours, so that everything counts as wanted.
+fn empty(path: &Path) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let meta = file.metadata()?;
+    if !meta.is_file() || meta.uid() != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::other("not a file of this user's"));
+    }
+    file.set_len(0)
+}
+
+fn fill(file: &mut File, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     // The folder's access list lets nobody but the hub read files in it; this one is for everybody.
-    let _no_list = rustix::fs::fremovexattr(&file, "system.posix_acl_access");
+    let _no_list = rustix::fs::fremovexattr(&*file, "system.posix_acl_access");
     file.set_permissions(fs::Permissions::from_mode(0o644))?;
     file.sync_all()
 }
@@ -70,9 +94,6 @@ fn text(demand: Demand) -> String {
     text.push_str(LAST);
     text
 }
-
-/// Where it is written before it gets its name.
-const NEW_FILE: &str = "demand.new";
 
 /// What a reader knows it by; another version would have another.
 const FIRST: &str = "postbell-demand 1\n";
@@ -118,13 +139,17 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_replaced_is_taken_away_so_that_everything_is_wanted() {
-        let spool = tempfile::tempdir().unwrap();
-        tell_demand(spool.path(), Demand::nothing()).unwrap();
-        // A folder by that name can't be removed like a file.
-        fs::create_dir(spool.path().join(NEW_FILE)).unwrap();
-        assert!(tell_demand(spool.path(), Demand::everything()).is_err());
-        assert!(!spool.path().join(DEMAND_FILE).exists());
-        assert!(!is_told(spool.path(), Demand::nothing()));
+    fn what_can_not_be_replaced_is_emptied_so_that_everything_is_wanted_and_its_place_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(DEMAND_FILE);
+        tell_demand(folder.path(), Demand::nothing()).unwrap();
+        empty(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"");
+        assert!(!is_told(folder.path(), Demand::nothing()));
+        // Whatever else is called so is none of ours.
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(tell_demand(folder.path(), Demand::everything()).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
     }
 }

@@ -71,6 +71,7 @@ fn notified(notify: &Notify) -> String {
         .replace("@SCRIPT@", "@FOLDER@/etc/postbell.lua")
         .replace("@SPOOL@", &notify.spool.display().to_string())
         .replace("@EXPORTER@", exporter);
+    text.push_str("plugin {\n  postbell_demand = yes\n}\n");
     if let Some(octets) = notify.spool_max_octets {
         text.push_str(&format!("plugin {{\n  postbell_spool_max = {octets}\n}}\n"));
     }
