@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use crate::client::{Call, Client, Refused, Unreachable, encode};
 use crate::connection::ConnectionArgs;
 use crate::ending::note;
+use crate::selection::{FormArgs, WhichArgs};
 use crate::{show, when};
 
 /// Which events, and from where on.
@@ -26,26 +27,10 @@ pub(crate) struct FollowArgs {
     /// two hours ago.
     #[arg(long, value_name = "TIME", value_parser = when::time)]
     pub(crate) since_time: Option<jiff::Timestamp>,
-    /// Only this user's: the mailbox's owner or who acted; may be given several times.
-    #[arg(short, long, value_name = "USER")]
-    user: Vec<String>,
-    /// Only mailboxes of this name; * and % as in IMAP's LIST; may be given several times.
-    #[arg(short, long, value_name = "PATTERN")]
-    mailbox: Vec<String>,
-    /// Only where this is true of an event's parameters, such as 'messageSize > 1000000'; see
-    /// docs/subscriptions.md.
-    #[arg(long = "where", value_name = "CONDITION")]
-    condition: Option<String>,
-    /// Only these parameters, besides the mandatory ones; may be given several times.
-    #[arg(short, long, alias = "parameters", value_name = "NAME")]
-    pub(crate) parameter: Vec<String>,
-    /// In which form it is told that \Seen was set: simple (MessageRead) or flags (FlagsSet) [default:
-    /// as the hub's policy has it].
-    #[arg(long, value_name = "FORM", value_parser = ["simple", "flags"])]
-    seen_form: Option<String>,
-    /// The same of \Deleted: simple (MessageTrash) or flags (FlagsSet).
-    #[arg(long, value_name = "FORM", value_parser = ["simple", "flags"])]
-    deleted_form: Option<String>,
+    #[command(flatten)]
+    pub(crate) which: WhichArgs,
+    #[command(flatten)]
+    form: FormArgs,
     /// End after so many events.
     #[arg(short = 'n', long, value_name = "COUNT", value_parser = when::count)]
     limit: Option<u64>,
@@ -195,19 +180,19 @@ impl Follow {
         }
         for (name, values) in [
             ("events", &self.events),
-            ("users", &self.args.user),
-            ("mailboxes", &self.args.mailbox),
-            ("parameters", &self.args.parameter),
+            ("users", &self.args.which.user),
+            ("mailboxes", &self.args.which.mailbox),
+            ("parameters", &self.args.which.parameter),
         ] {
             if !values.is_empty() {
                 path.push_str(&format!("&{name}={}", encode(&listed(values, name))));
             }
         }
-        if let Some(condition) = &self.args.condition {
+        if let Some(condition) = &self.args.which.condition {
             path.push_str(&format!("&where={}", encode(condition)));
         }
         for (name, form) in
-            [("seenForm", &self.args.seen_form), ("deletedForm", &self.args.deleted_form)]
+            [("seenForm", &self.args.form.seen_form), ("deletedForm", &self.args.form.deleted_form)]
         {
             if let Some(form) = form {
                 path.push_str(&format!("&{name}={form}"));

@@ -16,6 +16,7 @@ mod on;
 mod out;
 mod pages;
 mod publish;
+mod selection;
 mod serve;
 mod setup;
 mod show;

@@ -44,10 +44,10 @@ pub(crate) async fn run(args: TailArgs) -> anyhow::Result<Ending> {
     let mut wanted = args.follow;
     if args.raw {
         // What the store said is private, and so only comes by name.
-        if wanted.parameter.is_empty() {
-            wanted.parameter.push("*".to_owned());
+        if wanted.which.parameter.is_empty() {
+            wanted.which.parameter.push("*".to_owned());
         }
-        wanted.parameter.extend([show::RAW, show::REPAIRS].map(str::to_owned));
+        wanted.which.parameter.extend([show::RAW, show::REPAIRS].map(str::to_owned));
     }
     let follow = Follow::new(wanted, args.event)?;
     let out = if args.json { Out::raw() } else { Out::new() };

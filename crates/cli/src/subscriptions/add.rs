@@ -9,6 +9,7 @@ use super::{begin, describe, path, secret, tell_secret};
 use crate::client::{Call, Client};
 use crate::ending::Ending;
 use crate::out;
+use crate::selection::{FormArgs, WhichArgs};
 use crate::when::{self, Begin};
 
 /// Subscribe a webhook to events.
@@ -35,29 +36,13 @@ pub(super) struct AddArgs {
     /// may be given several times.
     #[arg(short, long, value_name = "NAME")]
     event: Vec<String>,
-    /// Only this user's: the mailbox's owner or who acted; may be given several times.
-    #[arg(short, long, value_name = "USER")]
-    user: Vec<String>,
-    /// Only mailboxes of this name; * and % as in IMAP's LIST; may be given several times.
-    #[arg(short, long, value_name = "PATTERN")]
-    mailbox: Vec<String>,
-    /// Only where this is true of an event's parameters, such as 'messageSize > 1000000'; see
-    /// docs/subscriptions.md.
-    #[arg(long = "where", value_name = "CONDITION")]
-    condition: Option<String>,
-    /// Only these parameters, besides the mandatory ones; may be given several times.
-    #[arg(short, long, alias = "parameters", value_name = "NAME")]
-    parameter: Vec<String>,
+    #[command(flatten)]
+    which: WhichArgs,
     /// Put this on every delivery; may be given several times.
     #[arg(short, long, value_name = "TEXT")]
     tag: Vec<String>,
-    /// In which form it is told that \Seen was set: simple (MessageRead) or flags (FlagsSet) [default:
-    /// as the hub's policy has it].
-    #[arg(long, value_name = "FORM", value_parser = ["simple", "flags"])]
-    seen_form: Option<String>,
-    /// The same of \Deleted: simple (MessageTrash) or flags (FlagsSet).
-    #[arg(long, value_name = "FORM", value_parser = ["simple", "flags"])]
-    deleted_form: Option<String>,
+    #[command(flatten)]
+    form: FormArgs,
     /// Where to begin: now, with a record's number (1 for the oldest there is), or at a time.
     #[arg(long, value_name = "now|SEQ|TIME", default_value = "now", value_parser = when::begin)]
     begin: Begin,
@@ -141,19 +126,19 @@ impl AddArgs {
         request.insert("name".to_owned(), self.name.clone().into());
         for (name, values) in [
             ("events", &self.event),
-            ("users", &self.user),
-            ("mailboxes", &self.mailbox),
-            ("parameters", &self.parameter),
+            ("users", &self.which.user),
+            ("mailboxes", &self.which.mailbox),
+            ("parameters", &self.which.parameter),
             ("tags", &self.tag),
         ] {
             if !values.is_empty() {
                 request.insert(name.to_owned(), json!(values));
             }
         }
-        if let Some(condition) = &self.condition {
+        if let Some(condition) = &self.which.condition {
             request.insert("where".to_owned(), condition.clone().into());
         }
-        let forms = [("seen", &self.seen_form), ("deleted", &self.deleted_form)];
+        let forms = [("seen", &self.form.seen_form), ("deleted", &self.form.deleted_form)];
         let forms = forms
             .into_iter()
             .filter_map(|(flag, form)| Some((flag.to_owned(), Value::from(form.clone()?))));
