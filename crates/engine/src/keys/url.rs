@@ -7,8 +7,6 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use memchr::memchr2;
-
 /// The user of an IMAP URL, still percent-encoded.
 pub(super) fn raw_owner(uri: &str) -> Option<&str> {
     raw(uri).0
@@ -55,7 +53,8 @@ pub(super) fn parts(uri: &[u8]) -> (Option<Part>, Option<Part>) {
                 owner = Some(Part { range, is_encoded });
             }
             (b';', None) => owner_ends = owner_ends.or(Some(at)),
-            // Neither can be part of a mailbox's name unencoded.
+            // Neither can be part of a mailbox's name unencoded; the slash of `/;UID=` isn't part of it
+            // either.
             (b';' | b'?', Some(begin)) => {
                 let name = uri.get(begin..at).unwrap_or_default();
                 let is_slash = name.last() == Some(&b'/');
@@ -136,31 +135,13 @@ pub(super) fn decode_onto(text: &[u8], out: &mut Vec<u8>) {
 
 /// A URI up to where its mailbox's name ends.
 pub(crate) fn lane(uri: &[u8]) -> &[u8] {
-    let start = match strip_scheme(uri) {
-        Some(rest) => rest
-            .iter()
-            .position(|&octet| octet == b'/')
-            .map_or(uri.len(), |slash| uri.len() - rest.len() + slash + 1),
-        None => return uri,
-    };
-    let path = uri.get(start..).unwrap_or_default();
-    uri.get(..start + name_end(path)).unwrap_or(uri)
+    parts(uri).1.and_then(|mailbox| uri.get(..mailbox.range.end)).unwrap_or(uri)
 }
 
 /// What follows `imap://`, in either case.
 fn strip_scheme(uri: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = uri.split_at_checked(SCHEME.len())?;
     scheme.eq_ignore_ascii_case(SCHEME).then_some(rest)
-}
-
-/// Where the mailbox's name ends in a path. `;` and `?` can't be part of it unencoded; the
-/// slash of `/;UID=` isn't part of it either.
-fn name_end(path: &[u8]) -> usize {
-    let Some(end) = memchr2(b';', b'?', path) else {
-        return path.len();
-    };
-    let (name, after) = path.split_at(end);
-    if is_uid(Some(after)) && name.last() == Some(&b'/') { end - 1 } else { end }
 }
 
 /// Whether a message's number follows.
@@ -176,20 +157,7 @@ pub(super) fn decoded(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let mut octets = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&octet, after)) = rest.split_first() {
-        rest = after;
-        match (octet, after.split_first_chunk::<2>()) {
-            (b'%', Some((&[high, low], behind))) => match (digit(high), digit(low)) {
-                (Some(high), Some(low)) => {
-                    octets.push(high << 4 | low);
-                    rest = behind;
-                }
-                _ => octets.push(octet),
-            },
-            _ => octets.push(octet),
-        }
-    }
+    decode_onto(text.as_bytes(), &mut octets);
     Cow::Owned(String::from_utf8_lossy(&octets).into_owned())
 }
 
