@@ -48,8 +48,8 @@ local described_user, described_session
 local seq, is_torn, complained_at = 0, false, nil
 -- UIDVALIDITY of mailboxes seen in this run: Dovecot doesn't tell it of a mailbox that is gone.
 local known_vals, known_count = {}, 0
--- What the hub said last that it wants, and of which acts it has no use.
-local demand_said, unwanted = nil, {}
+-- What the hub said last that it wants, and whether it has no use for flags.
+local demand_said, is_unwanted = nil, false
 
 ---------------------------------------------------------------- JSON
 
@@ -177,24 +177,23 @@ end
 
 ---------------------------------------------------------------- what is wanted
 
--- Which acts nobody wants to hear of, as it is now. Read anew each time: whoever is told that they will hear of
--- everything from now on was told after the file had its name.
+-- Whether nobody wants to hear of flags, as it is now: of none of them, as who wants some is told by the state of the
+-- mailbox when others were missed. Read anew each time: whoever is told that they will hear of everything from now on was
+-- told after the file had its name.
 --
 -- Of flags alone: sessions, copies, quotas and what is in a mailbox the hub knows by the other lines.
-local function unwanted_now()
+local function flags_unwanted()
   local file = path and demand_path and open(demand_path, "rb")
-  if not file then return {} end
+  if not file then return false end
   local said = file:read(4096)
   file:close()
-  if said == demand_said then return unwanted end
-  demand_said, unwanted = said, {}
+  if said == demand_said then return is_unwanted end
+  demand_said, is_unwanted = said, false
   if said and sub(said, 1, #DEMAND_BEGINS) == DEMAND_BEGINS and sub(said, -#DEMAND_ENDS) == DEMAND_ENDS then
     local function wants(event) return find(said, "\n" .. event .. "\n", 1, true) ~= nil end
-    -- All or nothing: who wants some of them is told by the state of the mailbox when others were missed.
-    local wanted = wants("FlagsSet") or wants("FlagsClear") or wants("MessageRead") or wants("MessageTrash")
-    unwanted.set, unwanted.clear = not wanted, not wanted
+    is_unwanted = not (wants("FlagsSet") or wants("FlagsClear") or wants("MessageRead") or wants("MessageTrash"))
   end
-  return unwanted
+  return is_unwanted
 end
 
 ---------------------------------------------------------------- transactions
@@ -259,12 +258,8 @@ local function add_flags(transaction, act, event)
   local count = (transaction.flagged or 0) + 1
   transaction.flagged = count
   if count > FLAGS_UNASKED then
-    local skipped = transaction.skipped
-    if not skipped then
-      skipped = unwanted_now()
-      transaction.skipped = skipped
-    end
-    if skipped[act] then return end
+    if transaction.skips == nil then transaction.skips = flags_unwanted() end
+    if transaction.skips then return end
   end
   add(transaction, act, event)
 end
@@ -272,16 +267,15 @@ end
 -- Takes out what nobody wants to hear of now that it has happened. Where somebody has come to want what was left out
 -- before, a number is used up, by which the reader learns that something is missing.
 local function keep_wanted(transaction)
-  local now_unwanted, skipped, kept = unwanted_now(), transaction.skipped or {}, 0
-  local is_lost = (skipped.set and not now_unwanted.set) or (skipped.clear and not now_unwanted.clear)
-  if is_lost and path then
+  local unwanted, kept = flags_unwanted(), 0
+  if transaction.skips and not unwanted and path then
     run = run or random_run()
     seq = seq + 1
   end
   for at = 1, #transaction do
     local group = transaction[at]
     transaction[at] = nil
-    if now_unwanted[group.act] then
+    if unwanted and (group.act == "set" or group.act == "clear") then
       remember(group.box, group.val)
     else
       kept = kept + 1
