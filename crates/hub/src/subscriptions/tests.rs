@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::Mutex as StdMutex;
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::{Router, routing};
+use axum::routing::{self, MethodRouter};
 use postbell_engine::{FlagForms, Selection, Stores, admit};
 use postbell_journal::{Batch, Entry as JournalEntry, Options, RecordId, Retention, SqliteJournal};
 use serde_json::Value;
@@ -74,11 +75,7 @@ impl Receiver {
                 response
             }
         };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/hook", listener.local_addr().unwrap());
-        let router = Router::new().route("/hook", routing::post(hook));
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { url, taken }
+        Self { url: served(routing::post(hook)).await, taken }
     }
 
     fn taken(&self) -> Vec<Taken> {
@@ -208,6 +205,15 @@ impl Bench {
         }
         panic!("{:?}", self.shown(name));
     }
+}
+
+/// Serves a hook until the runtime ends; where.
+async fn served(hook: MethodRouter) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let router = Router::new().route("/hook", hook);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
 }
 
 fn random_hex(octets: usize) -> String {

@@ -5,12 +5,12 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
-use postbell_hub::{Reach, SourceConfig};
+use postbell_hub::Reach;
 use postbell_testkit::Receiver;
 use serde_json::Value;
 
 use crate::policy::{message, until};
-use crate::source::{maildir, state};
+use crate::source::{maildir, of_maildir, state};
 use crate::world::{Answer, World, next};
 
 /// The path of the link in an event.
@@ -206,12 +206,7 @@ async fn r23_r45_r119_the_link_serves_the_octets_that_the_source_did_not_read() 
     let mail = tempfile::tempdir().unwrap();
     maildir(mail.path());
     let world = World::start_with(|config| {
-        let source = SourceConfig {
-            root: mail.path().to_owned(),
-            user: "john".to_owned(),
-            ..SourceConfig::default()
-        };
-        config.sources.insert("mail".to_owned(), source);
+        config.sources.insert("mail".to_owned(), of_maildir(mail.path(), "john"));
         config.store.host = "mail.example.org".to_owned();
         config.policy.content_max_octets = Some(100_000);
     })
@@ -242,12 +237,7 @@ async fn r45_r161_a_publishers_event_leads_to_no_message_of_the_store() {
     let mail = tempfile::tempdir().unwrap();
     maildir(mail.path());
     let world = World::start_with(|config| {
-        let source = SourceConfig {
-            root: mail.path().to_owned(),
-            user: "john".to_owned(),
-            ..SourceConfig::default()
-        };
-        config.sources.insert("mail".to_owned(), source);
+        config.sources.insert("mail".to_owned(), of_maildir(mail.path(), "john"));
         config.policy.content_max_octets = Some(100_000);
     })
     .await;

@@ -14,6 +14,11 @@ pub(crate) fn maildir(path: &Path) {
     }
 }
 
+/// The source of a user's Maildir.
+pub(crate) fn of_maildir(path: &Path, user: &str) -> SourceConfig {
+    SourceConfig { root: path.to_owned(), user: user.to_owned(), ..SourceConfig::default() }
+}
+
 pub(crate) fn deliver(path: &Path, name: &str) {
     let written = path.join("tmp").join(name);
     std::fs::write(&written, "Subject: hello\n\nHello.\n").unwrap();
@@ -43,12 +48,7 @@ async fn what_is_put_into_a_maildir_comes_out_of_the_stream() {
     let mail = tempfile::tempdir().unwrap();
     maildir(mail.path());
     let world = World::start_with(|config| {
-        let source = SourceConfig {
-            root: mail.path().to_owned(),
-            user: "john@example.org".to_owned(),
-            ..SourceConfig::default()
-        };
-        config.sources.insert("mail".to_owned(), source);
+        config.sources.insert("mail".to_owned(), of_maildir(mail.path(), "john@example.org"));
         config.store.host = "mail.example.org".to_owned();
     })
     .await;
@@ -155,12 +155,7 @@ async fn r21_r23_r24_only_what_somebody_wants_is_read_and_recorded() {
     let mail = tempfile::tempdir().unwrap();
     maildir(mail.path());
     let world = World::start_with(|config| {
-        let source = SourceConfig {
-            root: mail.path().to_owned(),
-            user: "john".to_owned(),
-            ..SourceConfig::default()
-        };
-        config.sources.insert("mail".to_owned(), source);
+        config.sources.insert("mail".to_owned(), of_maildir(mail.path(), "john"));
         config.policy.content_max_octets = Some(2_048);
         config.policy.record = Record::Wanted;
         config.policy.record_linger = std::time::Duration::ZERO;

@@ -56,11 +56,7 @@ impl Receiver {
                 response
             }
         };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/hook", listener.local_addr().unwrap());
-        let router = Router::new().route("/hook", routing::post(hook));
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { url, taken }
+        Self { url: served(routing::post(hook)).await, taken }
     }
 
     fn taken(&self) -> Vec<Request> {
