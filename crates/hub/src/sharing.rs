@@ -59,6 +59,13 @@ struct Known {
     told: Option<Instant>,
 }
 
+impl Known {
+    /// Whether the store said it a short while ago.
+    fn is_fresh(&self) -> bool {
+        self.told.is_some_and(|told| told.elapsed() <= LIFE_MAX)
+    }
+}
+
 /// What one principal reads of others.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reads(Option<(Arc<Inner>, Arc<User>)>);
@@ -179,13 +186,12 @@ impl Inner {
 
 /// Keeps what is known of a user up to date, as long as anybody wants to know.
 async fn keep(inner: Weak<Inner>, user: Weak<User>) {
-    let mut told = None;
     loop {
         let (Some(inner), Some(user)) = (inner.upgrade(), user.upgrade()) else { return };
         let changes = user.known.borrow().changes;
         let answer = inner.ask(&user).await;
         let again = Arc::clone(&user.again);
-        let pause = user.conclude(changes, answer, &mut told);
+        let pause = user.conclude(changes, answer);
         drop((inner, user));
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -222,27 +228,20 @@ impl User {
 
     /// Takes an answer of the store's, unless there were changes since it was asked; how long until
     /// it is asked again.
-    fn conclude(
-        &self,
-        changes: u64,
-        answer: Result<Shared, String>,
-        told: &mut Option<Instant>,
-    ) -> Duration {
+    fn conclude(&self, changes: u64, answer: Result<Shared, String>) -> Duration {
         let pause = if answer.is_ok() { LIFE } else { RETRY };
         self.known.send_modify(|known| {
             if known.changes != changes {
                 return;
             }
-            let is_too_old = told.is_none_or(|told: Instant| told.elapsed() > LIFE_MAX);
             match answer {
                 Ok(shared) => {
-                    *told = Some(Instant::now());
-                    known.told = *told;
+                    known.told = Some(Instant::now());
                     known.shared = Arc::new(shared);
                 }
                 Err(why) => {
                     debug!(why, "what is shared with a user isn't known");
-                    if known.is_pending || is_too_old {
+                    if known.is_pending || !known.is_fresh() {
                         known.shared = Arc::default();
                     }
                 }
@@ -295,8 +294,7 @@ impl Reads {
             looked.wait_for(|looked| *looked >= seq).await.ok()?;
             let mut known = user.known.subscribe();
             let known = known.wait_for(|known| !known.is_pending).await.ok()?;
-            let is_fresh = known.told.is_some_and(|told| told.elapsed() <= LIFE_MAX);
-            is_fresh.then(|| Arc::clone(&known.shared))
+            known.is_fresh().then(|| Arc::clone(&known.shared))
         };
         let settled = tokio::time::timeout(PATIENCE, settled).await;
         settled.ok().flatten().unwrap_or_else(|| Arc::clone(&NOTHING))
@@ -387,7 +385,7 @@ mod tests {
     #[test]
     fn r162_what_changes_rights_is_doubted_at_once_and_nothing_else_is() {
         let user = User::new("bob");
-        user.conclude(0, Ok(shared("Plans")), &mut None);
+        user.conclude(0, Ok(shared("Plans")));
         let affected = r#","vnd.postbell.affectedUser":"bob""#;
         for (name, uri, rest, wanted) in [
             ("vnd.cmu.AclChange", "imap://ann@h/Plans", "", true),
@@ -406,29 +404,30 @@ mod tests {
 
     #[test]
     fn r162_an_answer_from_before_a_change_counts_for_nothing() {
-        let (user, mut told) = (User::new("bob"), None);
+        let user = User::new("bob");
         let changes = user.known.borrow().changes;
         user.doubt();
-        user.conclude(changes, Ok(shared("Plans")), &mut told);
-        assert!(user.known.borrow().is_pending && told.is_none());
-        user.conclude(changes + 1, Ok(shared("Plans")), &mut told);
+        user.conclude(changes, Ok(shared("Plans")));
+        assert!(user.known.borrow().is_pending && user.known.borrow().told.is_none());
+        user.conclude(changes + 1, Ok(shared("Plans")));
         assert!(!user.known.borrow().is_pending && user.known.borrow().shared.has("ann", "Plans"));
     }
 
     #[test]
     fn r162_where_the_store_can_not_be_asked_what_was_known_counts_a_while_and_after_a_change_not_at_all()
      {
-        let (user, mut told) = (User::new("bob"), None);
+        let user = User::new("bob");
         let count = || user.known.borrow().shared.owners().count();
-        user.conclude(0, Ok(shared("Plans")), &mut told);
-        assert_eq!(user.conclude(0, Err("away".to_owned()), &mut told), RETRY);
+        user.conclude(0, Ok(shared("Plans")));
+        assert_eq!(user.conclude(0, Err("away".to_owned())), RETRY);
         assert_eq!(count(), 1);
-        told = Instant::now().checked_sub(LIFE_MAX + Duration::from_secs(1));
-        user.conclude(0, Err("away".to_owned()), &mut told);
+        let long_ago = Instant::now().checked_sub(LIFE_MAX + Duration::from_secs(1));
+        user.known.send_modify(|known| known.told = long_ago);
+        user.conclude(0, Err("away".to_owned()));
         assert_eq!(count(), 0);
-        user.conclude(0, Ok(shared("Plans")), &mut told);
+        user.conclude(0, Ok(shared("Plans")));
         user.doubt();
-        user.conclude(1, Err("away".to_owned()), &mut told);
+        user.conclude(1, Err("away".to_owned()));
         assert_eq!((count(), user.known.borrow().is_pending), (0, false));
     }
 }

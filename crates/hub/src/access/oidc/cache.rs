@@ -26,10 +26,9 @@ struct State {
     set: Arc<KeySet>,
     /// When they were read last.
     read: Option<Duration>,
-    /// When that was tried last, whatever came of it.
+    /// When that was tried last, whatever came of it; from its beginning on, as who had it begun may go
+    /// before it ends.
     tried: Option<Duration>,
-    /// When it was begun last, whatever becomes of it: who had it begun may go before it ends.
-    begun: Option<Duration>,
 }
 
 impl State {
@@ -41,7 +40,7 @@ impl State {
 
     /// Whether somebody may have them read now, because of a key that isn't among them.
     fn may_ask(&self, now: Duration) -> bool {
-        self.tried.max(self.begun).is_none_or(|last| now >= last + ASK_EVERY)
+        self.tried.is_none_or(|tried| now >= tried + ASK_EVERY)
     }
 
     /// How long until they are read anew by themselves.
@@ -103,12 +102,10 @@ impl Keys {
 
     /// Reads them. Where that fails, those there are go on, for a while.
     async fn read(&self) {
-        self.state.write().unwrap_or_else(PoisonError::into_inner).begun =
-            Some(self.started.elapsed());
+        self.tried();
         let read = self.place.fetch().await;
-        let now = self.started.elapsed();
+        let now = self.tried();
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.tried = Some(now);
         match read {
             Ok(set) => {
                 if state.read.is_none() || set.len() == 0 {
@@ -121,6 +118,13 @@ impl Keys {
                 warn!(%error, "the issuer's keys can't be read, and those there are go on");
             }
         }
+    }
+
+    /// Notes that they were tried to be read, and when.
+    fn tried(&self) -> Duration {
+        let now = self.started.elapsed();
+        self.state.write().unwrap_or_else(PoisonError::into_inner).tried = Some(now);
+        now
     }
 
     fn state(&self) -> State {
@@ -146,7 +150,7 @@ mod tests {
 
     fn state(read: Option<u64>, tried: Option<u64>) -> State {
         let [read, tried] = [read, tried].map(|seconds| seconds.map(Duration::from_secs));
-        State { set: Arc::default(), read, tried, begun: None }
+        State { set: Arc::default(), read, tried }
     }
 
     #[test]
@@ -166,7 +170,7 @@ mod tests {
         let asked = (100..220).filter(|second| state.may_ask(at(*second))).min();
         assert_eq!(asked, Some(110));
         // One that nobody waited for the end of counts as well.
-        let left = State { begun: Some(at(200)), ..state };
+        let left = State { tried: Some(at(200)), ..state };
         assert!(!left.may_ask(at(209)) && left.may_ask(at(210)));
     }
 

@@ -17,6 +17,7 @@ use serde::Deserialize;
 
 use super::keys::KeySet;
 use crate::config::{OidcConfig, is_http_here};
+use crate::sources::chain;
 use crate::tls::{TlsError, read_certificates};
 
 /// Where the keys are.
@@ -101,7 +102,7 @@ impl Place {
             .header(header::ACCEPT, "application/json")
             .body(Empty::new())
             .map_err(|error| bad(error.to_string()))?;
-        let answer = client.request(request).await.map_err(|error| bad(in_full(&error)))?;
+        let answer = client.request(request).await.map_err(|error| bad(chain(&error)))?;
         if answer.status() != StatusCode::OK {
             return Err(bad(format!("it answers {}", answer.status())));
         }
@@ -126,14 +127,6 @@ fn tls(config: &OidcConfig) -> Result<ClientConfig, TlsError> {
         roots.add(certificate).map_err(|error| malformed(error.to_string()))?;
     }
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
-/// An error and what led to it.
-fn in_full(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", in_full(source)),
-        None => error.to_string(),
-    }
 }
 
 /// Where an issuer tells of itself.
