@@ -32,6 +32,10 @@ pub(crate) trait Said: Sized {
     /// How every line begins, so that one is found behind the beginning of another.
     const BEGINS: &'static [u8];
 
+    /// Whether who was interrupted in a line writes the same again: then its beginning is no loss
+    /// where the line follows it.
+    const IS_REPEATED: bool;
+
     /// Reads a line.
     ///
     /// # Errors
@@ -357,7 +361,8 @@ impl<T: Said> Spool<T> {
     pub(crate) fn turn(&mut self, ident: Ident) {
         let Some(file) = self.files.get(&ident) else { return };
         let name = file.name;
-        if name.turn != TURN_NOW || file.len < ROTATE_OCTETS {
+        // Who was interrupted in a line goes on with it behind its beginning.
+        if name.turn != TURN_NOW || file.len < ROTATE_OCTETS || file.read < file.len {
             return;
         }
         let last = self.order.range(Name { uid: name.uid, turn: 0 }..name).next_back();
@@ -502,8 +507,14 @@ impl<T: Said> Followed<T> {
                 Ok(said) => push(start, end, line.len(), Ok(said)),
                 Err(why) => {
                     let mut from = start;
-                    for part in glued::<T>(line) {
+                    let mut parts = glued::<T>(line).peekable();
+                    while let Some(part) = parts.next() {
                         let to = from + part.len() as u64;
+                        if T::IS_REPEATED && parts.peek().is_some_and(|next| next.starts_with(part))
+                        {
+                            from = to;
+                            continue;
+                        }
                         let said = T::read(part).map_err(|_| match part.len() == line.len() {
                             true => why.clone(),
                             false => "nothing but a part of one".to_owned(),
@@ -522,7 +533,7 @@ impl<T: Said> Followed<T> {
 /// line there, or all of it but its end; and whoever wrote next didn't look.
 ///
 /// A line begins with what can't stand within one: quotes within a text are escaped.
-fn glued<T: Said>(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn glued<T: Said>(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = line;
     std::iter::from_fn(move || {
         let after_first = rest.get(1..)?;
@@ -680,13 +691,14 @@ mod tests {
     use super::*;
 
     #[derive(serde::Deserialize)]
-    struct Text {
+    struct Text<const IS_REPEATED: bool> {
         seq: u64,
     }
 
-    impl Said for Text {
+    impl<const IS_REPEATED: bool> Said for Text<IS_REPEATED> {
         const LINE_OCTETS_MAX: usize = 1_000;
         const BEGINS: &'static [u8] = br#"{"v":1,"run":""#;
+        const IS_REPEATED: bool = IS_REPEATED;
 
         fn read(line: &[u8]) -> Result<Self, String> {
             serde_json::from_slice(line).map_err(|error| error.to_string())
@@ -699,12 +711,14 @@ mod tests {
     }
 
     /// The numbers of the lines that are told, and how many parts can't be.
-    fn read(text: &str) -> (Vec<u64>, usize) {
-        let mut file = Followed::<Text>::new(Name { uid: 0, turn: TURN_NOW }, Place::default());
+    fn read<const IS_REPEATED: bool>(text: &str) -> (Vec<u64>, usize) {
+        let name = Name { uid: 0, turn: TURN_NOW };
+        let mut file = Followed::<Text<IS_REPEATED>>::new(name, Place::default());
         file.take(text.as_bytes());
         let mut at = 0;
         for line in &file.lines {
-            assert_eq!((line.start, line.end > at), (at, true));
+            assert!(line.start == at || IS_REPEATED && line.start > at);
+            assert!(line.end > line.start);
             at = line.end;
         }
         let said = file.lines.iter().filter_map(|line| line.said.as_ref().ok());
@@ -729,10 +743,29 @@ mod tests {
             text += &line(99, &name);
             text.push('\n');
             whole.push(99);
-            let (told, parts) = read(&text);
+            let (told, parts) = read::<false>(&text);
             prop_assert_eq!(told, whole);
             // Two beginnings too short to be known for such count as one.
             prop_assert!(parts <= torn && (parts > 0) == (torn > 0));
+        }
+
+        #[test]
+        fn a_beginning_whose_line_follows_it_is_no_loss_where_lines_are_written_again(
+            first in 1_usize..60, more in proptest::collection::btree_set(20_usize..60, 0..3),
+            name in "[a-z{}\"]{0,20}",
+        ) {
+            let line = line(1, &name);
+            // Each time it came further.
+            let cuts = std::iter::once(first).chain(more.into_iter().filter(|cut| *cut > first));
+            let mut text: String = cuts.filter_map(|cut| line.get(..cut)).collect();
+            text += &line;
+            text.push('\n');
+            let (told, parts) = read::<false>(&text);
+            prop_assert!(told == [1] && parts > 0);
+            prop_assert_eq!(read::<true>(&text), (vec![1], 0));
+            let other = text.replace(r#""seq":1"#, r#""seq":2"#);
+            let torn = format!("{}{other}", line.get(..line.len() - 9).unwrap());
+            prop_assert!(read::<true>(&torn).1 > 0, "another line follows");
         }
     }
 }

@@ -66,6 +66,24 @@ fn what_waited_while_nobody_read_is_told() {
 }
 
 #[test]
+fn what_a_reader_began_to_write_when_it_was_killed_is_no_loss() {
+    let mut rig = Rig::started();
+    send(&rig.datagrams(), &datagram(&flagged(1)));
+    wait_until(|| rig.kept.count() == 1);
+    rig.stop_notifyd();
+    let text = rig.written();
+    let begun = text.get(..16).unwrap();
+    let spool = std::fs::read_dir(&rig.options.spool).unwrap().next().unwrap().unwrap().path();
+    let mut file = std::fs::OpenOptions::new().append(true).open(spool).unwrap();
+    file.write_all(begun.as_bytes()).unwrap();
+    send(&rig.datagrams(), &datagram(&flagged(2)));
+    rig.start_notifyd();
+    wait_until(|| rig.kept.count() >= 2);
+    assert!(rig.written().contains(&format!("\n{begun}{{")), "{}", rig.written());
+    assert_eq!((uids(&rig), missed(&rig)), (vec![1, 2], vec![]));
+}
+
+#[test]
 fn hostile_datagrams_lose_nothing_else_and_each_kind_is_logged_and_told_once() {
     let logged = Logged::listen();
     let rig = Rig::started();

@@ -24,9 +24,11 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use tracing::{debug, warn};
 
+use super::entry::Entry;
 use super::record::{Received, Record};
 use super::{datagram, dlist};
 use crate::Stop;
+use crate::spool::glued;
 pub use porter::Porter;
 use queue::{DATAGRAM_OCTETS_MAX, Queue, Queued, Sender};
 pub use socket::{SocketError, bind_datagram, bind_stream};
@@ -253,7 +255,7 @@ impl Recent {
         let last = files.iter().rev().take(2).rev();
         for (_, path) in last {
             for line in tail(path).unwrap_or_default().split(|octet| *octet == b'\n') {
-                if let Ok(record) = Record::read(line) {
+                for record in glued::<Entry>(line).filter_map(|part| Record::read(part).ok()) {
                     recent.add(&record);
                 }
             }
