@@ -9,7 +9,8 @@
 --   * nothing here may fail a login or a command: each hook runs in pcall, and a spool that can't be written to is one
 --     line in Dovecot's log and a number missing from the sequence;
 --   * nothing is asked of a mailbox, and nothing said to the exporter, that events don't need: a changed flag is one
---     short write, and none where the hub may say, in <postbell_spool>/demand, that nobody wants to hear of flags;
+--     short write, and where the hub says, in <postbell_spool>/demand, that nobody wants to hear of flags, Dovecot
+--     doesn't call the script for them;
 --   * no reference to a user outlives its hook, because Dovecot ends a process that holds one.
 --
 -- Settings, in plugin { }:
@@ -22,6 +23,7 @@ local concat, sort = table.concat, table.sort
 local byte, find, format, gmatch, gsub = string.byte, string.find, string.format, string.gmatch, string.gsub
 local match, sub = string.match, string.sub
 local now, open, pcall, tointeger, utf8_length = os.time, io.open, pcall, math.tointeger, utf8.len
+local globals = _G
 
 local SPOOL_MAX = 256 * 1024 * 1024
 -- The reader takes lines of 1 MiB; a mailbox's name and the status find room in what is left.
@@ -34,11 +36,10 @@ local KNOWN_MAX = 64
 local COMPLAIN_EVERY = 60
 -- What a login means something for; everything else only works on mailboxes.
 local SESSIONS = { imap = true, pop3 = true, sieve = true, managesieve = true, submission = true }
--- Messages of which flags are gathered before it is asked whether anybody wants to hear of them. Few, because they may be
--- gathered for nothing; more than one, because most transactions are of one, and are asked about at their end anyway.
-local FLAGS_UNASKED = 16
 -- How what the hub wants begins and ends; anything else counts as everything.
 local DEMAND_BEGINS, DEMAND_ENDS = "postbell-demand 1\n", "\nend\n"
+-- It has no more octets: what fits into one read of Lua's own is read without a buffer made for it.
+local DEMAND_MAX = 1024
 -- In one transaction a message comes, loses flags, gets flags, and goes.
 local RANKS = { new = 1, append = 1, clear = 2, set = 3, expunge = 4 }
 
@@ -50,6 +51,8 @@ local seq, is_torn, complained_at = 0, false, nil
 local known_vals, known_count = {}, 0
 -- What the hub said last that it wants, and whether it has no use for flags.
 local demand_said, is_unwanted = nil, false
+-- Whether Dovecot has looked for hooks since one ran, and what was said then of flags: that it finds no hooks for them.
+local has_looked, is_deaf = false, false
 
 ---------------------------------------------------------------- JSON
 
@@ -185,7 +188,8 @@ end
 local function flags_unwanted()
   local file = path and demand_path and open(demand_path, "rb")
   if not file then return false end
-  local said = file:read(4096)
+  file:setvbuf("no")
+  local said = file:read(DEMAND_MAX)
   file:close()
   if said == demand_said then return is_unwanted end
   demand_said, is_unwanted = said, false
@@ -194,6 +198,17 @@ local function flags_unwanted()
     is_unwanted = not (wants("FlagsSet") or wants("FlagsClear") or wants("MessageRead") or wants("MessageTrash"))
   end
   return is_unwanted
+end
+
+-- Whether hooks for flags are hidden from Dovecot, which looks for all hooks when a transaction begins and for the last
+-- when it ends, each time before it calls that hook. The first look tells for the others.
+local function hides_flags()
+  if not has_looked then
+    has_looked = true
+    local ok, unwanted = pcall(flags_unwanted)
+    is_deaf = ok and unwanted
+  end
+  return is_deaf
 end
 
 ---------------------------------------------------------------- transactions
@@ -251,37 +266,6 @@ local function remember(box, val)
     known_count = known_count + 1
   end
   known_vals[box] = val | 0
-end
-
--- Adds a message whose flags changed, unless it is known by now that nobody wants to hear of it.
-local function add_flags(transaction, act, event)
-  local count = (transaction.flagged or 0) + 1
-  transaction.flagged = count
-  if count > FLAGS_UNASKED then
-    if transaction.skips == nil then transaction.skips = flags_unwanted() end
-    if transaction.skips then return end
-  end
-  add(transaction, act, event)
-end
-
--- Takes out what nobody wants to hear of now that it has happened. Where somebody has come to want what was left out
--- before, a number is used up, by which the reader learns that something is missing.
-local function keep_wanted(transaction)
-  local unwanted, kept = flags_unwanted(), 0
-  if transaction.skips and not unwanted and path then
-    run = run or random_run()
-    seq = seq + 1
-  end
-  for at = 1, #transaction do
-    local group = transaction[at]
-    transaction[at] = nil
-    if unwanted and (group.act == "set" or group.act == "clear") then
-      remember(group.box, group.val)
-    else
-      kept = kept + 1
-      transaction[kept] = group
-    end
-  end
 end
 
 -- The UIDs as sets in canonical form, in parts that no line is too short for.
@@ -356,7 +340,6 @@ local function commit(transaction)
     if val and val > 0 then event = event .. format(',"val":%d', val) end
     out[1] = event .. "}"
   end
-  if transaction.flagged then keep_wanted(transaction) end
   if transaction[1] then
     if transaction[2] then
       for at = 1, #transaction do transaction[at].at = at end
@@ -374,7 +357,14 @@ local function commit(transaction)
       end
     end
   end
-  if not out[1] then return end
+  -- Flags that changed in it are not known, and somebody has come to want them before it had happened: a number is used
+  -- up, by which the reader learns that something is missing.
+  local misses = transaction.is_deaf and not is_deaf and path
+  if misses then
+    run = run or random_run()
+    seq = seq + 1
+  end
+  if not out[1] and not misses then return end
   status = status and ',"status":{' .. status .. "}"
 
   local first, octets = 1, 0
@@ -402,10 +392,9 @@ local function guarded(work, ...)
   if not ok then pcall(complain, "the script failed: " .. tostring(why)) end
 end
 
-local function message_hook(act, work)
-  work = work or add
+local function message_hook(act)
   return function(transaction, event)
-    if transaction.user then guarded(work, transaction, act, event) end
+    if transaction.user then guarded(add, transaction, act, event) end
   end
 end
 
@@ -418,17 +407,18 @@ end
 ---------------------------------------------------------------- what Dovecot calls
 
 function dovecot_lua_notify_begin_txn(user)
+  has_looked = false
   guarded(begin, user)
   -- What users that Dovecot made for itself do (owners of shared mailboxes, for example) is nobody's doing.
-  return user.autocreated and {} or { user = user }
+  return user.autocreated and {} or { user = user, is_deaf = is_deaf }
 end
 
 dovecot_lua_notify_event_message_new = message_hook("new")
 dovecot_lua_notify_event_message_append = message_hook("append")
 dovecot_lua_notify_event_message_expunge = message_hook("expunge")
 -- MessageRead and MessageTrash would say \Seen and \Deleted once more, so there is nothing for them.
-dovecot_lua_notify_event_flags_set = message_hook("set", add_flags)
-dovecot_lua_notify_event_flags_clear = message_hook("clear", add_flags)
+dovecot_lua_notify_event_flags_set = message_hook("set")
+dovecot_lua_notify_event_flags_clear = message_hook("clear")
 dovecot_lua_notify_event_mailbox_create = mailbox_hook("create")
 dovecot_lua_notify_event_mailbox_delete = mailbox_hook("delete")
 dovecot_lua_notify_event_mailbox_rename = mailbox_hook("rename")
@@ -436,10 +426,12 @@ dovecot_lua_notify_event_mailbox_subscribe = mailbox_hook("sub")
 dovecot_lua_notify_event_mailbox_unsubscribe = mailbox_hook("unsub")
 
 function dovecot_lua_notify_end_txn(transaction, committed)
+  has_looked = false
   if committed and transaction.user then guarded(commit, transaction) end
 end
 
 function mail_user_created(user)
+  has_looked = false
   guarded(function()
     if user.autocreated then return end
     describe(user)
@@ -454,6 +446,7 @@ function mail_user_created(user)
 end
 
 function mail_user_deinit(user)
+  has_looked = false
   guarded(function()
     if is_session and not user.autocreated then
       local secs = now() - (tointeger(user.session_create_time) or now())
@@ -472,4 +465,22 @@ function script_deinit()
   if not run or not path then return end
   seq = seq + 1
   guarded(put, format('{"v":1,"run":"%s","seq":%d,"pid":%d,"events":[{"e":"bye"}]}\n', run, seq, pid))
+end
+
+---------------------------------------------------------------- where Dovecot looks for it
+
+-- Dovecot gathers and calls for each message whose flags change, and does neither where it finds no hook for that. It
+-- takes what "_G" names and looks there, without asking anybody. So nothing is called so any more, and who asks for it is
+-- given all hooks or all but these. A Dovecot that looks elsewhere (before 2.3.17) always finds all.
+do
+  local quiet = {}
+  for name, value in pairs(globals) do quiet[name] = value end
+  quiet.dovecot_lua_notify_event_flags_set, quiet.dovecot_lua_notify_event_flags_clear = nil, nil
+  rawset(globals, "_G", nil)
+  -- No error may leave this: nobody would catch it.
+  setmetatable(globals, {
+    __index = function(_, name)
+      if name == "_G" then return hides_flags() and quiet or globals end
+    end,
+  })
 end

@@ -1,8 +1,9 @@
 //! What postbell's script costs a Dovecot: the same commands to one with it and to one without.
 //!
-//! `scripts/dovecot-cost [ROUNDS]` runs it. Four servers stand beside each other, and each command
-//! goes to one after the other, so that whatever the machine does meets all of them. On one of those
-//! with the script nobody wants flags.
+//! `scripts/dovecot-cost [ROUNDS]` runs it. Five servers stand beside each other, and each command
+//! goes to one after the other, so that whatever the machine does meets all of them. One has the
+//! plugins that call a script, and an empty one: less than that no script of ours can cost. On one of
+//! those with ours nobody wants flags.
 
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
@@ -28,9 +29,16 @@ fn main() -> Result<(), Error> {
             ..Notify::into_spool(folder.path().join("heard"))
         };
         let unwanted = Notify::into_spool(folder.path().join("unwanted"));
+        let empty = Notify::into_spool(folder.path().join("empty"));
         let mut servers = Vec::new();
-        for notify in [None, Some(away), Some(heard), Some(unwanted)] {
-            let options = Options { format, notify, ..Options::default() };
+        for (notify, script) in [
+            (None, None),
+            (Some(empty), Some(EMPTY.to_owned())),
+            (Some(away), None),
+            (Some(heard), None),
+            (Some(unwanted), None),
+        ] {
+            let options = Options { format, notify, script, ..Options::default() };
             let Some(dovecot) = Dovecot::start_with(options)? else { return Ok(()) };
             servers.push(dovecot);
         }
@@ -40,7 +48,7 @@ fn main() -> Result<(), Error> {
             let login = Box::new(|| dovecot.imap(ALICE));
             open.push(Open { imap: dovecot.imap(ALICE)?, lmtp: dovecot.lmtp()?, login });
         }
-        let names = ["bare", "script", "script + exporter", "script, no flags"];
+        let names = ["bare", "plugins", "script", "script + exporter", "script, no flags"];
         cost::compare(
             &format!("{format:?}"),
             &names,
@@ -93,3 +101,12 @@ fn open_up(folder: &Path) -> Result<(), Error> {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(folder, mode).map_err(Error::io("open up a folder"))
 }
+
+/// A script that is called when a transaction begins and when it ends, and for nothing that nobody
+/// wants where nobody wants flags. It does nothing.
+const EMPTY: &str = "
+function mail_user_created() return 0 end
+function dovecot_lua_notify_begin_txn() end
+function dovecot_lua_notify_event_message_new() end
+function dovecot_lua_notify_end_txn() end
+";

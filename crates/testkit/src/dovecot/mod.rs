@@ -369,7 +369,8 @@ impl Dovecot {
     fn write_configuration(&self) -> Result<(), Error> {
         let folder = self.folder.path();
         if let Some(notify) = &self.options.notify {
-            write(&folder.join("etc/postbell.lua"), configuration::SCRIPT)?;
+            let script = self.options.script.as_deref().unwrap_or(configuration::SCRIPT);
+            write(&folder.join("etc/postbell.lua"), script)?;
             Account::current().make_folder(&notify.spool)?;
         }
         let text = configuration::text(folder, &self.tree, self.ports, &self.options)?;

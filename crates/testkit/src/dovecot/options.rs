@@ -17,6 +17,8 @@ pub struct Options {
     pub hibernates: bool,
     /// postbell's script, if Dovecot loads it.
     pub notify: Option<Notify>,
+    /// What it loads in that script's place, to see what Dovecot costs without ours.
+    pub script: Option<String>,
 }
 
 impl Options {

@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use crate::spool::Bench;
 
-const SCRIPT: &str = include_str!("../../../../integrations/dovecot/postbell.lua");
+/// postbell's script.
+pub(crate) const SCRIPT: &str = include_str!("../../../../integrations/dovecot/postbell.lua");
 
 /// Runs `lua` with the script's own functions at the next login; `out` is what it writes to.
 pub(crate) fn run(lua: &str) -> Result<Option<(Bench, String)>, Error> {
