@@ -6,6 +6,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use self::batch::BatchLimits;
 use self::batch::Batches;
@@ -221,6 +222,18 @@ impl Lanes {
         self.under_way = self.under_way.saturating_sub(1);
         self.unstick();
         next
+    }
+
+    /// Takes back that `seq` is attempted, with all of its batch: nothing was sent. After the pause it
+    /// is, as if it had not been begun.
+    pub fn put_back(&mut self, seq: u64, now: Moment, pause: Duration) -> Next {
+        if self.slot(seq).is_none() {
+            return Next::Done;
+        }
+        let at = now.after(pause);
+        self.waiting.insert((at, seq));
+        self.under_way = self.under_way.saturating_sub(1);
+        Next::TryAt(at)
     }
 
     /// When something that waits may be attempted, the soonest; none while as many are under way as

@@ -53,6 +53,26 @@ fn a_lane_that_waits_holds_up_only_itself_until_the_window_is_full() {
 }
 
 #[test]
+fn what_is_put_back_was_not_attempted_and_keeps_its_lane_waiting() {
+    let mut lanes = lanes(1, 10);
+    for seq in [1, 2] {
+        lanes.push(seq, b"a", 1, Moment(0));
+    }
+    lanes.push(3, b"b", 1, Moment(0));
+    for now in [0, 10, 20, 30] {
+        let attempt = lanes.start(Moment(now)).unwrap();
+        assert_eq!((attempt.seq, attempt.number), (1, 1), "however often");
+        let next = lanes.put_back(1, Moment(now), Duration::from_millis(10));
+        assert_eq!(next, Next::TryAt(Moment(now + 10)));
+        if now == 0 {
+            assert_eq!(lanes.start(Moment(now)).map(|one| one.seq), Some(3));
+            assert_eq!(lanes.conclude(3, Outcome::Accepted, Moment(now), 0), Next::Done);
+        }
+    }
+    assert_eq!((lanes.cursor(), lanes.next_due()), (0, Some(Moment(40))));
+}
+
+#[test]
 fn while_as_many_are_under_way_as_may_be_nothing_is_due() {
     let mut lanes = lanes(1, 3);
     lanes.push(1, b"a", 1, Moment(0));
