@@ -37,6 +37,12 @@ impl Shared {
         self.0.get(owner).is_some_and(|mailboxes| mailboxes.contains(mailbox))
     }
 
+    /// Whether this owner shares any.
+    #[must_use]
+    pub fn is_of(&self, owner: &str) -> bool {
+        self.0.contains_key(owner)
+    }
+
     /// Who shares.
     pub fn owners(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(|owner| &**owner)

@@ -136,9 +136,15 @@ impl Hub {
             ),
             None => None,
         };
+        let contents = Contents::new(&config.sources, &wiring);
+        let asked = contents.clone();
+        let sharing = match config.access.shared_mailboxes {
+            true => Sharing::new(move |user| asked.shared(user), feed.clone()),
+            false => Sharing::default(),
+        };
         let subscriptions = Subscriptions::open(
             state,
-            Arc::clone(&tokens),
+            (Arc::clone(&tokens), sharing.clone()),
             (feed.clone(), demands.clone()),
             (policy.clone(), Arc::clone(&links), traces.clone()),
             store.clone(),
@@ -148,11 +154,6 @@ impl Hub {
         let subscriptions = subscriptions.await?;
         demands.begin().await;
         let (stopping, stop) = watch::channel(false);
-        let contents = Contents::new(&config.sources, &wiring);
-        let sharing = match config.access.shared_mailboxes {
-            true => Sharing::new(contents.clone(), feed.clone()),
-            false => Sharing::default(),
-        };
         let sources = Sources::start(&config.sources, &wiring)
             .map_err(|source| StartError::Thread { source })?;
         let mut list = sources.list();

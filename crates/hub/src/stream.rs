@@ -243,11 +243,10 @@ impl Follower {
     /// the last of them, so that a client which comes back goes on behind it.
     fn gap(&mut self, gap: Gap) -> Vec<u8> {
         let mut out = Vec::new();
-        let Some(body) = gap_event(&self.store, gap) else { return out };
+        let Some(body) = gap_event(&self.store, gap, jiff::Timestamp::now()) else { return out };
         let Ok(checked) = json::check(&body) else { return out };
         let view = Keys::new(&checked, &body).view(&body);
-        // Without the time: the same gap has the same id, whenever and however it is told.
-        let id = event_id("gap", format!("{}-{}", gap.from, gap.to).as_bytes(), 0, 0);
+        let id = gap_id(gap);
         let stamp = Stamp { id, seq: gap.to, prev_seq: self.prev_seq };
         self.form.deliver(&mut out, gap.to, GAP, |out| {
             self.write(out, &body, &view, &stamp, None);
@@ -258,16 +257,22 @@ impl Follower {
     }
 }
 
-/// The event that tells of a gap in the journal.
-pub(crate) fn gap_event(store: &Store, gap: Gap) -> Option<Vec<u8>> {
-    let now = Timestamp::from_zoned(&jiff::ZonedDateTime::now());
-    let event = Event::builder(GAP.parse().ok()?, store.server(None), now)
+/// The event that tells of a gap in the journal, as of `at`.
+pub(crate) fn gap_event(store: &Store, gap: Gap, at: jiff::Timestamp) -> Option<Vec<u8>> {
+    let at = Timestamp::new(at, jiff::tz::Offset::UTC);
+    let event = Event::builder(GAP.parse().ok()?, store.server(None), at)
         .vendor("vnd.postbell.gapFrom".parse().ok()?, gap.from)
         .vendor("vnd.postbell.gapReason".parse().ok()?, gap.reason)
         .vendor("vnd.postbell.gapTo".parse().ok()?, gap.to)
         .build()
         .ok()?;
     Some(json::to_vec(&event, json::Profile::Strict))
+}
+
+/// The id of that event, without the time: the same gap has the same id, whenever and however it is
+/// told.
+pub(crate) fn gap_id(gap: Gap) -> EventId {
+    event_id("gap", format!("{}-{}", gap.from, gap.to).as_bytes(), 0, 0)
 }
 
 /// The name of the event that tells of a gap.

@@ -98,7 +98,7 @@ pub(super) async fn follow(
         .retry_after(RETRY_SECONDS));
     };
     // What is there already may be of others, too.
-    let reads = app.sharing.of(grant.principal());
+    let reads = app.sharing.of(grant.principal()).present();
     reads.begin().await;
     // From before the answer on everything is there.
     let held = match until {

@@ -535,7 +535,7 @@ pub(crate) const SECTIONS: &[Section] = &[
         keys: &[key(
             "access.shared_mailboxes",
             "true",
-            "Whether users' streams show the events of others' mailboxes where the store's ACL gives them l and r. It asks the store for each user who follows one, twice a minute, so not by default; needs a source with a master_user.",
+            "Whether users' streams and subscriptions show the events of others' mailboxes where the store's ACL gives them l and r. It asks the store for each user who follows a stream, twice a minute, and who subscribes, every ten, so not by default; needs a source with a master_user.",
         )],
         kinds: &[],
     },

@@ -193,7 +193,20 @@ impl Seat {
 
     /// Is told from here on of what another filter lets through.
     pub(crate) fn refilter(&self, filter: Filter) {
+        self.exchange(&mut self.guide.book(), filter);
+    }
+
+    /// The same for a filter that lets through more: what came since the reader last took a step it
+    /// looks at once more itself.
+    pub(crate) fn widen(&self, filter: Filter) {
         let mut book = self.guide.book();
+        self.exchange(&mut book, filter);
+        let waker = self.trail.forget(self.guide.upto());
+        drop(book);
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    fn exchange(&self, book: &mut Book, filter: Filter) {
         let mut own = self.filter.lock().unwrap_or_else(PoisonError::into_inner);
         book.index.remove(id(self.key), &own);
         book.index.insert(id(self.key), &filter);

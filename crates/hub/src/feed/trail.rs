@@ -49,6 +49,12 @@ impl Trail {
         self.waiting.take()
     }
 
+    /// Knows nothing up to this record any more; the answer is who is to be woken to look itself.
+    pub(super) fn forget(&self, upto: u64) -> Option<Waker> {
+        self.marks().begin_behind(upto);
+        self.waiting.take()
+    }
+
     /// What is known from `next` on; all before it is done with.
     pub(super) fn look(&self, next: u64) -> Look {
         // Before the marks: whatever concerns the reader up to there is among them by now.
@@ -97,6 +103,11 @@ impl Marks {
             self.from = oldest;
         }
         self.numbers.push_back(seq);
+    }
+
+    fn begin_behind(&mut self, upto: u64) {
+        self.numbers.retain(|seq| *seq > upto);
+        self.from = self.from.max(upto);
     }
 
     fn look(&mut self, next: u64, upto: u64) -> Look {
@@ -169,6 +180,8 @@ mod tests {
         Restart(u64),
         /// The reader takes a place anew, as after a pause or with another filter.
         Rejoin(Vec<bool>),
+        /// The reader wants more than before, from where it stands.
+        Widen(Vec<bool>),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -185,6 +198,7 @@ mod tests {
             6 => (1_u64..700).prop_map(Step::Read),
             1 => (0_u64..50).prop_map(Step::Restart),
             1 => prop::collection::vec(any::<bool>(), 1..7).prop_map(Step::Rejoin),
+            1 => prop::collection::vec(any::<bool>(), 1..7).prop_map(Step::Widen),
         ]
     }
 
@@ -240,6 +254,12 @@ mod tests {
                         }
                         let from = upto.load(Ordering::Acquire).max(next - 1);
                         trail = Trail::new(from, Arc::clone(&upto));
+                    }
+                    Step::Widen(pattern) => {
+                        for (seq, wanted) in journal.iter_mut().enumerate() {
+                            *wanted |= pattern[seq % pattern.len()];
+                        }
+                        drop(trail.forget(upto.load(Ordering::Acquire)));
                     }
                 }
                 prop_assert_eq!(&told, &due);

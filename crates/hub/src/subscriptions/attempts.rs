@@ -14,7 +14,7 @@ use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use mail_event::EventId;
 use postbell_engine::{
-    Attempt, BatchLimits, HEAD_OCTETS, Keys, Lanes, Moment, Next, Outcome, Stamp, Turn, in_words,
+    Attempt, BatchLimits, HEAD_OCTETS, Keys, Lanes, Moment, Next, Outcome, Shared, Turn, in_words,
 };
 use postbell_sinks::webhook::Answer;
 use tokio::time::Instant;
@@ -26,11 +26,12 @@ use super::carrier::Carrier;
 use super::entry::Entry;
 use super::worker::{Job, TROUBLE_PAUSE, dice};
 use crate::metrics::EventIndex;
+use crate::sharing::RETRY;
 use crate::traces::Attempted;
 
 /// The deliveries of one subscription that are not done, and the attempts at them.
 pub(super) struct Attempts<'a> {
-    job: &'a Job,
+    job: &'a Arc<Job>,
     pub(super) lanes: Lanes,
     /// By number.
     held: HashMap<u64, Held, BuildHasherDefault<Itself>>,
@@ -47,16 +48,36 @@ pub(super) struct Attempts<'a> {
 }
 
 /// A record on its way: a copy, so that it doesn't keep a whole block in memory.
+#[derive(Clone)]
 pub(super) struct Held {
     pub(super) id: EventId,
     pub(super) head: [u8; HEAD_OCTETS],
     pub(super) body: Box<[u8]>,
     /// The number of the delivery before it.
     pub(super) prev_seq: Option<u64>,
+    pub(super) whose: Whose,
+}
+
+/// Whether a record is its reader's own.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Whose {
+    /// Whatever the store's ACL says.
+    Own,
+    /// It is told as long as the store's ACL lets it be read.
+    Others,
 }
 
 /// An attempt that has ended, and how.
-pub(super) type Ended = (Attempt, Answer);
+pub(super) type Ended = (Attempt, Result<Answer, Unsettled>);
+
+/// Nothing was sent, or no more of it, since nobody knows whether its owner may have it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Unsettled {
+    /// Rights may be others than they were: that is being asked.
+    Doubted,
+    /// The store can't be asked.
+    Unknown,
+}
 
 /// What follows from an attempt.
 pub(super) struct Concluded {
@@ -67,6 +88,13 @@ pub(super) struct Concluded {
     /// What it changed for the subscription as a whole.
     pub(super) turn: Turn,
     pub(super) reason: String,
+}
+
+impl Held {
+    /// When it happened.
+    pub(super) fn unix_millis(&self) -> i64 {
+        i64::try_from(self.id.as_u128() >> ID_TIME_BEGINS).unwrap_or(i64::MAX)
+    }
 }
 
 impl Concluded {
@@ -86,7 +114,7 @@ impl Concluded {
 
 impl<'a> Attempts<'a> {
     /// None yet.
-    pub(super) fn new(job: &'a Job, lanes: Lanes) -> Self {
+    pub(super) fn new(job: &'a Arc<Job>, lanes: Lanes) -> Self {
         let now = Instant::now();
         Self {
             job,
@@ -172,7 +200,12 @@ impl<'a> Attempts<'a> {
         let others = others.iter().filter_map(|seq| self.held.get(seq));
         let ids = once(held).chain(others).map(|held| held.id.as_u128());
         let Some(span) = traces.attempt(ids, attempted) else { return begun };
-        begun.inspect(|(_, answer)| span.ended(answer.outcome)).boxed()
+        let told = |(_, answer): &Ended| {
+            if let Ok(answer) = answer {
+                span.ended(answer.outcome);
+            }
+        };
+        begun.inspect(told).boxed()
     }
 
     /// When something may start without anything having ended.
@@ -205,6 +238,10 @@ impl<'a> Attempts<'a> {
     /// Counts an attempt that has ended and says what follows; where that is the end of the
     /// subscription, it has ended in memory.
     pub(super) fn conclude(&mut self, (attempt, answer): Ended) -> Concluded {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(unsettled) => return self.put_back(attempt, unsettled),
+        };
         let Answer { outcome, reason } = &answer;
         let live = &self.job.entry.live;
         live.attempts.fetch_add(1, Ordering::Relaxed);
@@ -232,14 +269,25 @@ impl<'a> Attempts<'a> {
         Concluded { attempt, others, next, turn, reason: answer.reason }
     }
 
-    fn attempt(&self, attempt: &Attempt) -> BoxFuture<'static, Answer> {
+    /// Has it attempted again as if it had not been begun.
+    fn put_back(&mut self, attempt: Attempt, unsettled: Unsettled) -> Concluded {
+        let (pause, reason) = match unsettled {
+            Unsettled::Doubted => (Duration::ZERO, "who shares what is being asked"),
+            Unsettled::Unknown => (RETRY, "the store can't be asked what others share"),
+        };
+        self.job.abandoned();
+        let next = self.lanes.put_back(attempt.seq, self.now(), pause);
+        let (turn, reason) = (Turn::Same, reason.to_owned());
+        Concluded { attempt, others: Vec::new(), next, turn, reason }
+    }
+
+    fn attempt(&self, attempt: &Attempt) -> BoxFuture<'static, Result<Answer, Unsettled>> {
         let Some(held) = self.held.get(&attempt.seq) else {
             error!(seq = attempt.seq, "a delivery was not held where it should be");
             let reason = "it was not held".to_owned();
-            return ready(Answer { outcome: Outcome::Accepted, reason }).boxed();
+            return ready(Ok(Answer { outcome: Outcome::Accepted, reason })).boxed();
         };
-        let stamp = Stamp { id: held.id, seq: attempt.seq, prev_seq: held.prev_seq };
-        self.job.attempt(&held.head, &held.body, &stamp)
+        self.job.attempt(attempt.seq, held)
     }
 
     /// The same at all of a batch. One put together for this is kept first, so that its id never
@@ -248,8 +296,10 @@ impl<'a> Attempts<'a> {
         &mut self,
         attempt: &Attempt,
         limits: BatchLimits,
-    ) -> BoxFuture<'static, Answer> {
+    ) -> BoxFuture<'static, Result<Answer, Unsettled>> {
         let Carrier::Webhook(webhook) = &self.job.carrier else { return self.attempt(attempt) };
+        // As it is likely to be: settled is it where it is sent.
+        let shared = self.job.reads.known();
         let mut batch = Batch::new(&self.job.entry.id);
         let others = self.lanes.others(attempt.seq).to_vec();
         for (seq, before) in once(attempt.seq).chain(others).zip(0..) {
@@ -258,7 +308,7 @@ impl<'a> Attempts<'a> {
                 continue;
             };
             let whole = batch.body.len();
-            batch.add(self.job, seq, held);
+            batch.add(self.job, seq, held, &shared);
             // With the bracket at its end; and never without any.
             if attempt.is_new && before > 0 && batch.body.len() >= limits.octets {
                 batch.take_back(whole);
@@ -270,14 +320,37 @@ impl<'a> Attempts<'a> {
         let seqs = once(attempt.seq).chain(self.lanes.others(attempt.seq).iter().copied());
         let kept = (attempt.is_new && self.lanes.goes_in_batches())
             .then(|| freeze(&self.job.entry, &self.job.context, seqs.collect(), self.durable));
-        let webhook = Arc::clone(webhook);
+        let (job, webhook) = (Arc::clone(self.job), Arc::clone(webhook));
+        let unsettled = self.batch_with_others(attempt.seq);
         async move {
             if let Some(kept) = kept {
                 kept.await;
             }
-            webhook.post(id, body, SystemTime::now()).await
+            let Some(members) = unsettled else {
+                return Ok(webhook.post(id, body, SystemTime::now()).await);
+            };
+            let send = |shared: &Shared| {
+                let mut batch = Batch::new(&job.entry.id);
+                for (seq, held) in &members {
+                    batch.add(&job, *seq, held, shared);
+                }
+                let (id, body) = batch.finish();
+                async move { webhook.post(id, body, SystemTime::now()).await }.boxed()
+            };
+            job.settled(send).await
         }
         .boxed()
+    }
+
+    /// All of a batch, where some of it is others'.
+    fn batch_with_others(&self, seq: u64) -> Option<Vec<(u64, Held)>> {
+        let seqs = once(seq).chain(self.lanes.others(seq).iter().copied());
+        let members = seqs.filter_map(|seq| Some((seq, self.held.get(&seq)?)));
+        let is_others = |(_, held): (u64, &Held)| held.whose == Whose::Others;
+        members
+            .clone()
+            .any(is_others)
+            .then(|| members.map(|(seq, held)| (seq, held.clone())).collect())
     }
 
     fn now(&self) -> Moment {
@@ -320,12 +393,12 @@ fn freeze(
 /// nobody else's.
 fn guarded(
     attempt: Attempt,
-    begin: impl FnOnce() -> BoxFuture<'static, Answer>,
+    begin: impl FnOnce() -> BoxFuture<'static, Result<Answer, Unsettled>>,
 ) -> BoxFuture<'static, Ended> {
     let panicked = || {
         error!("an attempt panicked");
         let outcome = Outcome::Failed { retry_after: None };
-        Answer { outcome, reason: "the attempt panicked".to_owned() }
+        Ok(Answer { outcome, reason: "the attempt panicked".to_owned() })
     };
     match catch_unwind(AssertUnwindSafe(begin)) {
         Ok(answer) => AssertUnwindSafe(answer)
@@ -360,6 +433,9 @@ impl Hasher for Itself {
 /// How long after it was set a cursor is durable for certain: the journal writes them every second.
 const DURABLE_AFTER: Duration = Duration::from_secs(10);
 
+/// Before the 80 bits of an id that are its own stands its time.
+const ID_TIME_BEGINS: u32 = 80;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -371,6 +447,7 @@ mod tests {
         let never = guarded(attempt, || panic!("never begun")).await;
         for (which, answer) in [begun, never] {
             assert_eq!(which, attempt);
+            let answer = answer.unwrap();
             assert_eq!(answer.outcome, Outcome::Failed { retry_after: None });
             assert_eq!(answer.reason, "the attempt panicked");
         }

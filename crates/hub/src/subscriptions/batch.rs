@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mail_event::EventId;
-use postbell_engine::{BatchLimits, Stamp, event_id};
+use postbell_engine::{BatchLimits, Shared, event_id};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -82,17 +82,15 @@ impl Batch {
         Self { body: vec![b'['], members: subscription.into(), unix_millis: None }
     }
 
-    /// Adds a delivery.
-    pub(super) fn add(&mut self, job: &Job, seq: u64, held: &Held) {
+    /// Adds a delivery to whoever may read `shared` of others.
+    pub(super) fn add(&mut self, job: &Job, seq: u64, held: &Held, shared: &Shared) {
         if self.body.len() > 1 {
             self.body.push(b',');
         }
-        let stamp = Stamp { id: held.id, seq, prev_seq: held.prev_seq };
-        job.write(&mut self.body, &held.head, &held.body, &stamp);
-        self.members.extend(held.id.as_u128().to_be_bytes());
+        let id = job.write(&mut self.body, seq, held, shared);
+        self.members.extend(id.as_u128().to_be_bytes());
         self.members.extend(seq.to_be_bytes());
-        let unix_millis = i64::try_from(held.id.as_u128() >> TIME_BEGINS).unwrap_or(i64::MAX);
-        self.unix_millis.get_or_insert(unix_millis);
+        self.unix_millis.get_or_insert_with(|| held.unix_millis());
     }
 
     /// Takes the last one out again, before which the body was so long.
@@ -120,6 +118,3 @@ const DELAY_MAX: Duration = Duration::from_secs(60);
 
 /// Octets of a member: an id and a number.
 const MEMBER_OCTETS: usize = 24;
-
-/// Before the 80 bits of an id that are its own stands its time.
-const TIME_BEGINS: u32 = 80;

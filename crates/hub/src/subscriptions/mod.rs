@@ -53,6 +53,7 @@ use crate::demand::Demands;
 use crate::feed::Feed;
 use crate::links::Links;
 use crate::metrics::{SUBSCRIPTIONS_TOLD_MAX, SubscriptionFigures};
+use crate::sharing::Sharing;
 use crate::state::{StateDb, StateError};
 use crate::tls::ClientCertificates;
 use crate::traces::Traces;
@@ -67,6 +68,8 @@ struct Shared {
     context: Arc<Context>,
     /// What subscriptions' owners may see.
     tokens: Arc<Tokens>,
+    /// What others share with them.
+    sharing: Sharing,
     policy: Policy,
     demands: Demands,
     reach: Reach,
@@ -100,7 +103,7 @@ impl Subscriptions {
     /// Reads what was kept and starts a worker for each that is active.
     pub(crate) async fn open(
         db: Arc<StateDb>,
-        tokens: Arc<Tokens>,
+        tokens: (Arc<Tokens>, Sharing),
         feed: (Feed, Demands),
         policy: (Policy, Arc<Links>, Traces),
         store: Store,
@@ -116,7 +119,7 @@ impl Subscriptions {
     #[expect(clippy::too_many_arguments, reason = "what a hub is made of")]
     async fn open_with(
         db: Arc<StateDb>,
-        tokens: Arc<Tokens>,
+        (tokens, sharing): (Arc<Tokens>, Sharing),
         (feed, demands): (Feed, Demands),
         (policy, links, traces): (Policy, Arc<Links>, Traces),
         store: Store,
@@ -153,6 +156,7 @@ impl Subscriptions {
         let shared = Arc::new(Shared {
             context,
             tokens,
+            sharing,
             policy,
             demands,
             reach: reach(webhooks.reach),
@@ -400,13 +404,14 @@ impl Subscriptions {
             None => (Carrier::Webhook(Arc::new(self.webhook(kept)?)), shared.webhooks.lanes),
             Some(command) => (Carrier::Command(Arc::new(commands::runs(command))), command.jobs),
         };
-        let narrowed = filter.of_users(grant.principal().users());
+        let reads = shared.sharing.of(grant.principal());
         let done = entry.live.cursor.load(Ordering::Relaxed);
         Ok(Job {
             entry: Arc::clone(entry),
-            seat: shared.context.feed.join(narrowed, done),
+            seat: reads.join(&shared.context.feed, &filter, grant.principal(), done),
             context: Arc::clone(&shared.context),
             grant,
+            reads,
             filter,
             projection,
             carrier,

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::attempts::{Attempts, Concluded, Ended, Held};
+use super::attempts::{Attempts, Concluded, Ended, Held, Whose};
 use super::entry::{Entry, Stop};
 use super::make::{CreateError, invalid};
 use super::worker::{Job, TROUBLE_PAUSE};
@@ -80,7 +80,7 @@ struct Over;
 
 /// Dead letters on their way once more.
 struct Redriver<'a> {
-    job: &'a Job,
+    job: &'a Arc<Job>,
     attempts: Attempts<'a>,
     letters: HashMap<u64, DeadLetter>,
     /// The last one taken up.
@@ -97,7 +97,7 @@ enum Found {
 }
 
 impl<'a> Redriver<'a> {
-    fn new(job: &'a Job) -> Self {
+    fn new(job: &'a Arc<Job>) -> Self {
         let context = &job.context;
         let lanes = Lanes::new(context.schedule.clone(), 0, None, job.lanes, LETTERS_HELD);
         let (attempts, letters) = (Attempts::new(job, lanes), HashMap::new());
@@ -196,12 +196,25 @@ impl<'a> Redriver<'a> {
             if id.to_string() != letter.event_id {
                 return Found::Not(undeliverable(letter, "it told of a gap: replay it".to_owned()));
             }
-            if !self.job.grant.principal().may(&view, record.body) {
-                let why = "its owner may not see it any more".to_owned();
-                return Found::Not(undeliverable(letter, why));
+            let principal = self.job.grant.principal();
+            let whose = match principal.may(&view, record.body) {
+                true => Whose::Own,
+                false => Whose::Others,
+            };
+            if whose == Whose::Others {
+                let upto = self.job.context.feed.last();
+                let Ok(settled) = self.job.reads.settled(upto).await else {
+                    self.tell("the store can't be asked what others share".to_owned()).await;
+                    continue;
+                };
+                if !principal.may_with(&view, record.body, &settled.shared) {
+                    let why = "its owner may not see it any more".to_owned();
+                    return Found::Not(undeliverable(letter, why));
+                }
             }
             let (head, body, prev_seq) = (*record.head, record.body.into(), letter.prev_seq);
-            return Found::Whole(letter, Box::new(Held { id, head, body, prev_seq }));
+            let held = Held { id, head, body, prev_seq, whose };
+            return Found::Whole(letter, Box::new(held));
         }
     }
 

@@ -24,6 +24,7 @@ mod certificates;
 mod disabled;
 mod life;
 mod redrive;
+mod shared;
 mod verify;
 
 /// A delivery as a receiver saw it, with the answer it got.
@@ -128,6 +129,17 @@ impl Bench {
         pauses_millis: &[u64],
         commands: &BTreeMap<String, CommandConfig>,
     ) -> Self {
+        let none = |_: &Feed| Sharing::default();
+        Self::open_sharing(folder, options, pauses_millis, commands, none).await
+    }
+
+    async fn open_sharing(
+        folder: &Path,
+        options: Options,
+        pauses_millis: &[u64],
+        commands: &BTreeMap<String, CommandConfig>,
+        sharing: impl FnOnce(&Feed) -> Sharing,
+    ) -> Self {
         let journal = Arc::new(SqliteJournal::open(folder.join("journal"), options).unwrap());
         let db = Arc::new(StateDb::open(&folder.join("hub.db")).unwrap());
         let pauses: Vec<_> = pauses_millis.iter().copied().map(Duration::from_millis).collect();
@@ -136,10 +148,12 @@ impl Bench {
         let admin = Arc::clone(tokens.admin());
         let links = Links::load_or_make(&folder.join("content.key"), "", Duration::from_secs(60));
         let links = links.unwrap();
+        let feed = Feed::new(Arc::clone(&journal) as _);
+        let sharing = sharing(&feed);
         let subscriptions = Subscriptions::open_with(
             db,
-            Arc::clone(&tokens),
-            (Feed::new(Arc::clone(&journal) as _), Demands::everything(Arc::clone(&journal) as _)),
+            (Arc::clone(&tokens), sharing),
+            (feed, Demands::everything(Arc::clone(&journal) as _)),
             (Policy::default(), Arc::new(links), Traces::default()),
             Store::new("imap.example.org", None).unwrap(),
             (
@@ -169,16 +183,19 @@ impl Bench {
 
     fn append_padded(&self, mailbox: &str, octets: usize) {
         let pad = random_hex(octets);
-        let json = format!(
+        self.append_event(&format!(
             r#"{{"event":"FlagsSet","uri":"imap://a@h/{mailbox}","timestamp":"2026-08-20T13:34:14+02:00","flagNames":["x"],"uidset":"{}","vnd.example.pad":"{pad}"}}"#,
             self.journal.stats().records + 1
-        );
+        ));
+    }
+
+    fn append_event(&self, json: &str) {
         let admitted =
             admit(&Policy::default(), "t", &Stores::any(), json.as_bytes(), None).unwrap();
         let entry = JournalEntry {
             id: RecordId(admitted.id.as_u128()),
             head: admitted.keys.to_head(),
-            body: json.into(),
+            body: json.to_owned().into(),
         };
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         use postbell_journal::Journal as _;

@@ -3,11 +3,11 @@
 
 use std::path::Path;
 
-use postbell_hub::{Config, SourceConfig, SourceKind, Virtdomains};
+use postbell_hub::{Config, Reach, SourceConfig, SourceKind, Virtdomains};
 use postbell_testkit::cyrus::{self, Cyrus};
 use postbell_testkit::http::EventStream;
 use postbell_testkit::{
-    ALICE, BOB, Dovecot, Extent, Imap, MASTER, Options, password, private_file,
+    ALICE, BOB, Dovecot, Extent, Imap, MASTER, Options, Receiver, password, private_file,
 };
 use serde_json::json;
 
@@ -26,6 +26,7 @@ fn store(folder: &Path, source: SourceConfig) -> impl FnOnce(&mut Config) + use<
     |config| {
         config.store.host = "mail.example.org".to_owned();
         config.access.shared_mailboxes = true;
+        config.webhooks.reach = Reach::Loopback;
         config.sources.insert("mail".to_owned(), source);
     }
 }
@@ -60,6 +61,14 @@ impl World {
         self.happens(&event(name, BOB, "shared/alice/Plans", 0, &rest));
     }
 
+    /// Has messages delivered to a receiver, for whoever has this token.
+    fn subscribe(&self, token: &str, receiver: &Receiver) {
+        let sink = json!({ "kind": "webhook", "url": receiver.url() });
+        let new = json!({ "name": "phone", "events": ["MessageNew"], "sink": sink });
+        let made = self.as_one(token, "POST", "/v1/subscriptions", &new.to_string());
+        assert_eq!(made.status, 201, "{}", made.body);
+    }
+
     /// Mailbox and UID of each message bob may see.
     fn messages(&self, token: &str) -> Vec<String> {
         let seen = self.seen_by(token, "&events=MessageNew");
@@ -71,6 +80,15 @@ fn short(uri: &str) -> String {
     let (owner, rest) = uri.trim_start_matches("imap://").split_once("%40").unwrap();
     let mailbox = rest.split('/').nth(1).unwrap().split(';').next().unwrap();
     format!("{owner} {mailbox} {}", uri.rsplit('=').next().unwrap())
+}
+
+/// What a receiver took, in the order it was taken: mailboxes go side by side.
+fn delivered(receiver: &Receiver) -> Vec<String> {
+    let told = receiver.taken().into_iter().map(|one| {
+        let event: serde_json::Value = serde_json::from_str(&one.body).unwrap();
+        short(event["data"]["uri"].as_str().unwrap())
+    });
+    told.collect()
 }
 
 /// Reads the next message of a stream.
@@ -94,6 +112,8 @@ async fn bob_reads_what_alice_shares_and_no_longer(world: World, mut alice: Imap
     }
     let bob = world.token(&json!({ "name": "bob", "role": "user", "users": [BOB] }));
     assert_eq!(world.messages(&bob), ["bob INBOX 1"]);
+    let receiver = Receiver::start().unwrap();
+    world.subscribe(&bob, &receiver);
 
     alice.set_acl("Plans", BOB, "lr").unwrap();
     world.rights_change("MailboxCreate");
@@ -104,6 +124,7 @@ async fn bob_reads_what_alice_shares_and_no_longer(world: World, mut alice: Imap
         world.comes(owner, mailbox, 2);
     }
     assert_eq!([next(&mut stream), next(&mut stream)], ["alice Plans 2", "bob INBOX 2"]);
+    wait_until(|| delivered(&receiver).len() == 2).await;
 
     // From the moment on at which it is said, whatever came before it and is still unread.
     alice.delete_acl("Plans", BOB).unwrap();
@@ -113,6 +134,7 @@ async fn bob_reads_what_alice_shares_and_no_longer(world: World, mut alice: Imap
     }
     assert_eq!(next(&mut stream), "bob INBOX 3");
     assert_eq!(world.messages(&bob), ["bob INBOX 1", "bob INBOX 2", "bob INBOX 3"]);
+    wait_until(|| delivered(&receiver).len() == 3).await;
 
     // And given once more, to whoever reads already.
     alice.set_acl("Plans", BOB, "lr").unwrap();
@@ -120,6 +142,10 @@ async fn bob_reads_what_alice_shares_and_no_longer(world: World, mut alice: Imap
     wait_until(|| world.messages(&bob).len() == 6).await;
     world.comes(ALICE, "Plans", 4);
     assert_eq!(next(&mut stream), "alice Plans 4");
+    wait_until(|| delivered(&receiver).len() == 4).await;
+    let mut all = delivered(&receiver);
+    all[..2].sort();
+    assert_eq!(all, ["alice Plans 2", "bob INBOX 2", "bob INBOX 3", "alice Plans 4"]);
     // A service for some users has no rights of its own in the store.
     let service = json!({ "name": "s", "role": "service", "scope": ["read"], "users": [BOB] });
     assert_eq!(world.messages(&world.token(&service)).len(), 3);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::shared::{Acl, sharing};
 use super::*;
 use crate::subscriptions::batch::Batching;
 
@@ -304,6 +305,45 @@ async fn r162_what_may_not_be_delivered_any_more_is_left_out_and_that_is_another
     let last = taken.last().unwrap();
     assert_eq!((last.seqs(), last.fine), (vec![1, 3], true));
     assert!(taken.iter().filter(|one| !one.fine).all(|one| one.id != last.id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r162_a_frozen_batch_goes_without_what_is_shared_no_more_and_is_another_one() {
+    let (folder, acl) = (tempfile::tempdir().unwrap(), Acl::default());
+    acl.gives("bob", "ann", &["Plans", "Kept"]);
+    let (bench, _watching) = sharing(folder.path(), &[10; 500], &acl).await;
+    let mended = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let fine = Arc::clone(&mended);
+    let receiver =
+        Receiver::start(move |_| if fine.load(Ordering::SeqCst) { ok() } else { busy() }).await;
+    let (bob, _) = bench.user("b1", "bob");
+    let new = batched("phone", &receiver, up_to(4, "60s"));
+    let new = NewSubscription { events: vec!["FlagsSet".to_owned()], ..new };
+    let id = bench.subscriptions.create(new, &bob).await.unwrap().id;
+    for (owner, mailbox) in [("bob", "A"), ("ann", "Plans"), ("ann", "Kept"), ("bob", "B")] {
+        bench.comes(owner, mailbox);
+    }
+    receiver.wait_for(2).await;
+    acl.gives("bob", "ann", &["Kept"]);
+    let lost = bench.rights_change("ann", "Plans");
+    // It is looked at in the middle of the attempts.
+    let is_without = |one: &Request| one.events.iter().all(|(mailbox, ..)| mailbox != "Plans");
+    while !receiver.taken().iter().any(is_without) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    mended.store(true, Ordering::SeqCst);
+    bench.wait_until(&id, |shown| shown.cursor >= lost - 1).await;
+    let taken = receiver.taken();
+    assert_frozen(&taken);
+    let first = taken.iter().position(is_without).unwrap();
+    let (before, after) = taken.split_at(first);
+    assert!(!before.is_empty() && after.iter().all(is_without));
+    assert!(after.iter().all(|one| one.id == after[0].id && one.body == after[0].body));
+    assert!(before.iter().all(|one| one.id != after[0].id));
+    let mailboxes: Vec<_> = after[0].events.iter().map(|(mailbox, ..)| &**mailbox).collect();
+    assert_eq!((mailboxes, after[0].seqs()), (vec!["A", "", "Kept", "B"], vec![1, 2, 3, 4]));
+    assert!(!String::from_utf8_lossy(&after[0].body).contains("Plans"));
+    bench.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

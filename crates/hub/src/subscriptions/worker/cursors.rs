@@ -102,6 +102,10 @@ impl Cursors {
         let done = read(&self.done)?.unwrap_or(start);
         let mut told = read(&self.told)?;
         let known = read(&self.known)?.unwrap_or(start).max(told.unwrap_or(0));
+        let shared = match known < done {
+            true => job.reads.candidates(done).await,
+            false => job.reads.known(),
+        };
         let mut reader = feed.reader(known + 1);
         while reader.next_seq() <= done {
             match reader.try_next().await? {
@@ -110,7 +114,7 @@ impl Cursors {
                 Some(Step::Records(records)) => {
                     for record in records.iter().filter(|record| record.seq.0 <= done) {
                         let view = Keys::from_head(record.head).view(record.body);
-                        if job.judge(&view, record.body) == Verdict::Wanted {
+                        if job.judge(&view, record.body, &shared).0 == Verdict::Wanted {
                             told = Some(record.seq.0);
                         }
                     }

@@ -7,14 +7,15 @@ use std::task::{self, Poll, ready};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use mail_event::EventId;
-use postbell_engine::{Keys, Verdict, event_id};
-use postbell_journal::ReadError;
+use postbell_engine::{Keys, Shared, Verdict};
+use postbell_journal::{ReadError, Record, Records};
 use tracing::warn;
 
 use super::{Trouble, Worker};
 use crate::feed::{Gap, Reader, Step};
-use crate::stream::gap_event;
-use crate::subscriptions::attempts::Held;
+use crate::sharing::{Reads, last};
+use crate::stream::{gap_event, gap_id};
+use crate::subscriptions::attempts::{Held, Whose};
 
 impl Worker<'_> {
     /// Whether another delivery may be held.
@@ -27,7 +28,7 @@ impl Worker<'_> {
         context: &mut task::Context<'_>,
     ) -> Poll<Result<(), Trouble>> {
         loop {
-            let (reader, found) = ready!(self.reading.poll_unpin(context));
+            let (reader, found, shared) = ready!(self.reading.poll_unpin(context));
             let found = match found {
                 Ok(found) => found,
                 Err(error) => return Poll::Ready(Err(error.into())),
@@ -35,7 +36,8 @@ impl Worker<'_> {
             let wait = if found.is_none() { Wait::Yes } else { Wait::No };
             // It passes over what doesn't concern it.
             let passed = reader.next_seq().saturating_sub(1);
-            self.reading = step(reader, wait, Arc::clone(&self.passed));
+            let reads = self.job.reads.clone();
+            self.reading = step(reader, wait, Arc::clone(&self.passed), reads);
             self.job.entry.live.set_trouble(None);
             match found {
                 None if passed > self.attempts.lanes.passed() => {
@@ -49,7 +51,7 @@ impl Worker<'_> {
                     return Poll::Ready(Ok(()));
                 }
                 Some(Step::Records(records)) => {
-                    self.chunk = Some((records, 0));
+                    self.chunk = Some((records, 0, shared));
                     return Poll::Ready(Ok(()));
                 }
             }
@@ -79,15 +81,16 @@ impl Worker<'_> {
 
     /// Looks at the records read, as far as there is room.
     pub(super) fn take_up(&mut self) {
-        let Some((records, next)) = self.chunk.take() else { return };
+        let Some((records, next, shared)) = self.chunk.take() else { return };
         for record in records.iter().skip_while(|record| record.seq.0 < next) {
             let seq = record.seq.0;
             if !self.has_room() {
-                self.chunk = Some((records.clone(), seq));
+                self.chunk = Some((records.clone(), seq, shared));
                 return;
             }
             let view = Keys::from_head(record.head).view(record.body);
-            match self.job.judge(&view, record.body) {
+            let (verdict, whose) = self.job.judge(&view, record.body, &shared);
+            match verdict {
                 Verdict::Wanted => {
                     self.job.entry.live.matched.fetch_add(1, Ordering::Relaxed);
                     let held = Held {
@@ -95,12 +98,16 @@ impl Worker<'_> {
                         head: *record.head,
                         body: record.body.into(),
                         prev_seq: self.attempts.lanes.newest(),
+                        whose,
                     };
                     self.attempts.push(seq, view.lane(), held);
                 }
                 Verdict::Unwanted => self.attempts.lanes.pass(seq),
                 Verdict::Unclear(why) => {
-                    self.job.entry.live.unclear(why);
+                    // Of others not even that is told: it isn't settled yet who may know it.
+                    if whose == Whose::Own {
+                        self.job.entry.live.unclear(why);
+                    }
                     self.attempts.lanes.pass(seq);
                 }
             }
@@ -114,22 +121,23 @@ impl Worker<'_> {
             return;
         }
         warn!(subscription = %self.job.entry.name, from = gap.from, to = gap.to, reason = gap.reason, "records can't be delivered any more");
-        let event = gap_event(&self.job.context.store, gap);
+        let event = gap_event(&self.job.context.store, gap, jiff::Timestamp::now());
         let Some((keys, body)) = event.and_then(|body| Some((Keys::find(&body)?, body))) else {
             self.attempts.lanes.pass(gap.to);
             return;
         };
-        // The same gap has the same id, whenever it is told.
-        let id = event_id("gap", format!("{}-{}", gap.from, gap.to).as_bytes(), 0, 0);
+        let id = gap_id(gap);
         let lane: Box<[u8]> = keys.view(&body).lane().into();
         let prev_seq = self.attempts.lanes.newest();
-        let held = Held { id, head: keys.to_head(), body: body.into(), prev_seq };
+        let whose = Whose::Own;
+        let held = Held { id, head: keys.to_head(), body: body.into(), prev_seq, whose };
         self.attempts.push(gap.to, &lane, held);
     }
 }
 
-/// One step in the journal; it hands the reader back.
-pub(super) type Reading = BoxFuture<'static, (Reader, Result<Option<Step>, ReadError>)>;
+/// One step in the journal; it hands the reader back, and what of others may be read.
+pub(super) type Reading =
+    BoxFuture<'static, (Reader, Result<Option<Step>, ReadError>, Arc<Shared>)>;
 
 /// Whether a reader at the journal's end waits there.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -140,16 +148,41 @@ pub(super) enum Wait {
 
 /// Takes the next step in the journal, as soon as somebody asks for it, and behind what was `passed`
 /// over meanwhile: where its trail overflows, one that slept looks at no more than it has to.
-pub(super) fn step(mut reader: Reader, wait: Wait, passed: Arc<AtomicU64>) -> Reading {
+pub(super) fn step(
+    mut reader: Reader,
+    wait: Wait,
+    passed: Arc<AtomicU64>,
+    reads: Reads,
+) -> Reading {
     let step = async move {
         if wait == Wait::Yes {
             reader.more().await;
         }
         reader.skip_to(passed.load(Ordering::Relaxed).saturating_add(1));
         let found = reader.try_next().await;
-        (reader, found)
+        let shared = match &found {
+            Ok(Some(Step::Records(records))) => readable(&reads, records).await,
+            Ok(Some(Step::Gap(_)) | None) | Err(_) => reads.known(),
+        };
+        (reader, found, shared)
     };
     step.boxed()
+}
+
+/// What of others may be read where some records are judged. Where the store can't be asked it is
+/// what was so last: each delivery waits until that is settled, and what is not a delivery now never
+/// will be.
+async fn readable(reads: &Reads, records: &Records) -> Arc<Shared> {
+    let upto = last(records.last());
+    let candidates = reads.candidates(upto).await;
+    let is_of_others = |record: Record<'_>| {
+        let view = Keys::from_head(record.head).view(record.body);
+        view.owner().is_some_and(|owner| candidates.is_of(&owner))
+    };
+    if candidates.is_empty() || !records.iter().any(is_of_others) {
+        return candidates;
+    }
+    reads.settled(upto).await.map_or(candidates, |settled| settled.shared)
 }
 
 /// Octets of events a subscription may hold; beyond, nothing more is read. With content of
@@ -182,7 +215,8 @@ mod tests {
         told.recv().unwrap().unwrap();
         // Nobody leads it, as where its trail has overflown.
         let reader = Feed::new(Arc::new(journal)).reader(1);
-        let (reader, found) = step(reader, Wait::Yes, Arc::new(AtomicU64::new(4))).await;
+        let passed = Arc::new(AtomicU64::new(4));
+        let (reader, found, _) = step(reader, Wait::Yes, passed, Reads::default()).await;
         let Some(Step::Records(records)) = found.unwrap() else { panic!("nothing was read") };
         assert_eq!(records.iter().next().map(|record| record.seq.0), Some(5));
         assert_eq!(reader.next_seq(), 7);

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{self, Poll};
 use std::time::Duration;
 
-use postbell_engine::{BatchLimits, Filter, Lanes, Projection, Turn, Verdict, View};
+use postbell_engine::{BatchLimits, Filter, Lanes, Projection, Shared, Turn, Verdict, View};
 use postbell_journal::{ReadError, Records};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
@@ -24,13 +24,14 @@ use self::cursors::Saved;
 pub(super) use self::gate::Gate;
 use self::intake::{Reading, Wait, step};
 pub(super) use self::outcome::dice;
-use super::attempts::{Attempts, Ended};
+use super::attempts::{Attempts, Ended, Whose};
 use super::burial::Burials;
 use super::carrier::Carrier;
 use super::entry::{Entry, Stop};
 use super::{Context, disabled};
 use crate::access::Grant;
 use crate::feed::Seat;
+use crate::sharing::Reads;
 use crate::state::StateError;
 
 /// What a worker is made from, again after each trouble.
@@ -40,6 +41,8 @@ pub(super) struct Job {
     pub(super) context: Arc<Context>,
     /// What its owner may see, as long as it is good.
     pub(super) grant: Arc<Grant>,
+    /// What its owner may read of others.
+    pub(super) reads: Reads,
     pub(super) filter: Filter,
     /// Where it is told what may concern it.
     pub(super) seat: Arc<Seat>,
@@ -93,14 +96,18 @@ impl Job {
         }
     }
 
-    /// Whether an event is wanted, and its owner's to have. That comes first: not even that a
-    /// condition failed is told of what is another's.
-    fn judge(&self, view: &View<'_>, json: &[u8]) -> Verdict {
+    /// Whether an event is wanted, and its owner's to have, who may read `shared` of others. That comes
+    /// first: not even that a condition failed is told of what is another's.
+    fn judge(&self, view: &View<'_>, json: &[u8], shared: &Shared) -> (Verdict, Whose) {
         let principal = self.grant.principal();
-        match principal.may(view, json) {
-            true => self.filter.judge(view, &principal.redact(view, json)),
-            false => Verdict::Unwanted,
+        if principal.may(view, json) {
+            return (self.filter.judge(view, &principal.redact(view, json)), Whose::Own);
         }
+        if shared.is_empty() || !principal.may_with(view, json, shared) {
+            return (Verdict::Unwanted, Whose::Others);
+        }
+        let verdict = self.filter.judge(view, &principal.redact_with(view, json, shared));
+        (verdict, Whose::Others)
     }
 }
 
@@ -115,15 +122,15 @@ enum Trouble {
 
 /// A worker at work, from a cursor on.
 struct Worker<'a> {
-    job: &'a Job,
+    job: &'a Arc<Job>,
     attempts: Attempts<'a>,
     /// What comes next of the journal, once it is wanted.
     reading: Reading,
     /// Up to where nothing concerned it while it had nothing to do; of this worker alone, since one
     /// that begins anew does so where its cursor stands.
     passed: Arc<AtomicU64>,
-    /// Records read and not looked at yet, from this number on.
-    chunk: Option<(Records, u64)>,
+    /// Records read and not looked at yet, from this number on, and what its owner reads of others.
+    chunk: Option<(Records, u64, Arc<Shared>)>,
     /// What was given up and is not kept yet.
     burials: Burials,
     /// Deliveries that failed and are to be tried again.
@@ -157,7 +164,7 @@ enum Course {
 }
 
 impl<'a> Worker<'a> {
-    async fn begin(job: &'a Job) -> Result<Self, Trouble> {
+    async fn begin(job: &'a Arc<Job>) -> Result<Self, Trouble> {
         let context = &job.context;
         let cursors = Cursors::new(&job.entry.id);
         let start = job.entry.kept().start;
@@ -185,7 +192,7 @@ impl<'a> Worker<'a> {
         Ok(Self {
             job,
             attempts: Attempts::new(job, lanes),
-            reading: step(reader, Wait::No, Arc::clone(&passed)),
+            reading: step(reader, Wait::No, Arc::clone(&passed), job.reads.clone()),
             passed,
             chunk: None,
             burials: Burials::new(Arc::clone(&job.entry), Arc::clone(context)),

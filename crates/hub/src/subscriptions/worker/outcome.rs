@@ -6,13 +6,17 @@ use std::time::SystemTime;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use postbell_engine::{HEAD_OCTETS, Keys, Next, Stamp, Turn};
+use mail_event::EventId;
+use postbell_engine::{Keys, Next, Shared, Stamp, Turn};
 use postbell_sinks::webhook::{Answer, write_body};
 use tracing::{debug, warn};
 
 use super::{Course, Job, Worker};
+use crate::feed::Gap;
 use crate::links::{Holder, now_unix};
-use crate::subscriptions::attempts::Ended;
+use crate::sharing::Unknown;
+use crate::stream::{gap_event, gap_id};
+use crate::subscriptions::attempts::{Ended, Held, Unsettled, Whose};
 use crate::subscriptions::carrier::Carrier;
 use crate::token::fill_random;
 
@@ -63,16 +67,43 @@ impl Worker<'_> {
 impl Job {
     /// One attempt to deliver a record; what is sent is made anew each time rather than kept.
     pub(in crate::subscriptions) fn attempt(
+        self: &Arc<Self>,
+        seq: u64,
+        held: &Held,
+    ) -> BoxFuture<'static, Result<Answer, Unsettled>> {
+        let job = Arc::clone(self);
+        match held.whose {
+            Whose::Own => job.send(seq, held, Shared::NONE).map(Ok).boxed(),
+            Whose::Others => {
+                let held = held.clone();
+                let sent = async move { job.settled(|shared| job.send(seq, &held, shared)).await };
+                sent.boxed()
+            }
+        }
+    }
+
+    /// Sends what is made of what its owner may read of others at the moment, for as long as nothing
+    /// says that this may be otherwise.
+    pub(in crate::subscriptions) async fn settled(
         &self,
-        head: &[u8; HEAD_OCTETS],
-        json: &[u8],
-        stamp: &Stamp,
-    ) -> BoxFuture<'static, Answer> {
-        let mut out = Vec::with_capacity(json.len() + STAMP_OCTETS + ENVELOPE_OCTETS);
-        self.write(&mut out, head, json, stamp);
+        send: impl FnOnce(&Shared) -> BoxFuture<'static, Answer>,
+    ) -> Result<Answer, Unsettled> {
+        let settled = self.reads.settled(self.context.feed.last()).await;
+        let settled = settled.map_err(|Unknown| Unsettled::Unknown)?;
+        let answer = send(&settled.shared);
+        tokio::select! {
+            biased;
+            () = self.reads.doubted(&settled) => Err(Unsettled::Doubted),
+            answer = answer => Ok(answer),
+        }
+    }
+
+    fn send(&self, seq: u64, held: &Held, shared: &Shared) -> BoxFuture<'static, Answer> {
+        let mut out = Vec::with_capacity(held.body.len() + STAMP_OCTETS + ENVELOPE_OCTETS);
+        let id = self.write(&mut out, seq, held, shared);
         match &self.carrier {
             Carrier::Webhook(webhook) => {
-                let (id, webhook) = (stamp.id, Arc::clone(webhook));
+                let webhook = Arc::clone(webhook);
                 async move { webhook.post(id, out.into(), SystemTime::now()).await }.boxed()
             }
             Carrier::Command(runs) => {
@@ -82,33 +113,57 @@ impl Job {
         }
     }
 
-    /// Appends a record as it is delivered.
+    /// Appends a record as it is delivered to an owner who may read `shared` of others; its id. In
+    /// the place of one they may not see any more stands that it can't be told, so that the number
+    /// after it names one that was delivered.
     pub(in crate::subscriptions) fn write(
         &self,
         out: &mut Vec<u8>,
-        head: &[u8; HEAD_OCTETS],
-        json: &[u8],
-        stamp: &Stamp,
-    ) {
-        let view = Keys::from_head(head).view(json);
+        seq: u64,
+        held: &Held,
+        shared: &Shared,
+    ) -> EventId {
+        let view = Keys::from_head(&held.head).view(&held.body);
+        let is_lost = held.whose == Whose::Others
+            && !self.grant.principal().may_with(&view, &held.body, shared);
+        if !is_lost {
+            self.write_allowed(out, seq, held, shared);
+            return held.id;
+        }
+        let gap = Gap { from: seq, to: seq, reason: WITHHELD };
+        // The same each time it is told.
+        let at = jiff::Timestamp::from_millisecond(held.unix_millis()).unwrap_or_default();
+        let event = gap_event(&self.context.store, gap, at);
+        if let Some((keys, body)) = event.and_then(|body| Some((Keys::find(&body)?, body))) {
+            let (id, head, prev_seq) = (gap_id(gap), keys.to_head(), held.prev_seq);
+            let gap = Held { id, head, body: body.into(), prev_seq, whose: Whose::Own };
+            self.write_allowed(out, seq, &gap, Shared::NONE);
+        }
+        gap_id(gap)
+    }
+
+    fn write_allowed(&self, out: &mut Vec<u8>, seq: u64, held: &Held, shared: &Shared) {
+        let stamp = Stamp { id: held.id, seq, prev_seq: held.prev_seq };
+        let json = &*held.body;
+        let view = Keys::from_head(&held.head).view(json);
         let recast = self.filter.recast(&view, json);
         let (view, json) = match &recast {
             Some((keys, json)) => (keys.view(json), &**json),
             None => (view, json),
         };
-        let allowed = self.grant.principal().redact(&view, json);
+        let allowed = self.grant.principal().redact_with(&view, json, shared);
         let link = self.projection.wants_link(&allowed, &view).then(|| {
             let holder = Holder::Subscription(self.entry.id.clone());
             self.context.links.make(stamp.seq, &holder, now_unix())
         });
         let write = |out: &mut Vec<u8>| {
-            self.projection.write_linked(out, &allowed, &view, stamp, link.as_deref());
+            self.projection.write_linked(out, &allowed, &view, &stamp, link.as_deref());
         };
         match &self.carrier {
             Carrier::Webhook(_) => {
                 let mut data = Vec::with_capacity(json.len() + STAMP_OCTETS);
                 write(&mut data);
-                write_body(out, &data, &view, stamp, &self.context.source);
+                write_body(out, &data, &view, &stamp, &self.context.source);
             }
             Carrier::Command(_) => write(out),
         }
@@ -121,6 +176,9 @@ pub(in crate::subscriptions) fn dice() -> u32 {
     // Without randomness the schedule is kept to the second, which is no harm.
     fill_random(&mut octets).map_or(0, |()| u32::from_be_bytes(octets))
 }
+
+/// Why a record can't be told any more that was to be delivered.
+const WITHHELD: &str = "its owner may not see it any more";
 
 /// Octets that id, numbers and tags add to an event, about.
 const STAMP_OCTETS: usize = 256;

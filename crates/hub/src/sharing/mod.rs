@@ -1,0 +1,317 @@
+//! Which mailboxes of others each user may read, as the store says, for as long as that holds.
+//!
+//! The engine decides by what is known here. What isn't known isn't seen: before the store has
+//! answered, where it can't be asked, and from the moment on at which something says that rights
+//! have changed until the store has answered anew.
+
+mod reads;
+#[cfg(test)]
+mod tests;
+mod user;
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use postbell_engine::{Keys, Principal, Role, Shared};
+use postbell_journal::{Record, Seq};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::spawn_blocking;
+use tracing::{debug, warn};
+
+pub(crate) use self::reads::{Reads, Unknown};
+use self::user::User;
+use crate::feed::{Feed, Step};
+use crate::hub::stopped;
+
+/// Who reads what of others; cheap to clone. Switched off, nobody reads anything.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sharing(Option<Arc<Inner>>);
+
+struct Inner {
+    ask: Box<Ask>,
+    feed: Feed,
+    users: Mutex<Users>,
+    /// The store is asked about so many at once.
+    asking: Semaphore,
+    /// It isn't asked before, since it couldn't be.
+    rests_until: Mutex<Option<Instant>>,
+    /// Up to which record what changes rights was looked for.
+    looked: watch::Sender<u64>,
+    runtime: Handle,
+}
+
+/// Asks the stores what is shared with a user, or says why they can't be asked. Blocks.
+type Ask = dyn Fn(&str) -> Result<Shared, String> + Send + Sync;
+
+/// About whom the store is asked, so that a change is told to whom it concerns without looking at
+/// everybody.
+#[derive(Debug, Default)]
+struct Users {
+    by_name: HashMap<Box<str>, Weak<User>>,
+    /// The names of those who read something of an owner's.
+    readers: HashMap<Box<str>, BTreeSet<Box<str>>>,
+    /// About whom the store is being asked at the moment.
+    asked: Vec<Weak<User>>,
+}
+
+impl Sharing {
+    /// Asks by `ask` what is shared with a user; within the runtime.
+    pub(crate) fn new(
+        ask: impl Fn(&str) -> Result<Shared, String> + Send + Sync + 'static,
+        feed: Feed,
+    ) -> Self {
+        let (looked, _) = watch::channel(feed.last());
+        Self(Some(Arc::new(Inner {
+            ask: Box::new(ask),
+            feed,
+            users: Mutex::default(),
+            asking: Semaphore::new(ASKED_AT_ONCE),
+            rests_until: Mutex::default(),
+            looked,
+            runtime: Handle::current(),
+        })))
+    }
+
+    /// What this principal reads of others: a user of the hub's own store, whatever is shared with
+    /// them; anybody else, nothing.
+    pub(crate) fn of(&self, principal: &Principal) -> Reads {
+        let Some(inner) = &self.0 else { return Reads::default() };
+        let is_own = principal.role() == Role::User && principal.stores().elsewhere().is_none();
+        let Some([name]) = principal.users().filter(|_| is_own) else { return Reads::default() };
+        let mut users = inner.users();
+        if let Some(user) = users.named(name) {
+            return Reads::of(inner, user);
+        }
+        users.tidy();
+        let user = Arc::new(User::new(name));
+        users.by_name.insert(name.clone(), Arc::downgrade(&user));
+        drop(users);
+        inner.runtime.spawn(keep(Arc::downgrade(inner), Arc::downgrade(&user)));
+        Reads::of(inner, user)
+    }
+
+    /// Looks for what changes rights in whatever is journalled, until the hub stops.
+    pub(crate) async fn watch(self, mut stopping: watch::Receiver<bool>) {
+        let Some(inner) = self.0 else { return };
+        let mut reader = inner.feed.reader(*inner.looked.borrow() + 1);
+        loop {
+            let step = async {
+                reader.more().await;
+                reader.try_next().await
+            };
+            let step = tokio::select! {
+                step = step => step,
+                () = stopped(&mut stopping) => return,
+            };
+            match step {
+                Ok(Some(Step::Records(records))) => {
+                    records.iter().for_each(|record| inner.look(&record));
+                }
+                Ok(Some(Step::Gap(_))) => inner.all().iter().for_each(|user| user.doubt()),
+                Ok(None) => {}
+                Err(error) => {
+                    // Meanwhile nothing of others is seen: nobody knows what it said.
+                    debug!(%error, "what changes rights can't be looked for");
+                    tokio::time::sleep(PATIENCE).await;
+                    continue;
+                }
+            }
+            inner.looked.send_replace(reader.next_seq().saturating_sub(1));
+        }
+    }
+}
+
+impl Inner {
+    fn users(&self) -> MutexGuard<'_, Users> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all(&self) -> Vec<Arc<User>> {
+        self.users().by_name.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Doubts what is known of those whose rights a record may have changed: it gives or takes
+    /// rights on what they read, puts another mailbox in its place, or says that they got or lost
+    /// some. What the store is being asked about meanwhile may have been answered before that.
+    fn look(&self, record: &Record<'_>) {
+        let view = Keys::from_head(record.head).view(record.body);
+        let name = view.name();
+        if !CHANGING.contains(&&*name) {
+            return;
+        }
+        let (Some(owner), Some(mailbox)) = (view.owner(), view.mailbox()) else { return };
+        let is_told = record.body.windows(AFFECTED.len()).any(|octets| octets == AFFECTED);
+        let [affected, readers, asked] = self.users().concerned(&owner, is_told);
+        affected.iter().for_each(|user| user.doubt());
+        // What was deleted is read until something else is put in its place: that it was deleted is
+        // told to those who read it.
+        if name == "MailboxDelete" {
+            return;
+        }
+        readers.iter().filter(|user| user.has(&owner, &mailbox)).for_each(|user| user.doubt());
+        asked.iter().for_each(|user| user.suspect(&owner, &mailbox));
+    }
+
+    /// Asks about a user, and takes the answer; how long until they are asked about again.
+    async fn renew(self: &Arc<Self>, user: &Arc<User>) -> Duration {
+        let Ok(_place) = self.asking.acquire().await else { return RETRY };
+        let changes = user.begin();
+        self.users().asked.push(Arc::downgrade(user));
+        let answer = self.answer(user).await;
+        if let Ok(shared) = &answer {
+            let before = Arc::clone(&user.known.borrow().shared);
+            self.users().reads(&user.name, &before, shared);
+        }
+        let pause = user.conclude(changes, answer);
+        // Only now: until then what changes may be in the answer already, and not known yet.
+        self.users().asked.retain(|one| !std::ptr::eq(one.as_ptr(), Arc::as_ptr(user)));
+        pause
+    }
+
+    async fn answer(self: &Arc<Self>, user: &User) -> Result<Shared, String> {
+        let rests_until = || self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        if rests_until().is_some_and(|until| Instant::now() < until) {
+            return Err("it could not be asked a moment ago".to_owned());
+        }
+        let mut tries = 1;
+        loop {
+            let (inner, name) = (Arc::clone(self), user.name.clone());
+            let asked = spawn_blocking(move || (inner.ask)(&name)).await;
+            let asked = asked.map_err(|error| error.to_string()).flatten();
+            // A store that is busy for a moment is no reason to keep back what is theirs.
+            let why = match asked {
+                Ok(shared) => return Ok(shared),
+                Err(why) => why,
+            };
+            if tries >= TRIES {
+                warn!(why, "the store can't be asked what users share");
+                *rests_until() = Some(Instant::now() + REST);
+                return Err(why);
+            }
+            tries += 1;
+        }
+    }
+}
+
+impl Users {
+    fn named(&self, name: &str) -> Option<Arc<User>> {
+        self.by_name.get(name).and_then(Weak::upgrade)
+    }
+
+    /// The user themselves where they are told of rights, those who read something of theirs, and
+    /// those who are being asked about.
+    fn concerned(&self, owner: &str, is_told: bool) -> [Vec<Arc<User>>; 3] {
+        let affected = self.named(owner).filter(|_| is_told).into_iter().collect();
+        let readers = self.readers.get(owner).into_iter().flatten();
+        let readers = readers.filter_map(|name| self.named(name)).collect();
+        let asked = self.asked.iter().filter_map(Weak::upgrade);
+        [affected, readers, asked.filter(|user| &*user.name != owner).collect()]
+    }
+
+    /// Notes whose mailboxes a user reads by now.
+    fn reads(&mut self, user: &str, before: &Shared, shared: &Shared) {
+        for owner in before.owners().filter(|owner| !shared.is_of(owner)) {
+            if let Some(readers) = self.readers.get_mut(owner) {
+                readers.remove(user);
+            }
+        }
+        for owner in shared.owners() {
+            self.readers.entry(owner.into()).or_default().insert(user.into());
+        }
+    }
+
+    /// Forgets those whom nobody asks about, where there are many.
+    fn tidy(&mut self) {
+        if self.by_name.len() < USERS_TIDIED_FROM {
+            return;
+        }
+        self.by_name.retain(|_, user| user.strong_count() > 0);
+        let by_name = &self.by_name;
+        self.readers.retain(|_, readers| {
+            readers.retain(|name| by_name.contains_key(name));
+            !readers.is_empty()
+        });
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("users", &self.users).finish_non_exhaustive()
+    }
+}
+
+/// Keeps what is known of a user up to date, as long as anybody wants to know.
+async fn keep(inner: Weak<Inner>, user: Weak<User>) {
+    loop {
+        let (Some(asking), Some(asked)) = (inner.upgrade(), user.upgrade()) else { return };
+        let again = Arc::clone(&asked.again);
+        let until = tokio::time::Instant::now() + asking.renew(&asked).await;
+        drop((asking, asked));
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => break,
+                () = again.notified() => {}
+            }
+            let Some(user) = user.upgrade() else { return };
+            if user.is_to_be_asked() {
+                break;
+            }
+        }
+    }
+}
+
+/// The last of some records.
+pub(crate) fn last(seq: Option<Seq>) -> u64 {
+    seq.map_or(0, |seq| seq.0)
+}
+
+/// Events after which rights may be others.
+const CHANGING: [&str; 4] =
+    ["MailboxCreate", "MailboxDelete", "MailboxRename", "vnd.cmu.AclChange"];
+
+/// What is on an event that tells a user of rights they got or lost on somebody else's mailbox.
+const AFFECTED: &[u8] = b"\"vnd.postbell.affectedUser\"";
+
+/// How long an answer of the store's counts, where nothing says that rights have changed.
+const LIFE: Duration = Duration::from_secs(30);
+
+/// How long it goes on counting where the store can't be asked.
+const LIFE_MAX: Duration = Duration::from_secs(60);
+
+/// How often it is asked about those of whom there are subscriptions alone, to learn of what is shared
+/// with them anew and nothing told: before a delivery out of others' mailboxes it is asked all the
+/// same. Ten thousand users then cost seventeen questions a second.
+const LIFE_AT_REST: Duration = Duration::from_secs(600);
+
+/// When it is asked again where it couldn't be.
+pub(crate) const RETRY: Duration = Duration::from_secs(10);
+
+/// How long nobody is asked about after the store couldn't be asked: else each user would try.
+const REST: Duration = Duration::from_secs(5);
+
+/// How long a reader waits for the store's answer, of whom something of others is to be decided.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a subscription waits for the first one: after a start of the hub's there may be many who
+/// wait.
+const PATIENCE_AT_FIRST: Duration = Duration::from_secs(60);
+
+/// How long deliveries out of others' mailboxes wait for a store that can't be asked. Then they are
+/// left out, lest they keep one's own waiting for ever.
+const WAITED_FOR: Duration = Duration::from_secs(3_600);
+
+/// How often the store is asked until it counts as one that can't be.
+const TRIES: u32 = 2;
+
+/// Users the store is asked about at once.
+const ASKED_AT_ONCE: usize = 4;
+
+/// Mailboxes in which rights may have changed while the store is asked, at most; with more, its
+/// answer counts for nothing, whatever is in it.
+const SUSPECTS_MAX: usize = 1_000;
+
+/// From how many users on those are forgotten whom nobody asks about.
+const USERS_TIDIED_FROM: usize = 1_000;

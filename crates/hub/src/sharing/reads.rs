@@ -1,0 +1,147 @@
+//! What one principal reads of others.
+
+use std::sync::{Arc, LazyLock};
+
+use postbell_engine::{Filter, Principal, Shared};
+
+use super::user::User;
+use super::{Inner, PATIENCE, PATIENCE_AT_FIRST};
+use crate::feed::{Feed, Seat};
+
+/// What one principal reads of others.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reads(Option<Of>);
+
+#[derive(Clone, Debug)]
+struct Of {
+    inner: Arc<Inner>,
+    user: Arc<User>,
+    /// Held while a stream is open.
+    present: Option<Arc<()>>,
+}
+
+/// What the store has said, and nothing since that it is otherwise.
+#[derive(Clone, Debug)]
+pub(crate) struct Settled {
+    pub(crate) shared: Arc<Shared>,
+    changes: u64,
+}
+
+/// The store can't be asked at the moment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Unknown;
+
+impl Reads {
+    pub(super) fn of(inner: &Arc<Inner>, user: Arc<User>) -> Self {
+        Self(Some(Of { inner: Arc::clone(inner), user, present: None }))
+    }
+
+    /// The same for a stream: as long as it is held, the store is asked often, so that what it doesn't
+    /// say of itself is found before long.
+    pub(crate) fn present(mut self) -> Self {
+        if let Some(of) = &mut self.0 {
+            of.present = Some(Arc::clone(&of.user.present));
+        }
+        self
+    }
+
+    /// What may be read of others, once everything up to this record is taken into account. It waits
+    /// for the store, but not for long: where there is no answer, nothing. Who reads nothing of
+    /// others waits for nothing.
+    pub(crate) async fn up_to(&self, seq: u64) -> Arc<Shared> {
+        let Some(of) = &self.0 else { return Arc::clone(&NOTHING) };
+        {
+            let known = of.user.known.borrow();
+            if !known.is_pending && known.shared.is_empty() {
+                return Arc::clone(&NOTHING);
+            }
+        }
+        self.settled(seq).await.map_or_else(|Unknown| Arc::clone(&NOTHING), |known| known.shared)
+    }
+
+    /// The same for whoever begins to read now.
+    pub(crate) async fn begin(&self) -> Arc<Shared> {
+        self.up_to(0).await
+    }
+
+    /// What may be read of others, once everything up to this record is taken into account, as the
+    /// store said it a short while ago: otherwise it is asked.
+    pub(crate) async fn settled(&self, seq: u64) -> Result<Settled, Unknown> {
+        let Some(of) = &self.0 else {
+            return Ok(Settled { shared: Arc::clone(&NOTHING), changes: 0 });
+        };
+        let settled = async {
+            of.looked(seq).await?;
+            let mut known = of.user.known.subscribe();
+            if known.borrow().is_stale() {
+                of.user.again.notify_one();
+            }
+            let known = known.wait_for(|known| !known.is_stale()).await.ok()?;
+            known
+                .counts()
+                .then(|| Settled { shared: Arc::clone(&known.shared), changes: known.changes })
+        };
+        let settled = tokio::time::timeout(PATIENCE, settled).await.ok().flatten();
+        settled.or_else(|| of.lost()).ok_or(Unknown)
+    }
+
+    /// Waits until something says that rights may be others than they were.
+    pub(crate) async fn doubted(&self, settled: &Settled) {
+        let Some(of) = &self.0 else { return std::future::pending().await };
+        let mut known = of.user.known.subscribe();
+        // We hold the sender.
+        drop(known.wait_for(|known| known.changes != settled.changes).await);
+    }
+
+    /// What may turn out to be readable of others, once everything up to this record is taken into
+    /// account: as the store said it last, however long ago. Before anything of it is told, it is to be
+    /// [settled](Self::settled).
+    pub(crate) async fn candidates(&self, seq: u64) -> Arc<Shared> {
+        let Some(of) = &self.0 else { return Arc::clone(&NOTHING) };
+        let mut known = of.user.known.subscribe();
+        let patience = if known.borrow().is_new() { PATIENCE_AT_FIRST } else { PATIENCE };
+        let settled = async {
+            of.looked(seq).await?;
+            known.wait_for(|known| !known.is_pending).await.ok().map(drop)
+        };
+        drop(tokio::time::timeout(patience, settled).await);
+        of.lost().map_or_else(|| self.known(), |lost| lost.shared)
+    }
+
+    /// What could be read of others, as the store said it last.
+    pub(crate) fn known(&self) -> Arc<Shared> {
+        let known = self.0.as_ref().map(|of| Arc::clone(&of.user.known.borrow().shared));
+        known.unwrap_or_else(|| Arc::clone(&NOTHING))
+    }
+
+    /// A place with the guide for a reader, who is woken for what others share as well, also where
+    /// they begin or cease to. Nothing up to `done` is wanted.
+    pub(crate) fn join(
+        &self,
+        feed: &Feed,
+        filter: &Filter,
+        principal: &Principal,
+        done: u64,
+    ) -> Arc<Seat> {
+        match &self.0 {
+            None => feed.join(filter.of_users(principal.users()), done),
+            Some(of) => of.user.join(filter, |narrowed| feed.join(narrowed, done)),
+        }
+    }
+}
+
+impl Of {
+    /// Waits until what changes rights was looked for up to this record.
+    async fn looked(&self, seq: u64) -> Option<()> {
+        let mut looked = self.inner.looked.subscribe();
+        looked.wait_for(|looked| *looked >= seq).await.ok().map(drop)
+    }
+
+    /// Nothing, where nobody waits for the store any more.
+    fn lost(&self) -> Option<Settled> {
+        let known = self.user.known.borrow();
+        known.is_lost().then(|| Settled { shared: Arc::clone(&NOTHING), changes: known.changes })
+    }
+}
+
+static NOTHING: LazyLock<Arc<Shared>> = LazyLock::new(Arc::default);

@@ -1,0 +1,192 @@
+//! What is known of a store that answers as the tests say.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use postbell_engine::{Scope, Stores};
+use postbell_journal::{Batch, Entry, Journal as _, Options, RecordId, SqliteJournal};
+
+use super::*;
+
+fn shared(mailboxes: &[&str]) -> Shared {
+    let mut shared = Shared::default();
+    mailboxes.iter().for_each(|mailbox| shared.add("ann", mailbox, "lr"));
+    shared
+}
+
+fn bob() -> Principal {
+    Principal::user(Scope::ALL, "bob", Stores::own("h").unwrap())
+}
+
+/// A journal that is looked through, and who reads what by it.
+struct Desk {
+    journal: Arc<SqliteJournal>,
+    sharing: Sharing,
+    _stop: watch::Sender<bool>,
+    _folder: tempfile::TempDir,
+}
+
+impl Desk {
+    fn open(ask: impl Fn(&str) -> Result<Shared, String> + Send + Sync + 'static) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Arc::new(SqliteJournal::open(folder.path(), Options::default()).unwrap());
+        let sharing = Sharing::new(ask, Feed::new(Arc::clone(&journal) as _));
+        let (stop, stopping) = watch::channel(false);
+        tokio::spawn(sharing.clone().watch(stopping));
+        Self { journal, sharing, _stop: stop, _folder: folder }
+    }
+
+    fn inner(&self) -> &Arc<Inner> {
+        self.sharing.0.as_ref().unwrap()
+    }
+
+    /// Journals an event, and waits until it was looked at.
+    async fn happens(&self, name: &str, uri: &str, rest: &str) -> u64 {
+        let json = format!(
+            r#"{{"event":"{name}","uri":"{uri}","timestamp":"2026-08-20T13:34:14+02:00"{rest}}}"#
+        );
+        let head = Keys::find(json.as_bytes()).unwrap().to_head();
+        let number = self.journal.bounds().last.0 + 1;
+        let entry = Entry { id: RecordId(number.into()), head, body: json.into() };
+        let (tell, told) = mpsc::sync_channel(1);
+        let done = Box::new(move |result| tell.send(result).unwrap_or_default());
+        self.journal.append(Batch { entries: vec![entry], checkpoint: None }, done);
+        told.recv().unwrap().unwrap();
+        self.inner().looked.subscribe().wait_for(|looked| *looked >= number).await.unwrap();
+        number
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r162_what_changes_rights_is_doubted_at_once_and_nothing_else_is() {
+    let desk = Desk::open(|_| Ok(shared(&["Plans"])));
+    let reads = desk.sharing.of(&bob());
+    let user = desk.inner().users().named("bob").unwrap();
+    let affected = r#","vnd.postbell.affectedUser":"bob""#;
+    for (name, uri, rest, wanted) in [
+        ("vnd.cmu.AclChange", "imap://ann@h/Plans", "", true),
+        ("MailboxCreate", "imap://ann@h/Plans", "", true),
+        ("MailboxRename", "imap://ann@h/Plans", "", true),
+        ("MailboxDelete", "imap://ann@h/Plans", "", false),
+        ("vnd.cmu.AclChange", "imap://ann@h/Other", "", false),
+        ("MailboxCreate", "imap://ann@h/Other", "", false),
+        ("vnd.cmu.AclChange", "imap://eve@h/Plans", "", false),
+        ("MailboxDelete", "imap://bob@h/shared/ann/Plans", affected, true),
+        ("MailboxCreate", "imap://bob@h/shared/ann/New", affected, true),
+        ("MailboxCreate", "imap://eve@h/shared/ann/New", affected, false),
+        ("MailboxCreate", "imap://bob@h/New", "", false),
+    ] {
+        assert!(reads.begin().await.has("ann", "Plans"));
+        let before = user.known.borrow().changes;
+        desk.happens(name, uri, rest).await;
+        assert_eq!(user.known.borrow().changes > before, wanted, "{name} {uri}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r162_rights_that_change_while_the_store_is_asked_are_asked_anew_before_anything_is_seen() {
+    let (asked, told) = mpsc::channel();
+    let (let_go, goes) = mpsc::channel::<Vec<&str>>();
+    let goes = Mutex::new(goes);
+    let desk = Desk::open(move |_| {
+        asked.send(()).unwrap();
+        Ok(shared(&goes.lock().unwrap().recv().map_err(|error| error.to_string())?))
+    });
+    let told = Mutex::new(told);
+    let asked = || told.lock().unwrap().recv_timeout(Duration::from_secs(60)).unwrap();
+    let reads = desk.sharing.of(&bob());
+    asked();
+    // What it will answer is from before this: nobody is known to read it.
+    let other = desk.happens("vnd.cmu.AclChange", "imap://ann@h/Other", "").await;
+    let last = desk.happens("vnd.cmu.AclChange", "imap://ann@h/Plans", "").await;
+    assert_eq!(last, other + 1);
+    let waiting = {
+        let reads = reads.clone();
+        tokio::spawn(async move { reads.up_to(last).await })
+    };
+    let_go.send(vec!["Plans", "New"]).unwrap();
+    asked();
+    assert!(!waiting.is_finished(), "nothing counts until it was asked once more");
+    let_go.send(vec!["New"]).unwrap();
+    let seen = waiting.await.unwrap();
+    assert!(seen.has("ann", "New") && !seen.has("ann", "Plans"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r162_what_changes_of_mailboxes_that_are_not_in_the_answer_asks_nobody_anew() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let (asked, told) = mpsc::channel();
+    let (let_go, goes) = mpsc::channel::<()>();
+    let (goes, counted) = (Mutex::new(goes), Arc::clone(&count));
+    let desk = Desk::open(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        asked.send(()).unwrap();
+        goes.lock().unwrap().recv().map_err(|error| error.to_string())?;
+        Ok(shared(&["Plans"]))
+    });
+    let reads = desk.sharing.of(&bob());
+    told.recv_timeout(Duration::from_secs(60)).unwrap();
+    let last = desk.happens("MailboxCreate", "imap://ann@h/Other", "").await;
+    let_go.send(()).unwrap();
+    assert!(reads.up_to(last).await.has("ann", "Plans"));
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r162_before_a_delivery_the_store_is_asked_where_its_answer_is_old() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let desk = Desk::open(move |_| match counted.fetch_add(1, Ordering::SeqCst) {
+        0 => Ok(shared(&["Plans", "Old"])),
+        _ => Ok(shared(&["Plans"])),
+    });
+    let reads = desk.sharing.of(&bob());
+    let user = desk.inner().users().named("bob").unwrap();
+    for _ in 0..3 {
+        assert!(reads.settled(0).await.unwrap().shared.has("ann", "Old"));
+    }
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+    user.age(LIFE + Duration::from_secs(1));
+    // What only may turn out to be readable needs no answer.
+    assert!(reads.candidates(0).await.has("ann", "Old"));
+    let settled = reads.settled(0).await.unwrap();
+    assert!(settled.shared.has("ann", "Plans") && !settled.shared.has("ann", "Old"));
+    assert_eq!(count.load(Ordering::SeqCst), 2);
+    let doubted = reads.doubted(&settled);
+    desk.happens("vnd.cmu.AclChange", "imap://ann@h/Plans", "").await;
+    doubted.await;
+}
+
+#[test]
+fn r162_an_answer_from_before_a_change_counts_for_nothing() {
+    let user = User::new("bob");
+    let changes = user.begin();
+    user.doubt();
+    assert_eq!(user.conclude(changes, Ok(shared(&["Plans"]))), Duration::ZERO);
+    assert!(user.known.borrow().is_pending && !user.known.borrow().counts());
+    let changes = user.begin();
+    assert_eq!(user.conclude(changes, Ok(shared(&["Plans"]))), LIFE_AT_REST);
+    assert!(user.known.borrow().counts() && user.has("ann", "Plans"));
+    // A change may also come between the answer and its being known.
+    user.suspect("ann", "Plans");
+    assert!(!user.known.borrow().counts());
+}
+
+#[test]
+fn r162_where_the_store_can_not_be_asked_what_was_known_counts_a_while_and_after_a_change_not_at_all()
+ {
+    let user = User::new("bob");
+    let concluded = |answer| user.conclude(user.begin(), answer);
+    let counts = || user.known.borrow().counts();
+    concluded(Ok(shared(&["Plans"])));
+    assert_eq!(concluded(Err("away".to_owned())), RETRY);
+    assert!(counts());
+    user.age(LIFE_MAX + Duration::from_secs(1));
+    concluded(Err("away".to_owned()));
+    assert!(!counts());
+    concluded(Ok(shared(&["Plans"])));
+    user.doubt();
+    concluded(Err("away".to_owned()));
+    assert_eq!((counts(), user.known.borrow().is_pending), (false, false));
+    assert!(user.has("ann", "Plans"), "what may turn out to be readable is led to all the same");
+}

@@ -1,0 +1,256 @@
+//! Mailboxes that others share, delivered for as long as the store says so.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+
+use postbell_engine::Shared as Rights;
+
+use super::*;
+
+/// What each user reads of others, as the store would say it; none while it can't be asked.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Acl(Arc<StdMutex<Option<BTreeMap<String, Rights>>>>);
+
+impl Acl {
+    pub(super) fn gives(&self, user: &str, owner: &str, mailboxes: &[&str]) {
+        let mut shared = Rights::default();
+        mailboxes.iter().for_each(|mailbox| shared.add(owner, mailbox, "lr"));
+        self.0.lock().unwrap().get_or_insert_default().insert(user.to_owned(), shared);
+    }
+
+    fn goes_away(&self) {
+        *self.0.lock().unwrap() = None;
+    }
+
+    fn ask(&self, user: &str) -> Result<Rights, String> {
+        let all = self.0.lock().unwrap();
+        let all = all.as_ref().ok_or("it is away")?;
+        Ok(all.get(user).cloned().unwrap_or_default())
+    }
+}
+
+/// A bench whose store shares as `acl` says, for as long as the watch is held.
+pub(super) async fn sharing(
+    folder: &Path,
+    pauses_millis: &[u64],
+    acl: &Acl,
+) -> (Bench, watch::Sender<bool>) {
+    let (stop, stopping) = watch::channel(false);
+    let acl = acl.clone();
+    let sharing = |feed: &Feed| {
+        let sharing = Sharing::new(move |user| acl.ask(user), feed.clone());
+        tokio::spawn(sharing.clone().watch(stopping));
+        sharing
+    };
+    let none = BTreeMap::new();
+    let bench =
+        Bench::open_sharing(folder, Options::default(), pauses_millis, &none, sharing).await;
+    (bench, stop)
+}
+
+impl Bench {
+    pub(super) fn comes(&self, owner: &str, mailbox: &str) -> u64 {
+        let number = self.journal.stats().records + 1;
+        self.append_event(&format!(
+            r#"{{"event":"FlagsSet","uri":"imap://{owner}@h/{mailbox}","timestamp":"2026-08-20T13:34:14+02:00","flagNames":["x"],"uidset":"{number}"}}"#,
+        ));
+        number
+    }
+
+    /// Says, as a source does, that rights on a mailbox are others now.
+    pub(super) fn rights_change(&self, owner: &str, mailbox: &str) -> u64 {
+        let number = self.journal.stats().records + 1;
+        self.append_event(&format!(
+            r#"{{"event":"vnd.cmu.AclChange","uri":"imap://{owner}@h/{mailbox}","timestamp":"2026-08-20T13:34:14+02:00","vnd.x.number":{number}}}"#,
+        ));
+        number
+    }
+
+    /// Says that a user got or lost sight of an owner's mailbox.
+    fn sight_changes(&self, user: &str, owner: &str, mailbox: &str) -> u64 {
+        let number = self.journal.stats().records + 1;
+        self.append_event(&format!(
+            r#"{{"event":"MailboxCreate","uri":"imap://{user}@h/shared/{owner}/{mailbox};UIDVALIDITY=7","mailboxID":"imap://{user}@h/shared/{owner}/{mailbox};UIDVALIDITY=7","timestamp":"2026-08-20T13:34:14+02:00","vnd.postbell.affectedUser":"{user}","vnd.x.number":{number}}}"#,
+        ));
+        number
+    }
+}
+
+/// Only what happens to flags.
+fn flags(url: &str) -> NewSubscription {
+    NewSubscription { events: vec!["FlagsSet".to_owned()], ..wanted("phone", url) }
+}
+
+/// A receiver that takes nothing until it is mended, and the switch.
+async fn mendable() -> (Receiver, Arc<AtomicBool>) {
+    let mended = Arc::new(AtomicBool::new(false));
+    let fine = Arc::clone(&mended);
+    let receiver = Receiver::start(move |_, _| match fine.load(Ordering::SeqCst) {
+        true => ok(),
+        false => busy(),
+    });
+    (receiver.await, mended)
+}
+
+fn data(taken: &Taken) -> Value {
+    serde_json::from_slice::<Value>(&taken.body).unwrap()["data"].take()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r162_a_subscription_delivers_what_others_share_for_as_long_as_the_store_says_so() {
+    let (folder, acl) = (tempfile::tempdir().unwrap(), Acl::default());
+    acl.gives("bob", "ann", &["Plans"]);
+    let (bench, _watching) = sharing(folder.path(), &[20, 20], &acl).await;
+    let receiver = Receiver::start(|_, _| ok()).await;
+    let (bob, _) = bench.user("b1", "bob");
+    let id = bench.subscriptions.create(flags(&receiver.url), &bob).await.unwrap().id;
+    for (owner, mailbox) in [("ann", "Secret"), ("ann", "Plans"), ("eve", "Plans"), ("bob", "A")] {
+        bench.comes(owner, mailbox);
+    }
+    let taken = receiver.wait_for(2).await;
+    assert_eq!((seqs(&taken, "Plans"), seqs(&taken, "A")), (vec![2], vec![4]));
+
+    // Lost: from that record on, whatever comes behind it at once.
+    acl.gives("bob", "ann", &[]);
+    bench.rights_change("ann", "Plans");
+    bench.comes("ann", "Plans");
+    bench.comes("bob", "A");
+    let taken = receiver.wait_for(3).await;
+    assert_eq!(seqs(&taken, "A"), [4, 7]);
+
+    // Given anew, and two at once: nothing behind it is missed.
+    acl.gives("bob", "ann", &["Plans", "Secret"]);
+    bench.sight_changes("bob", "ann", "Secret");
+    bench.comes("ann", "Secret");
+    bench.comes("ann", "Plans");
+    let taken = receiver.wait_for(5).await;
+    assert_eq!((seqs(&taken, "Secret"), seqs(&taken, "Plans")), (vec![9], vec![2, 10]));
+    assert_chain(&taken);
+    bench.wait_until(&id, |shown| shown.lag == 0).await;
+
+    // Looking back, too, it is as the store says by now.
+    acl.gives("bob", "ann", &["Plans"]);
+    bench.rights_change("ann", "Secret");
+    let before = receiver.taken().len();
+    bench.subscriptions.replay(&bob, &id, Begin::Seq(1)).await.unwrap();
+    let taken = receiver.wait_for(before + 5).await;
+    let mut again: Vec<_> = taken[before..].iter().map(|one| one.seq).collect();
+    again.sort_unstable();
+    assert_eq!(again, [2, 4, 6, 7, 10]);
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r162_what_waits_for_its_next_attempt_is_not_sent_once_the_right_is_lost() {
+    let (folder, acl) = (tempfile::tempdir().unwrap(), Acl::default());
+    acl.gives("bob", "ann", &["Plans", "Kept"]);
+    let (bench, _watching) = sharing(folder.path(), &[50; 400], &acl).await;
+    let (receiver, mended) = mendable().await;
+    let (bob, _) = bench.user("b1", "bob");
+    let id = bench.subscriptions.create(flags(&receiver.url), &bob).await.unwrap().id;
+    for (owner, mailbox) in [("ann", "Plans"), ("ann", "Plans"), ("ann", "Kept"), ("bob", "A")] {
+        bench.comes(owner, mailbox);
+    }
+    // Each mailbox was tried.
+    while ["Plans", "Kept", "A"].iter().any(|one| seqs(&receiver.taken(), one).is_empty()) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    acl.gives("bob", "ann", &["Kept"]);
+    bench.rights_change("ann", "Plans");
+    // What comes behind it is decided by what the store says now.
+    bench.comes("ann", "Plans");
+    bench.comes("bob", "B");
+    while seqs(&receiver.taken(), "B").is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let until_now = receiver.taken().len();
+    mended.store(true, Ordering::SeqCst);
+    let taken = receiver.wait_for(5).await;
+    assert!(receiver.taken()[until_now..].iter().all(|one| one.mailbox != "Plans"));
+    assert_eq!(
+        (seqs(&taken, "Kept"), seqs(&taken, "A"), seqs(&taken, "B")),
+        (vec![3], vec![4], vec![7])
+    );
+    // In its place stands that it can't be told, and no number is missing.
+    assert_eq!(seqs(&taken, ""), [1, 2]);
+    assert_chain(&taken);
+    let gap = data(taken.iter().find(|one| one.seq == 2).unwrap());
+    assert_eq!(gap["event"], "vnd.postbell.Gap");
+    assert_eq!((&gap["vnd.postbell.gapFrom"], &gap["vnd.postbell.gapTo"]), (&2.into(), &2.into()));
+    for one in taken.iter().filter(|one| one.mailbox.is_empty()) {
+        let body = String::from_utf8_lossy(&one.body);
+        assert!(!body.contains("ann") && !body.contains("Plans"), "{body}");
+    }
+    bench.wait_until(&id, |shown| shown.lag == 0 && shown.dead_letters == 0).await;
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r162_a_request_under_way_is_dropped_with_the_right() {
+    let (folder, acl) = (tempfile::tempdir().unwrap(), Acl::default());
+    acl.gives("bob", "ann", &["Plans"]);
+    let (bench, _watching) = sharing(folder.path(), &[20; 9], &acl).await;
+    let receiver = Receiver::start(|mailbox, _| if mailbox == "Plans" { hang() } else { ok() });
+    let receiver = receiver.await;
+    let (bob, _) = bench.user("b1", "bob");
+    let id = bench.subscriptions.create(flags(&receiver.url), &bob).await.unwrap().id;
+    bench.comes("ann", "Plans");
+    while receiver.taken().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    acl.gives("bob", "ann", &[]);
+    bench.rights_change("ann", "Plans");
+    // It would hang for longer than is waited here: what ends it is the change.
+    bench.wait_until(&id, |shown| shown.lag == 0).await;
+    assert_eq!(seqs(&receiver.taken(), "Plans"), [1]);
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r162_a_dead_letter_of_what_is_shared_no_more_is_not_redriven() {
+    let (folder, acl) = (tempfile::tempdir().unwrap(), Acl::default());
+    acl.gives("bob", "ann", &["Plans", "Kept"]);
+    let (bench, _watching) = sharing(folder.path(), &[], &acl).await;
+    let (receiver, mended) = mendable().await;
+    let (bob, _) = bench.user("b1", "bob");
+    let id = bench.subscriptions.create(flags(&receiver.url), &bob).await.unwrap().id;
+    bench.comes("ann", "Plans");
+    bench.comes("ann", "Kept");
+    bench.wait_until(&id, |shown| shown.dead_letters == 2 && shown.lag == 0).await;
+    acl.gives("bob", "ann", &["Kept"]);
+    bench.rights_change("ann", "Plans");
+    mended.store(true, Ordering::SeqCst);
+    let all = Redrive { all: true, ..Redrive::default() };
+    bench.subscriptions.redrive(&bob, &id, all).await.unwrap();
+    bench.wait_until(&id, |shown| (shown.dead_letters, shown.redriving) == (1, 0)).await;
+    let left = bench.subscriptions.dead_letters(&bob, &id, 9).unwrap().unwrap();
+    assert_eq!((left[0].seq, left[0].reason.as_str()), (1, "its owner may not see it any more"));
+    assert_eq!(seqs(&receiver.wait_for(1).await, "Kept"), [2]);
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r162_while_the_store_can_not_be_asked_what_is_shared_waits_and_ones_own_goes_on() {
+    let (folder, acl) = (tempfile::tempdir().unwrap(), Acl::default());
+    acl.gives("bob", "ann", &["Plans"]);
+    let (bench, _watching) = sharing(folder.path(), &[20, 20], &acl).await;
+    let receiver = Receiver::start(|_, _| ok()).await;
+    let (bob, _) = bench.user("b1", "bob");
+    let id = bench.subscriptions.create(flags(&receiver.url), &bob).await.unwrap().id;
+    bench.comes("ann", "Plans");
+    receiver.wait_for(1).await;
+    acl.goes_away();
+    bench.rights_change("ann", "Plans");
+    bench.comes("ann", "Plans");
+    bench.comes("bob", "A");
+    let taken = receiver.wait_for(2).await;
+    assert_eq!((seqs(&taken, "Plans"), seqs(&taken, "A")), (vec![1], vec![4]));
+    let shown = bench.wait_until(&id, |shown| shown.last_error.is_some()).await;
+    let why = "the store can't be asked what others share";
+    assert_eq!((shown.cursor, shown.last_error.as_deref()), (2, Some(why)));
+    acl.gives("bob", "ann", &["Plans"]);
+    let taken = receiver.wait_for(3).await;
+    assert_eq!(seqs(&taken, "Plans"), [1, 3]);
+    bench.wait_until(&id, |shown| shown.lag == 0 && shown.last_error.is_none()).await;
+    bench.close().await;
+}
