@@ -227,8 +227,10 @@ impl Look<'_> {
         facts: Facts,
     ) -> Read {
         let told = FileName::parse(arrival.name()).and_then(|name| name.told_size(facts.octets));
-        let wants_more = self.wanted.body_structure
-            || self.wanted.content_max_octets.is_some_and(|max| facts.octets <= max);
+        // Asked for each: somebody may come to want more while this look goes on.
+        let wanted = self.readable.by(self.teller.intake.demand());
+        let wants_more = wanted.body_structure
+            || wanted.content_max_octets.is_some_and(|max| facts.octets <= max);
         if let (Some(size), false) = (told, wants_more) {
             return Read { size_octets: Some(size), ..Read::default() };
         }
@@ -239,8 +241,7 @@ impl Look<'_> {
             }
             opened => opened,
         };
-        let read =
-            file.and_then(|mut file| message::read(&mut file, facts.octets, told, self.wanted));
+        let read = file.and_then(|mut file| message::read(&mut file, facts.octets, told, wanted));
         read.unwrap_or_else(|error| {
             // Told without what can't be read; one that is gone by now needs no complaint.
             if error.kind() != io::ErrorKind::NotFound {

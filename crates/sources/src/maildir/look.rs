@@ -31,7 +31,8 @@ pub(super) struct Look<'a> {
     /// What is noticed while this looks is looked at next.
     pub(super) due: &'a mut Due,
     pub(super) complaints: &'a mut Complaints,
-    pub(super) wanted: Wanted,
+    /// What the operator lets be read; of it, what anybody wants when a message is read.
+    pub(super) readable: Wanted,
     pub(super) limit: Option<&'a Quota>,
     pub(super) stop: &'a Stop,
     /// Something couldn't be read.

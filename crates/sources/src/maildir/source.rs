@@ -173,10 +173,6 @@ impl<'a> Source<'a> {
         let prefix = prefix(user);
         let is_baseline = !one.known.record.is_followed;
         let fqdn = self.options.server_fqdn.as_deref();
-        let wanted = Wanted {
-            body_structure: self.options.body_structure,
-            content_max_octets: self.options.content_max_octets,
-        };
         let look = Look {
             user,
             path: &one.path,
@@ -186,7 +182,10 @@ impl<'a> Source<'a> {
             bell: &mut self.bell,
             due: &mut self.due,
             complaints: &mut self.complaints,
-            wanted: wanted.by(self.intake.demand()),
+            readable: Wanted {
+                body_structure: self.options.body_structure,
+                content_max_octets: self.options.content_max_octets,
+            },
             limit: self.options.quota.as_ref(),
             stop,
             is_partial: false,

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use postbell_engine::{Certainty, What};
+use postbell_engine::{Certainty, Demand, What};
+use postbell_sources::maildir::Options;
 
 use crate::rig::{Rig, maildir, options, wait_until};
 
@@ -134,4 +135,30 @@ fn a_delivery_is_told_within_a_tenth_of_a_second() {
     println!("deliveries told after {:?} (median), {:?} (worst)", times[10], times[19]);
     // Not the slowest: a loaded machine is no defect.
     assert!(times[5].as_millis() < 100, "{times:?}");
+}
+
+#[test]
+fn r24_what_somebody_comes_to_want_during_a_look_is_read_of_what_is_read_after() {
+    let temporary = tempfile::tempdir().unwrap();
+    let root = maildir(temporary.path());
+    let mut rig = Rig::start(Options {
+        body_structure: true,
+        content_max_octets: Some(1024),
+        ..options(&root)
+    });
+    rig.stop();
+    for name in ["1.a.h", "2.b.h", "3.c.h"] {
+        deliver(&root, name, "Subject: a\n\nb\n");
+    }
+    let wants = [Demand::nothing(), Demand::everything(), Demand::nothing()];
+    rig.kept.wants.lock().unwrap().extend(wants);
+    rig.look();
+    let told = rig.kept.told();
+    let read = told.iter().map(|seen| match &seen.what {
+        What::Delivered { message, .. } => {
+            (message.body_structure.is_some(), message.content.is_some())
+        }
+        _ => panic!("{seen:?}"),
+    });
+    assert_eq!(read.collect::<Vec<_>>(), [(false, false), (true, true), (false, false)]);
 }

@@ -1,11 +1,11 @@
 //! An intake that keeps what it is told.
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use postbell_engine::{Observation, What};
+use postbell_engine::{Demand, Observation, What};
 use postbell_sources::{Batch, Intake, Pair, Stopped};
 
 /// Keeps observations and checkpoint together, as the journal does.
@@ -18,6 +18,8 @@ pub(crate) struct Kept {
     pub(crate) gate: Mutex<()>,
     /// How many batches it takes before it fails; to play a crash.
     pub(crate) takes_left: AtomicUsize,
+    /// What it says it wants, each time it is asked; everything once these are used up.
+    pub(crate) wants: Mutex<VecDeque<Demand>>,
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +43,13 @@ impl Kept {
 
     fn with(with_quotas: bool) -> Arc<Self> {
         let takes_left = AtomicUsize::new(usize::MAX);
-        Arc::new(Self { inner: Mutex::default(), with_quotas, gate: Mutex::default(), takes_left })
+        Arc::new(Self {
+            inner: Mutex::default(),
+            with_quotas,
+            gate: Mutex::default(),
+            takes_left,
+            wants: Mutex::default(),
+        })
     }
 
     pub(crate) fn told(&self) -> Vec<Observation> {
@@ -104,6 +112,11 @@ impl Intake for Kept {
             |seen: &Observation| self.with_quotas || !matches!(seen.what, What::QuotaSeen(_));
         inner.told.extend(batch.observations.into_iter().filter(is_kept));
         Ok(())
+    }
+
+    fn demand(&self) -> Demand {
+        let next = self.wants.lock().unwrap().pop_front();
+        next.unwrap_or_else(Demand::everything)
     }
 
     fn checkpoint(&self, prefix: &[u8]) -> Result<Vec<Pair>, Stopped> {
