@@ -63,7 +63,7 @@ impl Subscriptions {
         self.start(&entry);
         self.0.house.look();
         stored?;
-        entry.wants(Some(held));
+        entry.wants(held);
         let mut shown = self.shown(&entry);
         if let Some(secret) = secret?.filter(|_| wanted.secret.is_none()) {
             shown.sink.tell(&secret);

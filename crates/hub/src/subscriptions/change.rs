@@ -53,7 +53,7 @@ impl Subscriptions {
             }
             let held = self.0.demands.hold(self.wanted_by(&kept)).await;
             self.keep(&entry, kept.awake()).await?;
-            entry.wants(Some(held));
+            entry.wants(held);
             self.start(&entry);
         }
         Ok(Some(self.shown(&entry)))

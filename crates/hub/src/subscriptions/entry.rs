@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Shown;
+use super::SubscriptionState;
 use super::kept::{Kept, Owner};
 use crate::demand::Held;
 use crate::feed::Seat;
@@ -109,8 +110,25 @@ impl Entry {
     }
 
     /// Has this counted as what it wants to have made, in the place of what was.
-    pub(super) fn wants(&self, held: Option<Held>) {
-        *locked(&self.held) = held;
+    pub(super) fn wants(&self, held: Held) {
+        *locked(&self.held) = Some(held);
+    }
+
+    /// Has nothing counted any more of one that has ended. Whoever has it go on says so first, and
+    /// what it wants then, so that it can't be taken for one that has ended.
+    pub(super) fn let_go_if_ended(&self) {
+        let kept = self.kept();
+        if kept.state == SubscriptionState::Ended {
+            let held = locked(&self.held).take();
+            drop(kept);
+            drop(held);
+        }
+    }
+
+    /// Whether what it wants is counted.
+    #[cfg(test)]
+    pub(super) fn is_counted(&self) -> bool {
+        locked(&self.held).is_some()
     }
 
     /// The entity tag of how it stands.

@@ -60,7 +60,7 @@ impl Subscriptions {
         changed.expires_unix_millis = expires;
         let held = self.0.demands.hold(self.wanted_by(&changed)).await;
         let stored = self.store(&entry, changed).await;
-        entry.wants(Some(held));
+        entry.wants(held);
         self.start(&entry);
         self.0.house.look();
         stored?;
@@ -91,10 +91,8 @@ impl Subscriptions {
             }
         }
         let entries = self.entries();
-        for entry in entries.iter().filter(|one| one.kept().state == SubscriptionState::Ended) {
-            // Also where it came to its end by itself.
-            entry.wants(None);
-        }
+        // Also those that came to their end by themselves.
+        entries.iter().for_each(|entry| entry.let_go_if_ended());
         entries.iter().filter_map(|entry| next(entry)).min()
     }
 

@@ -220,7 +220,7 @@ impl Subscriptions {
             return Err(CreateError::NameTaken(new.name));
         }
         let entry = Arc::new(Entry::new(id, new.name, kept));
-        entry.wants(Some(held));
+        entry.wants(held);
         shared.entries.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&entry));
         self.start(&entry);
         shared.house.look();

@@ -175,7 +175,7 @@ impl Subscriptions {
             let kept = entry.kept().clone();
             if kept.state != SubscriptionState::Ended {
                 let wanted = subscriptions.wanted_by(&kept);
-                entry.wants(Some(subscriptions.0.demands.count(wanted)));
+                entry.wants(subscriptions.0.demands.count(wanted));
             }
             subscriptions.start(&entry);
         }

@@ -1,6 +1,7 @@
 //! How long subscriptions live, and how one is had as it is wanted.
 
 use jiff::{SignedDuration, Timestamp};
+use postbell_engine::Demand;
 
 use super::*;
 use crate::subscriptions::api::Renewal;
@@ -188,4 +189,25 @@ async fn a_token_that_is_over_is_told_by_whose_it_was() {
         let detail = shown.detail.unwrap();
         assert!(detail.ends_with(told), "{detail}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r24_what_one_wants_counts_until_its_end_and_from_its_renewal_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path()).await;
+    let receiver = Receiver::start(|_, _| ok()).await;
+    let new = NewSubscription { expires: Some("1h".to_owned()), ..wanted("phone", &receiver.url) };
+    bench.subscriptions.create(new, &bench.admin).await.unwrap();
+    let entry = bench.subscriptions.entries().remove(0);
+    bench.subscriptions.renew(&bench.admin, "phone", until("1ms")).await.unwrap().unwrap();
+    bench.wait_until("phone", |shown| shown.state == SubscriptionState::Ended).await;
+    bench.subscriptions.expire(Timestamp::now()).await;
+    assert!(!entry.is_counted());
+    // It is looked through for what has ended at any time, also while one is renewed.
+    entry.wants(bench.subscriptions.0.demands.count(Demand::everything()));
+    entry.let_go_if_ended();
+    assert!(!entry.is_counted());
+    bench.subscriptions.renew(&bench.admin, "phone", until("1h")).await.unwrap().unwrap();
+    bench.subscriptions.expire(Timestamp::now()).await;
+    assert!(entry.is_counted());
 }
