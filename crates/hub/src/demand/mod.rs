@@ -9,7 +9,7 @@
 mod journalled;
 mod publishers;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;

@@ -30,11 +30,24 @@ fn demands(
     Demands::new(terms, Arc::clone(journal) as _)
 }
 
-fn wanting(events: &[&str]) -> Demand {
+pub(crate) fn wanting(events: &[&str]) -> Demand {
     let events = events.iter().map(|&event| event.to_owned()).collect();
     let selection = Selection { events, ..Selection::default() };
     let (filter, projection) = selection.compile(&Policy::default()).unwrap();
     Demand::of(&filter, &projection)
+}
+
+/// Only what is wanted counts, and nobody is waited for.
+pub(crate) fn demands_at_once(journal: &Arc<PretendJournal>) -> Demands {
+    let terms = Terms {
+        record: Record::Wanted,
+        linger: Duration::ZERO,
+        confirm: Duration::ZERO,
+        policy: Policy::default(),
+        store: store(),
+        spools: Vec::new(),
+    };
+    Demands::new(terms, Arc::clone(journal) as _)
 }
 
 /// The events written down in a spool.
@@ -45,7 +58,7 @@ fn written(spool: &Path) -> Vec<String> {
 }
 
 /// Waits for something that happens by itself.
-async fn until(is_so: impl Fn() -> bool) {
+pub(crate) async fn until(is_so: impl Fn() -> bool) {
     let begun = Instant::now();
     while !is_so() {
         assert!(begun.elapsed() < Duration::from_secs(60), "it didn't come to be");
@@ -150,15 +163,7 @@ async fn r24_whoever_joins_waits_until_publishers_have_confirmed() {
 #[tokio::test]
 async fn r24_a_publisher_that_does_not_confirm_is_told_of_as_a_gap() {
     let journal = Arc::new(PretendJournal::default());
-    let terms = Terms {
-        record: Record::Wanted,
-        linger: Duration::ZERO,
-        confirm: Duration::ZERO,
-        policy: Policy::default(),
-        store: store(),
-        spools: Vec::new(),
-    };
-    let demands = Demands::new(terms, Arc::clone(&journal) as _);
+    let demands = demands_at_once(&journal);
     demands.begin().await;
     until(|| demands.now() == Demand::nothing()).await;
     let _silent = demands.publisher();

@@ -166,7 +166,8 @@ struct Connection {
     demands: Demands,
     /// Where it is told what is wanted, since version 2.
     told: Option<Publisher>,
-    /// The numbers of what it was told and hasn't confirmed, oldest first.
+    /// The numbers of what it was told and hasn't confirmed, oldest first; at most
+    /// [`UNCONFIRMED_MAX`].
     unconfirmed: VecDeque<u64>,
 }
 
@@ -250,7 +251,7 @@ impl Connection {
                 read = self.stream.read_buf(&mut self.read), if room => {
                     self.ended |= read? == 0;
                 }
-                told = told(&mut self.told), if !self.ended => {
+                told = told(&mut self.told), if !self.ended && self.unconfirmed.len() < UNCONFIRMED_MAX => {
                     self.unconfirmed.push_back(told.number);
                     let json = ShownDemand::from(told.demand).to_json();
                     Answer::Demand(&json).write(&mut self.out);
@@ -452,6 +453,10 @@ const _: () = assert!(GREETING.len() == GREETING_2.len());
 /// Publishers connected at once. Each may have some 10 MiB on its way.
 const PUBLISHERS_MAX: usize = 256;
 
+/// What a publisher may have to confirm at once. Each that is told of a change confirms it soon; one
+/// that doesn't is told no more, and once it confirms the last of all changes is what it hears of.
+const UNCONFIRMED_MAX: usize = 16;
+
 /// Octets read at once: what a Unix stream's buffer holds, so some 350 events.
 const READ_OCTETS: usize = 256 * 1024;
 
@@ -467,14 +472,68 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::demand::tests::{demands_at_once, until, wanting};
     use crate::metrics::Metrics;
     use crate::pretend::PretendJournal;
-    use postbell_engine::Policy;
+    use postbell_engine::{Demand, Policy};
     use postbell_sources::Health;
+    use postbell_sources::publish::frame;
 
     fn event(host: &str) -> Vec<u8> {
         format!(r#"{{"event":"MailboxDelete","uri":"imap://a@{host}/B","timestamp":"2026-08-20T12:00:00+00:00","mailboxID":"imap://a@{host}/B","user":"a"}}"#)
             .into_bytes()
+    }
+
+    /// The next answer, in words.
+    async fn answer(client: &mut UnixStream) -> String {
+        let mut octets = vec![0; 4];
+        client.read_exact(&mut octets).await.unwrap();
+        let length = u32::from_be_bytes(octets[..].try_into().unwrap()) as usize;
+        octets.resize(4 + length, 0);
+        client.read_exact(&mut octets[4..]).await.unwrap();
+        format!("{:?}", Answer::read(&octets).unwrap().unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn r24_a_publisher_that_confirms_nothing_is_told_no_more_until_it_does() {
+        let journal = Arc::new(PretendJournal::default());
+        let demands = demands_at_once(&journal);
+        demands.begin().await;
+        until(|| demands.now() == Demand::nothing()).await;
+        let metrics = Metrics::new().source("publish");
+        let publishers =
+            Publishers::new(Arc::clone(&journal) as _, Policy::default(), metrics, Health::new());
+        let (mut client, served) = UnixStream::pair().unwrap();
+        let (_stopping, stop) = watch::channel(false);
+        let connection =
+            Connection::new(served, Arc::new(publishers), Stores::any(), demands.clone());
+        let serving = tokio::spawn(connection.serve(stop));
+        client.write_all(GREETING_2).await.unwrap();
+        client.read_exact(&mut vec![0; GREETING_2.len()]).await.unwrap();
+        let mut held = None;
+        for round in 0..UNCONFIRMED_MAX {
+            if round > 0 {
+                held = match held {
+                    Some(_) => None,
+                    None => Some(demands.hold(wanting(&["quota"])).await),
+                };
+            }
+            let told = answer(&mut client).await;
+            assert!(told.starts_with("Demand"), "{told}");
+            assert_eq!(told.contains("Quota"), held.is_some(), "{told}");
+        }
+        let _login = demands.hold(wanting(&["Login"])).await;
+        let _logout = demands.hold(wanting(&["Logout"])).await;
+        let mut said = Vec::new();
+        frame(&mut said, &event("own.example"));
+        client.write_all(&said).await.unwrap();
+        assert!(answer(&mut client).await.starts_with("Accepted"));
+        // One is confirmed, and what is told then is how things stand.
+        client.write_all(&[0; 4]).await.unwrap();
+        let told = answer(&mut client).await;
+        assert!(told.contains("Login") && told.contains("Logout"), "{told}");
+        drop(client);
+        serving.await.unwrap().unwrap();
     }
 
     #[tokio::test]
