@@ -115,6 +115,8 @@ impl Hub {
             record: config.policy.record,
             linger: config.policy.record_linger,
             confirm: demand::CONFIRM_MAX,
+            patience: demand::PATIENCE_MAX,
+            look_every: demand::LOOK_EVERY,
             policy: policy.clone(),
             store: store.clone(),
             spools: spools(&config.sources),
@@ -378,10 +380,10 @@ fn speakers(config: &PublishConfig, own: &str) -> Result<BTreeMap<u32, Stores>, 
     config.allowed_uids.iter().map(|uid| stores(uid).map(|stores| (*uid, stores))).collect()
 }
 
-/// The spools that scripts in a Dovecot write to.
-fn spools(sources: &BTreeMap<String, SourceConfig>) -> Vec<PathBuf> {
-    let dovecots = sources.values().filter(|source| source.kind == SourceKind::Dovecot);
-    dovecots.map(|source| source.spool.clone()).collect()
+/// The spools that scripts in a Dovecot write to, by the names of their sources.
+fn spools(sources: &BTreeMap<String, SourceConfig>) -> Vec<(String, PathBuf)> {
+    let dovecots = sources.iter().filter(|(_, source)| source.kind == SourceKind::Dovecot);
+    dovecots.map(|(name, source)| (name.clone(), source.spool.clone())).collect()
 }
 
 /// Reads the certificate off the async threads.

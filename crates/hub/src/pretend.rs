@@ -1,6 +1,7 @@
 //! A journal for tests: in memory, and as unwilling as it is told to be.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 
@@ -13,11 +14,19 @@ use postbell_journal::{
 #[derive(Debug, Default)]
 pub(crate) struct PretendJournal(Mutex<Inner>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Inner {
     refusals: VecDeque<AppendError>,
+    hangs: bool,
+    hanging: Vec<(Batch, Done)>,
     entries: Vec<Entry>,
     checkpoint: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("entries", &self.entries.len()).finish_non_exhaustive()
+    }
 }
 
 impl PretendJournal {
@@ -26,6 +35,31 @@ impl PretendJournal {
         let journal = Self::default();
         journal.lock().refusals.extend(refusals);
         journal
+    }
+
+    /// Refuses the next batches for these reasons.
+    pub(crate) fn refuse(&self, refusals: impl IntoIterator<Item = AppendError>) {
+        self.lock().refusals.extend(refusals);
+    }
+
+    /// Answers nothing any more.
+    pub(crate) fn hang(&self) {
+        self.lock().hangs = true;
+    }
+
+    /// How many it hasn't answered.
+    pub(crate) fn hanging(&self) -> usize {
+        self.lock().hanging.len()
+    }
+
+    /// Takes what it hasn't answered, and answers again.
+    pub(crate) fn go_on(&self) {
+        let hanging = {
+            let mut inner = self.lock();
+            inner.hangs = false;
+            std::mem::take(&mut inner.hanging)
+        };
+        hanging.into_iter().for_each(|(batch, done)| self.append(batch, done));
     }
 
     /// The bodies of all records.
@@ -68,6 +102,9 @@ impl Journal for PretendJournal {
         if let Some(refusal) = inner.refusals.pop_front() {
             drop(inner);
             return done(Err(refusal));
+        }
+        if inner.hangs {
+            return inner.hanging.push((batch, done));
         }
         for change in batch.checkpoint.into_iter().flat_map(|checkpoint| checkpoint.changes) {
             match change.value {

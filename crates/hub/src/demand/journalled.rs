@@ -1,30 +1,52 @@
 //! What the journal itself says of what is recorded, so that whoever reads it later knows what can't
 //! be in it.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use mail_event::{Event, EventName, OtherName, Timestamp, json};
 use postbell_engine::{Demand, Keys, Store, event_id};
 use postbell_journal::{Batch, Change, Checkpoint, Entry, Journal, ReadError, RecordId};
 use serde_json::Value;
 use tokio::sync::oneshot;
-use tracing::error;
+use tokio::time::timeout;
+use tracing::{error, warn};
 
 use super::locked;
 
-/// Tells in the journal what is recorded from there on, whenever that changes.
+/// Tells in the journal what is recorded from there on, whenever that changes, and of gaps.
 #[derive(Debug)]
 pub(super) struct Journalled {
     journal: Arc<dyn Journal>,
     store: Store,
-    /// What was told last.
-    last: Mutex<Vec<String>>,
+    /// How long the journal is waited for.
+    patience: Duration,
+    said: Arc<Mutex<Said>>,
+    /// Held as long as the journal has something of ours that it hasn't answered: a journal that
+    /// hangs has no more than one.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+#[derive(Debug)]
+struct Said {
+    /// What is recorded, as it was told last.
+    last: Vec<String>,
+    /// Gaps that are to be told yet, by why; at most [`GAPS_MAX`].
+    gaps: BTreeSet<String>,
 }
 
 impl Journalled {
     /// Where the journal says nothing, everything that may be was recorded.
-    pub(super) fn new(journal: Arc<dyn Journal>, store: Store, everything: Demand) -> Self {
-        Self { journal, store, last: Mutex::new(names(everything)) }
+    pub(super) fn new(
+        journal: Arc<dyn Journal>,
+        store: Store,
+        everything: Demand,
+        patience: Duration,
+    ) -> Self {
+        let said = Said { last: names(everything), gaps: BTreeSet::new() };
+        let said = Arc::new(Mutex::new(said));
+        Self { journal, store, patience, said, turn: Arc::default() }
     }
 
     /// Reads what was told last, before the start.
@@ -32,43 +54,67 @@ impl Journalled {
         let kept = self.journal.checkpoint(SOURCE, KEY)?;
         if let Some(names) = kept.first().and_then(|(_, value)| serde_json::from_slice(value).ok())
         {
-            *locked(&self.last) = names;
+            locked(&self.said).last = names;
         }
         Ok(())
     }
 
-    /// Tells what is recorded from now on, where that is something else.
-    pub(super) async fn note(&self, demand: Demand) {
-        let names = names(demand);
-        if *locked(&self.last) == names {
-            return;
+    /// Has it told that something may be missing, with what is told next.
+    pub(super) fn gap(&self, why: String) {
+        let mut said = locked(&self.said);
+        if said.gaps.len() < GAPS_MAX {
+            said.gaps.insert(why);
         }
-        let recorded = [("vnd.postbell.recorded", Value::from(names.clone()))];
+    }
+
+    /// Tells what is recorded from now on, where that is something else, and what gaps there are.
+    ///
+    /// Whether that stands before whatever is recorded after. One the journal takes its time for
+    /// does, and is not waited for; what it doesn't take is in the log, and is to be told again.
+    pub(super) async fn note(&self, demand: Demand) -> bool {
+        let Ok(turn) = timeout(self.patience, Arc::clone(&self.turn).lock_owned()).await else {
+            warn!("the journal is busy: what is recorded is told later");
+            return false;
+        };
+        let names = names(demand);
+        let (gaps, is_new) = {
+            let said = locked(&self.said);
+            (said.gaps.clone(), said.last != names)
+        };
+        if gaps.is_empty() && !is_new {
+            return true;
+        }
+        let reasons = gaps.iter().map(|why| (GAP, "vnd.postbell.gapReason", Value::from(&**why)));
+        let recorded = (RECORDING, "vnd.postbell.recorded", Value::from(names.clone()));
+        let all = reasons.chain(is_new.then_some(recorded));
+        let entries = all.filter_map(|(name, with, value)| self.entry(name, [(with, value)]));
         // Plain texts always serialise.
         let value = Some(serde_json::to_vec(&names).unwrap_or_default());
         let change = Change { key: KEY.to_vec(), value };
-        self.append(RECORDING, recorded, vec![change]).await;
-        *locked(&self.last) = names;
-    }
-
-    /// Tells that something may be missing.
-    pub(super) async fn gap(&self, why: &str) {
-        self.append(GAP, [("vnd.postbell.gapReason", Value::from(why))], Vec::new()).await;
-    }
-
-    /// What the journal doesn't take is in the log: whoever joins meanwhile is not kept waiting.
-    async fn append(&self, name: &str, with: [(&str, Value); 1], changes: Vec<Change>) {
-        let Some(entry) = self.entry(name, with) else { return };
+        let checkpoint = Checkpoint { source: SOURCE.to_owned(), changes: vec![change] };
+        let batch = Batch { entries: entries.collect(), checkpoint: is_new.then_some(checkpoint) };
         let (tell, told) = oneshot::channel();
-        // Who waits no more needs no answer.
-        let done = Box::new(move |result: Result<_, _>| drop(tell.send(result.map(drop))));
-        let source = SOURCE.to_owned();
-        let checkpoint = (!changes.is_empty()).then_some(Checkpoint { source, changes });
-        self.journal.append(Batch { entries: vec![entry], checkpoint }, done);
-        match told.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => error!(%error, event = name, "an event of the hub's was not taken"),
-            Err(_) => error!(event = name, "an event of the hub's was not taken"),
+        let said = Arc::clone(&self.said);
+        let done = Box::new(move |result: Result<_, _>| {
+            match &result {
+                Ok(_) => {
+                    let mut said = locked(&said);
+                    said.last = names;
+                    said.gaps.retain(|why| !gaps.contains(why));
+                }
+                Err(error) => error!(%error, "what is recorded is not told in the journal"),
+            }
+            drop(turn);
+            // Who waits no more needs no answer.
+            tell.send(result.is_ok()).unwrap_or_default();
+        });
+        self.journal.append(batch, done);
+        match timeout(self.patience, told).await {
+            Ok(told) => told.unwrap_or(false),
+            Err(_) => {
+                warn!("the journal takes long to take what is recorded");
+                true
+            }
         }
     }
 
@@ -106,3 +152,6 @@ const GAP: &str = "vnd.postbell.Gap";
 const SOURCE: &str = "hub demand";
 
 const KEY: &[u8] = b"recorded";
+
+/// Gaps that wait to be told: each spool has one or two, and publishers one.
+const GAPS_MAX: usize = 64;

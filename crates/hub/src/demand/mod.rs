@@ -3,11 +3,13 @@
 //!
 //! Who joins counts at once. Where that is more than was wanted before, they wait until it is in
 //! force: the spools' scripts can read it, and publishers have confirmed it, or had their time to.
+//! Nobody is waited for longer than that, whatever hangs; then a gap is told.
 //! Who leaves counts for a while longer, so that a stream that comes back finds no gap; so does
 //! everything, after a start.
 
 mod journalled;
 mod publishers;
+mod spools;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -16,17 +18,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use postbell_engine::{Demand, Policy, Store, Tally};
 use postbell_journal::Journal;
-use postbell_sources::dovecot;
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{Instant, timeout};
-use tracing::{debug, error, warn};
+use tracing::{error, warn};
 
 use self::journalled::Journalled;
 pub(crate) use self::publishers::Publisher;
 use self::publishers::Publishers;
+use self::spools::Spools;
 use crate::config::Record;
 
 /// What anybody wants; cheap to clone, and the clones are one.
@@ -45,6 +48,8 @@ pub(crate) struct Held {
 pub(crate) struct Told {
     pub(crate) number: u64,
     pub(crate) demand: Demand,
+    /// Since when.
+    pub(crate) since: Timestamp,
 }
 
 /// What demand is kept under, and who is told of it.
@@ -55,10 +60,14 @@ pub(crate) struct Terms {
     pub(crate) linger: Duration,
     /// How long whoever joins waits for publishers to confirm.
     pub(crate) confirm: Duration,
+    /// How long they wait for spools, and then for the journal.
+    pub(crate) patience: Duration,
+    /// How often it is looked whether what was written into spools is still there.
+    pub(crate) look_every: Duration,
     pub(crate) policy: Policy,
     pub(crate) store: Store,
-    /// Spools whose scripts read it.
-    pub(crate) spools: Vec<PathBuf>,
+    /// Spools whose scripts read it, by the names of their sources.
+    pub(crate) spools: Vec<(String, PathBuf)>,
 }
 
 #[derive(Debug)]
@@ -72,6 +81,7 @@ struct Shared {
     /// Held while what is in force changes.
     changing: tokio::sync::Mutex<()>,
     publishers: Publishers,
+    spools: Spools,
     journalled: Journalled,
     /// Somebody has left.
     left: Notify,
@@ -89,14 +99,16 @@ impl Demands {
     /// Nothing is told before [`Demands::begin`]; what is let in is everything until then.
     pub(crate) fn new(terms: Terms, journal: Arc<dyn Journal>) -> Self {
         let demand = Demand::everything().under(&terms.policy);
-        let journalled = Journalled::new(journal, terms.store.clone(), demand);
+        let journalled = Journalled::new(journal, terms.store.clone(), demand, terms.patience);
+        let spools = Spools::new(terms.spools.clone());
         Self(Arc::new(Shared {
             terms,
             counts: Mutex::default(),
-            told: watch::Sender::new(Told { number: 1, demand }),
+            told: watch::Sender::new(Told { number: 1, demand, since: Timestamp::now() }),
             in_force: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             publishers: Publishers::default(),
+            spools,
             journalled,
             left: Notify::new(),
             keeper: Mutex::default(),
@@ -110,6 +122,8 @@ impl Demands {
             record: Record::Everything,
             linger: Duration::ZERO,
             confirm: CONFIRM_MAX,
+            patience: PATIENCE_MAX,
+            look_every: LOOK_EVERY,
             policy: Policy::default(),
             store: tests::store(),
             spools: Vec::new(),
@@ -126,6 +140,7 @@ impl Demands {
         if let Err(error) = read {
             error!(%error, "what was recorded before can't be read");
         }
+        self.0.spools.begin(&self.0.told.subscribe(), self.0.terms.look_every);
         self.apply().await;
         let keeper = tokio::spawn(keep(Arc::downgrade(&self.0))).abort_handle();
         *locked(&self.0.keeper) = Some(keeper);
@@ -137,7 +152,8 @@ impl Demands {
         Held { demand, shared: Arc::downgrade(&self.0) }
     }
 
-    /// Counts what somebody wants; once this returns it is in force.
+    /// Counts what somebody wants; once this returns it is in force, or it is told that something may
+    /// be missing. Takes a few seconds at most.
     pub(crate) async fn hold(&self, demand: Demand) -> Held {
         let held = self.count(demand);
         let wanted = self.0.wanted();
@@ -202,18 +218,28 @@ impl Shared {
         }
     }
 
+    /// Tells what the journal didn't take before.
+    async fn tell_what_is_left(&self) {
+        let _changing = self.changing.lock().await;
+        let in_force = *locked(&self.in_force);
+        if let Some(demand) = in_force {
+            self.journalled.note(demand).await;
+        }
+    }
+
     /// First everybody is told, then it is said to be recorded.
     async fn raise(&self, demand: Demand) {
         let number = self.tell(demand);
-        let trouble = self.tell_spools(demand).await;
-        let late = match timeout(self.terms.confirm, self.publishers.confirmed(number)).await {
-            Ok(()) => None,
-            Err(_) => Some("a publisher did not confirm in time what is wanted".to_owned()),
-        };
-        for why in trouble.into_iter().chain(late) {
+        let (troubles, confirmed) = tokio::join!(
+            self.spools.told(number, self.terms.patience),
+            timeout(self.terms.confirm, self.publishers.confirmed(number)),
+        );
+        let late = confirmed.is_err().then(|| LATE.to_owned());
+        for why in troubles.into_iter().chain(late) {
             warn!(why, "somebody may not make what is wanted by now");
-            self.journalled.gap(&why).await;
+            self.journalled.gap(why);
         }
+        // Where that isn't taken, the journal says for a while that less is recorded than is.
         self.journalled.note(demand).await;
         *locked(&self.in_force) = Some(demand);
     }
@@ -231,40 +257,21 @@ impl Shared {
             *in_force = Some(demand);
             demand
         };
-        self.journalled.note(demand).await;
-        self.tell(demand);
-        if let Some(why) = self.tell_spools(demand).await {
-            debug!(why, "what isn't wanted any more is still made");
+        if self.journalled.note(demand).await {
+            self.tell(demand);
+        } else {
+            // It would say that more is recorded than is.
+            *locked(&self.in_force) = Some(before);
         }
     }
 
     fn tell(&self, demand: Demand) -> u64 {
         self.told.send_modify(|told| {
-            told.number += u64::from(told.demand != demand);
-            told.demand = demand;
+            if told.demand != demand {
+                *told = Told { number: told.number + 1, demand, since: Timestamp::now() };
+            }
         });
         self.told.borrow().number
-    }
-
-    /// Writes it into each spool; says what is wrong with one whose script would go by what was
-    /// wanted before.
-    async fn tell_spools(&self, demand: Demand) -> Option<String> {
-        let spools = self.terms.spools.clone();
-        let tell = move || {
-            let told = spools.iter().map(|spool| (spool, dovecot::tell_demand(spool, demand)));
-            let failed = told.filter_map(|(spool, told)| Some((spool, told.err()?)));
-            let mut misled = None;
-            for (spool, error) in failed {
-                let file = spool.join(dovecot::DEMAND_FILE);
-                // Without a file everything is wanted; without a folder nothing is written.
-                if file.symlink_metadata().is_ok() {
-                    misled = Some(format!("{}: {error}", file.display()));
-                }
-                debug!(path = %file.display(), %error, "what is wanted is not told there");
-            }
-            misled
-        };
-        spawn_blocking(tell).await.unwrap_or_default()
     }
 
     /// Lets those go whose time is over; says when the next one's is.
@@ -275,45 +282,20 @@ impl Shared {
         }
         counts.leaving.front().map(|(until, _)| *until)
     }
-
-    /// Writes it anew where somebody took it away, or a spool has come to be.
-    async fn mend_spools(&self) {
-        let _changing = self.changing.lock().await;
-        let Some(demand) = *locked(&self.in_force) else { return };
-        let spools = self.terms.spools.clone();
-        let mend = move || {
-            for spool in spools.iter().filter(|spool| spool.is_dir()) {
-                if !dovecot::is_told(spool, demand)
-                    && let Err(error) = dovecot::tell_demand(spool, demand)
-                {
-                    warn!(path = %spool.display(), %error, "what is wanted can't be told to the scripts there");
-                }
-            }
-        };
-        if let Err(error) = spawn_blocking(mend).await {
-            error!(%error, "looking after what is told panicked");
-        }
-    }
 }
 
-/// Lets go of what nobody wants any more, and looks after what is written down.
+/// Lets go of what nobody wants any more, and tells what could not be told before.
 async fn keep(shared: Weak<Shared>) {
-    let mut mended = Instant::now();
     loop {
         let Some(shared) = shared.upgrade() else { return };
         let next = shared.let_go(Instant::now());
-        if *locked(&shared.in_force) != Some(shared.wanted()) {
-            shared.apply().await;
-        }
-        if mended.elapsed() >= MEND_EVERY {
-            shared.mend_spools().await;
-            mended = Instant::now();
-        }
-        let until = next.unwrap_or(mended + MEND_EVERY).min(mended + MEND_EVERY);
+        shared.apply().await;
+        shared.tell_what_is_left().await;
+        let again = Instant::now() + LOOK_EVERY;
         // Whoever leaves while nobody listens is remembered.
         tokio::select! {
             () = shared.left.notified() => {}
-            () = tokio::time::sleep_until(until) => {}
+            () = tokio::time::sleep_until(next.unwrap_or(again).min(again)) => {}
         }
     }
 }
@@ -344,5 +326,12 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// a blink, and one that doesn't is told of as a gap.
 pub(crate) const CONFIRM_MAX: Duration = Duration::from_secs(2);
 
-/// How often it is looked whether what is written down is still there.
-const MEND_EVERY: Duration = Duration::from_secs(60);
+/// How long they wait for what is written on disks, which take longer than this only where they hang.
+pub(crate) const PATIENCE_MAX: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether what was written into a spool is still there, and tried again what
+/// the journal didn't take.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// What is told where a publisher does not confirm.
+const LATE: &str = "a publisher did not confirm in time what is wanted";

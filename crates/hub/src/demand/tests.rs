@@ -23,9 +23,11 @@ fn demands(
         record,
         linger,
         confirm: LONG,
+        patience: LONG,
+        look_every: Duration::from_millis(20),
         policy: Policy::default(),
         store: store(),
-        spools: vec![spool.to_owned()],
+        spools: vec![("dovecot".to_owned(), spool.to_owned())],
     };
     Demands::new(terms, Arc::clone(journal) as _)
 }
@@ -43,6 +45,8 @@ pub(crate) fn demands_at_once(journal: &Arc<PretendJournal>) -> Demands {
         record: Record::Wanted,
         linger: Duration::ZERO,
         confirm: Duration::ZERO,
+        patience: LONG,
+        look_every: LONG,
         policy: Policy::default(),
         store: store(),
         spools: Vec::new(),
@@ -201,6 +205,81 @@ async fn a_spool_that_is_not_there_keeps_nobody_waiting_and_is_no_gap() {
     let _held = demands.hold(wanting(&["Login"])).await;
     assert!(recorded(&journal).iter().all(|one| one.contains("Recording")));
     fs::create_dir(&spool).unwrap();
-    demands.0.mend_spools().await;
-    assert_eq!(written(&spool), ["Login"]);
+    let told = || fs::read_to_string(spool.join("demand")).unwrap_or_default();
+    until(|| told().contains("Login")).await;
+    fs::remove_file(spool.join("demand")).unwrap();
+    until(|| told().contains("Login")).await;
+}
+
+/// What is wanted, where nothing of it is waited for longer than a moment.
+async fn impatient(journal: &Arc<PretendJournal>, spool: &Path) -> Demands {
+    let terms = Terms {
+        record: Record::Wanted,
+        linger: Duration::ZERO,
+        confirm: LONG,
+        patience: Duration::from_millis(20),
+        look_every: LONG,
+        policy: Policy::default(),
+        store: store(),
+        spools: vec![("dovecot".to_owned(), spool.to_owned())],
+    };
+    let demands = Demands::new(terms, Arc::clone(journal) as _);
+    demands.begin().await;
+    until(|| demands.now() == Demand::nothing()).await;
+    demands
+}
+
+#[tokio::test]
+async fn r24_a_spool_that_hangs_keeps_nobody_waiting_and_is_told_of_as_a_gap() {
+    let spool = tempfile::tempdir().unwrap();
+    let journal = Arc::new(PretendJournal::default());
+    let demands = impatient(&journal, spool.path()).await;
+    let before = gaps(&journal);
+    demands.0.spools.hang();
+    let _login = demands.hold(wanting(&["Login"])).await;
+    assert_eq!(gaps(&journal), before + 1, "{:?}", recorded(&journal));
+    let body = journal.bodies().into_iter().rfind(|body| body.contains("gapReason")).unwrap();
+    assert!(body.contains("demand: not written in time"), "{body}");
+    assert!(demands.now().covers(&wanting(&["Login"])), "all others tell of it");
+}
+
+#[tokio::test]
+async fn r24_a_journal_that_hangs_keeps_nobody_waiting_and_has_no_more_than_one_of_ours() {
+    let spool = tempfile::tempdir().unwrap();
+    let journal = Arc::new(PretendJournal::default());
+    let demands = impatient(&journal, spool.path()).await;
+    let before = recorded(&journal).len();
+    journal.hang();
+    let login = demands.hold(wanting(&["Login"])).await;
+    let _logout = demands.hold(wanting(&["Logout"])).await;
+    assert!(demands.now().covers(&wanting(&["Login", "Logout"])));
+    drop(login);
+    assert_eq!((recorded(&journal).len(), journal.hanging()), (before, 1));
+    // Once it goes on, it says how things stand, and what nobody wants is let go.
+    journal.go_on();
+    demands.0.left.notify_one();
+    until(|| recorded(&journal).last().is_some_and(|last| last.ends_with("Recording Logout")))
+        .await;
+    until(|| demands.now() == wanting(&["Logout"])).await;
+}
+
+#[tokio::test]
+async fn r24_what_the_journal_refuses_is_told_later_and_nothing_is_let_go_before() {
+    let spool = tempfile::tempdir().unwrap();
+    let journal = Arc::new(PretendJournal::default());
+    let demands = impatient(&journal, spool.path()).await;
+    demands.0.spools.hang();
+    journal.refuse([crate::pretend::full()]);
+    let login = demands.hold(wanting(&["Login"])).await;
+    assert!(demands.now().covers(&wanting(&["Login"])));
+    let is_told = |what: &str| recorded(&journal).iter().any(|one| one.contains(what));
+    assert!(!is_told("Recording Login"), "it was refused");
+    demands.0.left.notify_one();
+    until(|| is_told("Gap") && is_told("Recording Login")).await;
+    journal.refuse([crate::pretend::full()]);
+    drop(login);
+    until(|| journal.refusals() == 0).await;
+    assert!(demands.now().covers(&wanting(&["Login"])), "the journal says that it is recorded");
+    demands.0.left.notify_one();
+    until(|| demands.now() == Demand::nothing()).await;
 }

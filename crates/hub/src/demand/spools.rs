@@ -1,0 +1,172 @@
+//! Spools whose scripts read what is wanted, and how far each has been told.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use postbell_engine::Demand;
+use postbell_sources::dovecot;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use super::{Told, locked};
+
+/// All spools. Each is written to by a task of its own, one write at a time, so that one whose disk
+/// hangs holds up nobody, and in the end says what was told last.
+#[derive(Debug)]
+pub(super) struct Spools {
+    each: Vec<Spool>,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+#[derive(Debug)]
+struct Spool {
+    source: String,
+    path: PathBuf,
+    standing: watch::Sender<Standing>,
+}
+
+/// How far a spool has been told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Standing {
+    /// The number of what was written last, or tried to; 0 before the beginning.
+    number: u64,
+    /// Since when it says so.
+    pub(crate) since: Option<Timestamp>,
+    /// What is wrong with it.
+    pub(crate) trouble: Option<Trouble>,
+}
+
+/// Why what is wanted is not told in a spool.
+#[derive(Clone, Debug)]
+pub(crate) enum Trouble {
+    /// There is nothing whose script could go by what was wanted before: without a file everything
+    /// is wanted, and without a folder nothing is written.
+    Absent(String),
+    /// The script goes by what was wanted before.
+    Misled(String),
+}
+
+impl Spools {
+    /// The folders of sources, by their names; nothing is written before [`Spools::begin`].
+    pub(super) fn new(spools: Vec<(String, PathBuf)>) -> Self {
+        let spool = |(source, path)| Spool { source, path, standing: watch::Sender::default() };
+        Self { each: spools.into_iter().map(spool).collect(), tasks: Mutex::default() }
+    }
+
+    /// Writes what is told from now on, and looks so often whether it is still there.
+    pub(super) fn begin(&self, told: &watch::Receiver<Told>, look_every: Duration) {
+        let begin = |Spool { path, standing, .. }: &Spool| {
+            let following = follow(path.clone(), told.clone(), standing.clone(), look_every);
+            tokio::spawn(following).abort_handle()
+        };
+        locked(&self.tasks).extend(self.each.iter().map(begin));
+    }
+
+    /// Waits until what has this number is told everywhere, each for so long at most. Gives what is
+    /// wrong where a script may go by what was wanted before.
+    pub(super) async fn told(&self, number: u64, patience: Duration) -> Vec<String> {
+        let mut troubles = Vec::new();
+        let until = tokio::time::Instant::now() + patience;
+        for Spool { path, standing, .. } in &self.each {
+            let mut standing = standing.subscribe();
+            let told = standing.wait_for(|standing| standing.number >= number);
+            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            match timeout(left, told).await {
+                Ok(Ok(standing)) => {
+                    if let Some(Trouble::Misled(why)) = &standing.trouble {
+                        troubles.push(why.clone());
+                    }
+                }
+                Err(_) | Ok(Err(_)) => {
+                    troubles.push(format!("{}: not written in time", file(path).display()));
+                }
+            }
+        }
+        troubles
+    }
+
+    /// How far each source's has been told of what has this number, and whether it has.
+    pub(super) fn standing(&self, number: u64) -> Vec<(String, Standing, bool)> {
+        let each = self.each.iter().map(|spool| {
+            let standing = spool.standing.borrow().clone();
+            let is_told = standing.number >= number && standing.trouble.is_none();
+            (spool.source.clone(), standing, is_told)
+        });
+        each.collect()
+    }
+
+    /// As if every disk hung.
+    #[cfg(test)]
+    pub(super) fn hang(&self) {
+        locked(&self.tasks).iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl Drop for Spools {
+    fn drop(&mut self) {
+        locked(&self.tasks).iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// Writes down what is told, and looks now and then whether it is still there: somebody may take it
+/// away, or the folder come to be.
+async fn follow(
+    path: PathBuf,
+    mut told: watch::Receiver<Told>,
+    standing: watch::Sender<Standing>,
+    look_every: Duration,
+) {
+    loop {
+        let Told { number, demand, .. } = *told.borrow_and_update();
+        let spool = path.clone();
+        let trouble = spawn_blocking(move || tell(&spool, demand)).await.unwrap_or_else(|error| {
+            Some(Trouble::Misled(format!("{}: writing panicked: {error}", file(&path).display())))
+        });
+        let had_trouble = standing.borrow().trouble.is_some();
+        match &trouble {
+            Some(Trouble::Misled(why)) if !had_trouble => {
+                warn!(why, "what is wanted can't be told to the scripts there");
+            }
+            Some(Trouble::Misled(why) | Trouble::Absent(why)) => {
+                debug!(why, "what is wanted is not told there");
+            }
+            None => {}
+        }
+        standing.send_modify(|standing| {
+            let is_new = standing.number != number || had_trouble;
+            if trouble.is_some() {
+                standing.since = None;
+            } else if is_new {
+                standing.since = Some(Timestamp::now());
+            }
+            standing.number = number;
+            standing.trouble = trouble;
+        });
+        match timeout(look_every, told.changed()).await {
+            Ok(Ok(())) | Err(_) => {}
+            Ok(Err(_)) => return,
+        }
+    }
+}
+
+/// Writes it down where that isn't so already.
+fn tell(spool: &Path, demand: Demand) -> Option<Trouble> {
+    if dovecot::is_told(spool, demand) {
+        return None;
+    }
+    let error = dovecot::tell_demand(spool, demand).err()?;
+    let file = file(spool);
+    let why = format!("{}: {error}", file.display());
+    Some(match file.symlink_metadata() {
+        Ok(_) => Trouble::Misled(why),
+        Err(_) => Trouble::Absent(why),
+    })
+}
+
+fn file(spool: &Path) -> PathBuf {
+    spool.join(dovecot::DEMAND_FILE)
+}
