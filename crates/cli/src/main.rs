@@ -27,6 +27,7 @@ mod tls;
 mod tokens;
 mod top;
 mod validate;
+mod wanted;
 mod when;
 
 use std::process::ExitCode;

@@ -8,6 +8,7 @@ use crate::connection::ConnectionArgs;
 use crate::ending::{Ending, note};
 use crate::out::{self, print};
 use crate::subscriptions::word;
+use crate::wanted::Told;
 
 /// Look at what watches the stores.
 #[derive(Args, Debug)]
@@ -63,17 +64,18 @@ fn list(answer: &Value) -> anyhow::Result<()> {
         .into_iter()
         .flatten()
         .map(|source| {
-            ["/name", "/kind", "/state", "/mailboxes", "/messages", "/gaps", "/detail"]
-                .iter()
-                .map(|pointer| word(source, pointer).unwrap_or_default())
-                .collect()
+            let said = |pointer: &str| word(source, pointer).unwrap_or_default();
+            let [name, kind, state] = ["/name", "/kind", "/state"].map(said);
+            let [mailboxes, messages, gaps] = ["/mailboxes", "/messages", "/gaps"].map(said);
+            let wanted = Told::of(source).map(|told| told.short).unwrap_or_default();
+            vec![name, kind, state, mailboxes, messages, gaps, wanted, said("/detail")]
         })
         .collect();
     if rows.is_empty() {
         note("there are no sources (name one in the configuration: [sources.mail])");
         return Ok(());
     }
-    let head = ["NAME", "KIND", "STATE", "MAILBOXES", "MESSAGES", "GAPS", "DETAIL"];
+    let head = ["NAME", "KIND", "STATE", "MAILBOXES", "MESSAGES", "GAPS", "WANTED", "DETAIL"];
     Ok(print(out::columns(&head, &rows))?)
 }
 
@@ -85,9 +87,11 @@ fn describe(source: &Value) -> anyhow::Result<()> {
     let rest = members.into_iter().flatten().map(|(name, _)| name.as_str());
     let rest = rest.filter(|name| !FIRST.contains(name));
     for name in FIRST.into_iter().chain(rest) {
-        if let Some(value) =
-            word(source, &format!("/{}", name.replace('~', "~0").replace('/', "~1")))
-        {
+        let value = match name {
+            "demand" => Told::of(source).map(|told| told.long),
+            _ => word(source, &format!("/{}", name.replace('~', "~0").replace('/', "~1"))),
+        };
+        if let Some(value) = value {
             text.push(format!("{:<13} {value}", in_words(name)));
         }
     }

@@ -7,6 +7,7 @@ use super::{Report, checks, cyrus, dovecot};
 use crate::client::{Call, Client};
 use crate::connection::ConnectionArgs;
 use crate::subscriptions::word;
+use crate::wanted::{self, Told};
 
 /// Asks everything worth asking; stops where no more can come.
 pub(super) async fn ask(connection: &ConnectionArgs, config: &Config, report: &mut Report) {
@@ -52,7 +53,10 @@ async fn answers(client: &mut Client, report: &mut Report) -> bool {
 
 async fn look(client: &mut Client, config: &Config, report: &mut Report) {
     match client.json(Call::get("/v1/status")).await {
-        Ok(status) => show_status(&status, report),
+        Ok(status) => {
+            show_status(&status, report);
+            show_demand(&status, report);
+        }
         Err(error) => {
             let remedy = "the token is another hub's: check --data, --config and --url";
             return report.wrong("access", format!("{error:#}"), remedy);
@@ -117,6 +121,29 @@ fn show_status(status: &Value, report: &mut Report) {
     }
 }
 
+/// What is recorded; and how far it has been told.
+fn show_demand(status: &Value, report: &mut Report) {
+    if let Some(recorded) = wanted::recorded(status) {
+        report.right("demand", format!("recorded is {recorded}"));
+    }
+}
+
+/// How far what makes a source's events has been told what is wanted.
+fn show_told(source: &Value, report: &mut Report) {
+    let Some(told) = Told::of(source) else { return };
+    let check = format!("demand of {}", word(source, "/name").unwrap_or_default());
+    if told.is_told {
+        return report.right(&check, told.long);
+    }
+    let remedy = match word(source, "/kind").as_deref() {
+        Some("publish") => {
+            "whoever joins waits for it, 2 s each time: a publisher has to confirm (docs/publish.md)"
+        }
+        _ => "the script goes by what was wanted before: let the hub write there",
+    };
+    report.notice(&check, told.long, remedy);
+}
+
 fn show_sources(answer: &Value, config: &Config, report: &mut Report) {
     let mut mailboxes = 0_u64;
     for source in answer.get("sources").and_then(Value::as_array).into_iter().flatten() {
@@ -147,6 +174,7 @@ fn show_sources(answer: &Value, config: &Config, report: &mut Report) {
             }
             _ => report.right(&name, detail),
         }
+        show_told(source, report);
         if text("/kind") == "dovecot" {
             dovecot::followed(source, config, report);
         }

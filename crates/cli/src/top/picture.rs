@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::show::{clean, size};
 use crate::subscriptions::word;
+use crate::wanted::{Told, duration, recorded};
 
 /// What the hub said at one moment.
 #[derive(Clone, Debug)]
@@ -105,6 +106,7 @@ impl Picture {
                 if streams == 1 { "stream" } else { "streams" }
             ),
         ];
+        lines.extend(recorded(&now.status).map(|recorded| format!("recorded {recorded}")));
         let trouble = word(&now.status, "/journal/detail");
         let damage = word(&now.status, "/journal/damage/0");
         let away = self.away.as_ref().map(|why| format!("not there: {}; trying on", in_words(why)));
@@ -117,6 +119,9 @@ impl Picture {
 
     fn sources(&self, now: &Look) -> Table {
         let columns = ["SOURCE", "KIND", "STATE", "SEEN/s", "SEEN", "MAILBOXES", "SKIPPED", "GAPS"];
+        // Where everything is recorded, nobody can miss what is wanted.
+        let is_wanted = word(&now.status, "/recording/record").as_deref() == Some("wanted");
+        let columns: Vec<_> = columns.into_iter().chain(is_wanted.then_some("WANTED")).collect();
         let mut table = Table::new(&columns, "there are no sources");
         for source in list(&now.sources, "sources") {
             let name = word(source, "/name").unwrap_or_default();
@@ -128,7 +133,7 @@ impl Picture {
             let state = word(source, "/state").unwrap_or_default();
             let skipped = number(source, "/skipped");
             let gaps = number(source, "/gaps");
-            table.rows.push(vec![
+            let mut row = vec![
                 Cell::text(&name),
                 Cell::text(&word(source, "/kind").unwrap_or_default()),
                 Cell::styled(&state, state_style(&state)),
@@ -137,8 +142,10 @@ impl Picture {
                 Cell::number(&grouped(number(source, "/mailboxes"))),
                 Cell::warned(skipped),
                 Cell::warned(gaps),
-                Cell::text(&trouble(source, "/lastError", &["running", "scanning"])),
-            ]);
+            ];
+            row.extend(is_wanted.then(|| told(source)));
+            row.push(Cell::text(&trouble(source, "/lastError", &["running", "scanning"])));
+            table.rows.push(row);
         }
         table
     }
@@ -293,6 +300,13 @@ fn number(value: &Value, pointer: &str) -> u64 {
     value.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
 }
 
+/// How far what is wanted has been told there.
+fn told(source: &Value) -> Cell {
+    let Some(told) = Told::of(source) else { return Cell::text("") };
+    let style = if told.is_told { Style::new() } else { AnsiColor::Yellow.on_default() };
+    Cell::styled(&told.short, style)
+}
+
 /// What is wrong with something, unless it is in one of the states in which that is over.
 fn trouble(value: &Value, error: &str, well: &[&str]) -> String {
     let state = word(value, "/state").unwrap_or_default();
@@ -332,16 +346,6 @@ fn grouped(number: u64) -> String {
         text.push(digit);
     }
     text
-}
-
-/// Seconds in the two largest units.
-fn duration(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3_600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
-        3_600..86_400 => format!("{}h {:02}m", seconds / 3_600, seconds % 3_600 / 60),
-        _ => format!("{}d {:02}h", seconds / 86_400, seconds % 86_400 / 3_600),
-    }
 }
 
 /// A line cut to what a window has room for, its colours ended.
@@ -389,14 +393,19 @@ mod tests {
             status: json!({
                 "version": "0.1.0", "uptimeSeconds": 273_600, "streams": 3,
                 "journal": {"state": "accepting", "first": 1, "last": last, "octets": 1_300_000_000},
+                "recording": {
+                    "record": "wanted", "ageSeconds": 3_725, "events": ["MessageNew", "FlagsSet"],
+                    "contentMaxOctets": 2_048, "bodyStructure": false, "envelope": true,
+                },
             }),
             sources: json!({"sources": [
                 {"name": "mail", "kind": "maildir", "state": "running", "observations": last,
                  "mailboxes": 1_204, "skipped": 0, "gaps": 0, "lastError": "long over"},
                 {"name": "store2", "kind": "dovecot", "state": "waiting", "observations": 17,
-                 "mailboxes": 3, "skipped": 2, "gaps": 1,
+                 "mailboxes": 3, "skipped": 2, "gaps": 1, "demand": {"told": true, "ageSeconds": 3_725},
                  "lastError": "/var/spool/postbell/dovecot: may not be read by this user"},
-                {"name": "publish", "kind": "publish", "state": "running", "observations": 0},
+                {"name": "publish", "kind": "publish", "state": "running", "observations": 0,
+                 "demand": {"told": false, "connected": 3, "confirmed": 2}},
             ]}),
             subscriptions: json!({"subscriptions": [
                 subscription("phone", "active", 0, None),

@@ -13,7 +13,9 @@ use utoipa::ToSchema;
 use super::demand::ShownDemand;
 use super::query::{Name, NoQuery, clipped};
 use super::{App, Problem};
+use crate::demand::{Demands, PublishersReached, Reached};
 use crate::intake::LastCheckpoint;
+use crate::publish;
 use crate::sources::Source;
 
 /// The hub at a glance.
@@ -49,6 +51,8 @@ pub(super) struct Recording {
     /// What that is now.
     #[serde(flatten)]
     now: ShownDemand,
+    /// Seconds since that changed, or since the start.
+    age_seconds: u64,
 }
 
 /// The store told of.
@@ -103,6 +107,7 @@ pub(super) async fn status(State(app): State<Arc<App>>, _: NoQuery) -> Json<Stat
         recording: Recording {
             record: app.demands.record().as_str(),
             now: ShownDemand::from(app.demands.now()),
+            age_seconds: app.demands.age().as_secs(),
         },
         uptime_seconds: app.started.elapsed().as_secs(),
     })
@@ -150,12 +155,58 @@ pub(super) struct ShownSource {
     gaps: u64,
     /// Octets of a spool that are not in the journal yet.
     unread: u64,
+    /// How far what makes its events has been told what is wanted: the script in a Dovecot, and
+    /// publishers on the Unix stream. Absent where nobody needs to be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    demand: Option<ShownReach>,
     /// What a Dovecot's exporter posted.
     #[serde(skip_serializing_if = "Option::is_none")]
     exporter: Option<ShownExporter>,
     /// What the source remembers of how far it has got; absent for `publish`, which needs none.
     #[serde(skip_serializing_if = "Option::is_none")]
     checkpoint: Option<ShownCheckpoint>,
+}
+
+/// How far what makes a source's events has been told what is wanted.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ShownReach {
+    /// Whether it stands in the spool, or all publishers have confirmed it.
+    told: bool,
+    /// Seconds since then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_seconds: Option<u64>,
+    /// What is wrong with the spool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    /// Publishers that are told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connected: Option<usize>,
+    /// Those that have confirmed what is wanted now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confirmed: Option<usize>,
+}
+
+impl ShownReach {
+    fn of(source: &Source, demands: &Demands) -> Option<Self> {
+        if source.kind == publish::NAME {
+            let PublishersReached { connected, confirmed, age } = demands.publishers();
+            return Some(Self {
+                told: confirmed == connected,
+                age_seconds: age.map(|age| age.as_secs()),
+                detail: None,
+                connected: Some(connected),
+                confirmed: Some(confirmed),
+            });
+        }
+        let (age, detail) = match demands.spool(&source.name)? {
+            Reached::Told(age) => (Some(age.as_secs()), None),
+            Reached::Not => (None, None),
+            Reached::Trouble(why) => (None, Some(why)),
+        };
+        let told = age.is_some();
+        Some(Self { told, age_seconds: age, detail, connected: None, confirmed: None })
+    }
 }
 
 /// A source's memory of how far it has got, durable together with the events it led to.
@@ -221,7 +272,7 @@ impl From<&Exporter> for ShownExporter {
 
 impl ShownSource {
     /// May take a while where a source remembers much.
-    fn of(source: &Source, journal: &dyn Journal) -> Self {
+    fn of(source: &Source, journal: &dyn Journal, demands: &Demands) -> Self {
         let now = source.health.snapshot();
         let checkpoint = source.checkpoint.as_ref();
         Self {
@@ -239,6 +290,7 @@ impl ShownSource {
             skipped: now.skipped,
             gaps: now.gaps,
             unread: now.unread,
+            demand: ShownReach::of(source, demands),
             exporter: source.exporter.as_ref().map(ShownExporter::from),
             checkpoint: checkpoint.map(|last| ShownCheckpoint::of(&source.name, last, journal)),
         }
@@ -253,7 +305,7 @@ async fn shown(
     let app = Arc::clone(app);
     let show = move || {
         let wanted = app.sources.iter().filter(|source| is_wanted(source));
-        wanted.map(|source| ShownSource::of(source, &*app.journal)).collect()
+        wanted.map(|source| ShownSource::of(source, &*app.journal, &app.demands)).collect()
     };
     tokio::task::spawn_blocking(show).await.map_err(|error| {
         tracing::error!(%error, "showing a source panicked");

@@ -18,7 +18,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use postbell_engine::{Demand, Policy, Store, Tally};
 use postbell_journal::Journal;
 use tokio::sync::{Notify, watch};
@@ -29,6 +28,8 @@ use tracing::{error, warn};
 use self::journalled::Journalled;
 pub(crate) use self::publishers::Publisher;
 use self::publishers::Publishers;
+pub(crate) use self::publishers::Reached as PublishersReached;
+pub(crate) use self::spools::Reached;
 use self::spools::Spools;
 use crate::config::Record;
 
@@ -49,7 +50,7 @@ pub(crate) struct Told {
     pub(crate) number: u64,
     pub(crate) demand: Demand,
     /// Since when.
-    pub(crate) since: Timestamp,
+    pub(crate) since: Instant,
 }
 
 /// What demand is kept under, and who is told of it.
@@ -104,7 +105,7 @@ impl Demands {
         Self(Arc::new(Shared {
             terms,
             counts: Mutex::default(),
-            told: watch::Sender::new(Told { number: 1, demand, since: Timestamp::now() }),
+            told: watch::Sender::new(Told { number: 1, demand, since: Instant::now() }),
             in_force: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             publishers: Publishers::default(),
@@ -167,6 +168,21 @@ impl Demands {
     /// What is wanted now: what is let in.
     pub(crate) fn now(&self) -> Demand {
         self.0.told.borrow().demand
+    }
+
+    /// How long it has been so.
+    pub(crate) fn age(&self) -> Duration {
+        self.0.told.borrow().since.elapsed()
+    }
+
+    /// How far the script of the source with this name has been told it; nothing where it has none.
+    pub(crate) fn spool(&self, source: &str) -> Option<Reached> {
+        self.0.spools.reached(source, self.0.told.borrow().number)
+    }
+
+    /// How far publishers have been told it.
+    pub(crate) fn publishers(&self) -> PublishersReached {
+        self.0.publishers.reached(self.0.told.borrow().number)
     }
 
     /// Whether only what is wanted is recorded.
@@ -268,7 +284,7 @@ impl Shared {
     fn tell(&self, demand: Demand) -> u64 {
         self.told.send_modify(|told| {
             if told.demand != demand {
-                *told = Told { number: told.number + 1, demand, since: Timestamp::now() };
+                *told = Told { number: told.number + 1, demand, since: Instant::now() };
             }
         });
         self.told.borrow().number

@@ -1,8 +1,10 @@
 //! Publishers that are told what is wanted, and what each has confirmed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::Told;
 
@@ -12,9 +14,27 @@ pub(super) struct Publishers(watch::Sender<Confirmed>);
 
 #[derive(Debug, Default)]
 struct Confirmed {
-    /// The number of what each was told and has confirmed; 0 where it has confirmed nothing yet.
-    each: BTreeMap<u64, u64>,
+    each: BTreeMap<u64, Confirmation>,
     joined: u64,
+}
+
+/// What one has confirmed last.
+#[derive(Clone, Copy, Debug, Default)]
+struct Confirmation {
+    /// The number of what it was told; 0 where it has confirmed nothing yet.
+    number: u64,
+    at: Option<Instant>,
+}
+
+/// How far publishers have been told.
+#[derive(Debug)]
+pub(crate) struct Reached {
+    /// Those that are told.
+    pub(crate) connected: usize,
+    /// Those that have confirmed what is wanted now.
+    pub(crate) confirmed: usize,
+    /// How long ago the last of all did; nothing where not all have, or there are none.
+    pub(crate) age: Option<Duration>,
 }
 
 /// One of them, as long as it is connected.
@@ -34,15 +54,25 @@ impl Publishers {
         self.0.send_modify(|confirmed| {
             confirmed.joined += 1;
             id = confirmed.joined;
-            confirmed.each.insert(id, 0);
+            confirmed.each.insert(id, Confirmation::default());
         });
         Publisher { all: self.clone(), id, told }
+    }
+
+    /// How far they have been told of what has this number.
+    pub(super) fn reached(&self, number: u64) -> Reached {
+        let all = self.0.borrow();
+        let confirmed = all.each.values().filter(|last| last.number >= number);
+        let (connected, confirmed, last) =
+            (all.each.len(), confirmed.clone().count(), confirmed.filter_map(|one| one.at).max());
+        let age = last.filter(|_| confirmed == connected).map(|at| at.elapsed());
+        Reached { connected, confirmed, age }
     }
 
     /// Waits until all have confirmed what has this number.
     pub(super) async fn confirmed(&self, number: u64) {
         let mut confirmed = self.0.subscribe();
-        let all = |all: &Confirmed| all.each.values().all(|last| *last >= number);
+        let all = |all: &Confirmed| all.each.values().all(|last| last.number >= number);
         // The sender lives as long as we do.
         drop(confirmed.wait_for(all).await);
     }
@@ -62,7 +92,7 @@ impl Publisher {
     pub(crate) fn confirm(&self, number: u64) {
         self.all.0.send_modify(|confirmed| {
             if let Some(last) = confirmed.each.get_mut(&self.id) {
-                *last = (*last).max(number);
+                *last = Confirmation { number: last.number.max(number), at: Some(Instant::now()) };
             }
         });
     }

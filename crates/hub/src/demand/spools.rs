@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use postbell_engine::Demand;
 use postbell_sources::dovecot;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, spawn_blocking};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use super::{Told, locked};
@@ -29,20 +28,29 @@ struct Spool {
     standing: watch::Sender<Standing>,
 }
 
-/// How far a spool has been told.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Standing {
+/// How far a spool's script has been told.
+#[derive(Debug)]
+pub(crate) enum Reached {
+    /// It is told, for so long by now.
+    Told(Duration),
+    /// Nothing was written yet, or it is being written.
+    Not,
+    /// What is wrong with it.
+    Trouble(String),
+}
+
+#[derive(Debug, Default)]
+struct Standing {
     /// The number of what was written last, or tried to; 0 before the beginning.
     number: u64,
     /// Since when it says so.
-    pub(crate) since: Option<Timestamp>,
-    /// What is wrong with it.
-    pub(crate) trouble: Option<Trouble>,
+    since: Option<Instant>,
+    trouble: Option<Trouble>,
 }
 
 /// Why what is wanted is not told in a spool.
-#[derive(Clone, Debug)]
-pub(crate) enum Trouble {
+#[derive(Debug)]
+enum Trouble {
     /// There is nothing whose script could go by what was wanted before: without a file everything
     /// is wanted, and without a folder nothing is written.
     Absent(String),
@@ -70,11 +78,11 @@ impl Spools {
     /// wrong where a script may go by what was wanted before.
     pub(super) async fn told(&self, number: u64, patience: Duration) -> Vec<String> {
         let mut troubles = Vec::new();
-        let until = tokio::time::Instant::now() + patience;
+        let until = Instant::now() + patience;
         for Spool { path, standing, .. } in &self.each {
             let mut standing = standing.subscribe();
             let told = standing.wait_for(|standing| standing.number >= number);
-            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            let left = until.saturating_duration_since(Instant::now());
             match timeout(left, told).await {
                 Ok(Ok(standing)) => {
                     if let Some(Trouble::Misled(why)) = &standing.trouble {
@@ -89,14 +97,15 @@ impl Spools {
         troubles
     }
 
-    /// How far each source's has been told of what has this number, and whether it has.
-    pub(super) fn standing(&self, number: u64) -> Vec<(String, Standing, bool)> {
-        let each = self.each.iter().map(|spool| {
-            let standing = spool.standing.borrow().clone();
-            let is_told = standing.number >= number && standing.trouble.is_none();
-            (spool.source.clone(), standing, is_told)
-        });
-        each.collect()
+    /// How far a source's has been told of what has this number; nothing where it has none.
+    pub(super) fn reached(&self, source: &str, number: u64) -> Option<Reached> {
+        let spool = self.each.iter().find(|spool| spool.source == source)?;
+        let standing = spool.standing.borrow();
+        Some(match (&standing.trouble, standing.since) {
+            (Some(Trouble::Absent(why) | Trouble::Misled(why)), _) => Reached::Trouble(why.clone()),
+            (None, Some(since)) if standing.number >= number => Reached::Told(since.elapsed()),
+            (None, _) => Reached::Not,
+        })
     }
 
     /// As if every disk hung.
@@ -141,7 +150,7 @@ async fn follow(
             if trouble.is_some() {
                 standing.since = None;
             } else if is_new {
-                standing.since = Some(Timestamp::now());
+                standing.since = Some(Instant::now());
             }
             standing.number = number;
             standing.trouble = trouble;

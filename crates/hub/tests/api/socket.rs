@@ -240,6 +240,14 @@ async fn r24_a_publisher_of_version_2_is_told_what_is_wanted_before_who_wants_it
         events.push(next(&mut heard).name);
     }
     assert_eq!(events.last().unwrap(), "Login");
+    let mut reach = world.get("/v1/sources/publish").json()["demand"].take();
+    assert!(reach["ageSeconds"].take().as_u64().is_some_and(|age| age < 600), "{reach}");
+    let confirmed = serde_json::json!(
+        { "told": true, "ageSeconds": null, "connected": 1, "confirmed": 1 }
+    );
+    assert_eq!(reach, confirmed);
+    let mut recording = world.get("/v1/status").json()["recording"].take();
+    assert_eq!(recording["events"].take(), serde_json::json!(["Login"]));
     drop(heard);
     assert!(answer(&mut stream).contains(r#"\"events\":[]"#));
     world.stop().await;
