@@ -22,6 +22,7 @@ use crate::token::{Token, fill_random};
 mod batches;
 mod certificates;
 mod disabled;
+mod leaks;
 mod life;
 mod redrive;
 mod shared;
@@ -107,6 +108,7 @@ struct Bench {
     journal: Arc<SqliteJournal>,
     subscriptions: Subscriptions,
     tokens: Arc<Tokens>,
+    sharing: Sharing,
     admin: Arc<Grant>,
 }
 
@@ -152,7 +154,7 @@ impl Bench {
         let sharing = sharing(&feed);
         let subscriptions = Subscriptions::open_with(
             db,
-            (Arc::clone(&tokens), sharing),
+            (Arc::clone(&tokens), sharing.clone()),
             (feed, Demands::everything(Arc::clone(&journal) as _)),
             (Policy::default(), Arc::new(links), Traces::default()),
             Store::new("imap.example.org", None).unwrap(),
@@ -168,7 +170,7 @@ impl Bench {
             commands,
             (Schedule::new(pauses.clone()), Schedule::new(pauses)),
         );
-        Self { journal, subscriptions: subscriptions.await.unwrap(), tokens, admin }
+        Self { journal, subscriptions: subscriptions.await.unwrap(), tokens, sharing, admin }
     }
 
     /// Ends the worker and the journal, as the hub does.

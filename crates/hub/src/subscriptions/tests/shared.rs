@@ -13,8 +13,14 @@ pub(super) struct Acl(Arc<StdMutex<Option<BTreeMap<String, Rights>>>>);
 
 impl Acl {
     pub(super) fn gives(&self, user: &str, owner: &str, mailboxes: &[&str]) {
+        let all: Vec<_> = mailboxes.iter().map(|&mailbox| (owner, mailbox.to_owned())).collect();
+        self.gives_all(user, &all);
+    }
+
+    /// The same for mailboxes of several owners.
+    pub(super) fn gives_all(&self, user: &str, all: &[(&str, String)]) {
         let mut shared = Rights::default();
-        mailboxes.iter().for_each(|mailbox| shared.add(owner, mailbox, "lr"));
+        all.iter().for_each(|(owner, mailbox)| shared.add(owner, mailbox, "lr"));
         self.0.lock().unwrap().get_or_insert_default().insert(user.to_owned(), shared);
     }
 
@@ -67,7 +73,7 @@ impl Bench {
     }
 
     /// Says that a user got or lost sight of an owner's mailbox.
-    fn sight_changes(&self, user: &str, owner: &str, mailbox: &str) -> u64 {
+    pub(super) fn sight_changes(&self, user: &str, owner: &str, mailbox: &str) -> u64 {
         let number = self.journal.stats().records + 1;
         self.append_event(&format!(
             r#"{{"event":"MailboxCreate","uri":"imap://{user}@h/shared/{owner}/{mailbox};UIDVALIDITY=7","mailboxID":"imap://{user}@h/shared/{owner}/{mailbox};UIDVALIDITY=7","timestamp":"2026-08-20T13:34:14+02:00","vnd.postbell.affectedUser":"{user}","vnd.x.number":{number}}}"#,
@@ -92,7 +98,7 @@ async fn mendable() -> (Receiver, Arc<AtomicBool>) {
     (receiver.await, mended)
 }
 
-fn data(taken: &Taken) -> Value {
+pub(super) fn data(taken: &Taken) -> Value {
     serde_json::from_slice::<Value>(&taken.body).unwrap()["data"].take()
 }
 
