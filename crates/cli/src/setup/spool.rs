@@ -3,9 +3,11 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, lchown};
 use std::path::{Path, PathBuf};
 
+use postbell_engine::Demand;
+use postbell_sources::dovecot::{DEMAND_FILE, tell_demand};
 use rustix::fs::{XattrFlags, setxattr};
 
 /// A user and its group.
@@ -73,6 +75,24 @@ fn settle(path: &Path, hub: Account, writers: Writers) -> io::Result<()> {
         setxattr(path, DEFAULT_ACL, &acl(hub.uid), XattrFlags::empty())?;
     }
     Ok(())
+}
+
+/// Sees to it that the file that says what is wanted is the hub's own, so that no mail user can put
+/// anything else in its place. Says which it is, where it was made: then everything is wanted.
+///
+/// # Errors
+///
+/// Where it can't be written.
+pub(super) fn keep_demand(spool: &Path, hub: Account) -> io::Result<Option<PathBuf>> {
+    let file = spool.join(DEMAND_FILE);
+    let is_hubs = |meta: fs::Metadata| meta.is_file() && meta.uid() == hub.uid;
+    if fs::symlink_metadata(&file).is_ok_and(is_hubs) {
+        return Ok(None);
+    }
+    // Whatever was there is replaced by one of ours, which nobody but root and the hub can take away.
+    tell_demand(spool, Demand::everything())?;
+    lchown(&file, Some(hub.uid), Some(hub.gid))?;
+    Ok(Some(file))
 }
 
 /// What a later `ls` shows as `drwx-wx-wt`: put in, and neither list nor take away.
@@ -194,6 +214,25 @@ mod tests {
         let (path, _) = make(&folder.path().join("file/spool"), me(), Writers::Hub).unwrap_err();
         assert_eq!(path, folder.path().join("file/spool"));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_wanted_is_in_a_file_of_the_hubs_whatever_stood_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("spool");
+        make(&path, me(), Writers::Everybody).unwrap();
+        let file = path.join("demand");
+        // A pipe would have every mail process wait for it.
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &file, fifo, 0o666.into(), 0).unwrap();
+        assert_eq!(keep_demand(&path, me()).unwrap(), Some(file.clone()));
+        let meta = fs::symlink_metadata(&file).unwrap();
+        assert!(meta.is_file() && meta.uid() == me().uid);
+        assert_eq!(meta.permissions().mode() & 0o777, 0o644);
+        assert!(fs::read_to_string(&file).unwrap().contains("\nFlagsSet\n"));
+        fs::write(&file, "what the hub said").unwrap();
+        assert_eq!(keep_demand(&path, me()).unwrap(), None, "the hub's is left alone");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "what the hub said");
     }
 
     #[test]

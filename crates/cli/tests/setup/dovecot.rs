@@ -174,6 +174,41 @@ fn a_fresh_server_tells_after_setup_and_is_as_before_after_remove() {
 }
 
 #[test]
+fn r24_where_only_what_is_wanted_is_recorded_the_script_goes_by_that() {
+    let Some(mut fresh) = Fresh::start() else { return };
+    let config = fresh.room.path().join("postbell.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{text}[policy]\nrecord = \"wanted\"\n")).unwrap();
+    let before = fresh.files();
+    let done = fresh.setup(&["--yes"]);
+    assert_eq!(done.code, Some(0), "{}", done.said);
+    let said = fresh.redacted(&done.said);
+    assert!(said.contains("as the hub writes it into /ROOM/postbell/dovecot/demand"), "{said}");
+    let demand = fresh.spool().join("demand");
+    assert!(
+        fs::read_to_string(&demand).unwrap().contains("FlagsSet"),
+        "everything, before the hub"
+    );
+    fs::write(&demand, "postbell-demand 1\nMessageAppend\nend\n").unwrap();
+    let again = fresh.setup(&["--yes"]);
+    assert_eq!(again.code, Some(0), "{}", again.said);
+    fresh.restart();
+    let mut imap = fresh.server.imap(ALICE).unwrap();
+    imap.append("INBOX", "", &mail::plain("hello")).unwrap();
+    imap.select("INBOX").unwrap();
+    imap.store("1", "+FLAGS", "\\Flagged").unwrap();
+    imap.append("INBOX", "", &mail::plain("bye")).unwrap();
+    let spooled = fresh.spooled();
+    assert_eq!(spooled.matches("\"append\"").count(), 2, "{spooled}");
+    assert!(!spooled.contains("\"set\""), "{spooled}");
+    drop(imap);
+    fresh.server.stop();
+    let gone = fresh.setup(&["--remove", "--force"]);
+    assert_eq!(gone.code, Some(0), "{}", gone.said);
+    assert!(fresh.files() == before && !fresh.spool().exists(), "{}", gone.said);
+}
+
+#[test]
 fn a_protocol_with_plugins_of_its_own_is_seen_as_well() {
     let Some(mut fresh) = Fresh::start() else { return };
     let file = fresh.main().with_file_name("conf.d/20-imap.conf");

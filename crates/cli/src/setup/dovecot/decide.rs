@@ -27,6 +27,8 @@ pub(super) struct Facts {
     pub(super) closed: Vec<PathBuf>,
     /// Where the exporter posts to; `None` where it is left out.
     pub(super) exporter: Option<Exporter>,
+    /// Whether the script is to go by what is wanted.
+    pub(super) reads_demand: bool,
 }
 
 /// Our files, beside the snippet.
@@ -265,6 +267,7 @@ pub(super) mod tests {
             places: places(),
             closed: Vec::new(),
             exporter: Some(exporter()),
+            reads_demand: false,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use postbell_hub::Config;
+use postbell_hub::{Config, Group, Record};
 
 use super::super::spool::{self, Account};
 use super::super::{absolute, own};
@@ -52,6 +52,7 @@ pub(super) fn find(args: &DovecotArgs, programs: &Programs) -> anyhow::Result<Fo
         candidates,
         closed: spool::closed(&places.spool),
         exporter: exporter(args, &config)?,
+        reads_demand: spares_flags(&config),
         settings,
         main,
         places,
@@ -95,6 +96,12 @@ fn exporter(args: &DovecotArgs, config: &Config) -> anyhow::Result<Option<Export
         anyhow!("the hub speaks TLS alone, and Dovecot's exporter would have to trust it (set tls.local_listen, or leave the exporter out with --no-exporter)")
     })?;
     Ok(Some(Exporter { address, source, secret }))
+}
+
+/// Whether flags may be what nobody wants: else reading that would cost each transaction a little,
+/// for nothing.
+fn spares_flags(config: &Config) -> bool {
+    config.policy.record == Record::Wanted || config.policy.groups_off.contains(&Group::Flags)
 }
 
 /// Who is logged in for the test.

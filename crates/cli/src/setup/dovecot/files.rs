@@ -11,7 +11,7 @@ pub(super) fn changes(found: &Found, placement: &Placement) -> anyhow::Result<Ve
     let facts = &found.facts;
     let places = &facts.places;
     let exporter = facts.exporter.as_ref();
-    let snippet = render::snippet(places, placement, exporter.is_some());
+    let snippet = render::snippet(facts, places, placement);
     let mut wanted = vec![
         (&places.script, Some(render::SCRIPT.to_owned()), 0o644),
         (&places.exporter, exporter.map(render::exporter), 0o600),
@@ -44,6 +44,12 @@ fn first(found: &Found, undo: &mut Undo) -> anyhow::Result<()> {
     let facts = &found.facts;
     let made = spool::make(&facts.places.spool, found.hub, spool::Writers::Everybody);
     undo.folders = made.map_err(|(path, error)| at(&path, &error))?;
+    if facts.reads_demand {
+        let spool = &facts.places.spool;
+        let file = spool::keep_demand(spool, found.hub).map_err(|error| at(spool, &error))?;
+        let gone = |path| Change { path, old: None, new: None, mode: 0o644, owner: None };
+        undo.files.extend(file.map(gone));
+    }
     if let Some(exporter) = &facts.exporter {
         let file = found.config.exporter_secret_file(&exporter.source);
         let is_new = secret::keep(&file, &exporter.secret, found.hub);

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use postbell_sources::dovecot::DEMAND_FILE;
+
 use super::super::apply::Change;
 use super::super::own;
 use super::super::told::{Report, Words};
@@ -64,6 +66,12 @@ pub(super) fn put(
         });
     }
     let spool = &facts.places.spool;
+    if facts.reads_demand {
+        report.notes.push(format!(
+            "the script goes by what is wanted, as the hub writes it into {}",
+            spool.join(DEMAND_FILE).display()
+        ));
+    }
     report.folder(
         spool,
         "the folder through which lines are handed over: mail users put theirs in, only the hub reads",

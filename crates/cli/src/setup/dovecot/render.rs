@@ -1,6 +1,6 @@
 //! The files we write for Dovecot, and the lines for our own configuration.
 
-use super::decide::{Exporter, PLUGINS, Places};
+use super::decide::{Exporter, Facts, PLUGINS, Places};
 use super::order::Placement;
 
 /// The script, as it is in `integrations/dovecot`.
@@ -12,8 +12,8 @@ const TEMPLATE: &str = include_str!("../../../../../integrations/dovecot/99-post
 /// On the first line of each file that may be taken away again.
 pub(super) const MARK: &str = "Written by `postbell setup dovecot`";
 
-/// The snippet that Dovecot's configuration includes.
-pub(super) fn snippet(places: &Places, placement: &Placement, has_exporter: bool) -> String {
+/// The snippet that Dovecot's configuration includes, with our files at these places.
+pub(super) fn snippet(facts: &Facts, places: &Places, placement: &Placement) -> String {
     let plugins = PLUGINS.join(" ");
     let mut text = format!(
         "# {MARK}; taken away by `postbell setup dovecot --remove`.\n\
@@ -26,7 +26,10 @@ pub(super) fn snippet(places: &Places, placement: &Placement, has_exporter: bool
     }
     text.push('\n');
     text.push_str(&plugin_part(TEMPLATE, places));
-    if has_exporter {
+    if facts.reads_demand {
+        text.push_str(READS_DEMAND);
+    }
+    if facts.exporter.is_some() {
         text.push_str(&format!(
             "\n# In a file of its own, because it holds a secret.\n!include_try {}\n",
             places.exporter.display()
@@ -89,9 +92,17 @@ pub(super) fn source(source: &Source) -> String {
 
 const EXPORTER_BEGINS: &str = "event_exporter postbell {";
 
+const READS_DEMAND: &str = "
+# What nobody wants to hear of is not told: the hub says what that is in a file of its own there.
+plugin {
+  postbell_demand = yes
+}
+";
+
 #[cfg(test)]
 mod tests {
-    use super::super::decide::tests::{SNIPPET, exporter as some_exporter, places};
+    use super::super::decide::tests::{SNIPPET, exporter as some_exporter, facts, places};
+    use super::super::doveconf::tests::SAMPLE;
     use super::*;
 
     #[test]
@@ -106,7 +117,8 @@ mod tests {
             separator: '/',
             shared: vec!["shared/%u/".to_owned()],
         });
-        let snippet = snippet(&places(), &placement, true);
+        let facts = facts(SAMPLE);
+        let snippet = snippet(&facts, &places(), &placement);
         let exporter = exporter(&some_exporter());
         assert!(!snippet.contains('@') && !exporter.contains('@'), "something is not filled in");
         let secret = some_exporter().secret;
@@ -123,6 +135,10 @@ mod tests {
     #[test]
     fn without_an_exporter_no_secret_is_asked_for() {
         let placement = Placement { snippet: SNIPPET.into(), sections: Vec::new() };
-        assert!(!snippet(&places(), &placement, false).contains("include"));
+        let facts = Facts { exporter: None, ..facts(SAMPLE) };
+        let snippet = snippet(&facts, &places(), &placement);
+        assert!(!snippet.contains("include") && !snippet.contains("postbell_demand"));
+        let facts = Facts { reads_demand: true, ..facts };
+        assert!(super::snippet(&facts, &places(), &placement).contains("postbell_demand = yes"));
     }
 }

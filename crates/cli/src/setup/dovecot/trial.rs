@@ -56,7 +56,7 @@ pub(super) fn before(
         &format!(
             "!include {}\n{}",
             found.facts.main.display(),
-            render::snippet(&places, placement, exporter.is_some())
+            render::snippet(&found.facts, &places, placement)
         ),
     )?;
     room.login(programs, &main, user)
