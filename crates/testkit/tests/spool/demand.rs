@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::thread;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use postbell_testkit::{ALICE, Error, Options, mail};
+use postbell_testkit::{ALICE, BOB, CAROL, Dovecot, Error, Extent, Options, mail};
 use serde_json::Value;
 
 use crate::script;
@@ -165,4 +166,86 @@ fn r24_who_joins_while_a_transaction_is_under_way_finds_it_or_a_hole() -> Result
     let expected = [(2, ""), (3, "set"), (4, "set"), (5, "set"), (7, "")];
     assert_eq!(told[..5], expected.map(|(seq, acts)| (seq, acts.to_owned())), "{told:?}");
     Ok(())
+}
+
+/// What is wanted changes all the time while sessions set flags. Of each STORE that fell into a time
+/// in which it didn't, it is known whether it has to be told.
+#[test]
+fn r24_each_store_is_told_that_begins_once_somebody_wants_it_and_none_that_nobody_wants()
+-> Result<(), Error> {
+    let options =
+        |notify| Options { notify: Some(notify), extent: Extent::Plain, ..Options::default() };
+    let Some(mut bench) = Bench::start(options)? else { return Ok(()) };
+    let spool = bench.spool();
+    want(&spool, &wanting(&[]));
+    let (time, done) = (AtomicU64::new(0), AtomicUsize::new(0));
+    let (dovecot, now, done) = (&bench.dovecot, &time, &done);
+    let stores = thread::scope(|scope| {
+        let sessions: Vec<_> = [ALICE, BOB, CAROL]
+            .map(|user| scope.spawn(move || Ok((user, flag_each(dovecot, user, now, done)?))))
+            .into();
+        let mut wanted = [&[][..], &["FlagsSet"]].map(wanting).into_iter().cycle().skip(1);
+        let mut next = 0;
+        while !sessions.iter().all(ScopedJoinHandle::is_finished) {
+            // So many that some session's began and ended within.
+            if done.load(Ordering::SeqCst) < next {
+                thread::sleep(Duration::from_micros(200));
+                continue;
+            }
+            now.fetch_add(1, Ordering::SeqCst);
+            want(&spool, &wanted.next().unwrap());
+            now.fetch_add(1, Ordering::SeqCst);
+            next = done.load(Ordering::SeqCst) + 12;
+        }
+        sessions
+            .into_iter()
+            .map(|session| session.join().unwrap())
+            .collect::<Result<Vec<_>, Error>>()
+    })?;
+    bench.dovecot.stop();
+    let lines: Vec<Value> =
+        bench.lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (mut told, mut untold) = (0, 0);
+    for (user, stores) in stores {
+        let acts = lines.iter().filter(|line| line["user"] == user);
+        let acts = acts.flat_map(|line| line["events"].as_array().unwrap());
+        let sets: Vec<_> = acts.filter(|act| act["e"] == "set").map(|act| &act["uids"]).collect();
+        for (uid, (begun, ended)) in (1..).zip(stores) {
+            if begun != ended || begun % 2 == 1 {
+                continue;
+            }
+            let (uid, is_wanted) = (i32::to_string(&uid), begun / 2 % 2 == 1);
+            let is_told = sets.iter().any(|uids| **uids == uid);
+            assert_eq!(is_told, is_wanted, "{user}, message {uid}, in time {begun}");
+            told += usize::from(is_told);
+            untold += usize::from(!is_told);
+        }
+    }
+    assert!(told > 0 && untold > 0, "{told} told, {untold} not");
+    Ok(())
+}
+
+/// Flags one message after another, and says in which times each STORE began and had ended: in odd
+/// ones it changes what is wanted, and in each second of the even ones flags are.
+fn flag_each(
+    dovecot: &Dovecot,
+    user: &str,
+    now: &AtomicU64,
+    done: &AtomicUsize,
+) -> Result<Vec<(u64, u64)>, Error> {
+    const STORES: usize = 300;
+    let mut imap = dovecot.imap(user)?;
+    let one = mail::plain("one");
+    let many: Vec<(&str, &[u8])> = vec![("", &one); STORES];
+    imap.append_many("INBOX", &many)?;
+    imap.select("INBOX")?;
+    let store = |uid: usize| {
+        let begun = now.load(Ordering::SeqCst);
+        imap.store(&uid.to_string(), "+FLAGS", "\\Flagged")?;
+        done.fetch_add(1, Ordering::SeqCst);
+        Ok((begun, now.load(Ordering::SeqCst)))
+    };
+    let times = (1..=STORES).map(store).collect::<Result<_, Error>>()?;
+    imap.logout()?;
+    Ok(times)
 }
