@@ -137,7 +137,7 @@ fn show_told(source: &Value, report: &mut Report) {
     }
     let remedy = match word(source, "/kind").as_deref() {
         Some("publish") => {
-            "whoever joins waits for it, 2 s each time: a publisher has to confirm (docs/publish.md)"
+            "a gap is told whenever somebody joins: a publisher has to confirm (docs/publish.md)"
         }
         _ => "the script goes by what was wanted before: let the hub write there",
     };

@@ -34,6 +34,8 @@ struct Said {
     last: Vec<String>,
     /// Gaps that are to be told yet, by why; at most [`GAPS_MAX`].
     gaps: BTreeSet<String>,
+    /// The journal was waited for in vain, and hasn't answered since.
+    is_late: bool,
 }
 
 impl Journalled {
@@ -44,7 +46,7 @@ impl Journalled {
         everything: Demand,
         patience: Duration,
     ) -> Self {
-        let said = Said { last: names(everything), gaps: BTreeSet::new() };
+        let said = Said { last: names(everything), gaps: BTreeSet::new(), is_late: false };
         let said = Arc::new(Mutex::new(said));
         Self { journal, store, patience, said, turn: Arc::default() }
     }
@@ -70,9 +72,11 @@ impl Journalled {
     /// Tells what is recorded from now on, where that is something else, and what gaps there are.
     ///
     /// Whether that stands before whatever is recorded after. One the journal takes its time for
-    /// does, and is not waited for; what it doesn't take is in the log, and is to be told again.
+    /// does, and is not waited for; what it doesn't take is in the log, and is to be told again. A
+    /// journal that was waited for in vain before is not until it answers.
     pub(super) async fn note(&self, demand: Demand) -> bool {
-        let Ok(turn) = timeout(self.patience, Arc::clone(&self.turn).lock_owned()).await else {
+        let patience = if locked(&self.said).is_late { Duration::ZERO } else { self.patience };
+        let Ok(turn) = timeout(patience, Arc::clone(&self.turn).lock_owned()).await else {
             warn!("the journal is busy: what is recorded is told later");
             return false;
         };
@@ -96,6 +100,7 @@ impl Journalled {
         let (tell, told) = oneshot::channel();
         let said = Arc::clone(&self.said);
         let done = Box::new(move |result: Result<_, _>| {
+            locked(&said).is_late = false;
             match &result {
                 Ok(_) => {
                     let mut said = locked(&said);
@@ -113,6 +118,8 @@ impl Journalled {
             Ok(told) => told.unwrap_or(false),
             Err(_) => {
                 warn!("the journal takes long to take what is recorded");
+                // It may have answered just now: its next answer takes this back.
+                locked(&self.said).is_late = true;
                 true
             }
         }

@@ -22,7 +22,7 @@ use postbell_engine::{Demand, Policy, Store, Tally};
 use postbell_journal::Journal;
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, spawn_blocking};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::{error, warn};
 
 use self::journalled::Journalled;
@@ -248,9 +248,9 @@ impl Shared {
         let number = self.tell(demand);
         let (troubles, confirmed) = tokio::join!(
             self.spools.told(number, self.terms.patience),
-            timeout(self.terms.confirm, self.publishers.confirmed(number)),
+            self.publishers.confirmed(number, self.terms.confirm),
         );
-        let late = confirmed.is_err().then(|| LATE.to_owned());
+        let late = (!confirmed).then(|| LATE.to_owned());
         for why in troubles.into_iter().chain(late) {
             warn!(why, "somebody may not make what is wanted by now");
             self.journalled.gap(why);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::Told;
 
@@ -24,6 +24,8 @@ struct Confirmation {
     /// The number of what it was told; 0 where it has confirmed nothing yet.
     number: u64,
     at: Option<Instant>,
+    /// It was waited for in vain, and hasn't confirmed anything since.
+    is_late: bool,
 }
 
 /// How far publishers have been told.
@@ -69,12 +71,24 @@ impl Publishers {
         Reached { connected, confirmed, age }
     }
 
-    /// Waits until all have confirmed what has this number.
-    pub(super) async fn confirmed(&self, number: u64) {
+    /// Waits until all have confirmed what has this number, for so long at most. One that was waited
+    /// for in vain before is not until it confirms something. Says whether all have.
+    pub(super) async fn confirmed(&self, number: u64, patience: Duration) -> bool {
         let mut confirmed = self.0.subscribe();
-        let all = |all: &Confirmed| all.each.values().all(|last| last.number >= number);
-        // The sender lives as long as we do.
-        drop(confirmed.wait_for(all).await);
+        let is_over =
+            |all: &Confirmed| all.each.values().all(|last| last.is_late || last.number >= number);
+        if timeout(patience, confirmed.wait_for(is_over)).await.is_err() {
+            self.give_up(number);
+        }
+        self.0.borrow().each.values().all(|last| last.number >= number)
+    }
+
+    /// Has those that haven't confirmed what has this number waited for no more.
+    pub(super) fn give_up(&self, number: u64) {
+        self.0.send_modify(|confirmed| {
+            let behind = confirmed.each.values_mut().filter(|last| last.number < number);
+            behind.for_each(|last| last.is_late = true);
+        });
     }
 }
 
@@ -92,7 +106,8 @@ impl Publisher {
     pub(crate) fn confirm(&self, number: u64) {
         self.all.0.send_modify(|confirmed| {
             if let Some(last) = confirmed.each.get_mut(&self.id) {
-                *last = Confirmation { number: last.number.max(number), at: Some(Instant::now()) };
+                let number = last.number.max(number);
+                *last = Confirmation { number, at: Some(Instant::now()), is_late: false };
             }
         });
     }

@@ -46,6 +46,8 @@ struct Standing {
     /// Since when it says so.
     since: Option<Instant>,
     trouble: Option<Trouble>,
+    /// It was waited for in vain, and hasn't been written to since.
+    is_late: bool,
 }
 
 /// Why what is wanted is not told in a spool.
@@ -74,24 +76,26 @@ impl Spools {
         locked(&self.tasks).extend(self.each.iter().map(begin));
     }
 
-    /// Waits until what has this number is told everywhere, each for so long at most. Gives what is
-    /// wrong where a script may go by what was wanted before.
+    /// Waits until what has this number is told everywhere, for so long at most. A spool that was
+    /// waited for in vain before is not until it has been written to. Gives what is wrong where a
+    /// script may go by what was wanted before.
     pub(super) async fn told(&self, number: u64, patience: Duration) -> Vec<String> {
         let mut troubles = Vec::new();
         let until = Instant::now() + patience;
         for Spool { path, standing, .. } in &self.each {
-            let mut standing = standing.subscribe();
-            let told = standing.wait_for(|standing| standing.number >= number);
+            let is_over = |now: &Standing| now.is_late || now.number >= number;
             let left = until.saturating_duration_since(Instant::now());
-            match timeout(left, told).await {
-                Ok(Ok(standing)) => {
-                    if let Some(Trouble::Misled(why)) = &standing.trouble {
-                        troubles.push(why.clone());
-                    }
-                }
-                Err(_) | Ok(Err(_)) => {
+            let mut following = standing.subscribe();
+            let waited = timeout(left, following.wait_for(is_over)).await.is_ok();
+            if !waited {
+                standing.send_modify(|now| now.is_late = now.number < number);
+            }
+            match &*standing.borrow() {
+                now if now.number < number => {
                     troubles.push(format!("{}: not written in time", file(path).display()));
                 }
+                Standing { trouble: Some(Trouble::Misled(why)), .. } => troubles.push(why.clone()),
+                Standing { .. } => {}
             }
         }
         troubles
@@ -154,6 +158,7 @@ async fn follow(
             }
             standing.number = number;
             standing.trouble = trouble;
+            standing.is_late = false;
         });
         match timeout(look_every, told.changed()).await {
             Ok(Ok(())) | Err(_) => {}

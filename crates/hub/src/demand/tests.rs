@@ -162,6 +162,23 @@ async fn r24_whoever_joins_waits_until_publishers_have_confirmed() {
     drop(publisher);
     let _quota = demands.hold(wanting(&["quota"])).await;
     assert_eq!(gaps(&journal), 0, "who is gone is not waited for");
+    // One that was waited for in vain is not again, and a gap is told each time.
+    let late = demands.publisher();
+    demands.0.publishers.give_up(u64::MAX);
+    let _mailbox = demands.hold(wanting(&["mailbox"])).await;
+    let _flags = demands.hold(wanting(&["flags"])).await;
+    assert_eq!(gaps(&journal), 2);
+    // It is once it confirms, whatever that is.
+    late.confirm(1);
+    let joining = tokio::spawn({
+        let demands = demands.clone();
+        async move { demands.hold(wanting(&["message"])).await }
+    });
+    until(|| demands.now().covers(&wanting(&["message"]))).await;
+    assert!(!joining.is_finished());
+    late.confirm(u64::MAX);
+    let _message = joining.await.unwrap();
+    assert_eq!(gaps(&journal), 2);
 }
 
 #[tokio::test]
