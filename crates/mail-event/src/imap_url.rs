@@ -102,6 +102,18 @@ impl ImapUrl {
         self
     }
 
+    /// The same, to be authorised for `user` alone and until `until`, to the second: what a store
+    /// completes on GENURLAUTH (RFC 4467, section 7). Without a message, or with an empty name,
+    /// unchanged.
+    #[must_use]
+    pub fn for_user_until(mut self, user: &str, until: jiff::Timestamp) -> Self {
+        if self.uid.is_some() && !user.is_empty() {
+            self.expire = Some(format!("{until:.0}").into());
+            self.url_auth = Some(format!("user+{}", percent::encoded(user)).into());
+        }
+        self
+    }
+
     /// The same without UID, section and what follows: the mailbox it is in.
     #[must_use]
     pub fn without_message(&self) -> Self {
@@ -575,6 +587,22 @@ mod tests {
         assert_eq!(url.section(), Some("1.2"));
         assert_eq!(url.expire(), Some("2026-12-31T23:59:59Z"));
         assert!(url.url_auth().unwrap().starts_with("submit+fred:internal:"));
+    }
+
+    #[test]
+    fn r45_what_a_store_is_to_authorise_says_for_whom_and_until_when() {
+        let until: jiff::Timestamp = "2026-12-31T23:59:59.75Z".parse().unwrap();
+        let message = strict("imap://joe@example.com/INBOX;UIDVALIDITY=3/;UID=20");
+        let rump = message.clone().for_user_until("fred:;@b", until);
+        assert_eq!(
+            rump.to_string(),
+            "imap://joe@example.com/INBOX;UIDVALIDITY=3/;UID=20;EXPIRE=2026-12-31T23:59:59Z;\
+             URLAUTH=user+fred%3A%3B%40b"
+        );
+        assert_eq!(strict(&rump.to_string()), rump);
+        assert_eq!(message.clone().for_user_until("", until), message);
+        let mailbox = message.without_message();
+        assert_eq!(mailbox.clone().for_user_until("fred", until), mailbox);
     }
 
     #[test]

@@ -25,6 +25,11 @@ pub(crate) fn write(f: &mut fmt::Formatter<'_>, text: &str, plain: &[u8]) -> fmt
     f.write_str(rest)
 }
 
+/// A user's name as `enc-user`.
+pub(crate) fn encoded(user: &str) -> impl fmt::Display {
+    fmt::from_fn(move |f| write(f, user, USER))
+}
+
 /// Decodes, or gives nothing where the encoding is broken or the octets are not UTF-8.
 pub(crate) fn decode(text: &str) -> Option<String> {
     if !text.contains('%') {

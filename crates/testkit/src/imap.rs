@@ -269,6 +269,32 @@ impl Imap {
         Ok(resources)
     }
 
+    /// Redeems an authorised URL (URLFETCH, RFC 4467): the octets it stands for, or nothing where it
+    /// opens nothing to this user.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where the server doesn't know how; [`Error::Answer`] where it says neither.
+    pub fn url_fetch(&mut self, url: &str) -> Result<Option<Vec<u8>>, Error> {
+        let answer = self.command(&format!("URLFETCH {}", quoted(url)))?;
+        for line in &answer.untagged {
+            let Some(rest) = line.strip_prefix(b"* URLFETCH ") else { continue };
+            let Some((_, rest)) = items::value(rest) else { continue };
+            let octets = items::value(rest).map(|(octets, _)| octets);
+            return Ok(octets.filter(|octets| octets != b"NIL").map(<[u8]>::to_vec));
+        }
+        let lines: Vec<_> =
+            answer.untagged.iter().map(|line| String::from_utf8_lossy(line)).collect();
+        Err(Error::Answer { expected: "URLFETCH".to_owned(), answer: lines.join("\n") })
+    }
+
+    /// Takes back whatever was authorised in a mailbox (RESETKEY, RFC 4467).
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where there is no such mailbox.
+    pub fn reset_key(&mut self, mailbox: &str) -> Result<(), Error> {
+        self.command(&format!("RESETKEY {}", quoted(mailbox))).map(drop)
+    }
+
     /// Waits for news of the open mailbox until [`Imap::done`] (RFC 2177).
     ///
     /// # Errors

@@ -129,6 +129,11 @@ impl Daemon {
         self.signal(Signal::KILL);
     }
 
+    /// Has it and its whole group stand still, with their connections open (SIGSTOP), or go on.
+    pub(crate) fn hold(&self, stands: bool) {
+        self.signal(if stands { Signal::STOP } else { Signal::CONT });
+    }
+
     /// Those of its group that run `program`; oldest first.
     pub(crate) fn members(&self, program: &str) -> Vec<u32> {
         let group = self.group();
@@ -170,6 +175,8 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.signal(Signal::TERM);
+        // What stands still hears nothing.
+        self.signal(Signal::CONT);
         let begun = Instant::now();
         while self.ended().is_none() && begun.elapsed() < STOP_MAX {
             std::thread::sleep(POLL);

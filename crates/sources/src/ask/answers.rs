@@ -392,7 +392,7 @@ fn structure(response: &[u8]) -> Option<(u32, String)> {
 }
 
 /// The words of an untagged response after its name, where that is its name.
-fn untagged<'r>(response: &'r [u8], name: &str) -> impl Iterator<Item = Word<'r>> {
+pub(super) fn untagged<'r>(response: &'r [u8], name: &str) -> impl Iterator<Item = Word<'r>> {
     let mut words = words(response).peekable();
     let is_untagged = words.next() == Some(Word::Atom(b"*"));
     let is_named = matches!(words.next(), Some(Word::Atom(atom)) if atom.eq_ignore_ascii_case(name.as_bytes()));

@@ -16,6 +16,7 @@ mod in_turn;
 mod real;
 mod session;
 mod shared;
+mod url_auth;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,8 @@ pub(super) use content::content;
 pub(super) use in_turn::InTurn;
 use session::{Greeted, Session};
 pub(super) use shared::shared;
+pub(super) use url_auth::Redeemed;
+pub use url_auth::{Authorised, Authoriser, Token};
 
 /// A user who may act as any other, and where to ask as such.
 #[derive(Clone, Debug)]

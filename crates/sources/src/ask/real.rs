@@ -4,13 +4,15 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use mail_event::{Flags, Timestamp, UidSet};
+use mail_event::{Flags, ImapUrl, Timestamp, UidSet};
 use postbell_engine::{Observation, What};
 use postbell_testkit::{
     ADMIN, ALICE, BOB, Dovecot, Error, Extent, Fetched, MASTER, Options, Quota, mail, password,
 };
 
-use super::{AskError, Asker, Master, NamingScope as _, Want, content};
+use super::{
+    AskError, Asker, Authorised, Authoriser, Master, NamingScope as _, Redeemed, Want, content,
+};
 use crate::dovecot::names::Names;
 use crate::reconcile::{Naming, Reconcile};
 use crate::{Place, Secret};
@@ -122,6 +124,62 @@ fn r45_r119_one_message_is_asked_for_again_and_what_is_not_it_is_nothing() -> Re
     drop(imap);
     drop(dovecot);
     assert!(asked(place, max).is_err());
+    Ok(())
+}
+
+#[test]
+fn r45_a_store_authorises_a_message_for_its_owner_who_gets_the_same_octets() -> Result<(), Error> {
+    let options = Options { extent: Extent::Whole, url_auth: true, ..Options::default() };
+    let Some(mut dovecot) = Dovecot::start_with(options)? else { return Ok(()) };
+    let mut imap = dovecot.imap(ALICE)?;
+    imap.create("Entw&APw-rfe/a b")?;
+    imap.append("Entw&APw-rfe/a b", "", ODD)?;
+    let uid_validity = imap.select("Entw&APw-rfe/a b")?.uid_validity;
+    let url = |uid| {
+        let server = ImapUrl::server("mail.example.org", None).unwrap().with_user(ALICE);
+        server.with_mailbox("Entwürfe/a b", Some(uid_validity)).with_uid(uid)
+    };
+    let names = names();
+    let mut authoriser =
+        Authoriser::new(&master(&dovecot), Redeemed::ByOwners, move |name| names.told(name))
+            .unwrap();
+    let soon = jiff::Timestamp::now() + Duration::from_secs(600);
+    let Authorised::Url(token) = authoriser.authorise(&url(1), ALICE, soon) else {
+        panic!("{authoriser:?}");
+    };
+    assert_eq!(format!("{token:?}"), "…");
+    assert!(token.reveal().contains(";EXPIRE="));
+    assert_eq!(imap.url_fetch(token.reveal())?.as_deref(), Some(ODD));
+    // Of which nothing may be changed. What came meanwhile is one, too.
+    let other = token.reveal().replace("/;UID=1;", "/;UID=2;");
+    imap.append("Entw&APw-rfe/a b", "", ODD)?;
+    assert_eq!(imap.url_fetch(&other)?, None);
+    // Another's would crash Dovecot's worker when redeemed; and a message that isn't there.
+    for (url, user) in [(url(1), BOB), (url(9), ALICE), (url(1).without_message(), ALICE)] {
+        let answer = authoriser.authorise(&url, user, soon);
+        assert!(matches!(answer, Authorised::Refused), "{answer:?}");
+    }
+    let past = jiff::Timestamp::now() + Duration::from_secs(2);
+    let Authorised::Url(short) = authoriser.authorise(&url(2), ALICE, past) else {
+        panic!("{authoriser:?}");
+    };
+    let begun = Instant::now();
+    while imap.url_fetch(short.reveal())?.is_some() {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(imap.url_fetch(token.reveal())?.is_some());
+    imap.reset_key("Entw&APw-rfe/a b")?;
+    assert_eq!(imap.url_fetch(token.reveal())?, None);
+
+    // A store that offers it no more is not asked for it.
+    drop(imap);
+    dovecot.restart_with(|options| options.url_auth = false)?;
+    let answer = authoriser.authorise(&url(1), ALICE, soon);
+    assert!(matches!(&answer, Authorised::Never(why) if why.contains("URLAUTH")), "{answer:?}");
+    dovecot.restart_with(|options| options.url_auth = true)?;
+    let answer = authoriser.authorise(&url(1), ALICE, soon);
+    assert!(matches!(answer, Authorised::Url(_)), "{answer:?}");
     Ok(())
 }
 

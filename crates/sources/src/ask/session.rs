@@ -21,6 +21,8 @@ pub(super) struct Session {
     pub(super) selected: Option<String>,
     /// Whether ENABLE QRESYNC was said.
     pub(super) has_qresync: bool,
+    /// Whether the server offers URLAUTH, once it was asked.
+    pub(super) has_url_auth: Option<bool>,
     /// What the server calls the session, where it says so.
     pub(super) name: Option<String>,
 }
@@ -65,8 +67,14 @@ impl Session {
         patience: Duration,
     ) -> Result<Self, AskError> {
         wire.allow(patience);
-        let mut session =
-            Self { wire, commands: 0, selected: None, has_qresync: false, name: None };
+        let mut session = Self {
+            wire,
+            commands: 0,
+            selected: None,
+            has_qresync: false,
+            has_url_auth: None,
+            name: None,
+        };
         let mut message = Vec::new();
         match master.separator {
             Some(separator) => {

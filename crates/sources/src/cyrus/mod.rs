@@ -24,7 +24,8 @@ use std::path::PathBuf;
 use mail_event::MessageContent;
 use postbell_engine::Shared;
 
-use crate::{Health, Intake, Master, Place, State, Stop, Stopped};
+use crate::ask::Redeemed;
+use crate::{Authoriser, Health, Intake, Master, Place, State, Stop, Stopped};
 pub use namespace::Namespace;
 pub use receive::{
     Notifyd, NotifydError, Porter, SocketError, Sockets, bind_datagram, bind_stream,
@@ -99,6 +100,18 @@ pub fn content(
 ) -> Result<Option<MessageContent>, String> {
     let Some(master) = &options.master else { return Ok(None) };
     crate::ask::content(master, place, &options.namespace.asked(place.mailbox), max_octets)
+}
+
+/// What has the store authorise URLs; nothing where there is no master user to ask as.
+///
+/// # Errors
+///
+/// Where the server can't be asked there.
+pub fn authoriser(options: &Options) -> Result<Option<Authoriser>, String> {
+    let Some(master) = &options.master else { return Ok(None) };
+    let namespace = options.namespace.clone();
+    let named = move |mailbox: &str| namespace.asked(mailbox);
+    Authoriser::new(master, Redeemed::AsWritten, named).map(Some)
 }
 
 /// The mailboxes of others that `user` may see and read at the moment; none where there is no master

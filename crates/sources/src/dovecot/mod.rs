@@ -21,10 +21,10 @@ use std::time::Duration;
 use mail_event::MessageContent;
 use postbell_engine::{Pattern, Shared};
 
-use crate::ask::NamingScope as _;
+use crate::ask::{NamingScope as _, Redeemed};
 use crate::spool::Said;
 pub use crate::spool::{DEMAND_FILE, is_told, tell_demand};
-use crate::{Health, Intake, Master, Place, State, Stop, Stopped};
+use crate::{Authoriser, Health, Intake, Master, Place, State, Stop, Stopped};
 pub use exporter::{BODY_OCTETS_MAX, ExportError, Exporter, ExporterCounts};
 use names::Names;
 use record::Transaction;
@@ -121,6 +121,20 @@ pub fn content(
     // What changes places on the way out changes back.
     let name = Names::new(options.separator, &options.shared).told(place.mailbox);
     crate::ask::content(master, place, &name, max_octets)
+}
+
+/// What has the store authorise URLs; nothing where there is no master user to ask as. Where
+/// somebody else than the owner redeems one, Dovecot 2.3's `imap-urlauth-worker` crashes: such are
+/// refused.
+///
+/// # Errors
+///
+/// Where the server can't be asked there.
+pub fn authoriser(options: &Options) -> Result<Option<Authoriser>, String> {
+    let Some(master) = &options.master else { return Ok(None) };
+    let names = Names::new(options.separator, &options.shared);
+    let named = move |mailbox: &str| names.told(mailbox);
+    Authoriser::new(master, Redeemed::ByOwners, named).map(Some)
 }
 
 /// The mailboxes of others that `user` may see and read at the moment; none where there is no master

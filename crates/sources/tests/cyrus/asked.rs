@@ -5,9 +5,11 @@ mod quotas;
 use std::io::Read as _;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use mail_event::ImapUrl;
 use postbell_engine::{Certainty, Observation, What};
-use postbell_sources::{Master, Secret, State};
+use postbell_sources::{Authorised, Master, Secret, State, cyrus};
 use postbell_testkit::cyrus::{Cyrus, MANAGER, Notify, Options};
 use postbell_testkit::http::{Basic, send_as};
 use postbell_testkit::{ALICE, BOB, Imap, MASTER, Quota, mail, password};
@@ -53,7 +55,7 @@ fn hear(rig: &Rig, wanted: &str) {
     let begun = std::time::Instant::now();
     while !is_told() || rig.health.snapshot().detail.contains("looks") {
         assert!(begun.elapsed().as_secs() < 60, "{wanted}: {:#?}", told(rig));
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -382,4 +384,51 @@ fn a_busy_cyrus_that_is_looked_at_again_and_again_has_nothing_that_was_not_heard
     wait_until(|| odd().iter().any(|one| one.contains(BOB)));
     let of_alice: Vec<_> = odd().into_iter().filter(|one| one.contains(ALICE)).collect();
     assert!(of_alice.is_empty(), "{of_alice:#?} of {}", told(&rig).len());
+}
+
+#[test]
+fn r45_a_real_cyrus_authorises_a_message_for_one_user_who_gets_the_same_octets() {
+    for (unixhierarchysep, altnamespace, virtdomains) in [(true, true, true), (false, false, false)]
+    {
+        let options = Options { unixhierarchysep, altnamespace, virtdomains, ..Options::default() };
+        let Some(cyrus) = Cyrus::start_with(options).unwrap() else { return };
+        let mut asked = Rig::new().options.clone();
+        asked.namespace.unix_separator = unixhierarchysep;
+        asked.namespace.alternative = altnamespace;
+        asked.namespace.domains = virtdomains;
+        asked.master = Some(master(&cyrus));
+        let mut authoriser = cyrus::authoriser(&asked).unwrap().unwrap();
+        let below = if altnamespace { "" } else { "INBOX." };
+        let (name, told) = (format!("{below}Entw&APw-rfe"), format!("{below}Entwürfe"));
+        let mut imap = cyrus.imap(ALICE).unwrap();
+        imap.create(&name).unwrap();
+        let message = large(5_000);
+        imap.append(&name, "", &message).unwrap();
+        let uid_validity = imap.select(&name).unwrap().uid_validity;
+        let (alice, bob) = (cyrus.login_name(ALICE), cyrus.login_name(BOB));
+        let server = ImapUrl::server("mail.example.org", None).unwrap().with_user(&alice);
+        let url = server.with_mailbox(&told.replace('.', "/"), Some(uid_validity)).with_uid(1);
+        let mut authorised = |user: &str, seconds| {
+            let until = jiff::Timestamp::now() + Duration::from_secs(seconds);
+            match authoriser.authorise(&url, user, until) {
+                Authorised::Url(token) => token.reveal().to_owned(),
+                other => panic!("{other:?} {authoriser:?}"),
+            }
+        };
+        // Debian's Cyrus 3.6 ends a session that redeems one in the mailbox it has open.
+        let mut imap = cyrus.imap(ALICE).unwrap();
+        let (own, others) = (authorised(&alice, 600), authorised(&bob, 600));
+        let mut bobs = cyrus.imap(BOB).unwrap();
+        assert!(imap.url_fetch(&own).unwrap().as_ref() == Some(&message), "{own}");
+        assert!(bobs.url_fetch(&others).unwrap().as_ref() == Some(&message), "{others}");
+        assert_eq!(bobs.url_fetch(&own).unwrap(), None);
+        assert_eq!(imap.url_fetch(&others).unwrap(), None);
+        let short = authorised(&bob, 2);
+        let bobs = std::cell::RefCell::new(bobs);
+        wait_until(|| bobs.borrow_mut().url_fetch(&short).unwrap().is_none());
+        let mut bobs = bobs.into_inner();
+        assert!(bobs.url_fetch(&others).unwrap().is_some());
+        imap.reset_key(&name).unwrap();
+        assert_eq!(bobs.url_fetch(&others).unwrap(), None);
+    }
 }

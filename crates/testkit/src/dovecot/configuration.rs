@@ -36,6 +36,9 @@ pub(super) fn text(
     if options.hibernates {
         text.push_str(HIBERNATES);
     }
+    if options.url_auth {
+        text.push_str(URL_AUTH);
+    }
     if options.extent == Extent::Whole {
         text.push_str(WHOLE);
     }
@@ -215,6 +218,11 @@ service imap {
     user = @USER@
   }
 }
+";
+
+const URL_AUTH: &str = r"
+imap_urlauth_host = mail.example.org
+mail_attribute_dict = file:%h/attributes
 ";
 
 const WHOLE_QUOTA: &str = r"

@@ -141,6 +141,32 @@ impl Dovecot {
         }
     }
 
+    /// Has every one of its processes stand still, with their connections open (SIGSTOP), until
+    /// [`Dovecot::go_on`].
+    pub fn stand_still(&self) {
+        if let Some(daemon) = &self.daemon {
+            daemon.hold(true);
+        }
+    }
+
+    /// Has them go on (SIGCONT).
+    pub fn go_on(&self) {
+        if let Some(daemon) = &self.daemon {
+            daemon.hold(false);
+        }
+    }
+
+    /// Stops it and starts it again with other options of the same extent and format.
+    ///
+    /// # Errors
+    /// As [`Dovecot::start_again`].
+    pub fn restart_with(&mut self, change: impl FnOnce(&mut Options)) -> Result<(), Error> {
+        self.stop();
+        change(&mut self.options);
+        self.write_configuration()?;
+        self.start_again()
+    }
+
     /// Kills one of its processes (SIGKILL).
     ///
     /// # Errors

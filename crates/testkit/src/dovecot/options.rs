@@ -15,6 +15,8 @@ pub struct Options {
     pub overquota: Overquota,
     /// Whether sessions that idle for a second hibernate: `imap_hibernate_timeout`.
     pub hibernates: bool,
+    /// Whether URLs are authorised (URLAUTH, RFC 4467): `imap_urlauth_host`.
+    pub url_auth: bool,
     /// postbell's script, if Dovecot loads it.
     pub notify: Option<Notify>,
     /// What it loads in that script's place, to see what Dovecot costs without ours.
