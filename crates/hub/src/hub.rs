@@ -22,8 +22,8 @@ use tracing::{error, info, warn};
 use crate::access::{Logins, Oidc, Places, Tokens};
 use crate::api::{self, App, Fetches};
 use crate::config::{
-    ClientCertificateConfig, Config, Form, JournalConfig, PolicyConfig, PublishConfig,
-    SourceConfig, SourceKind, TlsConfig,
+    ClientCertificateConfig, Config, ContentReference, Form, JournalConfig, PolicyConfig,
+    PublishConfig, SourceConfig, SourceKind, TlsConfig,
 };
 use crate::contents::Contents;
 use crate::demand::{self, Demands, Terms};
@@ -41,6 +41,7 @@ use crate::subscriptions::Subscriptions;
 use crate::tls::{ClientCertificates, Tls, TlsError};
 use crate::token::{PathSecret, Token, TokenError};
 use crate::traces::{Traces, TracesError};
+use crate::url_auth::UrlAuth;
 
 /// A running hub.
 ///
@@ -104,7 +105,6 @@ impl Hub {
             None => format!("http://{address}"),
         };
         let links = if links.has_base() { links } else { links.at(base) };
-        let links = Arc::new(links);
         let local = match config.tls.local_listen {
             Some(address) => Some(bind(address).await?),
             None => None,
@@ -131,6 +131,15 @@ impl Hub {
             server_fqdn: server_fqdn(&config.store.fqdn),
             traces: traces.clone(),
         };
+        let fetches = Fetches::new();
+        let url_auth = match config.policy.content_reference {
+            ContentReference::Link => UrlAuth::default(),
+            ContentReference::UrlAuth => {
+                let lifetime = config.policy.content_link_lifetime;
+                UrlAuth::new(&config.sources, &wiring, lifetime, fetches.asking())
+            }
+        };
+        let links = Arc::new(links.authorised_by(url_auth.clone()));
         let socket = match config.publish_socket() {
             Some(path) => Some(
                 Socket::bind(path.clone(), speakers(&config.publish, store.host())?)
@@ -200,7 +209,7 @@ impl Hub {
             links,
             contents,
             sharing: sharing.clone(),
-            fetches: Fetches::new(),
+            fetches,
             stopping: stop.clone(),
             subscriptions,
             subscriptions_lost,
@@ -232,6 +241,7 @@ impl Hub {
             )),
         ]);
         tasks.push(tokio::spawn(sharing.watch(stop.clone())));
+        tasks.push(tokio::spawn(url_auth.watch(stop.clone())));
         if let Some(oidc) = oidc {
             tasks.push(tokio::spawn(oidc.watch(stop.clone())));
         }

@@ -18,6 +18,7 @@ mod metrics;
 #[cfg(test)]
 mod pretend;
 mod publish;
+mod references;
 mod sharing;
 mod signed;
 mod signing;
@@ -29,14 +30,15 @@ mod timer;
 mod tls;
 mod token;
 mod traces;
+mod url_auth;
 mod websocket;
 
 pub use config::{
-    AccessConfig, ClientCertificateConfig, CommandConfig, Config, ConfigError, ExpireConfig, Form,
-    Group, HttpConfig, JournalConfig, LogConfig, LogFormat, LogLevel, LoginConfig, OidcAlgorithm,
-    OidcConfig, OidcRole, OidcRoleConfig, PolicyConfig, PublishConfig, Reach, Record, RoleConfig,
-    SourceConfig, SourceKind, StoreConfig, TlsConfig, TracesConfig, UidStoresConfig, Virtdomains,
-    WebhooksConfig, markdown as config_markdown,
+    AccessConfig, ClientCertificateConfig, CommandConfig, Config, ConfigError, ContentReference,
+    ExpireConfig, Form, Group, HttpConfig, JournalConfig, LogConfig, LogFormat, LogLevel,
+    LoginConfig, OidcAlgorithm, OidcConfig, OidcRole, OidcRoleConfig, PolicyConfig, PublishConfig,
+    Reach, Record, RoleConfig, SourceConfig, SourceKind, StoreConfig, TlsConfig, TracesConfig,
+    UidStoresConfig, Virtdomains, WebhooksConfig, markdown as config_markdown,
 };
 pub use examine::examine;
 pub use hub::{Hub, StartError, policy};

@@ -14,6 +14,7 @@ use sha2::Sha256;
 
 use crate::access::Grant;
 use crate::token::{Token, TokenError};
+use crate::url_auth::UrlAuth;
 
 /// Makes links and reads them.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(crate) struct Links {
     /// Where subscribers reach the API, without a slash at its end.
     base: String,
     lifetime: Duration,
+    /// Has the store make URLs in the place of links, where that is wanted.
+    url_auth: UrlAuth,
 }
 
 /// For whom a link is.
@@ -49,12 +52,23 @@ impl Links {
         lifetime: Duration,
     ) -> Result<Self, TokenError> {
         let base = base.trim_end_matches('/').to_owned();
-        Ok(Self { key: Token::load_or_make(path)?, base, lifetime })
+        let url_auth = UrlAuth::default();
+        Ok(Self { key: Token::load_or_make(path)?, base, lifetime, url_auth })
     }
 
     /// The same with another address.
     pub(crate) fn at(self, base: String) -> Self {
         Self { base, ..self }
+    }
+
+    /// The same with URLs by the store where it makes any.
+    pub(crate) fn authorised_by(self, url_auth: UrlAuth) -> Self {
+        Self { url_auth, ..self }
+    }
+
+    /// What has the store make URLs.
+    pub(crate) fn url_auth(&self) -> &UrlAuth {
+        &self.url_auth
     }
 
     /// Whether the operator said where subscribers reach the API.

@@ -25,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::sharing::{Reads, last};
 use crate::signing::SigningKey;
 use crate::sources::chain;
+use crate::url_auth::WAIT_MAX;
 
 /// A stream as it was asked for.
 #[derive(Debug)]
@@ -111,7 +112,7 @@ impl Open {
             match step {
                 Some(Step::Records(records)) => {
                     let shared = follower.reads.up_to(last(records.last())).await;
-                    let piece = follower.records(&records, &shared);
+                    let piece = follower.records(&records, &shared).await;
                     if !piece.is_empty() {
                         return Ok(Some(piece.into()));
                     }
@@ -178,7 +179,8 @@ impl Follower {
     }
 
     /// The wanted ones of some records, as they are sent.
-    fn records(&mut self, records: &Records, shared: &Shared) -> Vec<u8> {
+    async fn records(&mut self, records: &Records, shared: &Shared) -> Vec<u8> {
+        let deadline = Instant::now() + WAIT_MAX;
         let mut out = Vec::with_capacity(PIECE_OCTETS);
         let mut delivered = 0;
         for record in records {
@@ -208,10 +210,10 @@ impl Follower {
             };
             let seq = record.seq.0;
             let stamp = Stamp { id: EventId::from_u128(record.id.0), seq, prev_seq: self.prev_seq };
-            let link = self.projection.wants_link(&body, &view).then(|| {
-                let holder = Holder::of(&self.grant);
-                self.links.make(seq, &holder, now_unix())
-            });
+            let link = match self.projection.wants_link(&body, &view) {
+                true => Some(self.reference(seq, record.body, deadline).await),
+                false => None,
+            };
             self.form.deliver(&mut out, seq, &view.name(), |out| {
                 self.write(out, &body, &view, &stamp, link.as_deref());
             });
@@ -221,6 +223,19 @@ impl Follower {
         }
         self.metrics.streamed.increment(delivered);
         out
+    }
+
+    /// What leads to a record's content: a URL by the store, if that is wanted and there by
+    /// `deadline`, or a link.
+    async fn reference(&self, seq: u64, record: &[u8], deadline: Instant) -> String {
+        let url_auth = self.links.url_auth();
+        let wanted = url_auth.wanted(record, self.grant.principal(), jiff::Timestamp::now());
+        if let Some(wanted) = wanted
+            && let Some(url) = url_auth.authorise(wanted, deadline).await
+        {
+            return url.reveal().to_owned();
+        }
+        self.links.make(seq, &Holder::of(&self.grant), now_unix())
     }
 
     /// One event as it is sent.

@@ -22,7 +22,13 @@ pub(super) fn judge(
         Some(error) => report.notice(&check, error, remedy),
         None => report.right(&check, format!("{address}: no question was refused last")),
     }
+    if let Some(error) = source.get("urlAuthError").and_then(Value::as_str) {
+        let detail = format!("{error}: links of the hub go in the place of URLs by the store");
+        report.notice(&format!("URLAUTH of {name}"), detail, URL_AUTH_REMEDY);
+    }
 }
+
+const URL_AUTH_REMEDY: &str = "see whether the store's CAPABILITY says URLAUTH: Dovecot offers it where imap_urlauth_host is set, Cyrus unless suppress_capabilities names it; or set policy.content_reference = \"link\" (docs/content.md)";
 
 #[cfg(test)]
 mod tests {
@@ -49,6 +55,7 @@ mod tests {
                 json!({"lastError": "127.0.0.1:143: refused: NO [AUTHENTICATIONFAILED]"}),
                 &asked,
             ),
+            ("no URLs", json!({"urlAuthError": "it doesn't offer URLAUTH"}), &asked),
             ("right", json!({}), &asked),
             ("nobody asks", json!({}), &SourceConfig::default()),
         ] {

@@ -172,6 +172,12 @@ impl Projection {
         is_left_out && octets.is_none_or(|octets| octets <= self.linked_max_octets)
     }
 
+    /// Octets of an event at most, as it is delivered.
+    #[must_use]
+    pub fn event_octets_max(&self) -> usize {
+        self.event_max_octets
+    }
+
     /// The same as [`Projection::write`] with a link to the content that is left out; `link` is a
     /// URL, and nothing in it needs an escape in JSON.
     pub fn write_linked(

@@ -43,6 +43,11 @@ impl Fetches {
         }
     }
 
+    /// The places in which stores are asked.
+    pub(crate) fn asking(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.asking)
+    }
+
     /// A place for one more content of `owner`'s, who waits for it a while.
     pub(super) async fn place(&self, owner: String) -> Result<Held, Problem> {
         let Some(place) = self.places.take_for(owner, PER_OWNER_MAX) else {

@@ -139,6 +139,9 @@ pub(super) struct ShownSource {
     /// Why the last question to a store that is asked over IMAP had no answer, if it had none.
     #[serde(skip_serializing_if = "Option::is_none")]
     asking_error: Option<String>,
+    /// Why the store authorises no URLs, where it was to and couldn't last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url_auth_error: Option<String>,
     /// Users watched now.
     users: u64,
     /// Mailboxes watched now.
@@ -272,7 +275,7 @@ impl From<&Exporter> for ShownExporter {
 
 impl ShownSource {
     /// May take a while where a source remembers much.
-    fn of(source: &Source, journal: &dyn Journal, demands: &Demands) -> Self {
+    fn of(source: &Source, app: &App) -> Self {
         let now = source.health.snapshot();
         let checkpoint = source.checkpoint.as_ref();
         Self {
@@ -282,6 +285,7 @@ impl ShownSource {
             detail: now.detail,
             last_error: now.last_error,
             asking_error: now.asking_error,
+            url_auth_error: app.links.url_auth().trouble(&source.name),
             users: now.users,
             mailboxes: now.mailboxes,
             messages: now.messages,
@@ -290,9 +294,10 @@ impl ShownSource {
             skipped: now.skipped,
             gaps: now.gaps,
             unread: now.unread,
-            demand: ShownReach::of(source, demands),
+            demand: ShownReach::of(source, &app.demands),
             exporter: source.exporter.as_ref().map(ShownExporter::from),
-            checkpoint: checkpoint.map(|last| ShownCheckpoint::of(&source.name, last, journal)),
+            checkpoint: checkpoint
+                .map(|last| ShownCheckpoint::of(&source.name, last, &*app.journal)),
         }
     }
 }
@@ -305,7 +310,7 @@ async fn shown(
     let app = Arc::clone(app);
     let show = move || {
         let wanted = app.sources.iter().filter(|source| is_wanted(source));
-        wanted.map(|source| ShownSource::of(source, &*app.journal, &app.demands)).collect()
+        wanted.map(|source| ShownSource::of(source, &app)).collect()
     };
     tokio::task::spawn_blocking(show).await.map_err(|error| {
         tracing::error!(%error, "showing a source panicked");

@@ -99,6 +99,11 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "How long such a link is good: a day outlives a device that was switched off for the night.",
             ),
             key(
+                "policy.content_reference",
+                "\"urlauth\"",
+                "What a user of the store gets to larger content: a \"link\" of the hub's, or a \"urlauth\" URL that the store makes for them (RFC 4467), where there is a master_user and the store can; else a link (docs/content.md).",
+            ),
+            key(
                 "policy.body_structure",
                 "false",
                 "Whether bodyStructure may be made and leave; it tells file names and languages, so not by default.",

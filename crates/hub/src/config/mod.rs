@@ -107,6 +107,8 @@ pub struct PolicyConfig {
     /// How long a link to larger content is good.
     #[serde(with = "values::duration")]
     pub content_link_lifetime: Duration,
+    /// Who makes the reference to larger content.
+    pub content_reference: ContentReference,
     /// Whether `bodyStructure` may be made and leave.
     pub body_structure: bool,
     /// Whether `envelope` may leave.
@@ -122,6 +124,16 @@ pub struct PolicyConfig {
     pub service: RoleConfig,
     /// How much of it users get.
     pub user: RoleConfig,
+}
+
+/// Who makes the reference to content that is too large for its event.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ContentReference {
+    /// The hub: a link of its own.
+    Link,
+    /// The store, where it can: a URL it authorises (RFC 4467).
+    UrlAuth,
 }
 
 /// What is recorded of what policy lets be made.
@@ -678,6 +690,7 @@ impl Default for PolicyConfig {
             content_max_octets: None,
             content_inline_octets: Policy::default().content_inline_octets,
             content_link_lifetime: Duration::from_secs(24 * 60 * 60),
+            content_reference: ContentReference::Link,
             body_structure: false,
             envelope: false,
             groups_off: Vec::new(),

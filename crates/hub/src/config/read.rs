@@ -6,8 +6,9 @@ use postbell_engine::{Pattern, Stores};
 use toml::{Table, Value};
 
 use super::{
-    ClientCertificateConfig, CommandConfig, Config, ConfigError, Group, LoginConfig, PublishConfig,
-    Record, SourceConfig, SourceKind, TlsConfig, in_clear, keys, limits, oidc,
+    ClientCertificateConfig, CommandConfig, Config, ConfigError, ContentReference, Group,
+    LoginConfig, PublishConfig, Record, SourceConfig, SourceKind, TlsConfig, in_clear, keys,
+    limits, oidc,
 };
 
 /// The largest configuration file read. Ten thousand sources fit; a disk image does not.
@@ -246,6 +247,9 @@ fn check(config: &Config, lines: &mut Vec<String>) {
     let can_ask = config.sources.values().any(|source| !source.master_user.is_empty());
     if config.access.shared_mailboxes && !can_ask {
         lines.push("access.shared_mailboxes: no source has a master_user, and without one no store can be asked for its ACL (set sources.<name>.master_user)".to_owned());
+    }
+    if config.policy.content_reference == ContentReference::UrlAuth && !can_ask {
+        lines.push("policy.content_reference: no source has a master_user, and without one no store can be asked to authorise URLs (set sources.<name>.master_user)".to_owned());
     }
     // By these it is learnt that somebody lost a right.
     let policy = &config.policy;

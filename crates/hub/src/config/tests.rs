@@ -96,6 +96,16 @@ fn r162_shared_mailboxes_need_the_events_by_which_a_lost_right_is_learnt() {
 }
 
 #[test]
+fn r45_urls_by_the_store_need_somebody_to_ask_as() {
+    let wanted = "data = \"/d\"\n[policy]\ncontent_reference = \"urlauth\"\n[sources.m]\nkind = \"dovecot\"\n";
+    let told = Config::parse("postbell.toml", wanted).unwrap_err().to_string();
+    assert!(told.contains("policy.content_reference: no source has a master_user"), "{told}");
+    let asking = format!("{wanted}master_user = \"p\"\nmaster_password_file = \"/p\"\n");
+    let config = Config::parse("postbell.toml", &asking).unwrap();
+    assert_eq!(config.policy.content_reference, crate::ContentReference::UrlAuth);
+}
+
+#[test]
 fn what_can_be_read_and_makes_no_sense_is_told() {
     let socket = "s".repeat(108);
     insta::assert_snapshot!(errors(&format!(
@@ -426,7 +436,7 @@ fn every_example_in_the_table_is_accepted() {
                     text.push_str(&format!("oidc.{key} = \"{value}\"\n"));
                 }
             }
-        } else if path == "access.shared_mailboxes" {
+        } else if ["access.shared_mailboxes", "policy.content_reference"].contains(&path.as_str()) {
             text.push_str("sources.mail.kind = \"cyrus\"\nsources.mail.master_user = \"a\"\n");
             text.push_str("sources.mail.master_password_file = \"/p\"\n");
         } else if path == "publish.uid_stores" {

@@ -316,7 +316,10 @@ impl<'a> Attempts<'a> {
                 break;
             }
         }
-        let (id, body) = batch.finish();
+        let (id, body, references) = batch.finish();
+        // One alone may be larger than a batch.
+        let is_alone = self.lanes.others(attempt.seq).is_empty();
+        let octets_max = if is_alone { usize::MAX } else { limits.octets };
         let seqs = once(attempt.seq).chain(self.lanes.others(attempt.seq).iter().copied());
         let kept = (attempt.is_new && self.lanes.goes_in_batches())
             .then(|| freeze(&self.job.entry, &self.job.context, seqs.collect(), self.durable));
@@ -327,15 +330,21 @@ impl<'a> Attempts<'a> {
                 kept.await;
             }
             let Some(members) = unsettled else {
-                return Ok(webhook.post(id, body, SystemTime::now()).await);
+                let body = job.context.links.settle(body, references, octets_max).await;
+                return Ok(webhook.post(id, body.into(), SystemTime::now()).await);
             };
             let send = |shared: &Shared| {
                 let mut batch = Batch::new(&job.entry.id);
                 for (seq, held) in &members {
                     batch.add(&job, *seq, held, shared);
                 }
-                let (id, body) = batch.finish();
-                async move { webhook.post(id, body, SystemTime::now()).await }.boxed()
+                let (id, body, references) = batch.finish();
+                let links = Arc::clone(&job.context.links);
+                async move {
+                    let body = links.settle(body, references, octets_max).await;
+                    webhook.post(id, body.into(), SystemTime::now()).await
+                }
+                .boxed()
             };
             job.settled(send).await
         }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use mail_event::EventId;
 use postbell_engine::{BatchLimits, Shared, event_id};
 use serde::{Deserialize, Serialize};
@@ -13,6 +12,7 @@ use super::make::{CreateError, invalid};
 use super::worker::Job;
 use crate::WebhooksConfig;
 use crate::config::parse_duration;
+use crate::references::Reference;
 
 /// Deliveries that go together, several in one request. What is absent is as it stands here.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
@@ -73,13 +73,19 @@ pub(super) struct Batch {
     pub(super) body: Vec<u8>,
     /// The subscription, and each event's id and number.
     members: Vec<u8>,
+    references: Vec<Reference>,
     unix_millis: Option<i64>,
 }
 
 impl Batch {
     /// One of the subscription with this id, with nothing in it.
     pub(super) fn new(subscription: &str) -> Self {
-        Self { body: vec![b'['], members: subscription.into(), unix_millis: None }
+        Self {
+            body: vec![b'['],
+            members: subscription.into(),
+            references: Vec::new(),
+            unix_millis: None,
+        }
     }
 
     /// Adds a delivery to whoever may read `shared` of others.
@@ -87,7 +93,8 @@ impl Batch {
         if self.body.len() > 1 {
             self.body.push(b',');
         }
-        let id = job.write(&mut self.body, seq, held, shared);
+        let (id, reference) = job.write(&mut self.body, seq, held, shared);
+        self.references.extend(reference);
         self.members.extend(id.as_u128().to_be_bytes());
         self.members.extend(seq.to_be_bytes());
         self.unix_millis.get_or_insert_with(|| held.unix_millis());
@@ -96,14 +103,16 @@ impl Batch {
     /// Takes the last one out again, before which the body was so long.
     pub(super) fn take_back(&mut self, octets: usize) {
         self.body.truncate(octets);
+        self.references.retain(|reference| reference.begins < octets);
         self.members.truncate(self.members.len().saturating_sub(MEMBER_OCTETS));
     }
 
-    /// The id, which is of these deliveries in this order and of no others; and the body.
-    pub(super) fn finish(mut self) -> (EventId, Bytes) {
+    /// The id, which is of these deliveries in this order and of no others; the body, and what the
+    /// store is to make in it.
+    pub(super) fn finish(mut self) -> (EventId, Vec<u8>, Vec<Reference>) {
         self.body.push(b']');
         let id = event_id("batch", &self.members, 0, self.unix_millis.unwrap_or(0));
-        (id, self.body.into())
+        (id, self.body, self.references)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Users who log in with the password of a real Dovecot.
 
+mod url_auth;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use postbell_testkit::{ALICE, Dovecot, password};

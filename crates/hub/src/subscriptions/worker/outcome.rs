@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use jiff::Timestamp;
 use mail_event::EventId;
 use postbell_engine::{Keys, Next, Shared, Stamp, Turn};
 use postbell_sinks::webhook::{Answer, write_body};
@@ -14,6 +15,7 @@ use tracing::{debug, warn};
 use super::{Course, Job, Worker};
 use crate::feed::Gap;
 use crate::links::{Holder, now_unix};
+use crate::references::Reference;
 use crate::sharing::Unknown;
 use crate::stream::{gap_event, gap_id};
 use crate::subscriptions::attempts::{Ended, Held, Unsettled, Whose};
@@ -100,49 +102,61 @@ impl Job {
 
     fn send(&self, seq: u64, held: &Held, shared: &Shared) -> BoxFuture<'static, Answer> {
         let mut out = Vec::with_capacity(held.body.len() + STAMP_OCTETS + ENVELOPE_OCTETS);
-        let id = self.write(&mut out, seq, held, shared);
+        let (id, reference) = self.write(&mut out, seq, held, shared);
+        let (references, links) = (Vec::from_iter(reference), Arc::clone(&self.context.links));
         match &self.carrier {
             Carrier::Webhook(webhook) => {
                 let webhook = Arc::clone(webhook);
-                async move { webhook.post(id, out.into(), SystemTime::now()).await }.boxed()
+                async move {
+                    let out = links.settle(out, references, usize::MAX).await;
+                    webhook.post(id, out.into(), SystemTime::now()).await
+                }
+                .boxed()
             }
             Carrier::Command(runs) => {
                 let runs = Arc::clone(runs);
-                async move { runs.run(&out).await }.boxed()
+                async move { runs.run(&links.settle(out, references, usize::MAX).await).await }
+                    .boxed()
             }
         }
     }
 
-    /// Appends a record as it is delivered to an owner who may read `shared` of others; its id. In
-    /// the place of one they may not see any more stands that it can't be told, so that the number
-    /// after it names one that was delivered.
+    /// Appends a record as it is delivered to an owner who may read `shared` of others; its id, and
+    /// what the store is to make in the place of a link. In the place of one they may not see any
+    /// more stands that it can't be told, so that the number after it names one that was delivered.
     pub(in crate::subscriptions) fn write(
         &self,
         out: &mut Vec<u8>,
         seq: u64,
         held: &Held,
         shared: &Shared,
-    ) -> EventId {
+    ) -> (EventId, Option<Reference>) {
         let view = Keys::from_head(&held.head).view(&held.body);
         let is_lost = held.whose == Whose::Others
             && !self.grant.principal().may_with(&view, &held.body, shared);
         if !is_lost {
-            self.write_allowed(out, seq, held, shared);
-            return held.id;
+            return (held.id, self.write_allowed(out, seq, held, shared));
         }
         let gap = Gap { from: seq, to: seq, reason: WITHHELD };
         // The same each time it is told.
-        let at = jiff::Timestamp::from_millisecond(held.unix_millis()).unwrap_or_default();
+        let at = Timestamp::from_millisecond(held.unix_millis()).unwrap_or_default();
         let event = gap_event(&self.context.store, gap, at);
         if let Some((keys, body)) = event.and_then(|body| Some((Keys::find(&body)?, body))) {
             let (id, head, prev_seq) = (gap_id(gap), keys.to_head(), held.prev_seq);
             let gap = Held { id, head, body: body.into(), prev_seq, whose: Whose::Own };
             self.write_allowed(out, seq, &gap, Shared::NONE);
         }
-        gap_id(gap)
+        (gap_id(gap), None)
     }
 
-    fn write_allowed(&self, out: &mut Vec<u8>, seq: u64, held: &Held, shared: &Shared) {
+    fn write_allowed(
+        &self,
+        out: &mut Vec<u8>,
+        seq: u64,
+        held: &Held,
+        shared: &Shared,
+    ) -> Option<Reference> {
+        let begins = out.len();
         let stamp = Stamp { id: held.id, seq, prev_seq: held.prev_seq };
         let json = &*held.body;
         let view = Keys::from_head(&held.head).view(json);
@@ -159,14 +173,23 @@ impl Job {
         let write = |out: &mut Vec<u8>| {
             self.projection.write_linked(out, &allowed, &view, &stamp, link.as_deref());
         };
-        match &self.carrier {
+        let octets = match &self.carrier {
             Carrier::Webhook(_) => {
                 let mut data = Vec::with_capacity(json.len() + STAMP_OCTETS);
                 write(&mut data);
                 write_body(out, &data, &view, &stamp, &self.context.source);
+                data.len()
             }
-            Carrier::Command(_) => write(out),
-        }
+            Carrier::Command(_) => {
+                write(out);
+                out.len() - begins
+            }
+        };
+        let (link, principal) = (link?, self.grant.principal());
+        let url_auth = self.context.links.url_auth();
+        let wanted = url_auth.wanted(&held.body, principal, Timestamp::now())?;
+        let left = self.projection.event_octets_max().saturating_sub(octets);
+        Some(Reference { begins, octets_max: link.len().saturating_add(left), link, wanted })
     }
 }
 

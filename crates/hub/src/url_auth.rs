@@ -1,0 +1,352 @@
+//! References to content that the store itself authorises (RFC 4467, R45), where the operator wants
+//! those in the place of our own links.
+//!
+//! Whether one is wanted is decided by the event and by who is told of it. The store is then asked
+//! over IMAP, beside everything else and no longer than [`WAIT_MAX`]: who waits in vain sends a link
+//! of our own. What the store made is kept for a short while and in memory alone, so that a repeated
+//! attempt doesn't ask again.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use mail_event::{ImapUrl, json};
+use postbell_engine::{Principal, Role};
+use postbell_sources::{Authorised, Authoriser, Token, cyrus, dovecot};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, error, warn};
+
+use crate::config::{SourceConfig, SourceKind};
+use crate::hub::stopped;
+use crate::sources::{Wiring, chain, cyrus_options, dovecot_options};
+
+/// Has stores authorise URLs; cheap to clone. Switched off, none is wanted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct UrlAuth(Option<Arc<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    /// The hub's own store: of another's events nobody here can be asked.
+    host: String,
+    lifetime: Duration,
+    stores: Vec<Asked>,
+    /// The places in which stores are asked for content, too.
+    asking: Arc<Semaphore>,
+    known: Mutex<Known>,
+}
+
+/// A URL that is to be authorised, and for whom.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    message: ImapUrl,
+    user: String,
+    until: Timestamp,
+}
+
+/// A store that is asked.
+struct Asked {
+    name: String,
+    config: SourceConfig,
+    wiring: Wiring,
+    /// Who asks: each owner's mailboxes always the same, so that one login does for all of them.
+    askers: [Mutex<Option<Authoriser>>; ASKERS],
+    /// Until when it isn't asked, since it couldn't be, and why.
+    rests: Mutex<Option<(Instant, String)>>,
+}
+
+/// What was authorised a short while ago, by what was asked; the oldest goes first.
+#[derive(Debug, Default)]
+struct Known {
+    found: HashMap<String, Token>,
+    order: VecDeque<String>,
+}
+
+impl UrlAuth {
+    /// Asks the stores that the sources follow, where there is somebody to ask as; what it gets is
+    /// good for `lifetime`.
+    pub(crate) fn new(
+        configs: &BTreeMap<String, SourceConfig>,
+        wiring: &Wiring,
+        lifetime: Duration,
+        asking: Arc<Semaphore>,
+    ) -> Self {
+        let can_be_asked = |config: &SourceConfig| {
+            config.kind != SourceKind::Maildir && !config.master_user.is_empty()
+        };
+        let stores = configs.iter().filter(|(_, config)| can_be_asked(config));
+        let stores = stores.map(|(name, config)| Asked {
+            name: name.clone(),
+            config: config.clone(),
+            wiring: wiring.clone(),
+            askers: Default::default(),
+            rests: Mutex::default(),
+        });
+        Self(Some(Arc::new(Inner {
+            host: wiring.store.host().to_owned(),
+            lifetime,
+            stores: stores.collect(),
+            asking,
+            known: Mutex::default(),
+        })))
+    }
+
+    /// What is to be authorised of a record for this principal, who may have the event and its
+    /// content: nothing but for a user of the hub's own store, and nothing but a message of which the
+    /// store is known to have it, and how large it is.
+    pub(crate) fn wanted(
+        &self,
+        record: &[u8],
+        principal: &Principal,
+        now: Timestamp,
+    ) -> Option<Wanted> {
+        let inner = self.0.as_ref()?;
+        let is_own = principal.role() == Role::User && principal.stores().elsewhere().is_none();
+        let [user] = principal.users().filter(|_| is_own)? else { return None };
+        let event = json::from_slice(record).ok()?.event;
+        // A source says so of what it did not read; of a publisher's event the store is not asked.
+        if event.vendor_json("vnd.postbell.contentSuppressed") != Some("\"size\"") {
+            return None;
+        }
+        // By a link of ours what is too large is found out when it is followed, by this never.
+        event.message_size()?;
+        let message = event.uri().as_imap()?;
+        let is_here = message.host().eq_ignore_ascii_case(&inner.host);
+        let is_whole = message.user().is_some()
+            && message.mailbox().is_some()
+            && message.uid_validity().is_some()
+            && message.uid().is_some();
+        (is_here && is_whole).then(|| Wanted {
+            message: message.clone(),
+            user: user.to_string(),
+            until: expiry(now, inner.lifetime),
+        })
+    }
+
+    /// The URL that was wanted, unless the store makes none by `deadline`.
+    pub(crate) async fn authorise(&self, wanted: Wanted, deadline: Instant) -> Option<Token> {
+        let inner = self.0.as_ref()?;
+        if let Some(token) = inner.known().find(&wanted.name()) {
+            return Some(token);
+        }
+        if inner.stores.iter().all(Asked::rests) {
+            return None;
+        }
+        let inner = Arc::clone(inner);
+        let asked = async move {
+            let place = Arc::clone(&inner.asking).acquire_owned().await.ok()?;
+            // Who comes too late finds it at the next attempt.
+            let asked = spawn_blocking(move || {
+                let token = inner.ask(&wanted);
+                drop(place);
+                token
+            });
+            match asked.await {
+                Ok(token) => token,
+                Err(error) => {
+                    error!(%error, "asking for a URL panicked");
+                    None
+                }
+            }
+        };
+        timeout_at(deadline, asked).await.ok().flatten()
+    }
+
+    /// Why the store behind a source couldn't authorise any last, if it couldn't.
+    pub(crate) fn trouble(&self, source: &str) -> Option<String> {
+        let store = self.0.as_ref()?.stores.iter().find(|store| store.name == source)?;
+        let rests = store.rests.lock().unwrap_or_else(PoisonError::into_inner);
+        rests.as_ref().map(|(_, why)| why.clone())
+    }
+
+    /// Closes connections that nobody needs, until the hub stops.
+    pub(crate) async fn watch(self, mut stopping: watch::Receiver<bool>) {
+        let Some(inner) = self.0 else { return };
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(TIDY_EVERY) => {}
+                () = stopped(&mut stopping) => return,
+            }
+            let inner = Arc::clone(&inner);
+            if let Err(error) = spawn_blocking(move || inner.tidy()).await {
+                error!(%error, "closing connections panicked");
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks one store after the other. Blocks.
+    fn ask(&self, wanted: &Wanted) -> Option<Token> {
+        // While this waited for a place another may have asked.
+        if let Some(token) = self.known().find(&wanted.name()) {
+            return Some(token);
+        }
+        let token = self.stores.iter().find_map(|store| store.ask(wanted))?;
+        self.known().keep(wanted.name(), token.clone());
+        Some(token)
+    }
+
+    fn tidy(&self) {
+        for store in &self.stores {
+            for asker in &store.askers {
+                if let Some(asker) = &mut *asker.lock().unwrap_or_else(PoisonError::into_inner) {
+                    asker.tidy();
+                }
+            }
+        }
+    }
+}
+
+impl Asked {
+    fn rests(&self) -> bool {
+        let rests = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
+        rests.as_ref().is_some_and(|(until, _)| Instant::now() < *until)
+    }
+
+    fn ask(&self, wanted: &Wanted) -> Option<Token> {
+        let mut hash = DefaultHasher::new();
+        wanted.message.user().hash(&mut hash);
+        let at = usize::try_from(hash.finish() % ASKERS as u64).unwrap_or_default();
+        let mut asker = self.askers.get(at)?.lock().unwrap_or_else(PoisonError::into_inner);
+        // It may have been found out while this one waited.
+        if self.rests() {
+            return None;
+        }
+        if asker.is_none() {
+            match self.asker() {
+                Ok(made) => *asker = made,
+                Err(why) => {
+                    self.rest(why);
+                    return None;
+                }
+            }
+        }
+        let answer = asker.as_mut()?.authorise(&wanted.message, &wanted.user, wanted.until);
+        drop(asker);
+        match answer {
+            Authorised::Url(token) => {
+                *self.rests.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                Some(token)
+            }
+            Authorised::Refused => {
+                debug!(source = %self.name, "the store didn't authorise a URL");
+                None
+            }
+            Authorised::Never(why) => {
+                self.rest(why);
+                None
+            }
+        }
+    }
+
+    /// Lets it alone for a while.
+    fn rest(&self, why: String) {
+        let mut rests = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
+        if rests.as_ref().is_none_or(|(_, before)| *before != why) {
+            warn!(source = %self.name, why, "the store authorises no URLs: links of our own go in their place");
+        }
+        *rests = Some((Instant::now() + REST, why));
+    }
+
+    fn asker(&self) -> Result<Option<Authoriser>, String> {
+        let (config, wiring) = (&self.config, &self.wiring);
+        match config.kind {
+            SourceKind::Maildir => Ok(None),
+            SourceKind::Dovecot => dovecot_options(config, wiring, dovecot::Exporter::new())
+                .map_err(|error| chain(&*error))
+                .and_then(|options| dovecot::authoriser(&options)),
+            SourceKind::Cyrus => cyrus_options(config, wiring)
+                .map_err(|error| chain(&error))
+                .and_then(|options| cyrus::authoriser(&options)),
+        }
+    }
+}
+
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Asked").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Wanted {
+    /// What it is known by: the message, for whom and until when.
+    fn name(&self) -> String {
+        self.message.clone().for_user_until(&self.user, self.until).to_string()
+    }
+}
+
+impl Known {
+    fn find(&self, name: &str) -> Option<Token> {
+        self.found.get(name).cloned()
+    }
+
+    fn keep(&mut self, name: String, token: Token) {
+        if self.found.insert(name.clone(), token).is_none() {
+            self.order.push_back(name);
+        }
+        while self.order.len() > KNOWN_MAX {
+            if let Some(oldest) = self.order.pop_front() {
+                self.found.remove(&oldest);
+            }
+        }
+    }
+}
+
+/// When what is authorised now ends: after `lifetime`, and up to an eighth of it or [`WINDOW_MAX`]
+/// sooner, so that attempts that follow each other want the same.
+fn expiry(now: Timestamp, lifetime: Duration) -> Timestamp {
+    let lifetime = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
+    let window = (lifetime / 8).clamp(1, WINDOW_MAX_SECONDS);
+    let until = now.as_second().saturating_add(lifetime);
+    Timestamp::from_second(until - until.rem_euclid(window)).unwrap_or(Timestamp::MAX)
+}
+
+/// How long a delivery waits for the store: longer than a healthy one takes under load, and no
+/// longer than nobody minds.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// The window within which attempts want the same URL. After it, one whose key its owner has reset
+/// is made anew.
+const WINDOW_MAX_SECONDS: i64 = 600;
+
+/// URLs kept: a thousand deliveries that are repeated within the window, half a megabyte.
+const KNOWN_MAX: usize = 1_024;
+
+/// How long a store that couldn't make any isn't asked.
+const REST: Duration = Duration::from_secs(10);
+
+/// Owners at once for whom a store is asked: as many as there are places to ask.
+const ASKERS: usize = 4;
+
+/// How often connections are looked at that nobody needs.
+const TIDY_EVERY: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r45_what_follows_shortly_wants_the_same_and_never_beyond_its_time() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        for (lifetime, window) in [(1, 1), (60, 7), (86_400, 600)] {
+            let until = |now| expiry(at(now), Duration::from_secs(lifetime)).as_second();
+            let lifetime = i64::try_from(lifetime).unwrap();
+            for now in 1_000_000..1_002_000 {
+                let left = until(now) - now;
+                assert!(left <= lifetime && left > lifetime - window, "{lifetime} {now} {left}");
+            }
+            let different: std::collections::BTreeSet<_> =
+                (1_000_000..1_000_000 + 3 * window).map(until).collect();
+            assert!(different.len() <= 4, "{different:?}");
+        }
+    }
+}
