@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -57,6 +58,8 @@ struct Asked {
     askers: [Mutex<Option<Authoriser>>; ASKERS],
     /// Until when it isn't asked, since it couldn't be, and why.
     rests: Mutex<Option<(Instant, String)>>,
+    /// What it refused since it authorised one.
+    refused: AtomicU32,
 }
 
 /// What was authorised a short while ago, by what was asked; the oldest goes first.
@@ -85,6 +88,7 @@ impl UrlAuth {
             wiring: wiring.clone(),
             askers: Default::default(),
             rests: Mutex::default(),
+            refused: AtomicU32::new(0),
         });
         Self(Some(Arc::new(Inner {
             host: wiring.store.host().to_owned(),
@@ -160,7 +164,9 @@ impl UrlAuth {
     pub(crate) fn trouble(&self, source: &str) -> Option<String> {
         let store = self.0.as_ref()?.stores.iter().find(|store| store.name == source)?;
         let rests = store.rests.lock().unwrap_or_else(PoisonError::into_inner);
-        rests.as_ref().map(|(_, why)| why.clone())
+        let refuses = store.refused.load(Ordering::Relaxed) >= REFUSED_TOLD;
+        let why = rests.as_ref().map(|(_, why)| why.clone());
+        why.or_else(|| refuses.then(|| REFUSES.to_owned()))
     }
 
     /// Closes connections that nobody needs, until the hub stops.
@@ -235,12 +241,17 @@ impl Asked {
         match answer {
             Authorised::Url(token) => {
                 *self.rests.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                self.refused.store(0, Ordering::Relaxed);
                 Some(token)
             }
             Authorised::Refused => {
                 debug!(source = %self.name, "the store didn't authorise a URL");
+                if self.refused.fetch_add(1, Ordering::Relaxed) + 1 == REFUSED_TOLD {
+                    warn!(source = %self.name, "{REFUSES}: links of our own go in the place of URLs");
+                }
                 None
             }
+            Authorised::Unfit => None,
             Authorised::Never(why) => {
                 self.rest(why);
                 None
@@ -323,6 +334,13 @@ const KNOWN_MAX: usize = 1_024;
 
 /// How long a store that couldn't make any isn't asked.
 const REST: Duration = Duration::from_secs(10);
+
+/// Refusals in a row that are told: that many messages aren't gone between their event and its
+/// delivery.
+const REFUSED_TOLD: u32 = 10;
+
+/// What they are told as.
+const REFUSES: &str = "it refuses to authorise whatever it is asked to: store.host and store.port may not be what it calls itself";
 
 /// Owners at once for whom a store is asked: as many as there are places to ask.
 const ASKERS: usize = 4;

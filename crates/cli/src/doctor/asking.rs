@@ -28,7 +28,7 @@ pub(super) fn judge(
     }
 }
 
-const URL_AUTH_REMEDY: &str = "see whether the store's CAPABILITY says URLAUTH: Dovecot offers it where imap_urlauth_host is set, Cyrus unless suppress_capabilities names it; or set policy.content_reference = \"link\" (docs/content.md)";
+const URL_AUTH_REMEDY: &str = "see whether the store's CAPABILITY says URLAUTH: Dovecot offers it where imap_urlauth_host is set, Cyrus unless suppress_capabilities names it; see whether store.host is the name it knows itself by; or set policy.content_reference = \"link\" (docs/content.md)";
 
 #[cfg(test)]
 mod tests {

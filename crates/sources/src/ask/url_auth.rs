@@ -36,6 +36,8 @@ pub enum Authorised {
     Url(Token),
     /// Not this one.
     Refused,
+    /// None to this message or for this user, so that it wasn't asked.
+    Unfit,
     /// None at all, or it doesn't answer; why, in words.
     Never(String),
 }
@@ -79,16 +81,16 @@ impl Authoriser {
     /// seconds at most.
     pub fn authorise(&mut self, message: &ImapUrl, user: &str, until: Timestamp) -> Authorised {
         let (Some(owner), Some(mailbox)) = (message.user(), message.mailbox()) else {
-            return Authorised::Refused;
+            return Authorised::Unfit;
         };
         if message.uid().is_none() || (self.redeemed == Redeemed::ByOwners && owner != user) {
-            return Authorised::Refused;
+            return Authorised::Unfit;
         }
         let name = (self.named)(mailbox);
         let named = message.clone().with_mailbox(&name, message.uid_validity());
         let mut rump = named.for_user_until(user, until).to_string();
         if self.redeemed == Redeemed::AsWritten {
-            let Some(plainly) = plainly(&rump) else { return Authorised::Refused };
+            let Some(plainly) = plainly(&rump) else { return Authorised::Unfit };
             rump = plainly;
         }
         let generated = self.asker.ask(owner, |session| {
