@@ -214,8 +214,11 @@ impl Principal {
             (Some(owner), _) => {
                 mailbox.is_some_and(|mailbox| shared.has(owner, mailbox)) && is_shared(view)
             }
-            (None, Some(user)) => contains(users, &user),
-            (None, None) => mailbox.is_none() && view.name() == GAP,
+            (None, Some(user)) if contains(users, &user) => true,
+            (None, user) => match mailbox {
+                Some(mailbox) => shared.has(None, mailbox) && is_shared(view),
+                None => user.is_none() && view.name() == GAP,
+            },
         });
         is_theirs && self.stores.have(&uri) && !self.names_others(view, json, shared)
     }
@@ -239,7 +242,11 @@ impl Principal {
     ) -> Cow<'a, [u8]> {
         let Some(users) = &self.users else { return Cow::Borrowed(json) };
         let uri = view.uri();
-        let is_anothers = view.owner().is_some_and(|owner| !contains(users, &owner));
+        let is_anothers = view.with_places(|owner, mailbox| match owner {
+            Some(owner) => !contains(users, owner),
+            // In a mailbox that is nobody's what somebody else did is as in theirs.
+            None => mailbox.is_some() && !view.user().is_some_and(|user| contains(users, &user)),
+        });
         let names_nobody = view.owner().is_none() && view.user().is_none();
         let is_bare_gap = view.name() == GAP && (names_nobody || is_anothers);
         let stays = |member: &Member<'_>| match is_bare_gap {
@@ -312,10 +319,13 @@ impl Principal {
         }
         match owner_and_mailbox(url) {
             (Some(owner), mailbox) => !self.users.as_ref().is_none_or(|users| {
-                let is_shared = || mailbox.is_some_and(|mailbox| shared.has(&owner, &mailbox));
+                let is_shared = || mailbox.is_some_and(|mailbox| shared.has(&*owner, &mailbox));
                 (contains(users, &owner) || is_shared()) && self.stores.have(url)
             }),
-            (None, Some(_)) => lane(url.as_bytes()) != lane(uri.as_bytes()),
+            (None, Some(mailbox)) => {
+                let is_shared = shared.has(None, &mailbox) && self.stores.have(url);
+                !is_shared && lane(url.as_bytes()) != lane(uri.as_bytes())
+            }
             (None, None) => !is_imap(url),
         }
     }
@@ -623,6 +633,37 @@ mod tests {
         assert!(!renamed("bob@h/Secret") && renamed("alice@h/A"));
         let gap = of(GAP, "bob@h/Plans", r#","vnd.postbell.gapReason":"bob's""#).unwrap();
         assert!(!gap.contains("bob's"), "{gap}");
+    }
+
+    #[test]
+    fn r162_a_mailbox_that_is_nobodys_is_seen_where_the_acl_lets_it_be_read() {
+        let mut shared = Shared::default();
+        shared.add(None, "team/plans", "lr");
+        let of = |name, place: &str, rest: &str| {
+            seen_with(&alice(), &event(name, &format!("imap://{place}"), rest), &shared)
+        };
+        let told = |name, place| of(name, place, "").is_some();
+        for name in ["MessageNew", "FlagsSet", "MailboxDelete", GAP] {
+            assert!(told(name, "h/team/plans;UIDVALIDITY=7"), "{name}");
+            for elsewhere in ["h/team", "h/secret", "bob@h/team/plans", "g/team/plans"] {
+                assert!(!told(name, elsewhere), "{name} {elsewhere}");
+            }
+        }
+        for name in ["MailboxSubscribe", "QuotaChange", "Login", "vnd.cmu.AclChange"] {
+            assert!(!told(name, "h/team/plans"), "{name}");
+        }
+        let from = r#","clientIP":"192.0.2.1","vnd.cmu.mailboxACL":"bob lr""#;
+        let by = |user: &str| of("FlagsSet", "h/team/plans", &format!(r#","user":"{user}"{from}"#));
+        assert!(by("bob").unwrap().ends_with(r#","user":"bob"}"#));
+        assert!(by("alice").unwrap().contains("192.0.2.1"));
+        let copied = |from: &str| {
+            let rest = format!(r#","vnd.postbell.copyFromMailboxID":"imap://{from}""#);
+            of("MessageAppend", "alice@h/INBOX", &rest).unwrap()
+        };
+        assert!(copied("h/team/plans").contains("team") && !copied("h/secret").contains("secret"));
+        assert!(!copied("g/team/plans").contains("team"));
+        let old = r#","mailboxID":"imap://h/team/plans","oldMailboxID":"imap://h/secret""#;
+        assert_eq!(of("MailboxRename", "h/team/plans", old), None);
     }
 
     proptest! {

@@ -2,50 +2,71 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Mailboxes of others in which the store's ACL gives a user both `l` and `r` (RFC 4314, section
-/// 2.1), by their owners. What isn't among them may not be seen.
+/// Mailboxes of others, and such as are nobody's, in which the store's ACL gives a user both `l` and
+/// `r` (RFC 4314, section 2.1), by their owners. What isn't among them may not be seen.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Shared(BTreeMap<Box<str>, BTreeSet<Box<str>>>);
+pub struct Shared {
+    of_users: BTreeMap<Box<str>, BTreeSet<Box<str>>>,
+    nobodys: BTreeSet<Box<str>>,
+}
 
 impl Shared {
     /// None: nobody shares anything.
-    pub const NONE: &'static Self = &Self(BTreeMap::new());
+    pub const NONE: &'static Self = &Self { of_users: BTreeMap::new(), nobodys: BTreeSet::new() };
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.of_users.is_empty() && self.nobodys.is_empty()
     }
 
-    /// Adds one, as its owner calls it, where these rights let it be seen and read.
-    pub fn add(&mut self, owner: &str, mailbox: &str, rights: &str) {
-        if rights.contains('l') && rights.contains('r') {
-            self.0.entry(owner.into()).or_default().insert(mailbox.into());
+    /// Adds one, as its owner calls it, or as events do where it has none, where these rights let it be
+    /// seen and read.
+    pub fn add<'a>(&mut self, owner: impl Into<Option<&'a str>>, mailbox: &str, rights: &str) {
+        if !(rights.contains('l') && rights.contains('r')) {
+            return;
         }
+        let mailboxes = match owner.into() {
+            Some(owner) => self.of_users.entry(owner.into()).or_default(),
+            None => &mut self.nobodys,
+        };
+        mailboxes.insert(mailbox.into());
     }
 
     /// Adds those of another store.
     pub fn join(&mut self, other: Self) {
-        for (owner, mailboxes) in other.0 {
-            self.0.entry(owner).or_default().extend(mailboxes);
+        for (owner, mailboxes) in other.of_users {
+            self.of_users.entry(owner).or_default().extend(mailboxes);
         }
+        self.nobodys.extend(other.nobodys);
     }
 
     /// Whether this one is among them.
     #[must_use]
-    pub fn has(&self, owner: &str, mailbox: &str) -> bool {
-        self.0.get(owner).is_some_and(|mailboxes| mailboxes.contains(mailbox))
+    pub fn has<'a>(&self, owner: impl Into<Option<&'a str>>, mailbox: &str) -> bool {
+        match owner.into() {
+            Some(owner) => self.of_users.get(owner).is_some_and(|all| all.contains(mailbox)),
+            None => self.nobodys.contains(mailbox),
+        }
     }
 
-    /// Whether this owner shares any.
+    /// Whether any is this owner's; without one, whether any is nobody's.
     #[must_use]
-    pub fn is_of(&self, owner: &str) -> bool {
-        self.0.contains_key(owner)
+    pub fn is_of<'a>(&self, owner: impl Into<Option<&'a str>>) -> bool {
+        match owner.into() {
+            Some(owner) => self.of_users.contains_key(owner),
+            None => !self.nobodys.is_empty(),
+        }
     }
 
     /// Who shares.
     pub fn owners(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(|owner| &**owner)
+        self.of_users.keys().map(|owner| &**owner)
+    }
+
+    /// Those that are nobody's.
+    pub fn nobodys(&self) -> impl Iterator<Item = &str> {
+        self.nobodys.iter().map(|mailbox| &**mailbox)
     }
 }
 
@@ -64,8 +85,11 @@ mod tests {
         let has = ["A", "B", "C", "D", "E", "a"].map(|mailbox| shared.has("ann", mailbox));
         assert_eq!(has, [true, false, false, true, false, false]);
         assert!(!shared.has("bob", "A") && shared.owners().eq(["ann"]) && !shared.is_empty());
+        shared.add(None, "team", "lr");
+        assert!(shared.has(None, "team") && !shared.has("ann", "team") && !shared.has(None, "A"));
         shared = Shared::default();
         shared.add("ann", "B", "l");
+        shared.add(None, "team", "r");
         assert!(shared.is_empty());
     }
 }

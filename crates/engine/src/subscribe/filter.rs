@@ -126,6 +126,18 @@ impl Filter {
         narrowed
     }
 
+    /// The same of a reader who may also have events of these mailboxes, whoever's they are; nothing
+    /// where it lets none of them through, or whoever acts in them.
+    #[must_use]
+    pub fn of_mailboxes<'m>(&self, mailboxes: impl Iterator<Item = &'m str>) -> Option<Self> {
+        if !self.users.is_empty() {
+            return None;
+        }
+        let wanted = mailboxes.filter(|mailbox| self.mailbox(Some(mailbox), false));
+        let mailboxes: Box<[_]> = wanted.map(Pattern::exactly).collect();
+        (!mailboxes.is_empty()).then(|| Self { condition: None, mailboxes, ..self.clone() })
+    }
+
     fn user(&self, view: &View<'_>, owner: Option<&str>, missing: bool) -> bool {
         if self.users.is_empty() || owner.is_some_and(|owner| contains(&self.users, owner)) {
             return true;

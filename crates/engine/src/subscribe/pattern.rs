@@ -84,6 +84,11 @@ impl Pattern {
 }
 
 impl Pattern {
+    /// This mailbox and no other; INBOX in any case.
+    pub(super) fn exactly(name: &str) -> Self {
+        Self { prefix: name.as_bytes().into(), rest: Rest::Nothing }
+    }
+
     /// The one name meant, where there is no wildcard.
     pub(super) fn literal(&self) -> Option<&[u8]> {
         (self.rest == Rest::Nothing).then_some(&self.prefix)

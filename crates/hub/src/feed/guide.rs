@@ -40,9 +40,8 @@ struct Book {
 #[derive(Debug)]
 pub(crate) struct Seat {
     guide: Arc<Guide>,
-    key: usize,
-    /// As it stands in the index.
-    filter: Mutex<Filter>,
+    /// Its filters as they stand in the index, by their keys.
+    places: Mutex<Vec<(usize, Filter)>>,
     trail: Arc<Trail>,
 }
 
@@ -69,15 +68,14 @@ impl Guide {
         book.trails.is_empty() && book.index.is_empty()
     }
 
-    /// Gives a place to a reader whom what `filter` lets through may concern, conditions aside,
-    /// and who wants nothing up to `done`.
-    pub(super) fn join(self: &Arc<Self>, filter: Filter, done: u64) -> Seat {
+    /// Gives a place to a reader whom what one of the filters lets through may concern, conditions
+    /// aside, and who wants nothing up to `done`.
+    pub(super) fn join(self: &Arc<Self>, filters: Vec<Filter>, done: u64) -> Seat {
         let mut book = self.book();
         let trail = Arc::new(Trail::new(self.upto().max(done), Arc::clone(&self.upto)));
-        let key = book.trails.insert(Arc::clone(&trail));
-        book.index.insert(id(key), &filter);
+        let places = Mutex::new(book.insert(filters, &trail));
         drop(book);
-        Seat { guide: Arc::clone(self), key, filter: Mutex::new(filter), trail }
+        Seat { guide: Arc::clone(self), places, trail }
     }
 
     /// Looks at whatever comes, for ever.
@@ -185,32 +183,49 @@ impl Guide {
     }
 }
 
+impl Book {
+    fn insert(&mut self, filters: Vec<Filter>, trail: &Arc<Trail>) -> Vec<(usize, Filter)> {
+        let insert = |filter| {
+            let key = self.trails.insert(Arc::clone(trail));
+            self.index.insert(id(key), &filter);
+            (key, filter)
+        };
+        filters.into_iter().map(insert).collect()
+    }
+
+    fn remove(&mut self, places: &mut Vec<(usize, Filter)>) {
+        for (key, filter) in places.drain(..) {
+            self.index.remove(id(key), &filter);
+            self.trails.try_remove(key);
+        }
+    }
+}
+
 impl Seat {
     /// How far a reader has got that has nothing to do behind `done`.
     pub(crate) fn reached(&self, done: u64) -> u64 {
         self.trail.reached(done)
     }
 
-    /// Is told from here on of what another filter lets through.
-    pub(crate) fn refilter(&self, filter: Filter) {
-        self.exchange(&mut self.guide.book(), filter);
+    /// Is told from here on of what other filters let through.
+    pub(crate) fn refilter(&self, filters: Vec<Filter>) {
+        self.exchange(&mut self.guide.book(), filters);
     }
 
-    /// The same for a filter that lets through more: what came since the reader last took a step it
+    /// The same for filters that let through more: what came since the reader last took a step it
     /// looks at once more itself.
-    pub(crate) fn widen(&self, filter: Filter) {
+    pub(crate) fn widen(&self, filters: Vec<Filter>) {
         let mut book = self.guide.book();
-        self.exchange(&mut book, filter);
+        self.exchange(&mut book, filters);
         let waker = self.trail.forget(self.guide.upto());
         drop(book);
         waker.into_iter().for_each(Waker::wake);
     }
 
-    fn exchange(&self, book: &mut Book, filter: Filter) {
-        let mut own = self.filter.lock().unwrap_or_else(PoisonError::into_inner);
-        book.index.remove(id(self.key), &own);
-        book.index.insert(id(self.key), &filter);
-        *own = filter;
+    fn exchange(&self, book: &mut Book, filters: Vec<Filter>) {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        book.remove(&mut places);
+        *places = book.insert(filters, &self.trail);
     }
 
     pub(super) fn look(&self, next: u64) -> Look {
@@ -225,9 +240,8 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut book = self.guide.book();
-        let filter = self.filter.lock().unwrap_or_else(PoisonError::into_inner);
-        book.index.remove(id(self.key), &filter);
-        book.trails.try_remove(self.key);
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        book.remove(&mut places);
     }
 }
 

@@ -97,10 +97,10 @@ impl Feed {
         });
     }
 
-    /// A place for a reader whom what `filter` lets through may concern, its condition aside, and
-    /// who wants nothing up to `done`.
-    pub(crate) fn join(&self, filter: Filter, done: u64) -> Arc<Seat> {
-        Arc::new(self.led.guide.join(filter, done))
+    /// A place for a reader whom what one of the filters lets through may concern, its condition
+    /// aside, and who wants nothing up to `done`.
+    pub(crate) fn join(&self, filters: Vec<Filter>, done: u64) -> Arc<Seat> {
+        Arc::new(self.led.guide.join(filters, done))
     }
 
     /// A reader whose first record is `next`.

@@ -44,7 +44,7 @@ async fn wanted(feed: Feed, filter: Filter, from: u64, end: u64, stay: usize) ->
     let mut found = BTreeSet::new();
     let mut next = from;
     while next <= end {
-        let seat = feed.join(filter.of_users(None), next - 1);
+        let seat = feed.join(vec![filter.of_users(None)], next - 1);
         let mut reader = feed.reader(next).reading(2_000).led(seat);
         for _ in 0..stay {
             match reader.try_next().await.unwrap() {
@@ -130,7 +130,7 @@ async fn where_nobody_reads_the_guide_keeps_up_all_the_same() {
     while feed.led.guide.upto() < 3 {
         tokio::task::yield_now().await;
     }
-    let seat = feed.join(filter(&[], &["ann"], &[]), 0);
+    let seat = feed.join(vec![filter(&[], &["ann"], &[])], 0);
     let mut reader = feed.reader(4).led(Arc::clone(&seat));
     assert!(reader.try_next().await.unwrap().is_none());
     append(&journal, &[("MessageRead", "bob", "INBOX"), ("MessageRead", "ann", "INBOX")]);

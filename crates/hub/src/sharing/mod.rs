@@ -51,8 +51,8 @@ type Ask = dyn Fn(&str) -> Result<Shared, String> + Send + Sync;
 #[derive(Debug, Default)]
 struct Users {
     by_name: HashMap<Box<str>, Weak<User>>,
-    /// The names of those who read something of an owner's.
-    readers: HashMap<Box<str>, BTreeSet<Box<str>>>,
+    /// The names of those who read something of an owner's, or of nobody's.
+    readers: HashMap<Option<Box<str>>, BTreeSet<Box<str>>>,
     /// About whom the store is being asked at the moment.
     asked: Vec<Weak<User>>,
 }
@@ -142,17 +142,18 @@ impl Inner {
         if !CHANGING.contains(&&*name) {
             return;
         }
-        let (Some(owner), Some(mailbox)) = (view.owner(), view.mailbox()) else { return };
+        let (owner, Some(mailbox)) = (view.owner(), view.mailbox()) else { return };
+        let owner = owner.as_deref();
         let is_told = record.body.windows(AFFECTED.len()).any(|octets| octets == AFFECTED);
-        let [affected, readers, asked] = self.users().concerned(&owner, is_told);
+        let [affected, readers, asked] = self.users().concerned(owner, is_told);
         affected.iter().for_each(|user| user.doubt());
         // What was deleted is read until something else is put in its place: that it was deleted is
         // told to those who read it.
         if name == "MailboxDelete" {
             return;
         }
-        readers.iter().filter(|user| user.has(&owner, &mailbox)).for_each(|user| user.doubt());
-        asked.iter().for_each(|user| user.suspect(&owner, &mailbox));
+        readers.iter().filter(|user| user.has(owner, &mailbox)).for_each(|user| user.doubt());
+        asked.iter().for_each(|user| user.suspect(owner, &mailbox));
     }
 
     /// Asks about a user, and takes the answer; how long until they are asked about again.
@@ -203,23 +204,29 @@ impl Users {
 
     /// The user themselves where they are told of rights, those who read something of theirs, and
     /// those who are being asked about.
-    fn concerned(&self, owner: &str, is_told: bool) -> [Vec<Arc<User>>; 3] {
-        let affected = self.named(owner).filter(|_| is_told).into_iter().collect();
-        let readers = self.readers.get(owner).into_iter().flatten();
+    fn concerned(&self, owner: Option<&str>, is_told: bool) -> [Vec<Arc<User>>; 3] {
+        let affected = owner.filter(|_| is_told).and_then(|owner| self.named(owner));
+        let affected = affected.into_iter().collect();
+        let readers = self.readers.get(&owner.map(Box::from)).into_iter().flatten();
         let readers = readers.filter_map(|name| self.named(name)).collect();
         let asked = self.asked.iter().filter_map(Weak::upgrade);
-        [affected, readers, asked.filter(|user| &*user.name != owner).collect()]
+        [affected, readers, asked.filter(|user| Some(&*user.name) != owner).collect()]
     }
 
     /// Notes whose mailboxes a user reads by now.
     fn reads(&mut self, user: &str, before: &Shared, shared: &Shared) {
-        for owner in before.owners().filter(|owner| !shared.is_of(owner)) {
+        let owners = |of: &Shared| {
+            let nobody = of.is_of(None).then_some(None);
+            of.owners().map(Box::from).map(Some).chain(nobody).collect::<BTreeSet<_>>()
+        };
+        let (before, now) = (owners(before), owners(shared));
+        for owner in before.difference(&now) {
             if let Some(readers) = self.readers.get_mut(owner) {
                 readers.remove(user);
             }
         }
-        for owner in shared.owners() {
-            self.readers.entry(owner.into()).or_default().insert(user.into());
+        for owner in now {
+            self.readers.entry(owner).or_default().insert(user.into());
         }
     }
 

@@ -124,7 +124,7 @@ impl Reads {
         done: u64,
     ) -> Arc<Seat> {
         match &self.0 {
-            None => feed.join(filter.of_users(principal.users()), done),
+            None => feed.join(vec![filter.of_users(principal.users())], done),
             Some(of) => of.user.join(filter, |narrowed| feed.join(narrowed, done)),
         }
     }

@@ -59,7 +59,11 @@ impl Desk {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r162_what_changes_rights_is_doubted_at_once_and_nothing_else_is() {
-    let desk = Desk::open(|_| Ok(shared(&["Plans"])));
+    let desk = Desk::open(|_| {
+        let mut shared = shared(&["Plans"]);
+        shared.add(None, "team", "lr");
+        Ok(shared)
+    });
     let reads = desk.sharing.of(&bob());
     let user = desk.inner().users().named("bob").unwrap();
     let affected = r#","vnd.postbell.affectedUser":"bob""#;
@@ -75,6 +79,9 @@ async fn r162_what_changes_rights_is_doubted_at_once_and_nothing_else_is() {
         ("MailboxCreate", "imap://bob@h/shared/ann/New", affected, true),
         ("MailboxCreate", "imap://eve@h/shared/ann/New", affected, false),
         ("MailboxCreate", "imap://bob@h/New", "", false),
+        ("vnd.cmu.AclChange", "imap://h/team", "", true),
+        ("vnd.cmu.AclChange", "imap://h/other", "", false),
+        ("vnd.cmu.AclChange", "imap://ann@h/team", "", false),
     ] {
         assert!(reads.begin().await.has("ann", "Plans"));
         let before = user.known.borrow().changes;
@@ -166,9 +173,9 @@ fn r162_an_answer_from_before_a_change_counts_for_nothing() {
     assert!(user.known.borrow().is_pending && !user.known.borrow().counts());
     let changes = user.begin();
     assert_eq!(user.conclude(changes, Ok(shared(&["Plans"]))), LIFE_AT_REST);
-    assert!(user.known.borrow().counts() && user.has("ann", "Plans"));
+    assert!(user.known.borrow().counts() && user.has(Some("ann"), "Plans"));
     // A change may also come between the answer and its being known.
-    user.suspect("ann", "Plans");
+    user.suspect(Some("ann"), "Plans");
     assert!(!user.known.borrow().counts());
 }
 
@@ -188,5 +195,8 @@ fn r162_where_the_store_can_not_be_asked_what_was_known_counts_a_while_and_after
     user.doubt();
     concluded(Err("away".to_owned()));
     assert_eq!((counts(), user.known.borrow().is_pending), (false, false));
-    assert!(user.has("ann", "Plans"), "what may turn out to be readable is led to all the same");
+    assert!(
+        user.has(Some("ann"), "Plans"),
+        "what may turn out to be readable is led to all the same"
+    );
 }

@@ -22,8 +22,11 @@ pub(super) struct User {
     /// Who is to be woken for what others share.
     seats: Mutex<Vec<Led>>,
     /// Where rights may have changed since the store was asked.
-    suspects: Mutex<BTreeSet<(Box<str>, Box<str>)>>,
+    suspects: Mutex<BTreeSet<Suspect>>,
 }
+
+/// The owner, if there is one, and the mailbox.
+type Suspect = (Option<Box<str>>, Box<str>);
 
 /// A reader who is led to what others share.
 #[derive(Debug)]
@@ -96,7 +99,7 @@ impl User {
     }
 
     /// Whether they read this mailbox, as far as the store has said.
-    pub(super) fn has(&self, owner: &str, mailbox: &str) -> bool {
+    pub(super) fn has(&self, owner: Option<&str>, mailbox: &str) -> bool {
         self.known.borrow().shared.has(owner, mailbox)
     }
 
@@ -116,10 +119,10 @@ impl User {
     }
 
     /// Notes, while the store is asked, that rights on a mailbox may have changed meanwhile.
-    pub(super) fn suspect(&self, owner: &str, mailbox: &str) {
+    pub(super) fn suspect(&self, owner: Option<&str>, mailbox: &str) {
         let mut suspects = locked(&self.suspects);
         if suspects.len() <= SUSPECTS_MAX {
-            suspects.insert((owner.into(), mailbox.into()));
+            suspects.insert((owner.map(Box::from), mailbox.into()));
         }
         drop(suspects);
         // The answer may have been taken just before.
@@ -140,7 +143,7 @@ impl User {
         // Held until the answer is known: who comes later looks there.
         let suspects = locked(&self.suspects);
         let is_suspect = |shared: &Shared| {
-            let in_it = |(owner, mailbox): &(Box<str>, Box<str>)| shared.has(owner, mailbox);
+            let in_it = |(owner, mailbox): &Suspect| shared.has(owner.as_deref(), mailbox);
             suspects.len() > SUSPECTS_MAX || suspects.iter().any(in_it)
         };
         let mut pause = Duration::ZERO;
@@ -174,12 +177,12 @@ impl User {
         pause
     }
 
-    /// Has a reader woken for what others share, from now on; the seat is made with the filter it is
+    /// Has a reader woken for what others share, from now on; the seat is made with the filters it is
     /// given.
     pub(super) fn join(
         &self,
         filter: &Filter,
-        seat: impl FnOnce(Filter) -> Arc<Seat>,
+        seat: impl FnOnce(Vec<Filter>) -> Arc<Seat>,
     ) -> Arc<Seat> {
         let mut seats = locked(&self.seats);
         // Under the lock, so that no answer comes between.
@@ -198,12 +201,13 @@ impl User {
         seats.retain_mut(|led| {
             let Some(seat) = led.seat.upgrade() else { return false };
             if *led.shared != *shared {
-                let is_more = shared.owners().any(|owner| !led.shared.is_of(owner));
-                let filter = self.narrowed(&led.filter, &shared);
+                let is_more = shared.owners().any(|owner| !led.shared.is_of(owner))
+                    || shared.nobodys().any(|mailbox| !led.shared.has(None, mailbox));
+                let filters = self.narrowed(&led.filter, &shared);
                 if is_more {
-                    seat.widen(filter);
+                    seat.widen(filters);
                 } else {
-                    seat.refilter(filter);
+                    seat.refilter(filters);
                 }
                 led.shared = Arc::clone(&shared);
             }
@@ -211,10 +215,11 @@ impl User {
         });
     }
 
-    fn narrowed(&self, filter: &Filter, shared: &Shared) -> Filter {
+    fn narrowed(&self, filter: &Filter, shared: &Shared) -> Vec<Filter> {
         let mut users = vec![self.name.clone()];
         users.extend(shared.owners().map(Box::from));
-        filter.of_users(Some(&users))
+        let of_users = filter.of_users(Some(&users));
+        [of_users].into_iter().chain(filter.of_mailboxes(shared.nobodys())).collect()
     }
 
     /// Whether a stream of theirs is open.

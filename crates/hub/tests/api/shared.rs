@@ -182,6 +182,69 @@ async fn r162_on_cyrus_a_shared_mailbox_is_seen_as_long_as_the_acl_gives_l_and_r
     bob_reads_what_alice_shares_and_no_longer(world, cyrus.imap(ALICE).unwrap()).await;
 }
 
+/// Those that an administrator of Cyrus makes outside of everybody's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r162_on_cyrus_a_mailbox_that_is_nobodys_is_seen_as_long_as_the_acl_gives_l_and_r() {
+    let options = cyrus::Options { virtdomains: false, ..cyrus::Options::default() };
+    let Some(cyrus) = Cyrus::start_with(options).unwrap() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let source = SourceConfig {
+        kind: SourceKind::Cyrus,
+        userprefix: cyrus::OTHERS.to_owned(),
+        master_address: cyrus.imap_address(),
+        ..SourceConfig::default()
+    };
+    let world = World::start_with(store(folder.path(), source)).await;
+    let (bob, mut manager) = (cyrus.login_name(BOB), cyrus.silent().unwrap());
+    for (mailbox, rights) in [("team", "lr"), ("hidden", "l"), ("other", "lr")] {
+        manager.create(mailbox).unwrap();
+        // Anyone may, by default.
+        manager.delete_acl(mailbox, "anyone").unwrap();
+        manager.set_acl(mailbox, &bob, rights).unwrap();
+    }
+    manager.delete_acl("other", &bob).unwrap();
+    let comes = |mailbox: &str, number: u32| {
+        let time = "2026-08-20T13:34:14+02:00";
+        let place = format!("imap://mail.example.org/{mailbox};UIDVALIDITY=7");
+        world.happens(&format!(
+            r#"{{"event":"MessageNew","uri":"{place}/;UID={number}","timestamp":"{time}","messageSize":5}}"#
+        ));
+    };
+    let at = |event: &serde_json::Value| {
+        let uri = event["uri"].as_str().unwrap();
+        uri.trim_start_matches("imap://mail.example.org/").to_owned()
+    };
+    let of = |mailbox: &str, number: u32| format!("{mailbox};UIDVALIDITY=7/;UID={number}");
+    let token = world.token(&json!({ "name": "bob", "role": "user", "users": [bob] }));
+    let receiver = Receiver::start().unwrap();
+    world.subscribe(&token, &receiver);
+    let seen = || world.seen_by(&token, "").iter().map(at).collect::<Vec<_>>();
+    let took = || {
+        let told = receiver.taken().into_iter().map(|one| {
+            let event: serde_json::Value = serde_json::from_str(&one.body).unwrap();
+            at(&event["data"])
+        });
+        told.collect::<Vec<_>>()
+    };
+    let both = |number| ["hidden", "other", "team"].map(|mailbox| comes(mailbox, number));
+    both(1);
+    wait_until(|| seen() == [of("team", 1)] && took() == [of("team", 1)]).await;
+
+    manager.delete_acl("team", &bob).unwrap();
+    manager.set_acl("other", &bob, "lr").unwrap();
+    let time = "2026-08-20T13:34:14+02:00";
+    let changed = |uri: &str| {
+        world.happens(&format!(
+            r#"{{"event":"vnd.cmu.AclChange","uri":"imap://mail.example.org/{uri}","timestamp":"{time}"}}"#
+        ));
+    };
+    changed("team");
+    both(2);
+    let expected = [of("other", 1), of("other", 2)];
+    wait_until(|| seen() == expected && took() == [of("team", 1), of("other", 2)]).await;
+    world.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r162_where_the_store_can_not_be_asked_nothing_shared_is_seen() {
     let folder = tempfile::tempdir().unwrap();

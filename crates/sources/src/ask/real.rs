@@ -262,7 +262,7 @@ fn r162_what_others_share_is_what_the_store_gives_both_rights_on() -> Result<(),
     let seen = |user: &str| {
         super::shared(&master, user, &names, |name| {
             let (owner, rest) = names.place(user, name);
-            Some((owner, names.told(&rest)))
+            Some((Some(owner), names.told(&rest)))
         })
         .unwrap()
     };

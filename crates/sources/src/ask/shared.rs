@@ -7,8 +7,11 @@ use postbell_engine::Shared;
 use super::session::Session;
 use super::{AskError, Asker, Master, NamingScope, answers};
 
+/// Whose a mailbox is, if anybody's, and what it is called in events.
+pub(crate) type Place = (Option<String>, String);
+
 /// The mailboxes of others that `user` may see and read, by LIST and MYRIGHTS as that user (RFC
-/// 4314). `place` says whose a mailbox is and what its owner calls it, where that can be said. Opens
+/// 4314). `place` says where a mailbox is, where that can be said. Opens
 /// a connection of its own, for this alone: Dovecot's older ones remember what rights there were.
 ///
 /// # Errors
@@ -18,7 +21,7 @@ pub(crate) fn shared(
     master: &Master,
     user: &str,
     scope: &dyn NamingScope,
-    place: impl Fn(&str) -> Option<(String, String)>,
+    place: impl Fn(&str) -> Option<Place>,
 ) -> Result<Shared, String> {
     let mut asker = Asker::new(master).map_err(|error| error.to_string())?;
     // No event waits for this alone, and a store lets whom it doesn't know wait for its refusal.
@@ -36,7 +39,7 @@ fn read(
     session: &mut Session,
     user: &str,
     scope: &dyn NamingScope,
-    place: &dyn Fn(&str) -> Option<(String, String)>,
+    place: &dyn Fn(&str) -> Option<Place>,
 ) -> Result<Shared, AskError> {
     // Whoever has not all rights on their own INBOX isn't the one whose rights we would be told.
     let own = answers::rights(session, "INBOX", PATIENCE)?;
@@ -46,14 +49,16 @@ fn read(
     let until = Instant::now() + LONGEST;
     let mut shared = Shared::default();
     for name in answers::others(session, scope)?.into_iter().take(MAILBOXES_MAX) {
-        let Some((owner, mailbox)) = place(&name).filter(|(owner, _)| owner != user) else {
+        let Some((owner, mailbox)) =
+            place(&name).filter(|(owner, _)| owner.as_deref() != Some(user))
+        else {
             continue;
         };
         if Instant::now() >= until {
             return Err(AskError::Lacking("rights in time"));
         }
         match answers::rights(session, &name, PATIENCE) {
-            Ok(rights) => shared.add(&owner, &mailbox, &rights),
+            Ok(rights) => shared.add(owner.as_deref(), &mailbox, &rights),
             // Taken away between the two, or never theirs to see.
             Err(AskError::Refused { .. } | AskError::Lacking(_)) => {}
             Err(error) => return Err(error),

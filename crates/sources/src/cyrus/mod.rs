@@ -125,6 +125,6 @@ pub fn shared(options: &Options, user: &str) -> Result<Shared, String> {
     let namespace = &options.namespace;
     crate::ask::shared(master, user, namespace, |name| {
         let place = namespace.of_others(user, name)?;
-        place.owner.filter(|_| !place.is_deleted).map(|owner| (owner, place.name))
+        (!place.is_deleted).then_some((place.owner, place.name))
     })
 }

@@ -99,14 +99,18 @@ impl Namespace {
         })
     }
 
-    /// Where the mailbox is that `viewer` calls `name` over IMAP, where it is another user's.
+    /// Where the mailbox is that `viewer` calls `name` over IMAP, where it isn't their own.
     pub(super) fn of_others(&self, viewer: &str, name: &str) -> Option<Place> {
         let separator = self.separator();
-        let rest = match self.alternative {
-            true => name.strip_prefix(&*self.user_prefix)?.strip_prefix(separator)?,
-            false => name.strip_prefix("user")?.strip_prefix(separator)?,
+        let below = |prefix: &str| name.strip_prefix(prefix)?.strip_prefix(separator);
+        let mut name = match self.alternative {
+            true => match below(&self.user_prefix) {
+                Some(rest) => format!("user{separator}{rest}"),
+                None => below(&self.shared_prefix)?.to_owned(),
+            },
+            false if self.is_of_others(name) => name.to_owned(),
+            false => return None,
         };
-        let mut name = format!("user{separator}{rest}");
         // Whoever is of no domain sees those of none.
         if let Some((_, domain)) = viewer.split_once('@').filter(|_| self.domains) {
             name.extend(["@", domain]);
@@ -276,6 +280,9 @@ mod tests {
             (false, true, false, "bob", "Other Users.ann^b.Plans", "ann.b Plans"),
             (false, false, false, "bob", "user.ann.Plans", "ann INBOX/Plans"),
             (true, false, false, "bob", "user/ann", "ann INBOX"),
+            (true, true, false, "bob", "Shared Folders/team/plans", "- team/plans"),
+            (true, true, true, "bob@x.org", "Shared Folders/team", "- team@x.org"),
+            (false, false, false, "bob", "team.plans", "- team/plans"),
         ] {
             let namespace = namespace(unix, alternative, domains);
             let place = namespace.of_others(viewer, name).unwrap();
@@ -283,7 +290,7 @@ mod tests {
             assert!(namespace.is_of_others(name));
         }
         let namespace = namespace(true, true, false);
-        for own in ["INBOX", "Plans", "Shared Folders/x", "Other Usersx/ann"] {
+        for own in ["INBOX", "Plans", "Shared Foldersx/y", "Other Usersx/ann"] {
             assert_eq!(namespace.of_others("bob", own), None, "{own}");
         }
     }

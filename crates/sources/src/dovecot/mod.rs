@@ -148,7 +148,7 @@ pub fn shared(options: &Options, user: &str) -> Result<Shared, String> {
     let names = Names::new(options.separator, &options.shared);
     crate::ask::shared(master, user, &names, |name| {
         let (owner, rest) = names.place(user, name);
-        Some((owner, names.told(&rest)))
+        Some((Some(owner), names.told(&rest)))
     })
 }
 

@@ -20,7 +20,7 @@ impl Acl {
     /// The same for mailboxes of several owners.
     pub(super) fn gives_all(&self, user: &str, all: &[(&str, String)]) {
         let mut shared = Rights::default();
-        all.iter().for_each(|(owner, mailbox)| shared.add(owner, mailbox, "lr"));
+        all.iter().for_each(|(owner, mailbox)| shared.add(*owner, mailbox, "lr"));
         self.0.lock().unwrap().get_or_insert_default().insert(user.to_owned(), shared);
     }
 

@@ -177,7 +177,7 @@ async fn readable(reads: &Reads, records: &Records) -> Arc<Shared> {
     let candidates = reads.candidates(upto).await;
     let is_of_others = |record: Record<'_>| {
         let view = Keys::from_head(record.head).view(record.body);
-        view.owner().is_some_and(|owner| candidates.is_of(&owner))
+        candidates.is_of(view.owner().as_deref())
     };
     if candidates.is_empty() || !records.iter().any(is_of_others) {
         return candidates;
