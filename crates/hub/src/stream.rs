@@ -105,7 +105,8 @@ impl Open {
             if follower.ended() {
                 return Ok(None);
             }
-            let step = match follower.reader.try_next().await {
+            let bound = follower.reads.passable(follower.reader.newest()).await;
+            let step = match follower.reader.try_next_within(bound).await {
                 Ok(step) => step,
                 Err(error) => return Ok(Some(self.fail(error))),
             };

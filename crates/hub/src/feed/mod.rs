@@ -167,7 +167,7 @@ impl Reader {
     }
 
     /// The newest record it knows of.
-    fn newest(&self) -> u64 {
+    pub(crate) fn newest(&self) -> u64 {
         *self.last.borrow()
     }
 
@@ -179,12 +179,22 @@ impl Reader {
 
     /// What comes next, if it is there already.
     pub(crate) async fn try_next(&mut self) -> Result<Option<Step>, ReadError> {
+        self.try_next_within(u64::MAX).await
+    }
+
+    /// The same where it isn't settled yet what concerns the reader behind `bound`: nothing is passed
+    /// over there.
+    pub(crate) async fn try_next_within(&mut self, bound: u64) -> Result<Option<Step>, ReadError> {
         let last = *self.last.borrow_and_update();
         let mut until = u64::MAX;
         match self.seat.as_ref().map_or(Look::Unknown, |seat| seat.look(self.next)) {
             Look::Unknown => {}
             Look::Nothing { upto } => {
-                self.next = upto + 1;
+                self.skip_to(upto.min(bound) + 1);
+                return Ok(None);
+            }
+            Look::At { first, .. } if first > bound => {
+                self.skip_to(bound + 1);
                 return Ok(None);
             }
             Look::At { first, last } => (self.next, until) = (first, last),

@@ -98,14 +98,30 @@ impl Reads {
     /// [settled](Self::settled).
     pub(crate) async fn candidates(&self, seq: u64) -> Arc<Shared> {
         let Some(of) = &self.0 else { return Arc::clone(&NOTHING) };
-        let mut known = of.user.known.subscribe();
-        let patience = if known.borrow().is_new() { PATIENCE_AT_FIRST } else { PATIENCE };
-        let settled = async {
-            of.looked(seq).await?;
-            known.wait_for(|known| !known.is_pending).await.ok().map(drop)
-        };
-        drop(tokio::time::timeout(patience, settled).await);
+        of.answered(seq).await;
         of.lost().map_or_else(|| self.known(), |lost| lost.shared)
+    }
+
+    /// Up to where a reader may pass over what the guide didn't lead it to, of all up to this record:
+    /// rights that are being asked about may lead it to more. It waits for that, but not for long.
+    pub(crate) async fn passable(&self, seq: u64) -> u64 {
+        let Some(of) = &self.0 else { return u64::MAX };
+        while of.answered(seq).await {
+            // It may have become pending once more.
+            if let Some(bound) = self.bound() {
+                return bound;
+            }
+        }
+        u64::MAX
+    }
+
+    /// Up to where it is led to whatever it may read by now, without waiting; nothing where that is
+    /// being asked.
+    pub(crate) fn bound(&self) -> Option<u64> {
+        let Some(of) = &self.0 else { return Some(u64::MAX) };
+        // Before the other: whatever it has come upon makes that pending.
+        let looked = *of.inner.looked.borrow();
+        (!of.user.known.borrow().is_pending).then_some(looked)
     }
 
     /// What could be read of others, as the store said it last.
@@ -135,6 +151,18 @@ impl Of {
     async fn looked(&self, seq: u64) -> Option<()> {
         let mut looked = self.inner.looked.subscribe();
         looked.wait_for(|looked| *looked >= seq).await.ok().map(drop)
+    }
+
+    /// Waits until the store has answered, or couldn't be asked, once everything up to this record is
+    /// taken into account; whether that is so in time.
+    async fn answered(&self, seq: u64) -> bool {
+        let mut known = self.user.known.subscribe();
+        let patience = if known.borrow().is_new() { PATIENCE_AT_FIRST } else { PATIENCE };
+        let answered = async {
+            self.looked(seq).await?;
+            known.wait_for(|known| !known.is_pending).await.ok().map(drop)
+        };
+        matches!(tokio::time::timeout(patience, answered).await, Ok(Some(())))
     }
 
     /// Nothing, where nobody waits for the store any more.

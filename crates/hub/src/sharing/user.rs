@@ -146,6 +146,10 @@ impl User {
             let in_it = |(owner, mailbox): &Suspect| shared.has(owner.as_deref(), mailbox);
             suspects.len() > SUSPECTS_MAX || suspects.iter().any(in_it)
         };
+        if let Ok(shared) = &answer {
+            // Before it is known: whoever sees that it is passes over what it wasn't led to.
+            self.lead(&Arc::new(shared.clone()));
+        }
         let mut pause = Duration::ZERO;
         self.known.send_modify(|known| {
             if known.changes != changes {
@@ -173,7 +177,9 @@ impl User {
             known.is_pending = false;
         });
         drop(suspects);
-        self.lead();
+        // Whoever joined meanwhile as well.
+        let shared = Arc::clone(&self.known.borrow().shared);
+        self.lead(&shared);
         pause
     }
 
@@ -195,21 +201,20 @@ impl User {
     /// Has whoever wants it woken for what others share now. To somebody of whom nothing was read
     /// before the reader is led from where it stands: what came while the store was asked was passed
     /// over.
-    fn lead(&self) {
+    fn lead(&self, shared: &Arc<Shared>) {
         let mut seats = locked(&self.seats);
-        let shared = Arc::clone(&self.known.borrow().shared);
         seats.retain_mut(|led| {
             let Some(seat) = led.seat.upgrade() else { return false };
-            if *led.shared != *shared {
+            if led.shared != *shared {
                 let is_more = shared.owners().any(|owner| !led.shared.is_of(owner))
                     || shared.nobodys().any(|mailbox| !led.shared.has(None, mailbox));
-                let filters = self.narrowed(&led.filter, &shared);
+                let filters = self.narrowed(&led.filter, shared);
                 if is_more {
                     seat.widen(filters);
                 } else {
                     seat.refilter(filters);
                 }
-                led.shared = Arc::clone(&shared);
+                led.shared = Arc::clone(shared);
             }
             true
         });

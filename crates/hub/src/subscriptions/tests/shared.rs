@@ -9,7 +9,7 @@ use super::*;
 
 /// What each user reads of others, as the store would say it; none while it can't be asked.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Acl(Arc<StdMutex<Option<BTreeMap<String, Rights>>>>);
+pub(super) struct Acl(Arc<StdMutex<Option<BTreeMap<String, Rights>>>>, Arc<AtomicBool>);
 
 impl Acl {
     pub(super) fn gives(&self, user: &str, owner: &str, mailboxes: &[&str]) {
@@ -28,7 +28,15 @@ impl Acl {
         *self.0.lock().unwrap() = None;
     }
 
+    /// Has the store take its time over its answers, or give them.
+    fn hesitates(&self, whether: bool) {
+        self.1.store(whether, Ordering::SeqCst);
+    }
+
     fn ask(&self, user: &str) -> Result<Rights, String> {
+        while self.1.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let all = self.0.lock().unwrap();
         let all = all.as_ref().ok_or("it is away")?;
         Ok(all.get(user).cloned().unwrap_or_default())
@@ -143,6 +151,36 @@ async fn r162_a_subscription_delivers_what_others_share_for_as_long_as_the_store
     let mut again: Vec<_> = taken[before..].iter().map(|one| one.seq).collect();
     again.sort_unstable();
     assert_eq!(again, [2, 4, 6, 7, 10]);
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r162_what_comes_while_the_store_is_asked_is_not_passed_over() {
+    let (folder, acl) = (tempfile::tempdir().unwrap(), Acl::default());
+    acl.gives("bob", "ann", &["Plans"]);
+    acl.hesitates(true);
+    let (bench, _watching) = sharing(folder.path(), &[20, 20], &acl).await;
+    let receiver = Receiver::start(|_, _| ok()).await;
+    let (bob, _) = bench.user("b1", "bob");
+    let id = bench.subscriptions.create(flags(&receiver.url), &bob).await.unwrap().id;
+    for (owner, mailbox) in [("ann", "Plans"), ("bob", "A"), ("ann", "Plans")] {
+        bench.comes(owner, mailbox);
+    }
+    acl.hesitates(false);
+    let taken = receiver.wait_for(3).await;
+    assert_eq!((seqs(&taken, "Plans"), seqs(&taken, "A")), (vec![1, 3], vec![2]));
+    bench.wait_until(&id, |shown| shown.lag == 0).await;
+
+    acl.hesitates(true);
+    acl.gives("bob", "eve", &["Plans"]);
+    bench.sight_changes("bob", "eve", "Plans");
+    for (owner, mailbox) in [("eve", "Plans"), ("bob", "A"), ("eve", "Plans")] {
+        bench.comes(owner, mailbox);
+    }
+    acl.hesitates(false);
+    let taken = receiver.wait_for(6).await;
+    assert_eq!((seqs(&taken, "Plans"), seqs(&taken, "A")), (vec![1, 3, 5, 7], vec![2, 6]));
+    assert_chain(&taken);
     bench.close().await;
 }
 

@@ -73,7 +73,9 @@ impl Worker<'_> {
     pub(super) fn pass_over(&mut self) {
         let has_read_all = self.chunk.is_none() && self.burials.is_empty();
         if self.is_idle() || (has_read_all && self.attempts.lanes.is_stuck()) {
-            let reached = self.job.seat.reached(self.attempts.lanes.passed());
+            let passed = self.attempts.lanes.passed();
+            let bound = self.job.reads.bound().unwrap_or(passed);
+            let reached = self.job.seat.reached(passed).min(bound).max(passed);
             self.attempts.lanes.pass(reached);
             self.passed.store(reached, Ordering::Relaxed);
         }
@@ -159,7 +161,8 @@ pub(super) fn step(
             reader.more().await;
         }
         reader.skip_to(passed.load(Ordering::Relaxed).saturating_add(1));
-        let found = reader.try_next().await;
+        let bound = reads.passable(reader.newest()).await;
+        let found = reader.try_next_within(bound).await;
         let shared = match &found {
             Ok(Some(Step::Records(records))) => readable(&reads, records).await,
             Ok(Some(Step::Gap(_)) | None) | Err(_) => reads.known(),
