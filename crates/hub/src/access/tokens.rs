@@ -169,6 +169,11 @@ pub(crate) enum CreateError {
     /// There are as many as there may be.
     #[error("there are {TOKENS_MAX} tokens already, and no more are made")]
     TooMany,
+    /// So there are of a user's, by other spellings of their name.
+    #[error(
+        "there are {ALIKE_MAX} logins by this name in capitals and small letters, and no more are made"
+    )]
+    Alike,
     /// It can't be stored.
     #[error(transparent)]
     State(#[from] StateError),
@@ -375,22 +380,38 @@ impl Tokens {
         Ok(shown)
     }
 
-    /// Makes a short-lived token of a user's whose password the store took; of those they have
-    /// already the oldest end beyond [`ENTERED_MAX`]. Waits for the disk.
+    /// Makes a short-lived token of a user's whose password the store took; of those they have already,
+    /// the oldest end beyond [`ENTERED_MAX`]. Waits for the disk.
+    ///
+    /// A store may tell `john` from `JOHN`, who are two people then, or not. So nobody ends tokens by
+    /// another spelling than their own, and of all spellings together there are [`ALIKE_MAX`] at most.
+    ///
+    /// # Errors
+    ///
+    /// Where others' spellings have them all, and whatever keeps a token from being made.
     pub(super) fn entered(
         &self,
         user: &str,
         lifetime: Duration,
     ) -> Result<ShownToken, CreateError> {
-        let (mut over, mut theirs) = (Vec::new(), Vec::new());
+        let (mut over, mut theirs, mut alike) = (Vec::new(), Vec::new(), 0_usize);
         for one in self.made.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            match one.name.starts_with(ENTERED) {
-                true if !one.grant.is_good() => over.push(one.id.clone()),
-                true if one.kept.is_users(user) => theirs.push(one.id.clone()),
-                _ => {}
+            let [name] = one.kept.users.as_slice() else { continue };
+            if !one.name.starts_with(ENTERED) {
+                continue;
+            }
+            if !one.grant.is_good() {
+                over.push(one.id.clone());
+            } else if folded(name) == folded(user) {
+                alike += 1;
+                theirs.extend((name == user).then(|| one.id.clone()));
             }
         }
         let beyond = (theirs.len() + 1).saturating_sub(ENTERED_MAX);
+        let beyond = beyond.max((alike + 1).saturating_sub(ALIKE_MAX));
+        if beyond > theirs.len() {
+            return Err(CreateError::Alike);
+        }
         for id in over.iter().chain(theirs.iter().take(beyond)) {
             self.revoke(id)?;
         }
@@ -539,11 +560,6 @@ impl Kept {
         }
     }
 
-    /// Whether it is for that user alone, by whichever spelling.
-    fn is_users(&self, name: &str) -> bool {
-        matches!(self.users.as_slice(), [user] if folded(user) == folded(name))
-    }
-
     /// Who is let in; why nobody, and where that stands, where what is kept makes no sense.
     fn principal(&self, own_store: &str) -> Result<Principal, (&'static str, String)> {
         let scopes = self.scope.iter().map(|text| {
@@ -627,6 +643,10 @@ const ENTERED: &str = "login-";
 
 /// Such tokens of one user at once: their devices and tabs.
 const ENTERED_MAX: usize = 20;
+
+/// Those of all names together that are alike but for capitals, where a store takes them for one: few
+/// stores that don't have as many people so alike.
+const ALIKE_MAX: usize = 3 * ENTERED_MAX;
 
 /// Letters of base64url for 256 random bits.
 const RANDOM_LETTERS: usize = 43;
@@ -733,14 +753,33 @@ mod tests {
     }
 
     #[test]
-    fn r157_one_user_has_no_more_tokens_by_other_spellings_of_their_name() {
+    fn r162_nobody_ends_the_tokens_of_who_has_their_name_but_for_capitals() {
         let folder = tempfile::tempdir().unwrap();
         let tokens = tokens(folder.path());
-        for at in 0..2 * ENTERED_MAX {
-            let user = ["john", "John", "JOHN"][at % 3];
-            tokens.entered(user, Duration::from_secs(60)).unwrap();
+        let enter = |user| tokens.entered(user, Duration::from_secs(60)).unwrap().name;
+        let johns: Vec<_> = (0..ENTERED_MAX).map(|_| enter("john")).collect();
+        for _ in 0..2 * ENTERED_MAX {
+            enter("JOHN");
         }
-        assert_eq!(tokens.list().len(), ENTERED_MAX);
+        let left: Vec<_> = tokens.list().into_iter().map(|one| one.name).collect();
+        assert_eq!(left.len(), 2 * ENTERED_MAX);
+        assert!(johns.iter().all(|name| left.contains(name)));
+    }
+
+    #[test]
+    fn r157_one_user_has_no_more_tokens_than_there_may_be_by_all_spellings_of_their_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let tokens = tokens(folder.path());
+        let enter = |user: &str| tokens.entered(user, Duration::from_secs(60));
+        for at in 0..4 * ENTERED_MAX {
+            enter(["john", "John", "JOHN"][at % 3]).unwrap();
+        }
+        assert_eq!(tokens.list().len(), ALIKE_MAX);
+        // Whose own there is none of to end has to wait, and ends nobody else's.
+        assert!(matches!(enter("jOHN"), Err(CreateError::Alike)));
+        enter("John").unwrap();
+        enter("jane").unwrap();
+        assert_eq!(tokens.list().len(), ALIKE_MAX + 1);
     }
 
     #[tokio::test]

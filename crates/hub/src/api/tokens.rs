@@ -79,9 +79,10 @@ pub(super) async fn revoke(
 pub(super) fn refused(error: CreateError) -> Problem {
     match error {
         CreateError::Invalid { pointer, message } => Problem::invalid_token(message).at(pointer),
-        CreateError::NameTaken(_) | CreateError::CertificateTaken(_) | CreateError::TooMany => {
-            Problem::conflict(error.to_string())
-        }
+        CreateError::NameTaken(_)
+        | CreateError::CertificateTaken(_)
+        | CreateError::TooMany
+        | CreateError::Alike => Problem::conflict(error.to_string()),
         CreateError::State(error) => failed(&error),
     }
 }
