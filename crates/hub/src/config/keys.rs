@@ -517,6 +517,11 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "PEM file of the authorities the issuer's certificate may be from; empty takes Mozilla's.",
             ),
             key(
+                "oidc.lifetime_max",
+                "\"1h\"",
+                "How long one lets in at most after it was issued (iat), whatever it says itself: so long does one go on that its issuer takes back.",
+            ),
+            key(
                 "oidc.user_claim",
                 "\"preferred_username\"",
                 "Which claim is the user's name in the store. sub by default, because it alone is never another's; \"email\" counts only where it is verified.",

@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::read::not_absolute;
+use super::values;
 use crate::access::{TokenRole, check_role};
 
 /// JWTs of an OpenID Connect issuer.
@@ -24,6 +26,9 @@ pub struct OidcConfig {
     pub jwks_file: PathBuf,
     /// PEM file of the authorities the issuer's certificate may be from; empty for Mozilla's.
     pub ca: PathBuf,
+    /// How long one lets in at most, from its `iat` on, whatever its `exp` says.
+    #[serde(with = "values::duration")]
+    pub lifetime_max: Duration,
     /// Which claim is the user's name in the store.
     pub user_claim: String,
     /// Which claim tells roles.
@@ -104,6 +109,7 @@ impl Default for OidcConfig {
             authorized_parties: Vec::new(),
             jwks_file: PathBuf::new(),
             ca: PathBuf::new(),
+            lifetime_max: Duration::from_secs(24 * 60 * 60),
             user_claim: "sub".to_owned(),
             roles_claim: "groups".to_owned(),
             roles: Vec::new(),
@@ -122,6 +128,9 @@ pub(super) fn check(oidc: &OidcConfig, lines: &mut Vec<String>) {
         if let Some(why) = not_absolute(path, example).filter(|_| given) {
             bad(key, &why);
         }
+    }
+    if oidc.lifetime_max.is_zero() || oidc.lifetime_max > LIFETIME_MAX {
+        bad("lifetime_max", "is not between nothing and \"30d\" (try \"24h\")");
     }
     for why in oidc.roles.iter().filter_map(check_role) {
         bad("roles", &why);
@@ -172,3 +181,6 @@ pub(crate) fn is_http_here(url: &str) -> bool {
     let is_here = |host: &str| host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
     uri.scheme_str() == Some("http") && host.is_some_and(is_here)
 }
+
+/// A JWT that its issuer takes back lets in for no longer than this.
+const LIFETIME_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);

@@ -483,6 +483,7 @@ fn r161_an_issuer_that_would_let_in_anybody_or_nobody_is_told() {
         "issuer = \"http://id.example.org\"\naudience = \"postbell\"",
         "issuer = \"https://id.example.org?x\"\naudience = \"postbell\"",
         "issuer = \"https://id.example.org\"\nca = \"ca.pem\"\njwks_file = \"jwks.json\"",
+        "issuer = \"https://id.example.org\"\nlifetime_max = \"0s\"",
         "issuer = \"https://id.example.org\"\naudience = \"a\"\nalgorithms = []\nuser_claim = \"\"",
         "issuer = \"https://id.example.org\"\naudience = \"a\"\nalgorithms = [\"HS256\", \"none\", \"ES256\"]",
         "issuer = \"https://id.example.org\"\naudience = \"a\"\nroles = [{ value = \"\", role = \"admin\" }, { value = \"x\", role = \"service\" }, { value = \"y\", role = \"service\", scope = [\"write\"] }, { value = \"z\", role = \"admin\", scope = [\"read\"] }]",

@@ -18,6 +18,8 @@ pub(crate) struct Rules {
     pub(crate) algorithms: Vec<Algorithm>,
     /// To which programs it may have been given; any where there is none.
     pub(crate) parties: Vec<String>,
+    /// How long it lets in at most after it was issued, whatever it says itself.
+    pub(crate) lifetime_max_seconds: i64,
 }
 
 /// What a token says that lets in.
@@ -61,6 +63,9 @@ pub(crate) enum Invalid {
     /// It is over.
     #[error("exp: it has expired, or doesn't say when it does")]
     Expired,
+    /// It would be good for too long, and doesn't say since when.
+    #[error("exp: it would let in for longer than here, and has no iat to count from")]
+    TooLong,
     /// It is not good yet.
     #[error("nbf or iat: it is not good yet")]
     NotYet,
@@ -124,7 +129,13 @@ fn claims(
         return Err(Invalid::Party);
     }
     let exp = all.get("exp").and_then(seconds).ok_or(Invalid::Expired)?;
-    let ends_unix_seconds = exp.saturating_add(LEEWAY_SECONDS);
+    // Without `iat` nobody knows how long it has been good.
+    let issued = all.get("iat").and_then(seconds);
+    let latest = issued.unwrap_or(now_unix_seconds).saturating_add(rules.lifetime_max_seconds);
+    if issued.is_none() && exp > latest {
+        return Err(Invalid::TooLong);
+    }
+    let ends_unix_seconds = exp.min(latest).saturating_add(LEEWAY_SECONDS);
     if ends_unix_seconds <= now_unix_seconds {
         return Err(Invalid::Expired);
     }

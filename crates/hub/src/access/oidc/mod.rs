@@ -53,6 +53,7 @@ impl Oidc {
             audience: config.audience.clone(),
             algorithms: config.algorithms.iter().map(|one| (*one).into()).collect(),
             parties: config.authorized_parties.clone(),
+            lifetime_max_seconds: i64::try_from(config.lifetime_max.as_secs()).unwrap_or(i64::MAX),
         };
         let keys = Keys::new(Place::open(config)?);
         Ok(Some(Self { rules, who: Who::new(config), keys }))

@@ -16,6 +16,7 @@ fn rules() -> Rules {
         audience: "postbell".to_owned(),
         algorithms: vec![Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA],
         parties: Vec::new(),
+        lifetime_max_seconds: 3_600,
     }
 }
 
@@ -69,6 +70,24 @@ fn r161_a_jwt_by_each_pinned_algorithm_lets_in() {
         );
         assert_eq!(said(&swapped, &set), Err(Invalid::Signature));
     }
+}
+
+#[test]
+fn r162_a_jwt_lets_in_no_longer_than_the_operator_says_whatever_it_says_itself() {
+    let key = SigningKey::p256("a");
+    let set = keys(&[&key]);
+    let ends = |iat: Value, exp: i64| {
+        let token = key.token(&with(json!({ "iat": iat, "exp": exp })));
+        let judged = judge(token.as_bytes(), &set, &rules(), NOW);
+        judged.map(|claims| claims.ends_unix_seconds - LEEWAY_SECONDS - NOW)
+    };
+    let year = NOW + 365 * 24 * 3_600;
+    assert_eq!(ends(NOW.into(), NOW + 300), Ok(300));
+    assert_eq!(ends(NOW.into(), year), Ok(3_600));
+    assert_eq!(ends((NOW - 3_000).into(), year), Ok(600));
+    assert_eq!(ends((NOW - 3_600 - LEEWAY_SECONDS).into(), year), Err(Invalid::Expired));
+    assert_eq!(ends(Value::Null, NOW + 3_600), Ok(3_600));
+    assert_eq!(ends(Value::Null, NOW + 3_601), Err(Invalid::TooLong));
 }
 
 fn base64(header: impl AsRef<[u8]>) -> String {
