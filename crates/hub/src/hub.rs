@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use postbell_engine::{FlagForm, Groups, InvalidStore, Policy, Role, Store, Stores};
 use postbell_journal::{Journal as _, OpenError, Options, Retention, SqliteJournal, State};
-use postbell_sources::Health;
 use postbell_sources::dovecot::Exporter;
+use postbell_sources::{Ends, Health};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -129,6 +129,7 @@ impl Hub {
             metrics: Arc::clone(&metrics),
             demands: demands.clone(),
             server_fqdn: server_fqdn(&config.store.fqdn),
+            ends: Ends::default(),
             traces: traces.clone(),
         };
         let fetches = Fetches::new();

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use postbell_engine::{InvalidPattern, Policy, Quota, Store, in_words};
 use postbell_journal::Journal;
 use postbell_sources::dovecot::{self, Exporter};
-use postbell_sources::{Health, Master, Secret, State, Stop, cyrus, maildir};
+use postbell_sources::{Ends, Health, Master, Secret, State, Stop, cyrus, maildir};
 use tracing::warn;
 
 use crate::config::{ExpireConfig, SourceConfig, SourceKind, Virtdomains};
@@ -35,6 +35,8 @@ pub(crate) struct Wiring {
     pub(crate) server_fqdn: Option<String>,
     /// Where the way of what they see is told.
     pub(crate) traces: Traces,
+    /// Our ends of all connections to stores.
+    pub(crate) ends: Ends,
 }
 
 /// A source as it is shown.
@@ -211,7 +213,7 @@ pub(crate) fn dovecot_options(
     exporter: Exporter,
 ) -> Result<dovecot::Options, Box<dyn Error + Send + Sync>> {
     let expire = config.expire.iter().map(expire_rule).collect::<Result<_, _>>()?;
-    let master = master(config, Some(config.master_separator))?;
+    let master = master(config, wiring, Some(config.master_separator))?;
     Ok(dovecot::Options {
         spool: config.spool.clone(),
         separator: config.separator,
@@ -254,18 +256,28 @@ pub(crate) fn cyrus_options(
         raw: config.notify_raw,
         server_fqdn: wiring.server_fqdn.clone(),
         // Cyrus takes the two names apart (RFC 4616).
-        master: master(config, None)?,
+        master: master(config, wiring, None)?,
         body_structure: wiring.policy.structure_read(),
         content_max_octets: wiring.policy.content_read(),
     })
 }
 
 /// Who asks the store what it doesn't say by itself, if anybody.
-fn master(config: &SourceConfig, separator: Option<char>) -> Result<Option<Master>, MasterError> {
+fn master(
+    config: &SourceConfig,
+    wiring: &Wiring,
+    separator: Option<char>,
+) -> Result<Option<Master>, MasterError> {
     let user = config.master_user.as_str();
     let master = || {
         let password = master_password(&config.master_password_file)?;
-        Ok(Master { address: config.master_address, user: user.to_owned(), password, separator })
+        Ok(Master {
+            address: config.master_address,
+            user: user.to_owned(),
+            password,
+            separator,
+            ends: wiring.ends.clone(),
+        })
     };
     (!user.is_empty()).then(master).transpose()
 }

@@ -11,6 +11,7 @@
 
 mod answers;
 mod content;
+mod ends;
 mod in_turn;
 #[cfg(test)]
 mod real;
@@ -32,6 +33,7 @@ use crate::{Health, Secret};
 pub(super) use answers::listed;
 pub(super) use answers::union;
 pub(super) use content::content;
+pub use ends::Ends;
 pub(super) use in_turn::InTurn;
 use session::{Greeted, Session};
 pub(super) use shared::shared;
@@ -51,6 +53,8 @@ pub struct Master {
     /// `alice*postbell`; where there is nothing, the one acted as is named apart (RFC 4616), as
     /// Cyrus has it.
     pub separator: Option<char>,
+    /// Where our ends of the connections are noted.
+    pub ends: Ends,
 }
 
 /// How the users of a store name their mailboxes.
@@ -342,6 +346,9 @@ impl Asker {
             Some((_, greeted)) => greeted,
             None => Greeted::connect(&self.master, self.patience)?,
         };
+        if let Some(end) = greeted.local() {
+            self.master.ends.note(end);
+        }
         let mut session = match Session::login(greeted, &self.master, user, self.patience) {
             Ok(session) => session,
             Err(error) => {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::dovecot::names::Names;
 use crate::reconcile::{Naming, Reconcile};
-use crate::{Place, Secret};
+use crate::{Ends, Place, Secret};
 
 fn master(dovecot: &Dovecot) -> Master {
     Master {
@@ -23,6 +23,7 @@ fn master(dovecot: &Dovecot) -> Master {
         user: MASTER.to_owned(),
         password: Secret::new(password(MASTER).into_bytes()),
         separator: Some('*'),
+        ends: Ends::default(),
     }
 }
 
@@ -343,7 +344,8 @@ fn a_server_that_greets_nobody_is_away_and_what_waits_waits_on() {
         }
     });
     let password = Secret::new(*b"secret");
-    let master = Master { address, user: "m".to_owned(), password, separator: None };
+    let master =
+        Master { address, user: "m".to_owned(), password, separator: None, ends: Ends::default() };
     let mut asker = Asker::new(&master).unwrap();
     let mut memory = Reconcile::default();
     memory.want_user(ALICE);
@@ -385,7 +387,7 @@ fn hostile(rest: Vec<u8>, pause: Duration) -> Master {
         }
     });
     let password = Secret::new(*b"secret");
-    Master { address, user: "m".to_owned(), password, separator: Some('*') }
+    Master { address, user: "m".to_owned(), password, separator: Some('*'), ends: Ends::default() }
 }
 
 #[test]
@@ -416,7 +418,13 @@ fn r157_a_hostile_server_costs_a_second_in_ten_and_no_memory() {
 fn another_machine_is_not_asked() {
     let address = "192.0.2.1:143".parse().unwrap();
     let password = Secret::new(*b"secret");
-    let master = Master { address, user: "m".to_owned(), password, separator: Some('*') };
+    let master = Master {
+        address,
+        user: "m".to_owned(),
+        password,
+        separator: Some('*'),
+        ends: Ends::default(),
+    };
     assert!(matches!(Asker::new(&master), Err(AskError::NotLoopback { .. })));
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mail_event::ImapUrl;
 use postbell_engine::{Certainty, Observation, What};
-use postbell_sources::{Authorised, Master, Secret, State, cyrus};
+use postbell_sources::{Authorised, Ends, Master, Place, Secret, State, cyrus};
 use postbell_testkit::cyrus::{Cyrus, MANAGER, Notify, Options};
 use postbell_testkit::http::{Basic, send_as};
 use postbell_testkit::{ALICE, BOB, Imap, MASTER, Quota, mail, password};
@@ -22,6 +22,7 @@ fn master(cyrus: &Cyrus) -> Master {
         user: MASTER.to_owned(),
         password: Secret::new(password(MASTER).into_bytes()),
         separator: None,
+        ends: Ends::default(),
     }
 }
 
@@ -325,7 +326,13 @@ fn a_cyrus_that_does_not_answer_costs_no_event() {
         }
     });
     let password = Secret::new(*b"secret");
-    rig.options.master = Some(Master { address, user: "m".to_owned(), password, separator: None });
+    rig.options.master = Some(Master {
+        address,
+        user: "m".to_owned(),
+        password,
+        separator: None,
+        ends: Ends::default(),
+    });
     rig.start_notifyd();
     rig.start_source();
     for uid in 1..=20 {
@@ -431,4 +438,29 @@ fn r45_a_real_cyrus_authorises_a_message_for_one_user_who_gets_the_same_octets()
         imap.reset_key(&name).unwrap();
         assert_eq!(bobs.url_fetch(&others).unwrap(), None);
     }
+}
+
+#[test]
+fn logins_of_whoever_else_asks_cyrus_for_us_are_told_to_nobody() {
+    let Some((rig, cyrus)) = asked(Options::default()) else { return };
+    let mut imap = cyrus.imap(ALICE).unwrap();
+    known(&rig, &mut imap);
+    let uid_validity = imap.select("INBOX").unwrap().uid_validity;
+    let before = told(&rig).len();
+    let place = Place { owner: ALICE, mailbox: "INBOX", uid_validity, uid: 1 };
+    assert!(cyrus::content(&rig.options, &place, 100_000).unwrap().is_some());
+    cyrus::shared(&rig.options, ALICE).unwrap();
+    let url = ImapUrl::server("mail.example.org", None).unwrap().with_user(ALICE);
+    let url = url.with_mailbox("INBOX", Some(uid_validity)).with_uid(1);
+    let mut authoriser = cyrus::authoriser(&rig.options).unwrap().unwrap();
+    let until = jiff::Timestamp::now() + Duration::from_secs(600);
+    let answer = authoriser.authorise(&url, ALICE, until);
+    assert!(matches!(answer, Authorised::Url(_)), "{answer:?}");
+    drop(authoriser);
+    // Anybody else's is.
+    cyrus.imap(BOB).unwrap().logout().unwrap();
+    let bob = format!("logout {BOB}");
+    hear(&rig, &bob);
+    let told = since(&rig, before);
+    assert_eq!(told, [format!("login {BOB}"), bob], "{told:?}");
 }

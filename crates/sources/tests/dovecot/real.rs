@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use postbell_engine::{Certainty, Memory, Policy, Store, What, normalise};
-use postbell_sources::{Master, Secret};
+use postbell_sources::{Ends, Master, Secret};
 use postbell_testkit::{
     ADMIN, ALICE, BOB, Dovecot, Error, Extent, MASTER, Notify, Options, Receiver, mail, password,
 };
@@ -57,6 +57,7 @@ impl Bench {
                 user: MASTER.to_owned(),
                 password: Secret::new(password(MASTER).into_bytes()),
                 separator: Some('*'),
+                ends: Ends::default(),
             });
         }
         change(&mut rig.options);

@@ -22,11 +22,11 @@ use postbell_engine::{Demand, Mailbox, Message, Observation, What};
 
 use super::notification::Notification;
 use super::{CyrusError, Options};
-use crate::Master;
 use crate::ask::{Asker, InTurn, Want};
 use crate::reconcile::{BoxStatus, EVERYTHING_INTERVAL, Naming, Next, Reconcile, Round};
 use crate::spool::{Change, Said, Spool};
 use crate::{Batch, Health, Intake, Stop, saved};
+use crate::{Ends, Master};
 use flag_naming::FlagNaming;
 use quotas::{INBOX, Quotas};
 use suspects::Suspects;
@@ -46,6 +46,8 @@ pub(super) struct Asking<'a> {
     /// Our own sessions as Cyrus names them, and our ends of their connections, and when they were
     /// opened.
     own: BTreeMap<String, i64>,
+    /// The ends of whoever else asks the store.
+    ends: Ends,
     changed: BTreeSet<String>,
     naming: FlagNaming,
     /// When everything is looked at next.
@@ -79,6 +81,7 @@ impl<'a> Asking<'a> {
             suspects,
             unfindable,
             quotas: Quotas::restore(&intake.checkpoint(quotas::KEY)?),
+            ends: master.ends.clone(),
             own: saved::restore(OWN_KEY, &intake.checkpoint(OWN_KEY)?),
             changed: BTreeSet::new(),
             naming: FlagNaming::restore(&intake.checkpoint(flag_naming::KEY)?),
@@ -130,6 +133,7 @@ impl<'a> Asking<'a> {
         if seen.what == What::LoggedIn && !self.own.contains_key(name) {
             // Only just then, since others will have that port again.
             let opened = end.as_ref().and_then(|end| self.own.get(end)).copied();
+            let opened = opened.or_else(|| self.ends.opened(seen.actor.client?));
             let since = opened.map(|opened| seen.at.unix_millis() - opened);
             if since.is_some_and(|millis| (0..=LOGIN_MAX_MS).contains(&millis)) {
                 self.own_session(name.to_owned());

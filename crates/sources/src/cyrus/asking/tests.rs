@@ -7,7 +7,7 @@ use mail_event::Flags;
 use postbell_engine::{Actor, Certainty, Identity, Origin, Status};
 
 use super::*;
-use crate::{Pair, Secret, Stopped};
+use crate::{Ends, Pair, Secret, Stopped};
 
 /// Takes everything, and once listed alice's mailboxes; remembers these of somebody who ran before.
 #[derive(Debug, Default)]
@@ -48,7 +48,13 @@ fn refusing() -> Master {
             stream.write_all(b"p1 NO not you\r\n").unwrap();
         }
     });
-    Master { address, user: "m".to_owned(), password: Secret::new(*b"secret"), separator: None }
+    Master {
+        address,
+        user: "m".to_owned(),
+        password: Secret::new(*b"secret"),
+        separator: None,
+        ends: Ends::default(),
+    }
 }
 
 fn noon() -> Timestamp {

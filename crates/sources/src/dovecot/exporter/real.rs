@@ -12,7 +12,7 @@ use postbell_testkit::{
 use super::super::names::Names;
 use super::{Access, Annotations, Beside, Exported, Exporter, beside};
 use crate::ask::Asker;
-use crate::{Master, Secret};
+use crate::{Ends, Master, Secret};
 
 /// A Dovecot that exports, and what was heard of it.
 struct Bench {
@@ -45,6 +45,7 @@ impl Bench {
             user: MASTER.to_owned(),
             password: Secret::new(password(MASTER).into_bytes()),
             separator: Some('*'),
+            ends: Ends::default(),
         };
         Ok(Some(Self {
             dovecot,
