@@ -22,6 +22,7 @@ fuzz_target!(|octets: &[u8]| {
         audience: "postbell".to_owned(),
         algorithms: vec![Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA],
         parties: Vec::new(),
+        lifetime_max_seconds: 86_400,
     };
     let own = keys::KeySet::parse(KEYS).expect("they are keys");
     // Nobody here has the keys' other halves.
