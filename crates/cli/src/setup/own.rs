@@ -1,6 +1,7 @@
 //! The hub's side: its account, and the table in its configuration.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use nix::unistd::{Uid, User};
 use postbell_hub::Config;
 
 use super::OwnArgs;
+use super::apply::Change;
 use super::spool::Account;
 use crate::connection;
 use crate::ending::Misuse;
@@ -114,9 +116,9 @@ pub(super) fn write(
     if Config::parse(&shown.to_string(), &text)?.sources.contains_key(source) {
         return Ok(format!("{shown}: has a source {source} already, and stays as it is"));
     }
-    let text = with_table(&text, software, source, table);
-    Config::parse(&shown.to_string(), &text)?;
-    fs::write(file, text).map_err(|error| anyhow!("{shown}: {}", plain(&error)))?;
+    let new = with_table(&text, software, source, table);
+    Config::parse(&shown.to_string(), &new)?;
+    replace(file, text, new).map_err(|error| anyhow!("{shown}: {}", plain(&error)))?;
     Ok(format!("{shown}: has the source {source} now; restart the hub"))
 }
 
@@ -128,10 +130,16 @@ pub(super) fn take_out(
 ) -> anyhow::Result<Option<String>> {
     let shown = file.display();
     let text = fs::read_to_string(file).map_err(|error| anyhow!("{shown}: {}", plain(&error)))?;
-    let Some(text) = without_table(&text, software, source) else { return Ok(None) };
-    Config::parse(&shown.to_string(), &text)?;
-    fs::write(file, text).map_err(|error| anyhow!("{shown}: {}", plain(&error)))?;
+    let Some(new) = without_table(&text, software, source) else { return Ok(None) };
+    Config::parse(&shown.to_string(), &new)?;
+    replace(file, text, new).map_err(|error| anyhow!("{shown}: {}", plain(&error)))?;
     Ok(Some(format!("{shown}: the source {source} is taken out; restart the hub")))
+}
+
+/// Puts `new` in the place of `old` at once: a hub that starts meanwhile reads the one or the other,
+/// and a full disk leaves the old one whole.
+fn replace(file: &Path, old: String, new: String) -> io::Result<()> {
+    Change::theirs(file, old, new)?.make()
 }
 
 fn with_table(text: &str, software: &str, source: &str, table: &str) -> String {
@@ -163,6 +171,8 @@ fn end(source: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -186,6 +196,32 @@ mod tests {
             let more = format!("{with}\n[http]\n");
             assert!(without_table(&more, "dovecot", "dovecot").unwrap().ends_with("\n[http]\n"));
         }
+    }
+
+    #[test]
+    fn the_configuration_is_replaced_at_once_and_keeps_its_mode_and_its_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, link] = ["real.toml", "postbell.toml"].map(|name| folder.path().join(name));
+        let before = "listen = \"127.0.0.1:5423\"\n";
+        fs::write(&file, before).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let reader = fs::File::open(&file).unwrap();
+        let table =
+            "[sources.dovecot]\nkind = \"dovecot\"\nspool = \"/var/spool/postbell/dovecot\"\n";
+        write("dovecot", &link, "dovecot", table).unwrap();
+        // Who had it open reads on in what it was.
+        assert_eq!(io::read_to_string(reader).unwrap(), before);
+        let text = fs::read_to_string(&link).unwrap();
+        assert!(text.starts_with(before) && text.contains(table), "{text}");
+        let mode = |path| fs::symlink_metadata(path).unwrap().mode() & 0o7777;
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(mode(&file), 0o640);
+        take_out("dovecot", &link, "dovecot").unwrap().unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), before);
+        assert_eq!(mode(&file), 0o640);
+        // Nothing is left beside them.
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
     #[test]
