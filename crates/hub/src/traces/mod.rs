@@ -24,7 +24,7 @@ use opentelemetry::trace::{
 use opentelemetry::{Context, InstrumentationScope, KeyValue};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider, Span};
+use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider, Span, SpanLimits};
 use postbell_engine::Outcome;
 use postbell_sinks::collector::{Collector, Endpoint, InvalidEndpoint, InvalidHeader};
 use postbell_sinks::webhook::Tls;
@@ -94,7 +94,8 @@ impl Traces {
         let provider = SdkTracerProvider::builder()
             .with_sampler(Sampler::ParentBased(Box::new(share)))
             .with_resource(resource)
-            .with_max_links_per_span(LINKS_MAX)
+            // All of them, or the environment's would hold.
+            .with_span_limits(SpanLimits { max_links_per_span: LINKS_MAX, ..SpanLimits::default() })
             .with_span_processor(Queue::new(collector, metrics))
             .build();
         let scope = InstrumentationScope::builder("postbell").with_version(VERSION).build();
@@ -275,16 +276,25 @@ fn publishers_trace(headers: &HeaderMap) -> Option<SpanContext> {
     trace.is_valid().then_some(trace)
 }
 
-/// The endpoint with the headers of a file that not everybody may read.
+/// The endpoint with the headers of a file that its owner alone may read: whoever has what stands
+/// there speaks for the operator to others.
 fn with_headers(endpoint: Endpoint, path: &Path) -> Result<Endpoint, TracesError> {
     let io = |source| TracesError::Headers { path: path.to_owned(), source };
+    // Looked at before it is opened: a pipe would wait for somebody who writes.
+    if !std::fs::metadata(path).map_err(io)?.is_file() {
+        return Err(io(io::Error::other("it is no file")));
+    }
     let file = File::open(path).map_err(io)?;
     let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
-    if mode & 0o007 != 0 {
+    if mode & 0o077 != 0 {
         return Err(TracesError::Open { path: path.to_owned(), mode });
     }
     let mut text = String::new();
-    file.take(HEADERS_OCTETS_MAX).read_to_string(&mut text).map_err(io)?;
+    // One more than it may have tells that it has more.
+    file.take(HEADERS_OCTETS_MAX + 1).read_to_string(&mut text).map_err(io)?;
+    if text.len() as u64 > HEADERS_OCTETS_MAX {
+        return Err(TracesError::TooLong { path: path.to_owned() });
+    }
     let fault = |source| TracesError::Header { path: path.to_owned(), source };
     endpoint.with_headers(&text).map_err(fault)
 }
@@ -317,8 +327,14 @@ pub enum TracesError {
         /// Which line.
         source: InvalidHeader,
     },
-    /// Everybody may read it.
-    #[error("traces.headers_file: {path}: mode {mode:03o} lets everybody read it (run: chmod o= {path})", path = path.display())]
+    /// It is longer than headers are.
+    #[error("traces.headers_file: {path}: is longer than {HEADERS_OCTETS_MAX} octets", path = path.display())]
+    TooLong {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// Others than its owner may read it.
+    #[error("traces.headers_file: {path}: mode {mode:03o} lets others read it (run: chmod go= {path})", path = path.display())]
     Open {
         /// Its path.
         path: PathBuf,
@@ -387,21 +403,47 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_headers_that_everybody_may_read_is_refused() {
+    fn a_file_of_headers_that_others_may_read_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("headers");
         std::fs::write(&path, "Authorization: Bearer hunter2").unwrap();
         let set = |mode| {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         };
-        let read = || with_headers(Endpoint::parse("http://127.0.0.1:4318/").unwrap(), &path);
-        set(0o644);
-        assert!(matches!(read(), Err(TracesError::Open { mode: 0o644, .. })));
+        let read = || with_headers(endpoint(), &path);
+        for open in [0o644, 0o640, 0o604] {
+            set(open);
+            let error = read().unwrap_err();
+            assert!(matches!(error, TracesError::Open { mode, .. } if mode == open), "{error}");
+        }
         set(0o600);
         assert!(read().is_ok());
         std::fs::write(&path, "hunter2").unwrap();
         let error = read().unwrap_err();
         assert!(matches!(error, TracesError::Header { .. }), "{error}");
         assert!(!format!("{error:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_file_of_headers_is_a_file_and_is_never_cut_short() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let error = with_headers(endpoint(), &pipe).unwrap_err();
+        assert!(crate::sources::chain(&error).ends_with("can't be read: it is no file"), "{error}");
+        let path = folder.path().join("headers");
+        let written = |octets: u64| {
+            let text = format!("X-Key: {}", "k".repeat(usize::try_from(octets).unwrap() - 7));
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            with_headers(endpoint(), &path)
+        };
+        assert!(written(HEADERS_OCTETS_MAX).is_ok());
+        let error = written(HEADERS_OCTETS_MAX + 1).unwrap_err();
+        assert!(error.to_string().ends_with("is longer than 16384 octets"), "{error}");
+    }
+
+    fn endpoint() -> Endpoint {
+        Endpoint::parse("http://127.0.0.1:4318/").unwrap()
     }
 }
