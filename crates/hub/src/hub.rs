@@ -76,7 +76,8 @@ impl Hub {
             true => Some(open_tls(config.tls.clone(), &metrics).await?),
             false => None,
         };
-        let certificates = open_certificates(config.webhooks.client_certificates.clone()).await?;
+        let shown = config.webhooks.client_certificates.clone();
+        let certificates = open_certificates(shown, &metrics).await?;
         let traces = Traces::start(&config.traces, metrics.spans())?;
         let port = Some(config.store.port).filter(|port| *port != 0);
         let store = Store::new(&config.store.host, port)?;
@@ -408,8 +409,10 @@ async fn open_tls(config: TlsConfig, metrics: &Metrics) -> Result<Arc<Tls>, Star
 /// Reads what receivers are shown off the async threads.
 async fn open_certificates(
     configs: BTreeMap<String, ClientCertificateConfig>,
+    metrics: &Metrics,
 ) -> Result<Arc<ClientCertificates>, StartError> {
-    let opened = spawn_blocking(move || ClientCertificates::open(&configs)).await;
+    let metrics = metrics.tls();
+    let opened = spawn_blocking(move || ClientCertificates::open(&configs, metrics)).await;
     let opened = opened.map_err(|error| StartError::Thread { source: io::Error::other(error) })?;
     Ok(Arc::new(opened?))
 }

@@ -342,7 +342,7 @@ pub(crate) const METRICS: &[Metric] = &[
         Counter,
         Unit::Count,
         &[],
-        "New certificates that were no good and were kept out",
+        "New certificates, of the listener or for webhooks' receivers, that were no good and were kept out",
     ),
     metric(
         "postbell_spans_told_total",

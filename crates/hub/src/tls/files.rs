@@ -3,8 +3,6 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-use crate::config::TlsConfig;
-
 /// The files a certificate is read from.
 #[derive(Debug)]
 pub(super) struct Watched {
@@ -20,15 +18,6 @@ pub(super) struct Watched {
 type State = Option<[i128; 8]>;
 
 impl Watched {
-    /// Those of the HTTP listener.
-    pub(super) fn of(config: &TlsConfig) -> Self {
-        let mut paths = vec![config.certificate.clone(), config.key.clone()];
-        if !config.client_ca.as_os_str().is_empty() {
-            paths.push(config.client_ca.clone());
-        }
-        Self::new(paths)
-    }
-
     /// The files as they are now.
     pub(super) fn new(paths: Vec<PathBuf>) -> Self {
         let taken = paths.iter().map(state).collect();
@@ -73,24 +62,23 @@ mod tests {
         let [certificate, key] = ["certificate", "key"].map(|name| folder.path().join(name));
         std::fs::write(&certificate, "a").unwrap();
         std::fs::write(&key, "a").unwrap();
-        let config = TlsConfig { certificate, key, ..TlsConfig::default() };
-        let mut files = Watched::of(&config);
+        let mut files = Watched::new(vec![certificate.clone(), key.clone()]);
         assert!(!files.have_changed());
-        std::fs::write(&config.certificate, "ab").unwrap();
+        std::fs::write(&certificate, "ab").unwrap();
         assert!(!files.have_changed());
-        std::fs::write(&config.key, "ab").unwrap();
+        std::fs::write(&key, "ab").unwrap();
         assert!(!files.have_changed());
         assert!(files.have_changed());
         assert!(!files.have_changed());
         // Its mode alone is a change too: the key was refused for it.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(&config.key, mode).unwrap();
+        std::fs::set_permissions(&key, mode).unwrap();
         assert!(!files.have_changed() && files.have_changed() && !files.have_changed());
         // A link that leads elsewhere is a change too, and so is a file that went.
-        std::fs::remove_file(&config.certificate).unwrap();
-        std::os::unix::fs::symlink(&config.key, &config.certificate).unwrap();
+        std::fs::remove_file(&certificate).unwrap();
+        std::os::unix::fs::symlink(&key, &certificate).unwrap();
         assert!(!files.have_changed() && files.have_changed());
-        std::fs::remove_file(&config.key).unwrap();
+        std::fs::remove_file(&key).unwrap();
         assert!(!files.have_changed() && files.have_changed() && !files.have_changed());
     }
 }

@@ -4,16 +4,18 @@ mod certificate;
 mod client;
 mod files;
 mod outgoing;
+mod watch;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustls::ServerConfig;
 use rustls::server::danger::ClientCertVerifier;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
+use tokio::sync::watch::Receiver;
 use tokio::task::spawn_blocking;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -28,6 +30,7 @@ pub(crate) use certificate::read_certificates;
 use client::Clients;
 pub(crate) use client::{Shown, Trust};
 pub(crate) use outgoing::ClientCertificates;
+use watch::{LOOK_EVERY, Watch};
 
 /// Makes connections safe with the certificate of the moment.
 #[derive(Debug)]
@@ -38,6 +41,7 @@ pub(crate) struct Tls {
     clients: Mutex<Clients>,
     /// A name the first certificate is for.
     name: String,
+    files: Mutex<Watch>,
     /// Somebody wants the files looked at now.
     asked: Notify,
     metrics: TlsMetrics,
@@ -51,16 +55,10 @@ struct Loaded {
     verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
 
-/// What was kept out, and when to try again.
-#[derive(Debug)]
-struct Failed {
-    why: String,
-    again: Instant,
-}
-
 impl Tls {
     /// Reads the certificate and its key. Waits for the disk.
     pub(crate) fn open(config: TlsConfig, metrics: TlsMetrics) -> Result<Self, TlsError> {
+        let files = Mutex::new(Watch::new(files_of(&config)));
         let (current, certificate) = load(&config)?;
         if certificate.has_ended() {
             warn!(certificate = %certificate, "it has ended, and no client will take it");
@@ -70,7 +68,7 @@ impl Tls {
         let name = certificate.name().unwrap_or_else(|| "localhost".to_owned());
         let current = RwLock::new(Arc::new(current));
         let clients = Mutex::default();
-        Ok(Self { config, current, clients, name, asked: Notify::new(), metrics })
+        Ok(Self { config, current, clients, name, files, asked: Notify::new(), metrics })
     }
 
     /// A name by which the hub can be asked.
@@ -114,70 +112,44 @@ impl Tls {
     /// Takes the certificate anew whenever its files have changed, or somebody asks for it, until
     /// the hub stops. A pair that is no good is told of and kept out; the one before goes on, and it
     /// is tried again: what kept it out may be over, and no file changed by that.
-    pub(crate) async fn watch(self: Arc<Self>, mut stopping: watch::Receiver<bool>) {
-        let mut files = files::Watched::of(&self.config);
-        let mut failed: Option<Failed> = None;
+    pub(crate) async fn watch(self: Arc<Self>, mut stopping: Receiver<bool>) {
         loop {
             let is_asked = tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => false,
                 () = self.asked.notified() => true,
                 () = stopped(&mut stopping) => return,
             };
-            let (tls, before) = (Arc::clone(&self), failed.take());
-            let looked = spawn_blocking(move || {
-                let is_new = files.have_changed() || is_asked;
-                let failed = tls.look(is_new, before, Instant::now());
-                (files, failed)
-            });
-            match looked.await {
-                Ok(looked) => (files, failed) = looked,
-                // Only a panic ends it without an answer, and then the one before goes on too.
-                Err(_) => (files, failed) = (files::Watched::of(&self.config), None),
-            }
+            let tls = Arc::clone(&self);
+            // Only a panic ends it without an answer, and then the one before goes on too.
+            drop(spawn_blocking(move || tls.look(is_asked, Instant::now())).await);
         }
     }
 
-    /// Takes the files where they are new, or those that failed `before` are to be tried again.
-    fn look(&self, is_new: bool, before: Option<Failed>, now: Instant) -> Option<Failed> {
-        match before {
-            _ if is_new => self.take_anew(None),
-            Some(before) if before.again <= now => self.take_anew(Some(&before)),
-            before => before,
+    /// Takes the files where there is a reason to. Waits for the disk.
+    fn look(&self, is_asked: bool, now: Instant) {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = files.look(is_asked, now, || self.take_anew()) {
+            self.metrics.kept_out();
+            error!(error = %why, "the new certificate is not taken, and the one before goes on");
         }
     }
 
-    /// Takes the files as they are now; what keeps them out is told, unless it is what did `before`.
-    fn take_anew(&self, before: Option<&Failed>) -> Option<Failed> {
-        let taken = load(&self.config).and_then(|(loaded, certificate)| {
-            if certificate.has_ended() {
-                return Err(TlsError::Ended { certificate });
-            }
-            Ok((Arc::new(loaded), certificate))
-        });
-        match taken {
-            Ok((loaded, certificate)) => {
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&loaded);
-                self.metrics.ends(certificate.ends());
-                info!(certificate = %certificate, "it was taken anew");
-                let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-                let ended = loaded.look_at(&mut clients);
-                if ended > 0 {
-                    info!(
-                        certificates = ended,
-                        "clients are connected whose authority is none any more"
-                    );
-                }
-                None
-            }
-            Err(error) => {
-                let why = in_full(&error);
-                if before.is_none_or(|before| before.why != why) {
-                    self.metrics.kept_out();
-                    error!(error = %why, "the new certificate is not taken, and the one before goes on");
-                }
-                Some(Failed { why, again: Instant::now() + AGAIN })
-            }
+    /// Takes the files as they are now.
+    fn take_anew(&self) -> Result<(), TlsError> {
+        let (loaded, certificate) = load(&self.config)?;
+        if certificate.has_ended() {
+            return Err(TlsError::Ended { certificate });
         }
+        let loaded = Arc::new(loaded);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&loaded);
+        self.metrics.ends(certificate.ends());
+        info!(certificate = %certificate, "it was taken anew");
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = loaded.look_at(&mut clients);
+        if ended > 0 {
+            info!(certificates = ended, "clients are connected whose authority is none any more");
+        }
+        Ok(())
     }
 }
 
@@ -234,12 +206,11 @@ fn whom(change: &str) -> &'static str {
     if change == "o" { "everybody" } else { "others" }
 }
 
-/// How often the files are looked at. A change is taken when it has stood for as long: who replaces
-/// both files does it within that.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-
-/// After which what was kept out is tried again.
-const AGAIN: Duration = Duration::from_secs(60);
+/// What the listener's certificate is read from.
+fn files_of(config: &TlsConfig) -> Vec<PathBuf> {
+    let all = [&config.certificate, &config.key, &config.client_ca];
+    all.into_iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect()
+}
 
 /// Why there is no TLS.
 #[non_exhaustive]
@@ -311,6 +282,7 @@ pub enum TlsError {
 mod tests {
     use postbell_testkit::tls::{Authority, FAR};
 
+    use super::watch::AGAIN;
     use super::*;
     use crate::metrics::Metrics;
 
@@ -327,16 +299,35 @@ mod tests {
         let away = folder.path().join("away");
         std::fs::rename(&pair.key, &away).unwrap();
         let now = Instant::now();
-        let failed = tls.look(true, None, now).expect("there is no key");
-        assert!(failed.why.contains("can't be read") && is_first(), "{failed:?}");
+        tls.look(true, now);
+        assert!(is_first());
         std::fs::rename(&away, &pair.key).unwrap();
         // Not at once, and then it is taken.
-        let failed = tls.look(false, Some(failed), now);
-        assert!(failed.is_some() && is_first());
-        assert!(tls.look(false, failed, now + 2 * AGAIN).is_none() && !is_first());
+        tls.look(false, now);
+        assert!(is_first());
+        tls.look(false, now + 2 * AGAIN);
+        assert!(!is_first());
         // Where nothing failed nothing is tried.
         let second = tls.loaded();
-        assert!(tls.look(false, None, now + 2 * AGAIN).is_none());
+        tls.look(false, now + 4 * AGAIN);
         assert!(Arc::ptr_eq(&second, &tls.loaded()));
+    }
+
+    #[test]
+    fn a_pair_replaced_while_the_hub_starts_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::new(folder.path(), "ca").unwrap();
+        let pair = authority.server("hub", &["localhost"], FAR).unwrap();
+        let (certificate, key) = (pair.certificate.clone(), pair.key.clone());
+        let config = TlsConfig { certificate, key, ..TlsConfig::default() };
+        let tls = Tls::open(config, Metrics::new().tls()).unwrap();
+        let first = tls.loaded();
+        // It was opened, and nobody watches yet.
+        assert_eq!(authority.server("hub", &["localhost"], FAR).unwrap(), pair);
+        let now = Instant::now();
+        tls.look(false, now);
+        assert!(Arc::ptr_eq(&first, &tls.loaded()), "a change has to stand");
+        tls.look(false, now);
+        assert!(!Arc::ptr_eq(&first, &tls.loaded()));
     }
 }

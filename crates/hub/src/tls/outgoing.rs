@@ -1,32 +1,38 @@
 //! Certificates shown to webhooks' receivers, taken anew while the hub runs.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use postbell_sinks::webhook::ClientCertificate;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
+use tokio::sync::watch::Receiver;
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
+use super::TlsError;
 use super::certificate::{read_certificates, read_key};
 use super::client::Shown;
-use super::files::Watched;
-use super::{LOOK_EVERY, TlsError, in_full};
+use super::watch::{LOOK_EVERY, Watch};
 use crate::config::ClientCertificateConfig;
 use crate::hub::stopped;
+use crate::metrics::TlsMetrics;
 
 /// The certificates that webhooks' receivers may be shown, by name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ClientCertificates {
     all: BTreeMap<String, One>,
     /// Somebody wants the files looked at now.
     asked: Notify,
+    metrics: TlsMetrics,
 }
 
 #[derive(Debug)]
 struct One {
+    files: Mutex<Watch>,
     config: ClientCertificateConfig,
     shown: Arc<ClientCertificate>,
 }
@@ -35,9 +41,11 @@ impl ClientCertificates {
     /// Reads each and its key. Waits for the disk.
     pub(crate) fn open(
         configs: &BTreeMap<String, ClientCertificateConfig>,
+        metrics: TlsMetrics,
     ) -> Result<Self, TlsError> {
         let mut all = BTreeMap::new();
         for (name, config) in configs {
+            let files = Mutex::new(Watch::new(files_of(config)));
             let (chain, key, ends) = load(name, config)?;
             if ends <= Timestamp::now() {
                 let file = config.certificate.display();
@@ -45,9 +53,9 @@ impl ClientCertificates {
             }
             let shown = ClientCertificate::new(chain, key);
             let shown = Arc::new(shown.map_err(|source| unfit(name, config, source))?);
-            all.insert(name.clone(), One { config: config.clone(), shown });
+            all.insert(name.clone(), One { files, config: config.clone(), shown });
         }
-        Ok(Self { all, asked: Notify::new() })
+        Ok(Self { all, asked: Notify::new(), metrics })
     }
 
     /// Whether there are none.
@@ -67,45 +75,49 @@ impl ClientCertificates {
     }
 
     /// Takes each anew whenever its files have changed, or somebody asks for it, until the hub stops.
-    /// One that is no good is told of and kept out; the one before goes on.
-    pub(crate) async fn watch(self: Arc<Self>, mut stopping: watch::Receiver<bool>) {
-        let files = |one: &One| vec![one.config.certificate.clone(), one.config.key.clone()];
-        let mut files: Vec<_> =
-            self.all.iter().map(|(name, one)| (name.clone(), Watched::new(files(one)))).collect();
+    /// One that is no good is told of and kept out; the one before goes on, and it is tried again.
+    pub(crate) async fn watch(self: Arc<Self>, mut stopping: Receiver<bool>) {
         loop {
             let is_asked = tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => false,
                 () = self.asked.notified() => true,
                 () = stopped(&mut stopping) => return,
             };
-            for (name, files) in &mut files {
-                if files.have_changed() || is_asked {
-                    let (this, name) = (Arc::clone(&self), name.clone());
-                    // Only a panic ends it without an answer, and then the one before goes on too.
-                    drop(spawn_blocking(move || this.take_anew(&name)).await);
-                }
-            }
+            let this = Arc::clone(&self);
+            // Only a panic ends it without an answer, and then those before go on too.
+            drop(spawn_blocking(move || this.look(is_asked, Instant::now())).await);
         }
     }
 
-    fn take_anew(&self, name: &str) {
-        let Some(One { config, shown }) = self.all.get(name) else { return };
-        let taken = load(name, config).and_then(|(chain, key, ends)| {
-            if ends <= Timestamp::now() {
-                let key = key_of(name, "certificate");
-                let (path, why) = (config.certificate.clone(), "it has ended".to_owned());
-                return Err(TlsError::Malformed { key, path, why });
-            }
-            shown.replace(chain, key).map_err(|source| unfit(name, config, source))?;
-            Ok(ends)
-        });
-        match taken {
-            Ok(ends) => info!(certificate = %name, %ends, "it was taken anew"),
-            Err(error) => {
-                error!(error = %in_full(&error), "the new certificate is not taken, and the one before goes on");
+    /// Takes the files of each where there is a reason to. Waits for the disk.
+    fn look(&self, is_asked: bool, now: Instant) {
+        for (name, one) in &self.all {
+            let mut files = one.files.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(why) = files.look(is_asked, now, || one.take_anew(name)) {
+                self.metrics.kept_out();
+                error!(error = %why, "the new certificate is not taken, and the one before goes on");
             }
         }
     }
+}
+
+impl One {
+    fn take_anew(&self, name: &str) -> Result<(), TlsError> {
+        let Self { config, shown, .. } = self;
+        let (chain, key, ends) = load(name, config)?;
+        if ends <= Timestamp::now() {
+            let key = key_of(name, "certificate");
+            let (path, why) = (config.certificate.clone(), "it has ended".to_owned());
+            return Err(TlsError::Malformed { key, path, why });
+        }
+        shown.replace(chain, key).map_err(|source| unfit(name, config, source))?;
+        info!(certificate = %name, %ends, "it was taken anew");
+        Ok(())
+    }
+}
+
+fn files_of(config: &ClientCertificateConfig) -> Vec<PathBuf> {
+    vec![config.certificate.clone(), config.key.clone()]
 }
 
 type Loaded = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>, Timestamp);
@@ -146,7 +158,9 @@ mod tests {
     use rustls::client::ResolvesClientCert as _;
     use rustls::pki_types::pem::PemObject as _;
 
+    use super::super::watch::AGAIN;
     use super::*;
+    use crate::metrics::Metrics;
 
     fn configured(pair: &Pair) -> BTreeMap<String, ClientCertificateConfig> {
         let config = ClientCertificateConfig {
@@ -157,6 +171,10 @@ mod tests {
         [("partner".to_owned(), config)].into()
     }
 
+    fn opened(pair: &Pair) -> Result<ClientCertificates, TlsError> {
+        ClientCertificates::open(&configured(pair), Metrics::new().tls())
+    }
+
     fn shown(certificates: &ClientCertificates) -> CertificateDer<'static> {
         let (certificate, _) = certificates.find("partner").unwrap();
         let key = certificate.resolve(&[], &[SignatureScheme::ECDSA_NISTP256_SHA256]);
@@ -164,25 +182,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_certificate_is_taken_anew_once_its_files_have_changed_and_a_bad_one_kept_out() {
+    async fn a_certificate_is_taken_anew_once_its_files_have_changed() {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::new(folder.path(), "ca").unwrap();
         let pair = authority.client("partner", "hub", vec![], FAR).unwrap();
-        let first = CertificateDer::from_pem_file(&pair.certificate).unwrap();
-        let certificates = Arc::new(ClientCertificates::open(&configured(&pair)).unwrap());
-        assert_eq!(shown(&certificates), first);
-        let (stop, stopping) = watch::channel(false);
-        let watching = tokio::spawn(Arc::clone(&certificates).watch(stopping));
-        // It has seen the files as they are.
-        tokio::task::yield_now().await;
-        // Only half of another.
+        let certificates = Arc::new(opened(&pair).unwrap());
+        // It was opened, and nobody watches yet.
         let other = authority.client("other", "hub", vec![], FAR).unwrap();
         std::fs::copy(&other.certificate, &pair.certificate).unwrap();
-        certificates.take_anew("partner");
-        assert_eq!(shown(&certificates), first);
         std::fs::copy(&other.key, &pair.key).unwrap();
+        let (stop, stopping) = tokio::sync::watch::channel(false);
+        let watching = tokio::spawn(Arc::clone(&certificates).watch(stopping));
         let second = CertificateDer::from_pem_file(&other.certificate).unwrap();
-        for _ in 0..3_000 {
+        for _ in 0..6_000 {
             if shown(&certificates) == second {
                 break;
             }
@@ -191,9 +203,29 @@ mod tests {
         assert_eq!(shown(&certificates), second);
         stop.send_replace(true);
         watching.await.unwrap();
+    }
+
+    #[test]
+    fn half_of_a_pair_is_kept_out_and_tried_again_until_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::new(folder.path(), "ca").unwrap();
+        let pair = authority.client("partner", "hub", vec![], FAR).unwrap();
+        let first = CertificateDer::from_pem_file(&pair.certificate).unwrap();
+        let certificates = opened(&pair).unwrap();
+        assert_eq!(shown(&certificates), first);
+        let other = authority.client("other", "hub", vec![], FAR).unwrap();
+        std::fs::copy(&other.certificate, &pair.certificate).unwrap();
+        let now = Instant::now();
+        certificates.look(true, now);
+        assert_eq!(shown(&certificates), first);
+        let second = CertificateDer::from_pem_file(&other.certificate).unwrap();
+        std::fs::copy(&other.key, &pair.key).unwrap();
+        certificates.look(false, now + AGAIN);
+        assert_eq!(shown(&certificates), second);
+        // One that has ended is kept out as well.
         let ended = authority.client("partner", "hub", vec![], (2021, 1, 1)).unwrap();
         assert_eq!(ended, pair);
-        certificates.take_anew("partner");
+        certificates.look(true, now);
         assert_eq!(shown(&certificates), second);
     }
 
@@ -204,7 +236,7 @@ mod tests {
         let pair = authority.client("partner", "hub", vec![], FAR).unwrap();
         let other = authority.client("other", "hub", vec![], FAR).unwrap();
         let told = |pair: &Pair| {
-            let error = ClientCertificates::open(&configured(pair)).unwrap_err().to_string();
+            let error = opened(pair).unwrap_err().to_string();
             error.replace(&folder.path().display().to_string(), "@")
         };
         let missing = Pair { certificate: folder.path().join("none.pem"), ..pair.clone() };

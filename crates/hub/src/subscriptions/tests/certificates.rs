@@ -4,6 +4,7 @@ use postbell_testkit::tls::{Authority, FAR};
 
 use super::*;
 use crate::ClientCertificateConfig;
+use crate::metrics::Metrics;
 
 /// The certificate `partner` in a folder, for the service `crm`, where there is one.
 pub(super) fn in_folder(folder: &Path) -> ClientCertificates {
@@ -12,7 +13,8 @@ pub(super) fn in_folder(folder: &Path) -> ClientCertificates {
         let services = vec!["crm".to_owned()];
         ("partner".to_owned(), ClientCertificateConfig { certificate, key, services })
     });
-    ClientCertificates::open(&there.into_iter().collect()).unwrap()
+    let metrics = Metrics::new().tls();
+    ClientCertificates::open(&there.into_iter().collect(), metrics).unwrap()
 }
 
 fn showing(name: &str, url: &str, certificate: &str) -> NewSubscription {
