@@ -11,6 +11,7 @@ mod lone;
 mod openapi;
 mod origins;
 mod problem;
+mod proxies;
 mod publish;
 mod query;
 mod sending;
@@ -63,6 +64,7 @@ pub(crate) use condition::Condition;
 pub(crate) use content::Fetches;
 pub(crate) use demand::ShownDemand;
 pub(crate) use problem::Problem;
+use proxies::Proxies;
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -118,6 +120,7 @@ impl App {
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
     app: Arc<App>,
+    proxies: Arc<Proxies>,
     router: TowerToHyperService<Router>,
     /// Who stands before it.
     peer: Peer,
@@ -143,6 +146,12 @@ impl Door {
     /// The door as somebody at `peer` stands before it.
     pub(crate) fn before(&self, peer: IpAddr) -> Self {
         Self { peer: Peer::at(peer), ..self.clone() }
+    }
+
+    /// Whom a request with these headers is from.
+    fn peer_of(&self, headers: &HeaderMap) -> Peer {
+        let address = self.proxies.client(self.peer.address, headers);
+        Peer { address, ..self.peer.clone() }
     }
 
     /// What ends the connection when it is told.
@@ -173,7 +182,8 @@ pub(crate) fn door(app: Arc<App>) -> Door {
         None => router,
     };
     let peer = Peer::at(Ipv4Addr::UNSPECIFIED.into());
-    Door { app, router: TowerToHyperService::new(router), peer }
+    let proxies = Arc::new(Proxies::new(&app.http.trusted_proxies));
+    Door { app, proxies, router: TowerToHyperService::new(router), peer }
 }
 
 impl Service<hyper::Request<Incoming>> for Door {
@@ -187,10 +197,11 @@ impl Service<hyper::Request<Incoming>> for Door {
         let is_publishing =
             request.method() == Method::POST && request.uri().path() == publish::PATH;
         if is_publishing && !request.headers().contains_key(header::ORIGIN) {
-            let (app, peer) = (Arc::clone(&self.app), self.peer.clone());
+            let (app, peer) = (Arc::clone(&self.app), self.peer_of(request.headers()));
             return Box::pin(async move { Ok(publish::straight(&app, request, peer).await) });
         }
-        request.extensions_mut().insert(self.peer.clone());
+        let peer = self.peer_of(request.headers());
+        request.extensions_mut().insert(peer);
         Box::pin(self.router.call(request))
     }
 }

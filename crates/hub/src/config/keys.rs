@@ -585,6 +585,11 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "[\"https://app.example.org\"]",
                 "Origins whose pages may ask from a browser (CORS), each with its scheme; none by default. A page that comes from the hub's own address needs no entry.",
             ),
+            key(
+                "http.trusted_proxies",
+                "[\"127.0.0.1\", \"10.0.0.0/8\"]",
+                "Proxies, by address or network, whose X-Forwarded-For says whom a request is from, for the bounds on logins and wrong tokens and for the log: docs/proxy.md. None by default.",
+            ),
         ],
         kinds: &[],
     },

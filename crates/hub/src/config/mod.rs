@@ -26,7 +26,7 @@ use keys::SECTIONS as SECTIONS_FOR_TESTS;
 pub(crate) use oidc::is_http_here;
 pub use oidc::{OidcAlgorithm, OidcConfig, OidcRole, OidcRoleConfig};
 pub use print::markdown;
-pub(crate) use values::parse_duration;
+pub(crate) use values::{parse_duration, parse_network};
 
 /// Everything the hub can be told. Read it with [`Config::load`] or [`Config::parse`].
 ///
@@ -453,6 +453,8 @@ pub struct HttpConfig {
     pub stall_timeout: Duration,
     /// Origins whose pages may ask, as browsers have it.
     pub allowed_origins: Vec<String>,
+    /// Proxies whose word is taken for whom a request is from.
+    pub trusted_proxies: Vec<String>,
 }
 
 /// Where a webhook's URL may lead.
@@ -801,6 +803,7 @@ impl Default for HttpConfig {
             body_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(5 * 60),
             allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
         }
     }
 }

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use super::{
     ClientCertificateConfig, CommandConfig, Config, ConfigError, ContentReference, Group,
     LoginConfig, PublishConfig, Record, SourceConfig, SourceKind, TlsConfig, in_clear, keys,
-    limits, oidc,
+    limits, oidc, parse_network,
 };
 
 /// The largest configuration file read. Ten thousand sources fit; a disk image does not.
@@ -260,6 +260,10 @@ fn check(config: &Config, lines: &mut Vec<String>) {
     }
     for origin in config.http.allowed_origins.iter().filter(|origin| !is_origin(origin)) {
         lines.push(format!("http.allowed_origins: {origin:?} is not an origin as browsers send it: scheme, host and, unless it is the usual, port (try \"https://app.example.org\")"));
+    }
+    let trusted = &config.http.trusted_proxies;
+    for proxy in trusted.iter().filter(|proxy| parse_network(proxy).is_none()) {
+        lines.push(format!("http.trusted_proxies: {proxy:?} is neither an address nor a network of fewer than all (try \"127.0.0.1\" or \"10.0.0.0/8\")"));
     }
     check_uid_stores(&config.publish, lines);
     check_host("store.host", &config.store.host, lines);

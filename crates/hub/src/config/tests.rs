@@ -249,6 +249,21 @@ fn an_origin_is_written_as_a_browser_sends_it() {
 }
 
 #[test]
+fn a_trusted_proxy_is_an_address_or_a_network() {
+    let line = |proxy: &str| {
+        let text = format!("http.trusted_proxies = [{proxy:?}]");
+        Config::parse("postbell.toml", &text)
+            .map_or_else(|error| error.to_string(), |_| String::new())
+    };
+    for right in ["127.0.0.1", "::1", "10.0.0.0/8", "2001:db8::/32"] {
+        assert_eq!(line(right), "");
+    }
+    for wrong in ["proxy.example.org", "0.0.0.0/0", "10.0.0.0/33", ""] {
+        assert!(line(wrong).contains("is neither an address nor a network"), "{wrong}");
+    }
+}
+
+#[test]
 fn passwords_cross_no_network_in_clear() {
     insta::assert_snapshot!(errors(
         "[login]\nimap = \"192.0.2.1:143\"\nca = \"ca.pem\"\nlifetime = \"31d\"\n"

@@ -1,7 +1,9 @@
 //! Durations and sizes as people write them: `"60s"`, `"1GiB"`, and a word for "no limit".
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 /// Reads `"250ms"`, `"60s"`, `"5m"`, `"2h"` or `"30d"`.
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
@@ -55,6 +57,12 @@ pub(crate) fn show_octets(octets: u64) -> String {
         }
     }
     format!("{octets}B")
+}
+
+/// Reads an address, or a network of them such as `"10.0.0.0/8"`; not of all there are.
+pub(crate) fn parse_network(text: &str) -> Option<IpNet> {
+    let alone = text.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
+    alone.ok().or_else(|| text.parse().ok()).filter(|network| network.prefix_len() > 0)
 }
 
 fn split(text: &str) -> Option<(u64, &str)> {
@@ -163,6 +171,17 @@ mod tests {
             assert_eq!(parse_octets(&show_octets(value)), Some(value), "{text}");
         }
         assert_eq!(show_octets(16 << 20), "16MiB");
+    }
+
+    #[test]
+    fn a_network_is_an_address_or_many_and_not_all() {
+        let read = |text| parse_network(text).map(|network| network.to_string());
+        assert_eq!(read("127.0.0.1").as_deref(), Some("127.0.0.1/32"));
+        assert_eq!(read("::ffff:127.0.0.1").as_deref(), Some("127.0.0.1/32"));
+        assert_eq!(read("2001:db8::/32").as_deref(), Some("2001:db8::/32"));
+        for wrong in ["", "localhost", "0.0.0.0/0", "::/0", "10.0.0.0/33", "10.0.0/8", "*"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -125,6 +125,42 @@ async fn r165_guessing_is_answered_with_a_pause_and_locks_nobody_out() {
     world.stop().await;
 }
 
+/// How guesses are answered that come with what a proxy adds to each.
+fn guesses(world: &World, forwarded: impl Fn(u32) -> String) -> BTreeSet<u16> {
+    let guess = |number| {
+        let token = format!("Bearer postbell_{number:043}");
+        let from = forwarded(number);
+        let headers = [("Authorization", token.as_str()), ("X-Forwarded-For", from.as_str())];
+        world.ask_plainly("GET", "/v1/events", &headers, b"").status
+    };
+    (0..60).map(guess).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r165_behind_a_proxy_that_was_named_each_client_has_guesses_of_its_own() {
+    let world =
+        World::start_with(|config| config.http.trusted_proxies = vec!["127.0.0.1".to_owned()])
+            .await;
+    // Each from another address: no one of them guesses too often.
+    let each = guesses(&world, |number| format!("198.51.100.{number}"));
+    assert_eq!(each, BTreeSet::from([401]));
+    // One that makes up another address each time is held to its own.
+    let one = guesses(&world, |number| format!("203.0.113.{number}, 192.0.2.7"));
+    assert_eq!(one, BTreeSet::from([401, 429]));
+    assert!(guesses(&world, |_| "192.0.2.7".to_owned()).contains(&429));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r165_what_nobody_trusted_says_of_whom_a_request_is_from_counts_for_nothing() {
+    let world =
+        World::start_with(|config| config.http.trusted_proxies = vec!["192.0.2.1".to_owned()])
+            .await;
+    let all = guesses(&world, |number| format!("198.51.100.{number}"));
+    assert_eq!(all, BTreeSet::from([401, 429]));
+    world.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r162_others_subscriptions_answer_as_those_that_are_not_there() {
     let world = World::start().await;
