@@ -38,7 +38,7 @@ use crate::signing::SigningKey;
 use crate::sources::{Source, Sources, Wiring};
 use crate::state::{StateDb, StateError};
 use crate::subscriptions::Subscriptions;
-use crate::tls::{ClientCertificates, Tls, TlsError};
+use crate::tls::{ClientCertificates, Tls, TlsError, outward};
 use crate::token::{PathSecret, Token, TokenError};
 use crate::traces::{Traces, TracesError};
 use crate::url_auth::UrlAuth;
@@ -78,7 +78,12 @@ impl Hub {
         };
         let shown = config.webhooks.client_certificates.clone();
         let certificates = open_certificates(shown, &metrics).await?;
-        let traces = Traces::start(&config.traces, metrics.spans())?;
+        let authorities = config.tls.authorities.clone();
+        let outward = spawn_blocking(move || outward(&authorities)).await;
+        let outward =
+            outward.map_err(|error| StartError::Thread { source: io::Error::other(error) })?;
+        let outward = outward?;
+        let traces = Traces::start(&config.traces, &outward, metrics.spans())?;
         let port = Some(config.store.port).filter(|port| *port != 0);
         let store = Store::new(&config.store.host, port)?;
         let policy = policy(&config.policy);
@@ -161,7 +166,7 @@ impl Hub {
             (feed.clone(), demands.clone()),
             (policy.clone(), Arc::clone(&links), traces.clone()),
             store.clone(),
-            (config.webhooks, Arc::clone(&certificates)),
+            (config.webhooks, outward, Arc::clone(&certificates)),
             &config.commands,
         );
         let subscriptions = subscriptions.await?;

@@ -475,12 +475,6 @@ pub enum StateError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// Webhooks can't be encrypted.
-    #[error("TLS can't be used")]
-    Tls {
-        /// What is wrong with it.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
     /// The system gives no threads to deliver on.
     #[error("no threads for deliveries")]
     Threads {

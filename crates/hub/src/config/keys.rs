@@ -452,6 +452,11 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "PEM file of the authorities whose certificates clients may show in a token's place (postbell tokens add --certificate). Taken anew when it changes. Empty for none.",
             ),
             key(
+                "tls.authorities",
+                "\"/etc/postbell/tls/authorities.pem\"",
+                "PEM file of authorities that certificates of webhooks' receivers and of traces.endpoint may be from beside the public ones, whether or not there is TLS on listen. Read at the start. Empty for none; oidc.ca and login.ca are their own.",
+            ),
+            key(
                 "tls.local_listen",
                 "\"127.0.0.1:5424\"",
                 "A loopback address where this machine's programs are served without TLS beside that: the command, Dovecot's exporter. Empty for none.",

@@ -385,6 +385,8 @@ pub struct TlsConfig {
     pub key: PathBuf,
     /// PEM file of the authorities whose certificates clients may show; empty for none.
     pub client_ca: PathBuf,
+    /// PEM file of further authorities for those the hub connects to; empty for none.
+    pub authorities: PathBuf,
     /// Where this machine's programs are served without TLS beside that; loopback.
     #[serde(with = "values::address_or_none")]
     pub local_listen: Option<SocketAddr>,

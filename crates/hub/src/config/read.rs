@@ -412,6 +412,7 @@ fn check_tls(tls: &TlsConfig, lines: &mut Vec<String>) {
         ("certificate", &tls.certificate, "/etc/postbell/tls/chain.pem"),
         ("key", &tls.key, "/etc/postbell/tls/key.pem"),
         ("client_ca", &tls.client_ca, "/etc/postbell/tls/clients.pem"),
+        ("authorities", &tls.authorities, "/etc/postbell/tls/authorities.pem"),
     ] {
         if let Some(why) = not_absolute(path, example).filter(|_| !path.as_os_str().is_empty()) {
             bad(key, why);

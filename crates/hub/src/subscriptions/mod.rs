@@ -107,7 +107,7 @@ impl Subscriptions {
         feed: (Feed, Demands),
         policy: (Policy, Arc<Links>, Traces),
         store: Store,
-        webhooks: (WebhooksConfig, Arc<ClientCertificates>),
+        webhooks: (WebhooksConfig, Tls, Arc<ClientCertificates>),
         commands: &BTreeMap<String, CommandConfig>,
     ) -> Result<Self, StateError> {
         let handshake = Schedule::new(HANDSHAKE_SECONDS.map(Duration::from_secs));
@@ -123,11 +123,10 @@ impl Subscriptions {
         (feed, demands): (Feed, Demands),
         (policy, links, traces): (Policy, Arc<Links>, Traces),
         store: Store,
-        (webhooks, certificates): (WebhooksConfig, Arc<ClientCertificates>),
+        (webhooks, tls, certificates): (WebhooksConfig, Tls, Arc<ClientCertificates>),
         commands: &BTreeMap<String, CommandConfig>,
         (schedule, handshake): (Schedule, Schedule),
     ) -> Result<Self, StateError> {
-        let tls = Tls::new().map_err(|source| StateError::Tls { source: source.into() })?;
         let threads = DeliveryThreads::start().map_err(|source| StateError::Threads { source })?;
         let source = store.server(None).to_string();
         let context =

@@ -165,6 +165,7 @@ impl Bench {
                     lanes: 4,
                     ..WebhooksConfig::default()
                 },
+                Tls::new().unwrap(),
                 Arc::new(certificates::in_folder(folder)),
             ),
             commands,

@@ -1,5 +1,6 @@
 //! TLS on the HTTP listener: a certificate that is taken anew while the hub runs.
 
+mod authorities;
 mod certificate;
 mod client;
 mod files;
@@ -25,6 +26,7 @@ use crate::config::TlsConfig;
 use crate::hub::stopped;
 use crate::metrics::TlsMetrics;
 
+pub(crate) use authorities::outward;
 pub use certificate::Certificate;
 pub(crate) use certificate::read_certificates;
 use client::Clients;

@@ -142,6 +142,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 mod tests {
     use std::net::TcpListener;
 
+    use postbell_sinks::webhook::Tls;
+
     use super::*;
     use crate::config::TracesConfig;
     use crate::metrics::{Figures, Metrics};
@@ -156,7 +158,7 @@ mod tests {
         let endpoint = format!("http://{}/v1/traces", hanging.local_addr().unwrap());
         let metrics = Metrics::new();
         let config = TracesConfig { endpoint, ..TracesConfig::default() };
-        let traces = Traces::start(&config, metrics.spans()).unwrap();
+        let traces = Traces::start(&config, &Tls::new().unwrap(), metrics.spans()).unwrap();
         for number in 0..WAYS {
             let mut way = traces.over_socket();
             way.admitting();
@@ -174,7 +176,9 @@ mod tests {
 
     #[tokio::test]
     async fn without_an_endpoint_there_is_nothing_that_could_tell() {
-        let traces = Traces::start(&TracesConfig::default(), Metrics::new().spans()).unwrap();
+        let traces =
+            Traces::start(&TracesConfig::default(), &Tls::new().unwrap(), Metrics::new().spans())
+                .unwrap();
         assert!(!traces.is_on() && traces.now().is_none());
         let way = traces.over_socket();
         assert_eq!(format!("{way:?}"), "WayIn(None)");

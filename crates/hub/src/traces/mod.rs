@@ -71,7 +71,11 @@ pub(crate) struct Attempt(Span);
 
 impl Traces {
     /// What `config` asks for: a queue to its collector, or nothing at all.
-    pub(crate) fn start(config: &TracesConfig, metrics: SpanMetrics) -> Result<Self, TracesError> {
+    pub(crate) fn start(
+        config: &TracesConfig,
+        tls: &Tls,
+        metrics: SpanMetrics,
+    ) -> Result<Self, TracesError> {
         if config.endpoint.is_empty() {
             return Ok(Self::default());
         }
@@ -82,8 +86,7 @@ impl Traces {
             true => endpoint,
             false => with_headers(endpoint, &config.headers_file)?,
         };
-        let tls = Tls::new().map_err(|source| TracesError::Tls { source: source.into() })?;
-        let collector = Collector::new(endpoint, TIMEOUT, &tls);
+        let collector = Collector::new(endpoint, TIMEOUT, tls);
         info!(%collector, share = config.share, "traces are told");
         let share = Sampler::TraceIdRatioBased(config.share);
         // Not what the environment says: the configuration is all there is.
@@ -340,12 +343,6 @@ pub enum TracesError {
         path: PathBuf,
         /// Its mode.
         mode: u32,
-    },
-    /// The cryptography this was built with can't do TLS, which no build can't.
-    #[error("traces.endpoint: there is no TLS")]
-    Tls {
-        /// What it says.
-        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 

@@ -5,6 +5,8 @@ mod access;
 #[cfg(test)]
 mod attack;
 #[cfg(test)]
+mod authorities;
+#[cfg(test)]
 mod content;
 #[cfg(test)]
 mod documented;

@@ -9,11 +9,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::Uri;
-use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
-use rustls::ClientConfig;
 use rustls::client::Resumption;
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, RootCertStore};
 use tower::Service;
 
 use super::{ClientCertificate, Target};
@@ -29,10 +30,25 @@ impl Tls {
     ///
     /// Where the cryptography this was built with can't do that, which no build can.
     pub fn new() -> Result<Self, rustls::Error> {
+        Self::trusting_also([])
+    }
+
+    /// The same, with further authorities beside Mozilla's.
+    ///
+    /// # Errors
+    ///
+    /// Where one of them is no certificate an authority can have.
+    pub fn trusting_also(
+        authorities: impl IntoIterator<Item = CertificateDer<'static>>,
+    ) -> Result<Self, rustls::Error> {
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        for authority in authorities {
+            roots.add(authority)?;
+        }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            .with_webpki_roots()
+            .with_root_certificates(roots)
             .with_no_client_auth();
         Ok(Self(Arc::new(config)))
     }
@@ -51,8 +67,8 @@ impl Tls {
 #[cfg(test)]
 impl Tls {
     /// Trusts one certificate alone.
-    pub(super) fn trusting(certificate: rustls::pki_types::CertificateDer<'static>) -> Self {
-        let mut roots = rustls::RootCertStore::empty();
+    pub(super) fn trusting(certificate: CertificateDer<'static>) -> Self {
+        let mut roots = RootCertStore::empty();
         roots.add(certificate).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
