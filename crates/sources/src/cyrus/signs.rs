@@ -6,7 +6,7 @@
 //!
 //! A rename is told once, and said to have changed whatever was below the mailbox as well.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use mail_event::{ImapUrl, Timestamp};
@@ -26,6 +26,8 @@ pub(super) struct Signs {
     said: BTreeMap<Key, Said>,
     /// What is in the checkpoint.
     stored: BTreeMap<Key, Kept>,
+    /// Those of which something was said since what is stored.
+    touched: BTreeSet<Key>,
     /// More was spoken of than is remembered.
     is_overfull: bool,
 }
@@ -45,20 +47,31 @@ type Key = (u32, String);
 
 #[derive(Clone, Debug)]
 struct Said {
+    /// When something was heard of it last.
     last: Instant,
     kept: Kept,
-    /// What explained a MailboxModseq before it, and when: more of its kind is explained by that
-    /// as well, such as other messages of one APPEND.
-    explained: Option<(String, i64)>,
+    /// When each of `kept.open_ms` was heard.
+    heard: Vec<Instant>,
+    explained: Option<Explained>,
     /// There was a MailboxModseq since it was made, be it for that or for the first message.
     is_first_changed: bool,
+}
+
+/// What happened and explained a MailboxModseq before it: more of its kind is explained by that as
+/// well, such as other messages of one APPEND.
+#[derive(Clone, Debug)]
+struct Explained {
+    kind: String,
+    at_ms: i64,
+    /// The MailboxModseq. It may be the wrong one: the right one may follow.
+    change: Option<(i64, Instant)>,
 }
 
 /// What of it outlives a run.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 struct Kept {
-    /// MailboxModseq so often, and nothing else.
-    unexplained: u32,
+    /// When each MailboxModseq was sent of which nothing else was said, in order.
+    open_ms: Vec<i64>,
     /// When what happened was sent whose MailboxModseq is still to come.
     ahead_ms: Option<i64>,
     /// When it was made, which comes with a MailboxModseq where that gave it a special use.
@@ -72,19 +85,21 @@ struct Kept {
 impl Kept {
     /// Whether nothing is open.
     fn is_even(&self) -> bool {
-        let Self { unexplained, ahead_ms, made_ms, renamed_ms, .. } = self;
-        *unexplained == 0 && [ahead_ms, made_ms, renamed_ms].iter().all(|at| at.is_none())
+        let Self { open_ms, ahead_ms, made_ms, renamed_ms, .. } = self;
+        open_ms.is_empty() && [ahead_ms, made_ms, renamed_ms].iter().all(|at| at.is_none())
     }
 }
 
 impl Said {
     fn new(now: Instant, kept: Kept) -> Self {
-        Self { last: now, kept, explained: None, is_first_changed: false }
+        let heard = vec![now; kept.open_ms.len()];
+        Self { last: now, kept, heard, explained: None, is_first_changed: false }
     }
 
     /// A MailboxModseq: either what happened came before it, or is to come.
-    fn changed(&mut self, sent_ms: i64) {
+    fn changed(&mut self, sent_ms: i64, now: Instant) {
         let is_just = |at: i64| is_together(at, sent_ms);
+        let explained = self.explained.take();
         if self.kept.ahead_ms.take().is_some_and(is_just) {
             return;
         }
@@ -92,8 +107,17 @@ impl Said {
             self.is_first_changed = true;
             return;
         }
-        self.kept.unexplained += 1;
-        self.explained = None;
+        // What happened belongs to the nearest.
+        if let Some(Explained { at_ms, change: Some((before_ms, heard)), .. }) = explained
+            && sent_ms.abs_diff(at_ms) < at_ms.abs_diff(before_ms)
+        {
+            let at = self.kept.open_ms.partition_point(|open_ms| *open_ms <= before_ms);
+            self.kept.open_ms.insert(at, before_ms);
+            self.heard.insert(at.min(self.heard.len()), heard);
+        } else if self.kept.open_ms.len() < OPEN_MAX {
+            self.kept.open_ms.push(sent_ms);
+            self.heard.push(now);
+        }
     }
 
     /// What happened.
@@ -102,15 +126,41 @@ impl Said {
             self.kept.made_ms = Some(sent_ms);
             return;
         }
-        let is_more = |(kind, at): &(String, i64)| kind == event && is_together(*at, sent_ms);
+        let kind = kind(event);
+        let is_more = |one: &Explained| one.kind == kind && is_together(one.at_ms, sent_ms);
+        if self.explained.as_ref().is_some_and(is_more) {
+            return;
+        }
         let is_first = std::mem::take(&mut self.is_first_changed);
-        if self.kept.unexplained > 0 {
-            self.kept.unexplained -= 1;
-        } else if !is_first && !self.explained.as_ref().is_some_and(is_more) {
+        let is_late = self.kept.open_ms.last().is_some_and(|at| !is_together(*at, sent_ms));
+        let change = if is_late { None } else { self.close() };
+        if change.is_none() && !is_first {
             self.kept.ahead_ms = Some(sent_ms);
             return;
         }
-        self.explained = Some((event.to_owned(), sent_ms));
+        self.explained = Some(Explained { kind: kind.to_owned(), at_ms: sent_ms, change });
+    }
+
+    /// Explains the last MailboxModseq that is open.
+    fn close(&mut self) -> Option<(i64, Instant)> {
+        self.kept.open_ms.pop().zip(self.heard.pop())
+    }
+
+    /// Takes out those heard so long before, and says whether there were any.
+    fn judge(&mut self, now: Instant, patience: Duration) -> bool {
+        let is_clear = |heard: &Instant| now.saturating_duration_since(*heard) >= patience;
+        let clear = self.heard.iter().take_while(|heard| is_clear(heard)).count();
+        self.heard.drain(..clear);
+        self.kept.open_ms.drain(..clear.min(self.kept.open_ms.len()));
+        clear > 0
+    }
+}
+
+/// What is said together of one change: one STORE may say each of the four of flags.
+fn kind(event: &str) -> &str {
+    match event {
+        "FlagsSet" | "FlagsClear" | "MessageRead" | "MessageTrash" => "flags",
+        _ => event,
     }
 }
 
@@ -124,21 +174,27 @@ impl Signs {
         let stored: BTreeMap<Key, Kept> =
             saved::restore(KEY, saved).into_iter().filter_map(read).collect();
         let said = stored.iter().map(|(key, kept)| (key.clone(), Said::new(now, kept.clone())));
-        Self { said: said.collect(), stored, is_overfull: false }
+        Self { said: said.collect(), stored, ..Self::default() }
     }
 
     /// What is to be stored, since this was last asked.
     pub(super) fn drain_changes(&mut self) -> Vec<Change> {
-        let open = self.said.iter().filter(|(_, said)| !said.kept.is_even());
-        let wanted: BTreeMap<Key, Kept> =
-            open.map(|(key, said)| (key.clone(), said.kept.clone())).collect();
-        let change =
-            |key: &Key| saved::change(KEY, &format!("{} {}", key.0, key.1), wanted.get(key));
-        let gone = self.stored.keys().filter(|key| !wanted.contains_key(*key));
-        let new = wanted.iter().filter(|(key, kept)| self.stored.get(*key) != Some(kept));
-        let changes = gone.map(change).chain(new.map(|(key, _)| change(key))).collect();
-        self.stored = wanted;
-        changes
+        let touched = std::mem::take(&mut self.touched);
+        touched.into_iter().filter_map(|key| self.store(key)).collect()
+    }
+
+    /// What is to be stored of one, where that is not in the checkpoint.
+    fn store(&mut self, key: Key) -> Option<Change> {
+        let wanted = self.said.get(&key).map(|said| &said.kept).filter(|kept| !kept.is_even());
+        if wanted == self.stored.get(&key) {
+            return None;
+        }
+        let change = saved::change(KEY, &format!("{} {}", key.0, key.1), wanted);
+        match wanted.cloned() {
+            Some(kept) => self.stored.insert(key, kept),
+            None => self.stored.remove(&key),
+        };
+        Some(change)
     }
 
     /// Notes what a process said, which was sent at `sent`, and is heard at `now`.
@@ -157,7 +213,7 @@ impl Signs {
             "MailboxModseq" if self.is_renamed_above((pid, name), namespace, sent_ms) => {}
             "MailboxModseq" => {
                 if let Some(one) = self.at((pid, name), said, now) {
-                    one.changed(sent_ms);
+                    one.changed(sent_ms, now);
                 }
             }
             "MailboxRename" => {
@@ -191,6 +247,7 @@ impl Signs {
                 return None;
             }
         }
+        self.touched.insert(key.clone());
         let one = self.said.entry(key).or_insert_with(|| Said::new(now, Kept::default()));
         one.last = now;
         one.kept.is_mail = said.is_mail();
@@ -207,11 +264,15 @@ impl Signs {
         namespace: &Namespace,
         (sent_ms, now): (i64, Instant),
     ) {
-        for (_, below) in self.of(pid).filter(|(key, _)| namespace.is_below(&key.1, name)) {
-            below.kept.unexplained = below.kept.unexplained.saturating_sub(1);
+        let mut explained = BTreeSet::new();
+        for (key, below) in self.of(pid).filter(|(_, said)| !said.kept.open_ms.is_empty()) {
+            if namespace.is_below(&key.1, name) && below.close().is_some() {
+                explained.insert(key.clone());
+            }
         }
+        self.touched.append(&mut explained);
         let Some(one) = self.at((pid, name), said, now) else { return };
-        one.kept.unexplained = one.kept.unexplained.saturating_sub(1);
+        one.close();
         one.kept.renamed_ms = Some(sent_ms);
     }
 
@@ -223,12 +284,17 @@ impl Signs {
         sent_ms: i64,
     ) -> bool {
         let mut renamed = self.of(pid).filter_map(|(key, said)| {
+            let at = said.kept.renamed_ms.as_mut().filter(|at| is_together(**at, sent_ms))?;
             let is_it = key.1 == name || namespace.is_below(name, &key.1);
-            let at = said.kept.renamed_ms.as_mut().filter(|_| is_it)?;
-            is_together(*at, sent_ms).then_some(at)
+            is_it.then_some((key, at))
         });
         // Those below are renamed one after the other.
-        renamed.next().map(|at| *at = sent_ms).is_some()
+        let Some((key, at)) = renamed.next() else { return false };
+        *at = sent_ms;
+        let key = key.clone();
+        drop(renamed);
+        self.touched.insert(key);
+        true
     }
 
     /// What one process spoke of.
@@ -236,20 +302,30 @@ impl Signs {
         self.said.range_mut((pid, String::new())..).take_while(move |(key, _)| key.0 == pid)
     }
 
-    /// Mailboxes of which something must have been said that wasn't heard. Of those that were
-    /// spoken of a moment ago, which is as long as `patience` has it, it isn't clear yet.
+    /// Mailboxes of which something must have been said that wasn't heard: MailboxModseq so long
+    /// ago as `patience` has it. `now` is when everything written before had been noted.
     pub(super) fn take(&mut self, now: Instant, patience: impl Fn(&Sign) -> Duration) -> Vec<Sign> {
-        let sign = |key: &Key, kept: &Kept| Sign {
-            mailbox: key.1.clone(),
-            uid_validity: kept.uid_validity,
-            is_mail: kept.is_mail,
-        };
-        let is_clear = |key: &Key, said: &mut Said| {
-            now.saturating_duration_since(said.last) >= patience(&sign(key, &said.kept))
-        };
-        let clear = self.said.extract_if(.., is_clear);
-        let missed = clear.filter(|(_, said)| said.kept.unexplained > 0);
-        missed.map(|(key, said)| sign(&key, &said.kept)).collect()
+        let mut missed = Vec::new();
+        let touched = &mut self.touched;
+        self.said.retain(|key, said| {
+            let sign = Sign {
+                mailbox: key.1.clone(),
+                uid_validity: said.kept.uid_validity,
+                is_mail: said.kept.is_mail,
+            };
+            let patience = patience(&sign);
+            let is_missed = said.judge(now, patience);
+            // Of what is quiet nothing is to come that belongs to it.
+            let is_over = now.saturating_duration_since(said.last) >= patience;
+            if is_missed || is_over {
+                touched.insert(key.clone());
+            }
+            if is_missed {
+                missed.push(sign);
+            }
+            !is_over
+        });
+        missed
     }
 
     /// Whether there was a sign for which there was no room.
@@ -274,11 +350,17 @@ pub(super) const TOGETHER: Duration = Duration::from_secs(2);
 /// its disk, and then for notifyd, which waits for its own: seconds, where that is slow.
 pub(super) const CERTAIN: Duration = Duration::from_secs(10);
 
+/// MailboxModseq of one process and mailbox that wait for what happened; of so many, one more says
+/// nothing new.
+const OPEN_MAX: usize = 64;
+
 /// Mailboxes that processes spoke of within that time.
 const KEPT_MAX: usize = 10_000;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn said(event: &str, pid: u32, mailbox: &str) -> Notification {
@@ -342,8 +424,65 @@ mod tests {
             ("MailboxCreate Modseq Modseq MessageAppend FlagsSet Modseq", false),
             ("MailboxCreate MessageAppend Modseq", false),
             ("FlagsSet - Modseq", true),
+            // One STORE says several things of one change.
+            ("Modseq MessageTrash MessageRead Modseq", true),
+            ("Modseq FlagsSet FlagsClear MessageRead Modseq", true),
+            ("Modseq - MessageTrash MessageRead Modseq", true),
+            ("Modseq MessageTrash MessageRead", false),
+            ("Modseq MessageAppend MessageTrash MessageRead Modseq Modseq MessageExpunge", false),
         ] {
             assert_eq!(missed(events), is_missed, "{events}");
+        }
+    }
+
+    /// What a process says of one command, with milliseconds before each: what happened comes
+    /// before MailboxModseq where flags change, and after it else.
+    fn command(number: u8, many: usize) -> Vec<&'static str> {
+        let (is_before, events) = match number % 3 {
+            0 => (true, ["MessageTrash", "MessageRead", "FlagsSet"]),
+            1 => (false, ["MessageAppend"; 3]),
+            _ => (false, ["MessageExpunge"; 3]),
+        };
+        let mut said: Vec<_> = events.into_iter().take(many).collect();
+        said.insert(if is_before { said.len() } else { 0 }, "MailboxModseq");
+        said
+    }
+
+    proptest! {
+        #[test]
+        fn a_loss_is_noticed_however_busy_the_mailbox_is_and_nothing_else_is(
+            commands in proptest::collection::vec(
+                (0_u8..3, 1_usize..=3, 0_u64..4_000, proptest::array::uniform4(0_u64..300)), 1..40,
+            ),
+            lost in proptest::option::of(any::<proptest::sample::Index>()),
+        ) {
+            let lost = lost.map(|lost| lost.index(commands.len()));
+            let (mut signs, begun) = (Signs::default(), Instant::now());
+            let (mut after, mut noticed, mut lost_at) = (Duration::ZERO, Vec::new(), None);
+            let certain = |signs: &mut Signs, after| {
+                !signs.take(begun + after, |_| CERTAIN).is_empty()
+            };
+            for (at, (number, many, pause, delays)) in commands.into_iter().enumerate() {
+                after += Duration::from_millis(pause);
+                for (event, delay) in command(number, many).into_iter().zip(delays) {
+                    after += Duration::from_millis(delay);
+                    if Some(at) == lost && event != "MailboxModseq" {
+                        continue;
+                    }
+                    lost_at = lost_at.or((Some(at) == lost).then_some(after));
+                    hear(&mut signs, &said(event, 7, "user/alice"), after, begun + after);
+                    noticed.extend(certain(&mut signs, after).then_some(after));
+                }
+            }
+            after += CERTAIN;
+            noticed.extend(certain(&mut signs, after).then_some(after));
+            prop_assert_eq!(noticed.len(), usize::from(lost.is_some()));
+            if let Some((noticed, lost_at)) = noticed.pop().zip(lost_at) {
+                // What comes in time may be taken for it, until what comes next shows it; and it
+                // is looked at with what comes, 4 s and a command later at most.
+                let latest = lost_at + CERTAIN * 2 + Duration::from_secs(6);
+                prop_assert!(noticed <= latest, "{noticed:?} is long after {lost_at:?}");
+            }
         }
     }
 

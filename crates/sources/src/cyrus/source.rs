@@ -121,7 +121,7 @@ impl<'a> Source<'a> {
             let wait = self.advance(stop)?;
             if now >= look_at && wait.is_none() {
                 let begun = Instant::now();
-                self.look();
+                self.look(now);
                 // However many sessions there are, looking at them stays a small part of the work.
                 look_at = begun + LOOK_INTERVAL.max(begun.elapsed() * 50);
             }
@@ -395,7 +395,7 @@ impl<'a> Source<'a> {
 
     /// Looks whose process or connection is gone: whoever was cut off is logged out, though Cyrus
     /// doesn't say so. What it says takes a moment to come, so nobody is called gone at once.
-    fn look(&mut self) {
+    fn look(&mut self, heard: Instant) {
         let connections = Connections::now();
         let at = now();
         let mut gone = Vec::new();
@@ -439,21 +439,21 @@ impl<'a> Source<'a> {
             let missed = self.teller.missed(&identity, at, UNSAID.to_owned());
             self.push(Observation { owner: Some(owner), ..missed });
         }
-        self.judge_signs(at);
+        self.judge_signs(at, heard);
     }
 
     /// Has what was not heard looked for, where somebody may ask; else it is told as missed of its
     /// mailbox.
-    fn judge_signs(&mut self, at: Timestamp) {
+    fn judge_signs(&mut self, at: Timestamp, heard: Instant) {
         let namespace = &self.options.namespace;
         // As whom to ask: shared mailboxes have no owner, and calendars are on no list.
         let asked_as = |sign: &Sign| {
             let place = namespace.place(&sign.mailbox);
             place.owner.filter(|_| sign.is_mail && !place.is_deleted)
         };
-        let can_ask = self.asking.is_some();
-        let missed = self.signs.take(Instant::now(), |sign| {
-            let is_asked = can_ask && asked_as(sign).is_some();
+        let missed = self.signs.take(heard, |sign| {
+            let asking = self.asking.as_ref().zip(asked_as(sign));
+            let is_asked = asking.is_some_and(|(asking, owner)| asking.can_find(&owner));
             if is_asked { signs::TOGETHER } else { signs::CERTAIN }
         });
         for sign in missed {

@@ -323,6 +323,12 @@ impl<'a> Asking<'a> {
         lost
     }
 
+    /// Whether what wasn't heard of an owner's mail may be found: they were looked at before, and
+    /// there is room for them.
+    pub(super) fn can_find(&self, owner: &str) -> bool {
+        self.reconcile.knows(owner) && self.suspects.has_room_for(owner)
+    }
+
     /// Something of an owner's mail wasn't heard; says whether it may be found.
     pub(super) fn missed(&mut self, owner: &str) -> bool {
         tracing::debug!("something of a mailbox was not heard");

@@ -41,9 +41,14 @@ impl Suspects {
         self.owners.contains(owner)
     }
 
+    /// Whether there is room for one, or it is there.
+    pub(super) fn has_room_for(&self, owner: &str) -> bool {
+        self.owners.len() < OWNERS_MAX || self.owners.contains(owner)
+    }
+
     /// Adds one; says whether there was room.
     pub(super) fn add(&mut self, owner: String) -> bool {
-        let has_room = self.owners.len() < OWNERS_MAX;
+        let has_room = self.has_room_for(&owner);
         if has_room {
             self.owners.insert(owner);
         }
