@@ -246,7 +246,10 @@ impl<'a> Source<'a> {
         let Some(line) = self.spool.pop(ident) else { return Ok(()) };
         match line.said {
             Ok(Entry { whence, what: Content::Notification(said) }) => {
-                let told = match self.teller.tell(&mut self.memory, &said, whence) {
+                let told = self.teller.tell(&mut self.memory, &said, whence);
+                // What can't be told explains no change.
+                let is_told = told.is_ok();
+                let told = match told {
                     Ok(told) => told,
                     Err(why) => {
                         let why = format!("{}: {why}", said.event);
@@ -261,7 +264,7 @@ impl<'a> Source<'a> {
                 let done = before.part.filter(|_| before.offset == line.start);
                 let done = done.map_or(0, |(_, count)| count);
                 let from = usize::try_from(done).unwrap_or(usize::MAX);
-                if from == 0 {
+                if from == 0 && is_told {
                     let when = (whence.received, Instant::now());
                     self.signs.note(&said, &self.options.namespace, when);
                 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use postbell_engine::What;
 use postbell_testkit::{Logged, Tmpfs};
 
-use crate::rig::{Rig, ask, ask_and_end, datagram, dlist, flagged, send, wait_until};
+use crate::rig::{Rig, UNSAID, ask, ask_and_end, datagram, dlist, flagged, send, wait_until};
 
 /// The UIDs that are told, in order.
 fn uids(rig: &Rig) -> Vec<u32> {
@@ -81,6 +81,18 @@ fn what_a_reader_began_to_write_when_it_was_killed_is_no_loss() {
     wait_until(|| rig.kept.count() >= 2);
     assert!(rig.written().contains(&format!("\n{begun}{{")), "{}", rig.written());
     assert_eq!((uids(&rig), missed(&rig)), (vec![1, 2], vec![]));
+}
+
+#[test]
+fn a_change_told_of_in_a_way_that_says_nothing_is_a_gap_of_its_mailbox() {
+    let rig = Rig::started();
+    let without_uids = flagged(1).replace(r#""uidset":"1","#, "");
+    let changed = flagged(1).replace("FlagsSet", "MailboxModseq");
+    for said in [flagged(1), changed.clone(), without_uids, changed] {
+        send(&rig.datagrams(), &datagram(&said));
+    }
+    wait_until(|| !missed(&rig).is_empty());
+    assert_eq!((uids(&rig), missed(&rig)), (vec![1], vec![UNSAID.to_owned()]));
 }
 
 #[test]
