@@ -469,7 +469,7 @@ mod tests {
                     if Some(at) == lost && event != "MailboxModseq" {
                         continue;
                     }
-                    lost_at = lost_at.or((Some(at) == lost).then_some(after));
+                    lost_at = lost_at.or_else(|| (Some(at) == lost).then_some(after));
                     hear(&mut signs, &said(event, 7, "user/alice"), after, begun + after);
                     noticed.extend(certain(&mut signs, after).then_some(after));
                 }
