@@ -1,5 +1,7 @@
 //! What is expected of every store, one file a scenario.
 
+use crate::parameters;
+
 /// Holds what was told against `expected/<scenario>.snap`, or, where that store can't but differ,
 /// against `expected/<store>/<scenario>.snap`.
 pub(crate) fn hold(store: &str, scenario: &str, told: &str) {
@@ -14,8 +16,8 @@ pub(crate) fn hold(store: &str, scenario: &str, told: &str) {
 }
 
 /// Holds the events told at each step against `expected/<scenario>.snap`: their names and places, in
-/// any order and without those that are a store's own. What parameters they carry is held by
-/// [`hold`].
+/// any order and without those that are a store's own; and what parameters they carry, but for what
+/// [`parameters`] explains.
 ///
 /// `differences` are those that a store can't but make: at which step, and what is told less or
 /// more.
@@ -36,6 +38,7 @@ pub(crate) fn agree(scenario: &str, told: &str, differences: &[(&str, Difference
         events.sort();
     }
     assert_eq!(steps(told), wanted, "what is told of {scenario} at each step");
+    parameters::agree(scenario, &shared, told);
 }
 
 /// What one store tells otherwise.

@@ -8,3 +8,5 @@ mod dovecot;
 mod expected;
 #[cfg(test)]
 mod hibernation;
+#[cfg(test)]
+mod parameters;
