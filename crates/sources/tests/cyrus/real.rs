@@ -1,5 +1,6 @@
 //! A real Cyrus, the process in notifyd's place and the source, end to end.
 
+mod names;
 mod signs;
 
 use postbell_testkit::cyrus::{Cyrus, Notify, Options};
