@@ -1,6 +1,6 @@
 //! Who is still there: processes, and clients' connections, as the kernel shows them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The connections of this machine that both ends hold: our port, and the other end.
@@ -37,6 +37,31 @@ impl Connections {
     }
 }
 
+/// Addresses and ports at which a client's connection was ever seen: who can't be seen there isn't
+/// there, be the session ever so short. At others a proxy may have said who the client is, and the
+/// same port of another host is another.
+#[derive(Debug, Default)]
+pub(super) struct Listeners(BTreeSet<(String, u16)>);
+
+impl Listeners {
+    /// Notes where a connection is seen, while there is room.
+    pub(super) fn note(&mut self, server: Option<(&str, u16)>) {
+        let Some((host, port)) = server else { return };
+        if self.0.len() < LISTENERS_MAX {
+            self.0.insert((host.to_owned(), port));
+        }
+    }
+
+    /// Whether a connection was ever seen there.
+    pub(super) fn has(&self, server: Option<(&str, u16)>) -> bool {
+        server.is_some_and(|(host, port)| self.0.contains(&(host.to_owned(), port)))
+    }
+}
+
+/// Far more than a machine listens at. At one more, nobody is called gone whose connection was
+/// never seen.
+const LISTENERS_MAX: usize = 1_000;
+
 /// An address as the kernel writes it: words of 32 bits in the machine's order, and the port.
 fn address(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.split_once(':')?;
@@ -66,6 +91,16 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use super::*;
+
+    #[test]
+    fn a_listener_of_another_host_is_not_the_one_at_the_same_port_here() {
+        let mut listeners = Listeners::default();
+        listeners.note(Some(("127.0.0.1", 143)));
+        assert!(listeners.has(Some(("127.0.0.1", 143))));
+        for other in [Some(("192.0.2.1", 143)), Some(("127.0.0.1", 993)), None] {
+            assert!(!listeners.has(other), "{other:?}");
+        }
+    }
 
     #[test]
     fn a_connection_is_there_until_it_is_closed() {

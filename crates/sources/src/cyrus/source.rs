@@ -8,7 +8,7 @@ use mail_event::Timestamp;
 use postbell_engine::{Identity, Mailbox, Observation, What};
 use tracing::{debug, warn};
 
-use super::alive::{Connections, is_process};
+use super::alive::{Connections, Listeners, is_process};
 use super::asking::{Answers, Asking};
 use super::entry::{Content, Entry};
 use super::notification::Notification;
@@ -57,9 +57,7 @@ struct Watched {
     sees_processes: bool,
     /// Sessions whose connection was seen, and since when it isn't any more.
     connections: BTreeMap<String, Option<Instant>>,
-    /// Ports at which a session's connection was ever seen: who can't be seen there isn't there, be
-    /// the session ever so short. At others a proxy may have said who the client is.
-    ports: BTreeSet<u16>,
+    listeners: Listeners,
 }
 
 /// What is to be done with the first line of a file.
@@ -409,11 +407,10 @@ impl<'a> Source<'a> {
             let is_connected = ends.is_some_and(|(port, client)| connections.has(port, client));
             let since = self.watched.connections.get(id).copied();
             let lost_process = session.pid.is_some() && self.watched.sees_processes && !has_process;
-            let is_seen =
-                since.is_some() || ends.is_some_and(|(port, _)| self.watched.ports.contains(&port));
+            let is_seen = since.is_some() || self.watched.listeners.has(session.server());
             let lost_connection = is_seen && !is_connected;
             if is_connected {
-                self.watched.ports.extend(session.server_port);
+                self.watched.listeners.note(session.server());
                 self.watched.connections.insert(id.to_owned(), None);
             } else if lost_process || lost_connection {
                 let first = since.flatten().unwrap_or_else(Instant::now);

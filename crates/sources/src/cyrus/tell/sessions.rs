@@ -39,6 +39,13 @@ pub(in super::super) struct Session {
     pub(in super::super) is_over: bool,
 }
 
+impl Session {
+    /// Where it was accepted, as Cyrus says: the address and the port.
+    pub(in super::super) fn server(&self) -> Option<(&str, u16)> {
+        self.server_domain.as_deref().zip(self.server_port)
+    }
+}
+
 impl Sessions {
     pub(super) fn restore(saved: &[Pair]) -> Self {
         Self { sessions: saved::restore(KEY, saved), changed: BTreeSet::new() }
