@@ -107,9 +107,11 @@ impl Said {
             self.is_first_changed = true;
             return;
         }
-        // What happened belongs to the nearest.
-        if let Some(Explained { at_ms, change: Some((before_ms, heard)), .. }) = explained
-            && sent_ms.abs_diff(at_ms) < at_ms.abs_diff(before_ms)
+        // Changes of flags are said before it, all else after it: only of those it may be the right
+        // one, if it is no farther.
+        if let Some(Explained { kind, at_ms, change: Some((before_ms, heard)) }) = explained
+            && kind == FLAGS
+            && sent_ms.abs_diff(at_ms) <= at_ms.abs_diff(before_ms)
         {
             let at = self.kept.open_ms.partition_point(|open_ms| *open_ms <= before_ms);
             self.kept.open_ms.insert(at, before_ms);
@@ -159,10 +161,13 @@ impl Said {
 /// What is said together of one change: one STORE may say each of the four of flags.
 fn kind(event: &str) -> &str {
     match event {
-        "FlagsSet" | "FlagsClear" | "MessageRead" | "MessageTrash" => "flags",
+        "FlagsSet" | "FlagsClear" | "MessageRead" | "MessageTrash" => FLAGS,
         _ => event,
     }
 }
+
+/// The kind of changes of flags.
+const FLAGS: &str = "flags";
 
 impl Signs {
     /// What the checkpoint says, as if it had been said at `now`.
@@ -432,6 +437,56 @@ mod tests {
             ("Modseq MessageAppend MessageTrash MessageRead Modseq Modseq MessageExpunge", false),
         ] {
             assert_eq!(missed(events), is_missed, "{events}");
+        }
+    }
+
+    /// When, in milliseconds, something is missed while a process says `first` and then `second` of
+    /// the same mailbox for a minute, each so many milliseconds after what was said before it.
+    fn missed_in_a_minute(
+        signs: &mut Signs,
+        begun: Instant,
+        [(first, pause), (second, delay)]: [(&str, u64); 2],
+    ) -> Vec<u64> {
+        let (mut after, mut noticed) = (0, Vec::new());
+        while after < 60_000 {
+            for (event, wait) in [(first, pause), (second, delay)] {
+                after += wait;
+                let since = Duration::from_millis(after);
+                hear(signs, &said(event, 7, "user/alice"), since, begun + since);
+                let missed = signs.take(begun + since, |_| CERTAIN);
+                noticed.extend(missed.into_iter().map(|_| after));
+            }
+        }
+        noticed
+    }
+
+    #[test]
+    fn changes_that_follow_each_other_faster_than_they_are_told_are_no_loss() {
+        for (pause, delay) in [(10, 100), (2, 2), (1, 300), (100, 10)] {
+            for said in [
+                [("MailboxModseq", pause), ("MessageAppend", delay)],
+                [("MailboxModseq", pause), ("MessageExpunge", delay)],
+                [("FlagsSet", pause), ("MailboxModseq", delay)],
+            ] {
+                let missed = missed_in_a_minute(&mut Signs::default(), Instant::now(), said);
+                assert!(missed.is_empty(), "{said:?}: {missed:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_loss_is_noticed_once_in_a_mailbox_that_changes_as_fast_as_it_is_told() {
+        for changes in [
+            [("MailboxModseq", 10), ("MessageAppend", 100)],
+            [("MailboxModseq", 2), ("MessageExpunge", 2)],
+            [("FlagsSet", 2), ("MailboxModseq", 2)],
+            [("FlagsSet", 100), ("MailboxModseq", 10)],
+        ] {
+            let (mut signs, begun) = (Signs::default(), Instant::now());
+            hear(&mut signs, &said("MailboxModseq", 7, "user/alice"), Duration::ZERO, begun);
+            let missed = missed_in_a_minute(&mut signs, begun, changes);
+            let is_in_time = missed.first().is_some_and(|at| (10_000..11_000).contains(at));
+            assert!(missed.len() == 1 && is_in_time, "{changes:?}: {missed:?}");
         }
     }
 
