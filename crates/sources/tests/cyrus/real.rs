@@ -1,5 +1,6 @@
 //! A real Cyrus, the process in notifyd's place and the source, end to end.
 
+mod administered;
 mod names;
 mod signs;
 

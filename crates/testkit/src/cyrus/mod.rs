@@ -186,6 +186,24 @@ impl Cyrus {
         process::run(&mut command, b"")
     }
 
+    /// Has `cyradm` carry out commands, one a line, as [`MANAGER`], and returns what it prints.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with what it prints.
+    pub fn cyradm(&self, commands: &str) -> Result<String, Error> {
+        // Its modules stand above their library.
+        let library = self.libraries("/auto/Cyrus/IMAP")?;
+        let modules = library.ancestors().nth(3).unwrap_or(&library);
+        let mut command = self.command("usr/bin/cyradm")?;
+        command
+            .env("PERL5LIB", modules)
+            .env("TERM", "dumb")
+            .args(["--user", MANAGER, "--auth", "login", "--password", &password(MANAGER)])
+            .args(["--server", &self.ports.imap.ip().to_string()])
+            .args(["--port", &self.ports.imap.port().to_string()]);
+        process::run(&mut command, commands.as_bytes())
+    }
+
     /// A fresh IMAP session of `user`, who may be [`MANAGER`].
     ///
     /// # Errors
@@ -361,16 +379,16 @@ impl Cyrus {
     /// isn't told another.
     fn command(&self, program: &str) -> Result<Command, Error> {
         let mut command = process::program(&self.tree, program, self.folder.path())?;
-        command.env("SASL_PATH", self.modules()?);
+        command.env("SASL_PATH", self.libraries("/sasl2")?);
         Ok(command)
     }
 
-    /// The folder of SASL's modules: `usr/lib/<architecture>/sasl2`.
-    fn modules(&self) -> Result<PathBuf, Error> {
+    /// The folder of libraries whose path ends so.
+    fn libraries(&self, ending: &str) -> Result<PathBuf, Error> {
         let list = self.tree.path(".libraries");
         let text = std::fs::read_to_string(&list)
             .map_err(Error::io(format!("read {}", list.display())))?;
-        let found = text.lines().find(|folder| folder.ends_with("/sasl2"));
+        let found = text.lines().find(|folder| folder.ends_with(ending));
         Ok(self.tree.path(found.ok_or(Error::Missing { path: list })?))
     }
 
