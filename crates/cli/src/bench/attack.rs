@@ -108,6 +108,8 @@ impl Attackers {
             let (ended, asked, requests) =
                 (Arc::clone(&ended), Arc::clone(&asked), requests(token));
             move || {
+                // Of this thread alone, in Linux: what attackers do themselves they do elsewhere.
+                rustix::process::setpriority_process(None, LEAST_PRIORITY)?;
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 runtime.block_on(attack_until(&ended, address, &requests, &asked))
             }
@@ -213,6 +215,8 @@ const SUBSCRIBERS: usize = 10;
 const IDLE: usize = 1_000;
 /// Between two requests: the attackers' own work, on the same processors, is not to be measured.
 const PAUSE: Duration = Duration::from_millis(5);
+/// The attackers' own nice value.
+const LEAST_PRIORITY: i32 = 19;
 /// How long a head may take, so that connections are let go within a turn.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest body.
