@@ -60,7 +60,7 @@ impl Batches {
 impl Lanes {
     /// The same, of which attempts are at batches: what has gathered of lanes in which nothing is
     /// under way goes together, in the order of its numbers, once there is as much as fits or the
-    /// first of it has waited long enough. Batches of different lanes go side by side.
+    /// first of it has waited long enough; what is [apart](Lanes::push_apart) by itself. Batches of different lanes go side by side.
     ///
     /// A batch is frozen: it is attempted with the same deliveries until it is done.
     #[must_use]
@@ -118,9 +118,11 @@ impl Lanes {
             return self.ready.pop_first().map(|(seq, _)| seq);
         }
         let first = *self.ready.first_key_value()?.0;
+        let is_apart = self.is_apart(first);
         let (mut members, mut octets) = (Vec::new(), 0_usize);
         while members.len() < limits.events
-            && let Some(seq) = self.ready.first_key_value().map(|(seq, _)| *seq)
+            && let Some(seq) =
+                self.ready.keys().copied().find(|seq| self.is_apart(*seq) == is_apart)
         {
             let slot = self.slot(seq)?;
             octets = octets.saturating_add(slot.octets);
@@ -129,7 +131,7 @@ impl Lanes {
             }
             slot.batch = Some(first);
             members.push(seq);
-            let (_, lane) = self.ready.pop_first()?;
+            let lane = self.ready.remove(&seq)?;
             if let Some(next) = self.behind(seq) {
                 self.ready.insert(next, lane);
             }
@@ -142,6 +144,10 @@ impl Lanes {
         }
         self.batches.others.insert(first, members.into_iter().skip(1).collect());
         Some(first)
+    }
+
+    fn is_apart(&self, seq: u64) -> bool {
+        self.place(seq).and_then(|at| self.slots.get(at)).is_some_and(|slot| slot.is_apart)
     }
 
     /// Whether what is ready goes now, and waits for nothing to go with it.

@@ -266,3 +266,22 @@ proptest! {
         prop_assert!(wanted.into_iter().all(|seq| ever.contains(&seq)), "nothing is lost");
     }
 }
+
+#[test]
+fn what_may_have_to_wait_goes_into_no_batch_with_what_does_not() {
+    let mut lanes = lanes(0, of(3), 4, 20);
+    for (seq, lane) in [(1, "a"), (2, "x"), (3, "b"), (4, "y"), (5, "a"), (6, "x"), (7, "b")] {
+        let (lane, now) = (lane.as_bytes(), Moment(0));
+        let is_apart = lane >= b"x".as_slice();
+        assert!(if is_apart {
+            lanes.push_apart(seq, lane, 1, now)
+        } else {
+            lanes.push(seq, lane, 1, now)
+        });
+    }
+    assert_eq!(started(&mut lanes, 0), Some((vec![1, 3, 5], true)));
+    assert_eq!(started(&mut lanes, 50), Some((vec![2, 4, 6], true)));
+    assert_eq!(lanes.put_back(2, Moment(50), Duration::from_secs(10)), Next::TryAt(Moment(10_050)));
+    assert_eq!(lanes.conclude(1, Outcome::Accepted, Moment(50), 0), Next::Done);
+    assert_eq!(started(&mut lanes, 51), Some((vec![7], true)), "it doesn't wait for 2, 4 and 6");
+}

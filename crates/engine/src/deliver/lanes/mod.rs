@@ -70,6 +70,8 @@ struct Slot {
     prev_seq: Option<u64>,
     lane: Arc<[u8]>,
     octets: usize,
+    /// Whether it goes together with others of its kind alone.
+    is_apart: bool,
     /// When it was handed in.
     since: Moment,
     /// Of a batch, that of its first delivery counts.
@@ -137,6 +139,23 @@ impl Lanes {
     /// Hands in a delivery of about so many octets. Numbers only ever grow; one that doesn't is
     /// passed over, as it was handed in before, and the answer is `false`.
     pub fn push(&mut self, seq: u64, lane: &[u8], octets: usize, now: Moment) -> bool {
+        self.hand_in(seq, lane, octets, now, false)
+    }
+
+    /// The same for one that may have to wait for something that others don't: it goes into no batch
+    /// with those. All of a lane are handed in either way.
+    pub fn push_apart(&mut self, seq: u64, lane: &[u8], octets: usize, now: Moment) -> bool {
+        self.hand_in(seq, lane, octets, now, true)
+    }
+
+    fn hand_in(
+        &mut self,
+        seq: u64,
+        lane: &[u8],
+        octets: usize,
+        now: Moment,
+        is_apart: bool,
+    ) -> bool {
         if seq <= self.passed {
             return false;
         }
@@ -155,7 +174,8 @@ impl Lanes {
         queue.seqs.push_back(seq);
         queue.octets = queue.octets.saturating_add(octets);
         let (since, delivery) = (now, Delivery::default());
-        let slot = Slot { seq, prev_seq, lane, octets, since, delivery, batch, done: None };
+        let slot =
+            Slot { seq, prev_seq, lane, octets, is_apart, since, delivery, batch, done: None };
         self.slots.push_back(slot);
         if let Some(batch) = batch {
             self.see_whether_whole(batch);
