@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 /// Mailboxes of others, and such as are nobody's, in which the store's ACL gives a user both `l` and
 /// `r` (RFC 4314, section 2.1), by their owners. What isn't among them may not be seen.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Shared {
     of_users: BTreeMap<Box<str>, BTreeSet<Box<str>>>,
     nobodys: BTreeSet<Box<str>>,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use mail_event::MessageContent;
 use postbell_engine::Shared;
 use postbell_journal::ReadError;
-use postbell_sources::{Place, cyrus, dovecot, maildir};
+use postbell_sources::{Place, SharedError, cyrus, dovecot, maildir};
 
 use crate::config::{SourceConfig, SourceKind};
 use crate::sources::{Wiring, chain, cyrus_options, dovecot_options, maildir_options};
@@ -60,21 +60,21 @@ impl Contents {
     ///
     /// # Errors
     ///
-    /// What kept one from being asked.
-    pub(crate) fn shared(&self, user: &str) -> Result<Shared, String> {
+    /// What keeps one of them from saying it.
+    pub(crate) fn shared(&self, user: &str) -> Result<Shared, SharedError> {
         let (configs, wiring) = &*self.0;
         let mut all = Shared::default();
         for (name, config) in configs {
             let told = match config.kind {
                 SourceKind::Maildir => continue,
                 SourceKind::Dovecot => dovecot_options(config, wiring, dovecot::Exporter::new())
-                    .map_err(|error| chain(&*error))
+                    .map_err(|error| SharedError::Away(chain(&*error)))
                     .and_then(|options| dovecot::shared(&options, user)),
                 SourceKind::Cyrus => cyrus_options(config, wiring)
-                    .map_err(|error| chain(&error))
+                    .map_err(|error| SharedError::Away(chain(&error)))
                     .and_then(|options| cyrus::shared(&options, user)),
             };
-            all.join(told.map_err(|error| format!("{name}: {error}"))?);
+            all.join(told.map_err(|error| error.at(name))?);
         }
         Ok(all)
     }

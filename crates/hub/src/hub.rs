@@ -157,8 +157,12 @@ impl Hub {
         let contents = Contents::new(&config.sources, &wiring);
         let asked = contents.clone();
         let sharing = match config.access.shared_mailboxes {
-            true => Sharing::new(move |user| asked.shared(user), feed.clone()),
-            false => Sharing::default(),
+            true => Sharing::new(move |user| asked.shared(user), feed.clone(), Arc::clone(&state)),
+            false => {
+                // Nobody needs to know any more who shared what.
+                state.forget_shared()?;
+                Sharing::default()
+            }
         };
         let subscriptions = Subscriptions::open(
             state,

@@ -1,6 +1,7 @@
 //! What the hub remembers beside the journal: subscriptions, dead letters and tokens, in `hub.db`.
 
 mod batches;
+mod shared;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -70,7 +71,7 @@ impl StateDb {
         let format: u32 =
             connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(fault)?;
         // Each step leads from the format of its place to the next one.
-        let steps = [SCHEMA, TOKENS, REDRIVE, batches::SCHEMA];
+        let steps = [SCHEMA, TOKENS, REDRIVE, batches::SCHEMA, shared::SCHEMA];
         if format > FORMAT {
             return Err(StateError::Format { path: path.to_owned(), found: format });
         }
@@ -374,7 +375,7 @@ fn private_file(path: &Path) -> std::io::Result<()> {
 pub(crate) const DEAD_LETTERS_MAX: u32 = 10_000;
 
 /// The format this version reads and writes.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 const PRAGMAS: &str = "
 PRAGMA journal_mode = WAL;

@@ -17,7 +17,7 @@ mod spool;
 mod standing;
 mod words;
 
-pub use ask::{Authorised, Authoriser, Ends, Master, Token};
+pub use ask::{Authorised, Authoriser, Ends, Master, SharedError, Token};
 pub use door::{Batch, Count, Health, Intake, Pair, Snapshot, State, Stop, Stopped};
 pub use place::Place;
 pub use secret::Secret;

@@ -5,6 +5,7 @@
 //! have changed until the store has answered anew.
 
 mod reads;
+mod remembered;
 #[cfg(test)]
 mod tests;
 mod user;
@@ -16,15 +17,18 @@ use std::time::{Duration, Instant};
 
 use postbell_engine::{Keys, Principal, Role, Shared};
 use postbell_journal::{Record, Seq};
+use postbell_sources::SharedError;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tracing::{debug, warn};
 
 pub(crate) use self::reads::{Reads, Unknown};
-use self::user::User;
+use self::remembered::Remembered;
+use self::user::{Again, User};
 use crate::feed::{Feed, Step};
 use crate::hub::stopped;
+use crate::state::StateDb;
 
 /// Who reads what of others; cheap to clone. Switched off, nobody reads anything.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +40,8 @@ struct Inner {
     users: Mutex<Users>,
     /// The store is asked about so many at once.
     asking: Semaphore,
+    /// What it said before.
+    remembered: Remembered,
     /// It isn't asked before, since it couldn't be.
     rests_until: Mutex<Option<Instant>>,
     /// Up to which record what changes rights was looked for.
@@ -43,8 +49,8 @@ struct Inner {
     runtime: Handle,
 }
 
-/// Asks the stores what is shared with a user, or says why they can't be asked. Blocks.
-type Ask = dyn Fn(&str) -> Result<Shared, String> + Send + Sync;
+/// Asks the stores what is shared with a user, or says why they don't say it. Blocks.
+type Ask = dyn Fn(&str) -> Result<Shared, SharedError> + Send + Sync;
 
 /// About whom the store is asked, so that a change is told to whom it concerns without looking at
 /// everybody.
@@ -58,10 +64,11 @@ struct Users {
 }
 
 impl Sharing {
-    /// Asks by `ask` what is shared with a user; within the runtime.
+    /// Asks by `ask` what is shared with a user, and keeps the answers in `state`; within the runtime.
     pub(crate) fn new(
-        ask: impl Fn(&str) -> Result<Shared, String> + Send + Sync + 'static,
+        ask: impl Fn(&str) -> Result<Shared, SharedError> + Send + Sync + 'static,
         feed: Feed,
+        state: Arc<StateDb>,
     ) -> Self {
         let (looked, _) = watch::channel(feed.last());
         Self(Some(Arc::new(Inner {
@@ -69,6 +76,7 @@ impl Sharing {
             feed,
             users: Mutex::default(),
             asking: Semaphore::new(ASKED_AT_ONCE),
+            remembered: Remembered::new(state),
             rests_until: Mutex::default(),
             looked,
             runtime: Handle::current(),
@@ -86,7 +94,11 @@ impl Sharing {
             return Reads::of(inner, user);
         }
         users.tidy();
-        let user = Arc::new(User::new(name));
+        let said = inner.remembered.of(name);
+        if let Some(said) = &said {
+            users.reads(name, Shared::NONE, said);
+        }
+        let user = Arc::new(User::new(name, said));
         users.by_name.insert(name.clone(), Arc::downgrade(&user));
         drop(users);
         inner.runtime.spawn(keep(Arc::downgrade(inner), Arc::downgrade(&user)));
@@ -152,43 +164,54 @@ impl Inner {
         if name == "MailboxDelete" {
             return;
         }
-        readers.iter().filter(|user| user.has(owner, &mailbox)).for_each(|user| user.doubt());
+        for user in readers {
+            match user.has(owner, &mailbox) {
+                true => user.doubt(),
+                // It may be shared as it begins, as what is below a shared mailbox is.
+                false if ADDING.contains(&&*name) => user.extend(),
+                false => {}
+            }
+        }
         asked.iter().for_each(|user| user.suspect(owner, &mailbox));
     }
 
-    /// Asks about a user, and takes the answer; how long until they are asked about again.
-    async fn renew(self: &Arc<Self>, user: &Arc<User>) -> Duration {
-        let Ok(_place) = self.asking.acquire().await else { return RETRY };
-        let changes = user.begin();
+    /// Asks about a user, and takes the answer; when they are asked about again.
+    async fn renew(self: &Arc<Self>, user: &Arc<User>) -> Again {
+        let Ok(_place) = self.asking.acquire().await else { return Again::After(RETRY) };
+        let begun = user.begin();
         self.users().asked.push(Arc::downgrade(user));
         let answer = self.answer(user).await;
         if let Ok(shared) = &answer {
             let before = Arc::clone(&user.known.borrow().shared);
             self.users().reads(&user.name, &before, shared);
         }
-        let pause = user.conclude(changes, answer);
+        let again = user.conclude(begun, answer);
+        if user.known.borrow().counts() {
+            self.remembered.keep(&user.name, &user.known.borrow().shared);
+        }
         // Only now: until then what changes may be in the answer already, and not known yet.
         self.users().asked.retain(|one| !std::ptr::eq(one.as_ptr(), Arc::as_ptr(user)));
-        pause
+        again
     }
 
-    async fn answer(self: &Arc<Self>, user: &User) -> Result<Shared, String> {
+    async fn answer(self: &Arc<Self>, user: &User) -> Result<Shared, SharedError> {
         let rests_until = || self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
         if rests_until().is_some_and(|until| Instant::now() < until) {
-            return Err("it could not be asked a moment ago".to_owned());
+            return Err(SharedError::Away("it could not be asked a moment ago".to_owned()));
         }
         let mut tries = 1;
         loop {
             let (inner, name) = (Arc::clone(self), user.name.clone());
             let asked = spawn_blocking(move || (inner.ask)(&name)).await;
-            let asked = asked.map_err(|error| error.to_string()).flatten();
+            let asked = asked.map_err(|error| SharedError::Away(error.to_string())).flatten();
             // A store that is busy for a moment is no reason to keep back what is theirs.
             let why = match asked {
-                Ok(shared) => return Ok(shared),
-                Err(why) => why,
+                Err(why @ SharedError::Away(_)) => why,
+                // Nobody else's answer would be another.
+                said => return said,
             };
             if tries >= TRIES {
-                warn!(why, "the store can't be asked what users share");
+                warn!(%why, "the store can't be asked what users share");
                 *rests_until() = Some(Instant::now() + REST);
                 return Err(why);
             }
@@ -255,8 +278,15 @@ async fn keep(inner: Weak<Inner>, user: Weak<User>) {
     loop {
         let (Some(asking), Some(asked)) = (inner.upgrade(), user.upgrade()) else { return };
         let again = Arc::clone(&asked.again);
-        let until = tokio::time::Instant::now() + asking.renew(&asked).await;
+        let renewed = asking.renew(&asked).await;
         drop((asking, asked));
+        let until = match renewed {
+            Again::After(pause) => {
+                tokio::time::sleep(pause).await;
+                continue;
+            }
+            Again::Within(pause) => tokio::time::Instant::now() + pause,
+        };
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => break,
@@ -279,6 +309,9 @@ pub(crate) fn last(seq: Option<Seq>) -> u64 {
 const CHANGING: [&str; 4] =
     ["MailboxCreate", "MailboxDelete", "MailboxRename", "vnd.cmu.AclChange"];
 
+/// Those of them after which an owner may have one more that is shared.
+const ADDING: [&str; 2] = ["MailboxCreate", "MailboxRename"];
+
 /// What is on an event that tells a user of rights they got or lost on somebody else's mailbox.
 const AFFECTED: &[u8] = b"\"vnd.postbell.affectedUser\"";
 
@@ -296,14 +329,16 @@ const LIFE_AT_REST: Duration = Duration::from_secs(600);
 /// When it is asked again where it couldn't be.
 pub(crate) const RETRY: Duration = Duration::from_secs(10);
 
+/// When it is asked again where rights changed while it answered; each time twice as long.
+const AGAIN_AFTER: Duration = Duration::from_millis(20);
+
 /// How long nobody is asked about after the store couldn't be asked: else each user would try.
 const REST: Duration = Duration::from_secs(5);
 
 /// How long a reader waits for the store's answer, of whom something of others is to be decided.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a subscription waits for the first one: after a start of the hub's there may be many who
-/// wait.
+/// The same for the first answer of all that a user has: nobody knows yet what to hold for them.
 const PATIENCE_AT_FIRST: Duration = Duration::from_secs(60);
 
 /// How long deliveries out of others' mailboxes wait for a store that can't be asked. Then they are

@@ -4,8 +4,8 @@ use std::sync::{Arc, LazyLock};
 
 use postbell_engine::{Filter, Principal, Shared};
 
+use super::Inner;
 use super::user::User;
-use super::{Inner, PATIENCE, PATIENCE_AT_FIRST};
 use crate::feed::{Feed, Seat};
 
 /// What one principal reads of others.
@@ -50,13 +50,14 @@ impl Reads {
     /// others waits for nothing.
     pub(crate) async fn up_to(&self, seq: u64) -> Arc<Shared> {
         let Some(of) = &self.0 else { return Arc::clone(&NOTHING) };
+        of.looked(seq).await;
         {
             let known = of.user.known.borrow();
             if !known.is_pending && known.shared.is_empty() {
                 return Arc::clone(&NOTHING);
             }
         }
-        self.settled(seq).await.map_or_else(|Unknown| Arc::clone(&NOTHING), |known| known.shared)
+        self.whole(seq).await.map_or_else(|Unknown| Arc::clone(&NOTHING), |known| known.shared)
     }
 
     /// The same for whoever begins to read now.
@@ -70,6 +71,7 @@ impl Reads {
         let Some(of) = &self.0 else {
             return Ok(Settled { shared: Arc::clone(&NOTHING), changes: 0 });
         };
+        let patience = of.user.known.borrow().patience();
         let settled = async {
             of.looked(seq).await?;
             let mut known = of.user.known.subscribe();
@@ -81,8 +83,26 @@ impl Reads {
                 .counts()
                 .then(|| Settled { shared: Arc::clone(&known.shared), changes: known.changes })
         };
-        let settled = tokio::time::timeout(PATIENCE, settled).await.ok().flatten();
+        let settled = tokio::time::timeout(patience, settled).await.ok().flatten();
         settled.or_else(|| of.lost()).ok_or(Unknown)
+    }
+
+    /// The same for whoever passes over the rest: with what an owner added by then.
+    pub(crate) async fn whole(&self, seq: u64) -> Result<Settled, Unknown> {
+        if let Some(of) = &self.0 {
+            let patience = of.user.known.borrow().patience();
+            let extended = async {
+                of.looked(seq).await?;
+                let mut known = of.user.known.subscribe();
+                if known.borrow().has_more {
+                    of.user.again.notify_one();
+                }
+                known.wait_for(|known| !known.has_more).await.ok().map(drop)
+            };
+            // Without an answer what is known counts all the same.
+            drop(tokio::time::timeout(patience, extended).await);
+        }
+        self.settled(seq).await
     }
 
     /// Waits until something says that rights may be others than they were.
@@ -157,7 +177,7 @@ impl Of {
     /// taken into account; whether that is so in time.
     async fn answered(&self, seq: u64) -> bool {
         let mut known = self.user.known.subscribe();
-        let patience = if known.borrow().is_new() { PATIENCE_AT_FIRST } else { PATIENCE };
+        let patience = known.borrow().patience();
         let answered = async {
             self.looked(seq).await?;
             known.wait_for(|known| !known.is_pending).await.ok().map(drop)

@@ -27,10 +27,11 @@ struct Desk {
 }
 
 impl Desk {
-    fn open(ask: impl Fn(&str) -> Result<Shared, String> + Send + Sync + 'static) -> Self {
+    fn open(ask: impl Fn(&str) -> Result<Shared, SharedError> + Send + Sync + 'static) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let state = Arc::new(StateDb::open(&folder.path().join("hub.db")).unwrap());
         let journal = Arc::new(SqliteJournal::open(folder.path(), Options::default()).unwrap());
-        let sharing = Sharing::new(ask, Feed::new(Arc::clone(&journal) as _));
+        let sharing = Sharing::new(ask, Feed::new(Arc::clone(&journal) as _), state);
         let (stop, stopping) = watch::channel(false);
         tokio::spawn(sharing.clone().watch(stopping));
         Self { journal, sharing, _stop: stop, _folder: folder }
@@ -97,7 +98,8 @@ async fn r162_rights_that_change_while_the_store_is_asked_are_asked_anew_before_
     let goes = Mutex::new(goes);
     let desk = Desk::open(move |_| {
         asked.send(()).unwrap();
-        Ok(shared(&goes.lock().unwrap().recv().map_err(|error| error.to_string())?))
+        let answer = goes.lock().unwrap().recv();
+        Ok(shared(&answer.map_err(|error| SharedError::Away(error.to_string()))?))
     });
     let told = Mutex::new(told);
     let asked = || told.lock().unwrap().recv_timeout(Duration::from_secs(60)).unwrap();
@@ -128,7 +130,7 @@ async fn r162_what_changes_of_mailboxes_that_are_not_in_the_answer_asks_nobody_a
     let desk = Desk::open(move |_| {
         counted.fetch_add(1, Ordering::SeqCst);
         asked.send(()).unwrap();
-        goes.lock().unwrap().recv().map_err(|error| error.to_string())?;
+        goes.lock().unwrap().recv().map_err(|error| SharedError::Away(error.to_string()))?;
         Ok(shared(&["Plans"]))
     });
     let reads = desk.sharing.of(&bob());
@@ -166,13 +168,16 @@ async fn r162_before_a_delivery_the_store_is_asked_where_its_answer_is_old() {
 
 #[test]
 fn r162_an_answer_from_before_a_change_counts_for_nothing() {
-    let user = User::new("bob");
-    let changes = user.begin();
-    user.doubt();
-    assert_eq!(user.conclude(changes, Ok(shared(&["Plans"]))), Duration::ZERO);
-    assert!(user.known.borrow().is_pending && !user.known.borrow().counts());
-    let changes = user.begin();
-    assert_eq!(user.conclude(changes, Ok(shared(&["Plans"]))), LIFE_AT_REST);
+    let user = User::new("bob", None);
+    for times in [1, 2, 4] {
+        let begun = user.begin();
+        user.doubt();
+        let again = user.conclude(begun, Ok(shared(&["Plans"])));
+        assert_eq!(again, Again::After(AGAIN_AFTER * times), "it isn't asked without a pause");
+        assert!(user.known.borrow().is_pending && !user.known.borrow().counts());
+    }
+    let begun = user.begin();
+    assert_eq!(user.conclude(begun, Ok(shared(&["Plans"]))), Again::Within(LIFE_AT_REST));
     assert!(user.known.borrow().counts() && user.has(Some("ann"), "Plans"));
     // A change may also come between the answer and its being known.
     user.suspect(Some("ann"), "Plans");
@@ -182,21 +187,78 @@ fn r162_an_answer_from_before_a_change_counts_for_nothing() {
 #[test]
 fn r162_where_the_store_can_not_be_asked_what_was_known_counts_a_while_and_after_a_change_not_at_all()
  {
-    let user = User::new("bob");
+    let user = User::new("bob", None);
+    let away = || Err(SharedError::Away("away".to_owned()));
     let concluded = |answer| user.conclude(user.begin(), answer);
     let counts = || user.known.borrow().counts();
     concluded(Ok(shared(&["Plans"])));
-    assert_eq!(concluded(Err("away".to_owned())), RETRY);
+    assert_eq!(concluded(away()), Again::Within(RETRY));
     assert!(counts());
     user.age(LIFE_MAX + Duration::from_secs(1));
-    concluded(Err("away".to_owned()));
+    concluded(away());
     assert!(!counts());
     concluded(Ok(shared(&["Plans"])));
     user.doubt();
-    concluded(Err("away".to_owned()));
+    concluded(away());
     assert_eq!((counts(), user.known.borrow().is_pending), (false, false));
     assert!(
         user.has(Some("ann"), "Plans"),
         "what may turn out to be readable is led to all the same"
     );
+}
+
+#[test]
+fn r162_before_the_first_answer_nothing_is_taken_for_nothing_but_what_was_said_before() {
+    let away = || Err(SharedError::Away("away".to_owned()));
+    let user = User::new("bob", None);
+    user.conclude(user.begin(), away());
+    assert!(user.known.borrow().is_pending, "nobody knows what to hold");
+    let said = User::new("bob", Some(Arc::new(shared(&["Plans"]))));
+    said.conclude(said.begin(), away());
+    let known = said.known.borrow();
+    assert!(!known.is_pending && !known.counts() && known.shared.has("ann", "Plans"));
+}
+
+#[test]
+fn r162_who_is_not_let_in_any_more_is_waited_for_and_who_never_had_anything_is_not() {
+    let not_let_in = || Err(SharedError::NotLetIn("no".to_owned()));
+    let user = User::new("bob", None);
+    user.conclude(user.begin(), not_let_in());
+    assert!(user.known.borrow().counts() && user.known.borrow().shared.is_empty());
+    let user = User::new("bob", Some(Arc::new(shared(&["Plans"]))));
+    user.conclude(user.begin(), not_let_in());
+    assert!(!user.known.borrow().counts() && user.has(Some("ann"), "Plans"));
+}
+
+#[test]
+fn r162_who_changes_rights_all_the_time_has_others_wait_once() {
+    let user = User::new("bob", Some(Arc::default()));
+    let patience = || user.known.borrow().patience();
+    std::thread::sleep(Duration::from_millis(20));
+    for _ in 0..3 {
+        let begun = user.begin();
+        user.doubt();
+        user.conclude(begun, Ok(shared(&["Plans"])));
+        assert!(patience() <= PATIENCE - Duration::from_millis(20), "{:?}", patience());
+    }
+    user.conclude(user.begin(), Ok(shared(&["Plans"])));
+    assert_eq!(patience(), PATIENCE);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r162_what_an_owner_adds_is_looked_for_before_more_of_theirs_is_passed_over() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let desk = Desk::open(move |_| match counted.fetch_add(1, Ordering::SeqCst) {
+        0 => Ok(shared(&["Plans"])),
+        _ => Ok(shared(&["Plans", "Plans/Q1"])),
+    });
+    let reads = desk.sharing.of(&bob());
+    assert!(!reads.begin().await.has("ann", "Plans/Q1"));
+    let last = desk.happens("MailboxCreate", "imap://ann@h/Plans/Q1", "").await;
+    // What is known goes on counting: a delivery waits for nothing.
+    assert!(reads.settled(last).await.unwrap().shared.has("ann", "Plans"));
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+    assert!(reads.whole(last).await.unwrap().shared.has("ann", "Plans/Q1"));
+    assert_eq!(count.load(Ordering::SeqCst), 2);
 }

@@ -5,10 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use postbell_engine::{Filter, Shared};
+use postbell_sources::SharedError;
 use tokio::sync::{Notify, watch};
 use tracing::debug;
 
-use super::{LIFE, LIFE_AT_REST, LIFE_MAX, RETRY, SUSPECTS_MAX, WAITED_FOR};
+use super::{
+    AGAIN_AFTER, LIFE, LIFE_AT_REST, LIFE_MAX, PATIENCE, PATIENCE_AT_FIRST, RETRY, SUSPECTS_MAX,
+    WAITED_FOR,
+};
 use crate::feed::Seat;
 
 /// A user about whom the store is asked, as long as somebody wants to know.
@@ -41,12 +45,22 @@ struct Led {
 /// What is known about a user.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
-    /// As the store said it last.
+    /// As the store said it last, to this hub or to the one before.
     pub(super) shared: Arc<Shared>,
     /// Whether it may be otherwise by now: nothing of it counts before the next answer.
     pub(super) is_pending: bool,
     /// How often that was so.
     pub(super) changes: u64,
+    /// Whether there may be more by now, while this goes on counting.
+    pub(super) has_more: bool,
+    /// How often that was so.
+    additions: u64,
+    /// Whether the store has said nothing yet.
+    is_new: bool,
+    /// Since when the next answer is waited for, where it is.
+    since: Instant,
+    /// Answers after which it had to be asked again at once, one after the other.
+    futile: u32,
     /// When the store said it; nothing since it may be otherwise.
     told: Option<Instant>,
     /// When it was asked last, whatever came of it.
@@ -71,19 +85,67 @@ impl Known {
         !self.counts() && self.answered.elapsed() > WAITED_FOR
     }
 
-    /// Whether the store has ever been asked.
-    pub(super) fn is_new(&self) -> bool {
-        self.asked.is_none()
+    /// How much longer the store's answer is waited for, by whomever it keeps waiting. All of them
+    /// together wait no longer than one: who has their rights changed all the time is still told of
+    /// what is theirs.
+    pub(super) fn patience(&self) -> Duration {
+        let patience = if self.is_new { PATIENCE_AT_FIRST } else { PATIENCE };
+        match self.is_pending || self.has_more {
+            true => patience.saturating_sub(self.since.elapsed()),
+            false => patience,
+        }
+    }
+
+    /// Lets nothing count before the next answer.
+    fn pend(&mut self) {
+        self.wait();
+        self.is_pending = true;
+        self.told = None;
+        self.changes += 1;
+    }
+
+    /// Notes that there may be more.
+    fn extend(&mut self) {
+        self.wait();
+        self.has_more = true;
+        self.additions += 1;
+    }
+
+    fn wait(&mut self) {
+        if !(self.is_pending || self.has_more) {
+            self.since = Instant::now();
+        }
     }
 }
 
+/// What was known of a user as the store was asked about them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Begun {
+    changes: u64,
+    additions: u64,
+}
+
+/// When the store is asked about a user again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Again {
+    /// Then, whoever waits: its answers were of no use.
+    After(Duration),
+    /// By then, or as soon as somebody waits for it.
+    Within(Duration),
+}
+
 impl User {
-    pub(super) fn new(name: &str) -> Self {
-        let shared = Arc::default();
+    /// One of whom the store has said this before, or nothing.
+    pub(super) fn new(name: &str, said: Option<Arc<Shared>>) -> Self {
         let (known, _) = watch::channel(Known {
-            shared,
             is_pending: true,
             changes: 0,
+            has_more: false,
+            additions: 0,
+            is_new: said.is_none(),
+            since: Instant::now(),
+            futile: 0,
+            shared: said.unwrap_or_default(),
             told: None,
             asked: None,
             answered: Instant::now(),
@@ -105,17 +167,20 @@ impl User {
 
     /// Whether the store is to be asked before its answer is as old as it may be.
     pub(super) fn is_to_be_asked(&self) -> bool {
-        self.known.borrow().is_stale()
+        let known = self.known.borrow();
+        known.is_stale() || known.has_more
     }
 
     /// Lets nothing that is known count until the store has answered anew.
     pub(super) fn doubt(&self) {
-        self.known.send_modify(|known| {
-            known.is_pending = true;
-            known.told = None;
-            known.changes += 1;
-        });
+        self.known.send_modify(Known::pend);
         self.again.notify_one();
+    }
+
+    /// Has the store asked before anything more of its mailboxes' owner is passed over: there may be
+    /// one more that they read.
+    pub(super) fn extend(&self) {
+        self.known.send_modify(Known::extend);
     }
 
     /// Notes, while the store is asked, that rights on a mailbox may have changed meanwhile.
@@ -131,15 +196,16 @@ impl User {
         }
     }
 
-    /// Begins to ask; the answer is of no use where there were more changes since than this.
-    pub(super) fn begin(&self) -> u64 {
+    /// Begins to ask.
+    pub(super) fn begin(&self) -> Begun {
         locked(&self.suspects).clear();
-        self.known.borrow().changes
+        let known = self.known.borrow();
+        Begun { changes: known.changes, additions: known.additions }
     }
 
-    /// Takes an answer of the store's, unless rights on something in it changed since it was asked; how
-    /// long until it is asked again.
-    pub(super) fn conclude(&self, changes: u64, answer: Result<Shared, String>) -> Duration {
+    /// Takes an answer of the store's, unless rights on something in it changed since it was asked;
+    /// when it is asked again.
+    pub(super) fn conclude(&self, begun: Begun, answer: Result<Shared, SharedError>) -> Again {
         // Held until the answer is known: who comes later looks there.
         let suspects = locked(&self.suspects);
         let is_suspect = |shared: &Shared| {
@@ -150,37 +216,54 @@ impl User {
             // Before it is known: whoever sees that it is passes over what it wasn't led to.
             self.lead(&Arc::new(shared.clone()));
         }
-        let mut pause = Duration::ZERO;
+        let mut again = Again::After(Duration::ZERO);
         self.known.send_modify(|known| {
-            if known.changes != changes {
+            let is_futile = known.changes != begun.changes || answer.as_ref().is_ok_and(is_suspect);
+            let may_have_more = known.additions != begun.additions;
+            if is_futile || may_have_more {
+                again = Again::After(AGAIN_AFTER * (1 << known.futile.min(FUTILE_MAX)));
+                known.futile = known.futile.saturating_add(1);
+            } else {
+                known.futile = 0;
+            }
+            if is_futile {
+                if known.changes == begun.changes {
+                    known.pend();
+                }
                 return;
             }
-            match answer {
-                Ok(shared) if is_suspect(&shared) => {
-                    known.is_pending = true;
-                    known.told = None;
-                    known.changes += 1;
-                    return;
-                }
+            known.asked = Some(Instant::now());
+            let answer = match answer {
+                // Who never had anything isn't waited for.
+                Err(SharedError::NotLetIn(_)) if known.shared.is_empty() => Ok(Shared::default()),
+                answer => answer,
+            };
+            let within = match answer {
                 Ok(shared) => {
-                    pause = if self.is_present() { LIFE } else { LIFE_AT_REST };
                     let now = Instant::now();
                     (known.told, known.answered) = (Some(now), now);
                     known.shared = Arc::new(shared);
+                    (known.is_new, known.is_pending) = (false, false);
+                    known.has_more &= may_have_more;
+                    if self.is_present() { LIFE } else { LIFE_AT_REST }
                 }
                 Err(why) => {
-                    debug!(why, "what is shared with a user isn't known");
-                    pause = RETRY;
+                    debug!(%why, "what is shared with a user isn't known");
+                    // What isn't even remembered is waited for: what it would be is passed over else.
+                    known.is_pending &= known.is_new && !known.patience().is_zero();
+                    known.has_more = false;
+                    RETRY
                 }
+            };
+            if !may_have_more {
+                again = Again::Within(within);
             }
-            known.asked = Some(Instant::now());
-            known.is_pending = false;
         });
         drop(suspects);
         // Whoever joined meanwhile as well.
         let shared = Arc::clone(&self.known.borrow().shared);
         self.lead(&shared);
-        pause
+        again
     }
 
     /// Has a reader woken for what others share, from now on; the seat is made with the filters it is
@@ -248,6 +331,9 @@ impl Drop for User {
         self.again.notify_one();
     }
 }
+
+/// How often the pause after a futile answer doubles: to ten seconds and a half.
+const FUTILE_MAX: u32 = 9;
 
 /// What is guarded is whole between any two steps.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

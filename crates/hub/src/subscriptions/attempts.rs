@@ -148,7 +148,11 @@ impl<'a> Attempts<'a> {
     /// Takes a delivery, unless it was taken before.
     pub(super) fn push(&mut self, seq: u64, lane: &[u8], held: Held) {
         let (octets, now) = (held.body.len(), self.now());
-        if self.lanes.push(seq, lane, octets, now) {
+        let is_taken = match held.whose {
+            Whose::Own => self.lanes.push(seq, lane, octets, now),
+            Whose::Others => self.lanes.push_apart(seq, lane, octets, now),
+        };
+        if is_taken {
             self.held_octets += octets;
             self.held.insert(seq, held);
         }

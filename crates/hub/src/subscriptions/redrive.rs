@@ -203,11 +203,10 @@ impl<'a> Redriver<'a> {
             };
             if whose == Whose::Others {
                 let upto = self.job.context.feed.last();
-                let Ok(settled) = self.job.reads.settled(upto).await else {
-                    self.tell("the store can't be asked what others share".to_owned()).await;
-                    continue;
-                };
-                if !principal.may_with(&view, record.body, &settled.shared) {
+                // Where the store can't be asked, each attempt asks it again, and others go on.
+                if let Ok(settled) = self.job.reads.settled(upto).await
+                    && !principal.may_with(&view, record.body, &settled.shared)
+                {
                     let why = "its owner may not see it any more".to_owned();
                     return Found::Not(undeliverable(letter, why));
                 }

@@ -131,7 +131,7 @@ impl Bench {
         pauses_millis: &[u64],
         commands: &BTreeMap<String, CommandConfig>,
     ) -> Self {
-        let none = |_: &Feed| Sharing::default();
+        let none = |_: &Feed, _: &Arc<StateDb>| Sharing::default();
         Self::open_sharing(folder, options, pauses_millis, commands, none).await
     }
 
@@ -140,7 +140,7 @@ impl Bench {
         options: Options,
         pauses_millis: &[u64],
         commands: &BTreeMap<String, CommandConfig>,
-        sharing: impl FnOnce(&Feed) -> Sharing,
+        sharing: impl FnOnce(&Feed, &Arc<StateDb>) -> Sharing,
     ) -> Self {
         let journal = Arc::new(SqliteJournal::open(folder.join("journal"), options).unwrap());
         let db = Arc::new(StateDb::open(&folder.join("hub.db")).unwrap());
@@ -151,7 +151,7 @@ impl Bench {
         let links = Links::load_or_make(&folder.join("content.key"), "", Duration::from_secs(60));
         let links = links.unwrap();
         let feed = Feed::new(Arc::clone(&journal) as _);
-        let sharing = sharing(&feed);
+        let sharing = sharing(&feed, &db);
         let subscriptions = Subscriptions::open_with(
             db,
             (Arc::clone(&tokens), sharing.clone()),

@@ -36,6 +36,7 @@ pub(super) use content::content;
 pub use ends::Ends;
 pub(super) use in_turn::InTurn;
 use session::{Greeted, Session};
+pub use shared::SharedError;
 pub(super) use shared::shared;
 pub(super) use url_auth::Redeemed;
 pub use url_auth::{Authorised, Authoriser, Token};

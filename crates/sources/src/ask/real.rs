@@ -11,7 +11,8 @@ use postbell_testkit::{
 };
 
 use super::{
-    AskError, Asker, Authorised, Authoriser, Master, NamingScope as _, Redeemed, Want, content,
+    AskError, Asker, Authorised, Authoriser, Master, NamingScope as _, Redeemed, SharedError, Want,
+    content,
 };
 use crate::dovecot::names::Names;
 use crate::reconcile::{Naming, Reconcile};
@@ -260,13 +261,13 @@ fn how_mailboxes_stand_and_who_may_see_them() -> Result<(), Error> {
 fn r162_what_others_share_is_what_the_store_gives_both_rights_on() -> Result<(), Error> {
     let Some((dovecot, _)) = whole()? else { return Ok(()) };
     let (names, master) = (names(), master(&dovecot));
-    let seen = |user: &str| {
+    let asked = |user: &str| {
         super::shared(&master, user, &names, |name| {
             let (owner, rest) = names.place(user, name);
             Some((Some(owner), names.told(&rest)))
         })
-        .unwrap()
     };
+    let seen = |user: &str| asked(user).unwrap();
     assert!(seen(BOB).is_empty());
     let mut imap = dovecot.imap(ALICE)?;
     for (mailbox, rights) in [("Plans", "lr"), ("Looked", "l"), ("Hidden", "r"), ("a/&AOQ-", "lrs")]
@@ -277,12 +278,15 @@ fn r162_what_others_share_is_what_the_store_gives_both_rights_on() -> Result<(),
     let shared = seen(BOB);
     let has = ["Plans", "Looked", "Hidden", "a/ä", "INBOX"].map(|name| shared.has(ALICE, name));
     assert_eq!(has, [true, false, false, true, false], "{shared:?}");
-    assert!(seen(ALICE).is_empty() && seen("nobody@example.org").is_empty());
+    assert!(seen(ALICE).is_empty());
+    let nobody = asked("nobody@example.org");
+    assert!(matches!(nobody, Err(SharedError::NotLetIn(_))), "{nobody:?}");
     imap.delete_acl("Plans", BOB)?;
     imap.set_acl("a/&AOQ-", BOB, "l")?;
     assert!(seen(BOB).is_empty());
     let away = Master { address: "127.0.0.1:1".parse().unwrap(), ..master.clone() };
-    assert!(super::shared(&away, BOB, &names, |_| None).is_err());
+    let told = super::shared(&away, BOB, &names, |_| None);
+    assert!(matches!(told, Err(SharedError::Away(_))), "{told:?}");
     Ok(())
 }
 

@@ -16,23 +16,68 @@ pub(crate) type Place = (Option<String>, String);
 ///
 /// # Errors
 ///
-/// What keeps the server from being asked, in words. A user whom it doesn't let in has none.
+/// What keeps the server from saying it. An answer is whole: where one mailbox can't be told of at
+/// the moment, none is.
 pub(crate) fn shared(
     master: &Master,
     user: &str,
     scope: &dyn NamingScope,
     place: impl Fn(&str) -> Option<Place>,
-) -> Result<Shared, String> {
-    let mut asker = Asker::new(master).map_err(|error| error.to_string())?;
+) -> Result<Shared, SharedError> {
+    let mut asker = Asker::new(master).map_err(SharedError::of)?;
     // No event waits for this alone, and a store lets whom it doesn't know wait for its refusal.
     asker.patience = PATIENCE;
-    let told = asker.ask(user, |session| read(session, user, scope, &place));
-    match told {
-        Some(shared) => Ok(shared),
-        None if asker.is_resting() => Err(asker.last_error.clone().unwrap_or_default()),
-        // It answered: nobody of that name is let in, or what is theirs is hidden from us.
-        None => Ok(Shared::default()),
+    asker
+        .ask_afresh(user, &mut |session| read(session, user, scope, &place))
+        .map_err(SharedError::of)
+}
+
+/// Why the store doesn't say what is shared with a user.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum SharedError {
+    /// It can't be asked at the moment, whoever it is about.
+    #[error("{0}")]
+    Away(String),
+    /// It doesn't let this user in, or hides what is theirs from who asks: there is no such user, or
+    /// the master user's password is another one by now. It doesn't say which.
+    #[error("{0}")]
+    NotLetIn(String),
+    /// It said that it can't at the moment, or not in time, of this user.
+    #[error("{0}")]
+    Unsaid(String),
+}
+
+impl SharedError {
+    /// The same, said of one store of several.
+    #[must_use]
+    pub fn at(self, store: &str) -> Self {
+        let named = |why: String| format!("{store}: {why}");
+        match self {
+            Self::Away(why) => Self::Away(named(why)),
+            Self::NotLetIn(why) => Self::NotLetIn(named(why)),
+            Self::Unsaid(why) => Self::Unsaid(named(why)),
+        }
     }
+
+    fn of(error: AskError) -> Self {
+        let why = error.to_string();
+        match &error {
+            AskError::Refused { answer } if is_for_now(answer) => Self::Unsaid(why),
+            AskError::Refused { .. } | AskError::NoInbox => Self::NotLetIn(why),
+            AskError::Lacking(_) => Self::Unsaid(why),
+            AskError::Away { .. }
+            | AskError::Closed
+            | AskError::Io(_)
+            | AskError::TooLarge
+            | AskError::NotLoopback { .. } => Self::Away(why),
+        }
+    }
+}
+
+/// Whether a refusal says that it may end by itself (RFC 5530).
+fn is_for_now(answer: &str) -> bool {
+    let code = answer.split_once('[').and_then(|(_, rest)| rest.split([']', ' ']).next());
+    code.is_some_and(|code| FOR_NOW.iter().any(|one| code.eq_ignore_ascii_case(one)))
 }
 
 fn read(
@@ -60,7 +105,8 @@ fn read(
         match answers::rights(session, &name, PATIENCE) {
             Ok(rights) => shared.add(owner.as_deref(), &mailbox, &rights),
             // Taken away between the two, or never theirs to see.
-            Err(AskError::Refused { .. } | AskError::Lacking(_)) => {}
+            Err(AskError::Refused { answer }) if !is_for_now(&answer) => {}
+            Err(AskError::Lacking(_)) => {}
             Err(error) => return Err(error),
         }
     }
@@ -70,8 +116,38 @@ fn read(
 /// Mailboxes of others asked about, for one user: each costs a command.
 const MAILBOXES_MAX: usize = 1_000;
 
+/// What a refusal says that has nothing to do with who asks, or what about.
+const FOR_NOW: [&str; 5] = ["UNAVAILABLE", "INUSE", "SERVERBUG", "LIMIT", "CONTACTADMIN"];
+
 /// How long each answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long all of it may take.
 const LONGEST: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r162_what_the_store_can_not_say_now_is_not_taken_for_nothing() {
+        let refused =
+            |answer: &str| SharedError::of(AskError::Refused { answer: answer.to_owned() });
+        for answer in [
+            "NO [UNAVAILABLE] Temporary authentication failure.",
+            "NO [SERVERBUG] Internal error occurred.",
+            "NO [inuse] Mailbox is locked",
+            "NO [LIMIT 10] Too many connections",
+        ] {
+            assert!(matches!(refused(answer), SharedError::Unsaid(_)), "{answer}");
+        }
+        for answer in ["NO [AUTHENTICATIONFAILED] Authentication failed.", "NO no mechanism", "NO"]
+        {
+            assert!(matches!(refused(answer), SharedError::NotLetIn(_)), "{answer}");
+        }
+        assert!(matches!(SharedError::of(AskError::Closed), SharedError::Away(_)));
+        assert!(matches!(SharedError::of(AskError::NoInbox), SharedError::NotLetIn(_)));
+        let late = SharedError::of(AskError::Lacking("rights in time"));
+        assert!(matches!(late, SharedError::Unsaid(_)));
+    }
+}

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use mail_event::MessageContent;
 use postbell_engine::Shared;
 
-use crate::ask::Redeemed;
+use crate::ask::{Redeemed, SharedError};
 use crate::{Authoriser, Health, Intake, Master, Place, State, Stop, Stopped};
 pub use namespace::Namespace;
 pub use receive::{
@@ -119,8 +119,8 @@ pub fn authoriser(options: &Options) -> Result<Option<Authoriser>, String> {
 ///
 /// # Errors
 ///
-/// What keeps the server from being asked, in words.
-pub fn shared(options: &Options, user: &str) -> Result<Shared, String> {
+/// What keeps the server from saying it.
+pub fn shared(options: &Options, user: &str) -> Result<Shared, SharedError> {
     let Some(master) = &options.master else { return Ok(Shared::default()) };
     let namespace = &options.namespace;
     crate::ask::shared(master, user, namespace, |name| {

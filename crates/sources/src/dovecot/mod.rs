@@ -21,7 +21,7 @@ use std::time::Duration;
 use mail_event::MessageContent;
 use postbell_engine::{Pattern, Shared};
 
-use crate::ask::{NamingScope as _, Redeemed};
+use crate::ask::{NamingScope as _, Redeemed, SharedError};
 use crate::spool::Said;
 pub use crate::spool::{DEMAND_FILE, is_told, tell_demand};
 use crate::{Authoriser, Health, Intake, Master, Place, State, Stop, Stopped};
@@ -142,8 +142,8 @@ pub fn authoriser(options: &Options) -> Result<Option<Authoriser>, String> {
 ///
 /// # Errors
 ///
-/// What keeps the server from being asked, in words.
-pub fn shared(options: &Options, user: &str) -> Result<Shared, String> {
+/// What keeps the server from saying it.
+pub fn shared(options: &Options, user: &str) -> Result<Shared, SharedError> {
     let Some(master) = &options.master else { return Ok(Shared::default()) };
     let names = Names::new(options.separator, &options.shared);
     crate::ask::shared(master, user, &names, |name| {

@@ -310,7 +310,7 @@ async fn r162_what_may_not_be_delivered_any_more_is_left_out_and_that_is_another
 #[tokio::test(flavor = "multi_thread")]
 async fn r162_a_frozen_batch_goes_without_what_is_shared_no_more_and_is_another_one() {
     let (folder, acl) = (tempfile::tempdir().unwrap(), Acl::default());
-    acl.gives("bob", "ann", &["Plans", "Kept"]);
+    acl.gives("bob", "ann", &["First", "Plans", "Kept", "Last"]);
     let (bench, _watching) = sharing(folder.path(), &[10; 500], &acl).await;
     let mended = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let fine = Arc::clone(&mended);
@@ -320,11 +320,11 @@ async fn r162_a_frozen_batch_goes_without_what_is_shared_no_more_and_is_another_
     let new = batched("phone", &receiver, up_to(4, "60s"));
     let new = NewSubscription { events: vec!["FlagsSet".to_owned()], ..new };
     let id = bench.subscriptions.create(new, &bob).await.unwrap().id;
-    for (owner, mailbox) in [("bob", "A"), ("ann", "Plans"), ("ann", "Kept"), ("bob", "B")] {
-        bench.comes(owner, mailbox);
+    for mailbox in ["First", "Plans", "Kept", "Last"] {
+        bench.comes("ann", mailbox);
     }
     receiver.wait_for(2).await;
-    acl.gives("bob", "ann", &["Kept"]);
+    acl.gives("bob", "ann", &["First", "Kept", "Last"]);
     let lost = bench.rights_change("ann", "Plans");
     // It is looked at in the middle of the attempts.
     let is_without = |one: &Request| one.events.iter().all(|(mailbox, ..)| mailbox != "Plans");
@@ -341,8 +341,35 @@ async fn r162_a_frozen_batch_goes_without_what_is_shared_no_more_and_is_another_
     assert!(after.iter().all(|one| one.id == after[0].id && one.body == after[0].body));
     assert!(before.iter().all(|one| one.id != after[0].id));
     let mailboxes: Vec<_> = after[0].events.iter().map(|(mailbox, ..)| &**mailbox).collect();
-    assert_eq!((mailboxes, after[0].seqs()), (vec!["A", "", "Kept", "B"], vec![1, 2, 3, 4]));
+    assert_eq!((mailboxes, after[0].seqs()), (vec!["First", "", "Kept", "Last"], vec![1, 2, 3, 4]));
     assert!(!String::from_utf8_lossy(&after[0].body).contains("Plans"));
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r162_ones_own_goes_into_no_batch_with_what_is_shared_and_waits_for_none_of_it() {
+    let (folder, acl) = (tempfile::tempdir().unwrap(), Acl::default());
+    acl.gives("bob", "ann", &["Plans"]);
+    let (bench, _watching) = sharing(folder.path(), &[10; 500], &acl).await;
+    let receiver = Receiver::start(|_| ok()).await;
+    let (bob, _) = bench.user("b1", "bob");
+    let new = batched("phone", &receiver, up_to(4, "1s"));
+    let new = NewSubscription { events: vec!["FlagsSet".to_owned()], ..new };
+    let id = bench.subscriptions.create(new, &bob).await.unwrap().id;
+    bench.comes("ann", "Plans");
+    bench.wait_until(&id, |shown| shown.lag == 0).await;
+    acl.goes_away();
+    bench.rights_change("ann", "Plans");
+    for _ in 0..2 {
+        bench.comes("ann", "Plans");
+        bench.comes("bob", "A");
+    }
+    receiver.wait_for(2).await;
+    assert_eq!(receiver.taken()[1].seqs(), [4, 6]);
+    acl.gives("bob", "ann", &["Plans"]);
+    receiver.wait_for(3).await;
+    assert_eq!(receiver.taken()[2].seqs(), [3, 5]);
+    bench.wait_until(&id, |shown| shown.lag == 0).await;
     bench.close().await;
 }
 

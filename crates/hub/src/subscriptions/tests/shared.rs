@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
 use postbell_engine::Shared as Rights;
+use postbell_sources::SharedError;
 
 use super::*;
 
@@ -24,7 +25,7 @@ impl Acl {
         self.0.lock().unwrap().get_or_insert_default().insert(user.to_owned(), shared);
     }
 
-    fn goes_away(&self) {
+    pub(super) fn goes_away(&self) {
         *self.0.lock().unwrap() = None;
     }
 
@@ -33,12 +34,12 @@ impl Acl {
         self.1.store(whether, Ordering::SeqCst);
     }
 
-    fn ask(&self, user: &str) -> Result<Rights, String> {
+    fn ask(&self, user: &str) -> Result<Rights, SharedError> {
         while self.1.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(5));
         }
         let all = self.0.lock().unwrap();
-        let all = all.as_ref().ok_or("it is away")?;
+        let all = all.as_ref().ok_or_else(|| SharedError::Away("it is away".to_owned()))?;
         Ok(all.get(user).cloned().unwrap_or_default())
     }
 }
@@ -51,8 +52,8 @@ pub(super) async fn sharing(
 ) -> (Bench, watch::Sender<bool>) {
     let (stop, stopping) = watch::channel(false);
     let acl = acl.clone();
-    let sharing = |feed: &Feed| {
-        let sharing = Sharing::new(move |user| acl.ask(user), feed.clone());
+    let sharing = |feed: &Feed, state: &Arc<StateDb>| {
+        let sharing = Sharing::new(move |user| acl.ask(user), feed.clone(), Arc::clone(state));
         tokio::spawn(sharing.clone().watch(stopping));
         sharing
     };
@@ -296,5 +297,69 @@ async fn r162_while_the_store_can_not_be_asked_what_is_shared_waits_and_ones_own
     let taken = receiver.wait_for(3).await;
     assert_eq!(seqs(&taken, "Plans"), [1, 3]);
     bench.wait_until(&id, |shown| shown.lag == 0 && shown.last_error.is_none()).await;
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r162_what_is_shared_waits_for_a_store_that_is_away_also_where_the_hub_begins_anew() {
+    let (folder, acl) = (tempfile::tempdir().unwrap(), Acl::default());
+    acl.gives("bob", "ann", &["Plans"]);
+    let (bench, watching) = sharing(folder.path(), &[20, 20], &acl).await;
+    let receiver = Receiver::start(|_, _| ok()).await;
+    let (bob, _) = bench.user("b1", "bob");
+    let id = bench.subscriptions.create(flags(&receiver.url), &bob).await.unwrap().id;
+    bench.comes("ann", "Plans");
+    receiver.wait_for(1).await;
+    bench.wait_until(&id, |shown| shown.lag == 0).await;
+    acl.goes_away();
+    bench.rights_change("ann", "Plans");
+    bench.comes("ann", "Plans");
+    // A worker that begins anew while it waits.
+    let seq = bench.comes("bob", "A");
+    while !seqs(&receiver.taken(), "A").contains(&seq) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    bench.subscriptions.replay(&bob, &id, Begin::Seq(2)).await.unwrap();
+    let taken = receiver.wait_for(3).await;
+    assert_eq!((seqs(&taken, "Plans"), seqs(&taken, "A")), (vec![1], vec![seq, seq]));
+    bench.close().await;
+    drop(watching);
+
+    // And the whole hub.
+    let (bench, _watching) = sharing(folder.path(), &[20, 20], &acl).await;
+    bench.comes("ann", "Plans");
+    let last = bench.comes("bob", "A");
+    while !seqs(&receiver.taken(), "A").contains(&last) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(seqs(&receiver.taken(), "Plans"), [1]);
+    acl.gives("bob", "ann", &["Plans"]);
+    while seqs(&receiver.taken(), "Plans").len() < 3 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(seqs(&receiver.taken(), "Plans"), [1, 3, 5]);
+    bench.wait_until(&id, |shown| shown.lag == 0).await;
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r162_a_dead_letter_of_others_keeps_no_other_one_waiting_for_the_store() {
+    let (folder, acl) = (tempfile::tempdir().unwrap(), Acl::default());
+    acl.gives("bob", "ann", &["Plans"]);
+    let (bench, _watching) = sharing(folder.path(), &[], &acl).await;
+    let (receiver, mended) = mendable().await;
+    let (bob, _) = bench.user("b1", "bob");
+    let id = bench.subscriptions.create(flags(&receiver.url), &bob).await.unwrap().id;
+    bench.comes("ann", "Plans");
+    bench.comes("bob", "A");
+    bench.wait_until(&id, |shown| shown.dead_letters == 2 && shown.lag == 0).await;
+    acl.goes_away();
+    bench.rights_change("ann", "Plans");
+    mended.store(true, Ordering::SeqCst);
+    let all = Redrive { all: true, ..Redrive::default() };
+    bench.subscriptions.redrive(&bob, &id, all).await.unwrap();
+    bench.wait_until(&id, |shown| (shown.dead_letters, shown.redriving) == (1, 1)).await;
+    acl.gives("bob", "ann", &["Plans"]);
+    bench.wait_until(&id, |shown| (shown.dead_letters, shown.redriving) == (0, 0)).await;
     bench.close().await;
 }

@@ -185,7 +185,7 @@ async fn readable(reads: &Reads, records: &Records) -> Arc<Shared> {
     if candidates.is_empty() || !records.iter().any(is_of_others) {
         return candidates;
     }
-    reads.settled(upto).await.map_or(candidates, |settled| settled.shared)
+    reads.whole(upto).await.map_or(candidates, |settled| settled.shared)
 }
 
 /// Octets of events a subscription may hold; beyond, nothing more is read. With content of
