@@ -151,10 +151,10 @@ impl Problem {
     }
 
     /// 429: so much is being sent to a link's owner already.
-    pub(crate) fn too_many_fetches(max: usize) -> Self {
+    pub(crate) fn too_many_fetches() -> Self {
         let title = "the link's owner fetches enough contents";
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-fetches", title)
-            .because(format!("{max} are being sent: take one first"))
+            .because("as many of theirs are being sent as may be now: take one first")
             .retry_after(1)
     }
 
