@@ -182,7 +182,9 @@ fn requests(token: &str) -> Vec<Vec<u8>> {
     let sum = vec!["messageSize"; 200].join("+");
     let condition = |text: &str| {
         let sink = r#"{"kind":"webhook","url":"http://127.0.0.1:9/"}"#;
-        post("/v1/subscriptions", token, &format!(r#"{{"where":"{text}","sink":{sink}}}"#))
+        // All else about it is in order.
+        let body = format!(r#"{{"name":"costly","where":"{text}","sink":{sink}}}"#);
+        post("/v1/subscriptions", token, &body)
     };
     let get = |path: &str, token: &str| {
         let head =
@@ -198,6 +200,7 @@ fn requests(token: &str) -> Vec<Vec<u8>> {
         post("/v1/subscriptions", token, &"[".repeat(DEPTH)),
         post("/v1/subscriptions", token, &r#"{"a":"#.repeat(10_000)),
         condition(&format!("{sum}>1")),
+        condition("[1,2,3,4,5,6,7,8,9].all(a,[1,2,3,4,5,6,7,8,9].all(b,[1,2,3].all(c,a+b+c>0)))"),
         condition(r#"user.matches(\"(a+)+$\")"#),
         get("/v1/status", "postbell_guessed"),
         get("/v1/content/AQIAAAAAAAAAGQ", token),
