@@ -280,7 +280,7 @@ async fn keep(inner: Weak<Inner>, user: Weak<User>) {
         let again = Arc::clone(&asked.again);
         let renewed = asking.renew(&asked).await;
         drop((asking, asked));
-        let until = match renewed {
+        let mut until = match renewed {
             Again::After(pause) => {
                 tokio::time::sleep(pause).await;
                 continue;
@@ -295,6 +295,9 @@ async fn keep(inner: Weak<Inner>, user: Weak<User>) {
             let Some(user) = user.upgrade() else { return };
             if user.is_to_be_asked() {
                 break;
+            }
+            if user.is_present() {
+                until = until.min(tokio::time::Instant::now() + LIFE);
             }
         }
     }

@@ -41,6 +41,7 @@ impl Reads {
     pub(crate) fn present(mut self) -> Self {
         if let Some(of) = &mut self.0 {
             of.present = Some(Arc::clone(&of.user.present));
+            of.user.again.notify_one();
         }
         self
     }

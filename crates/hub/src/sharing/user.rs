@@ -311,7 +311,7 @@ impl User {
     }
 
     /// Whether a stream of theirs is open.
-    fn is_present(&self) -> bool {
+    pub(super) fn is_present(&self) -> bool {
         Arc::strong_count(&self.present) > 1
     }
 
