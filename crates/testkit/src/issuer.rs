@@ -194,6 +194,12 @@ impl Issuer {
         format!("http://{}", self.address)
     }
 
+    /// Where it is asked.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Shows other keys from now on.
     pub fn show(&self, jwks: &str) {
         lock(&self.kept).documents.insert("/keys".to_owned(), jwks.to_owned());

@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::world::{World, login, wait_until};
 
 /// Takes TLS, and hands on what it holds to somebody who speaks without; the port.
-async fn over_tls(pair: &Pair, to: SocketAddr) -> u16 {
+pub(crate) async fn over_tls(pair: &Pair, to: SocketAddr) -> u16 {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let chain = vec![CertificateDer::from_pem_file(&pair.certificate).unwrap()];
     let key = PrivateKeyDer::from_pem_file(&pair.key).unwrap();

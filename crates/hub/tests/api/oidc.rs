@@ -4,8 +4,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use postbell_hub::{Config, OidcAlgorithm, OidcConfig, OidcRole, OidcRoleConfig};
 use postbell_testkit::issuer::{Issuer, SigningKey, jwks};
+use postbell_testkit::tls::{Authority, FAR};
 use serde_json::{Value, json};
 
+use crate::authorities::over_tls;
 use crate::world::{Answer, World, wait_until};
 
 fn now() -> u64 {
@@ -159,6 +161,29 @@ async fn r161_keys_are_replaced_while_the_hub_runs_and_made_up_ones_have_nobody_
     wait_until(|| world.subscriptions(&newer).status == 200).await;
     assert_eq!(world.subscriptions(&john).status, 401);
     world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r161_an_issuer_is_believed_over_tls_where_its_certificate_is_from_whom_the_operator_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "ca").unwrap();
+    Authority::new(folder.path(), "other").unwrap();
+    let key = SigningKey::ed25519("one");
+    let issuer = Issuer::start([&key]).unwrap();
+    let pair = authority.server("issuer", &["localhost"], FAR).unwrap();
+    let url = format!("https://localhost:{}", over_tls(&pair, issuer.address()).await);
+    issuer.discovery(&url, &format!("{url}/keys"));
+    let token = key.token(&claims(&issuer, "john", &json!({ "iss": &url })));
+    for (ca, status) in [("ca.pem", 200), ("other.pem", 503), ("", 503)] {
+        let trust = trusting(&url);
+        let world = World::start_with(|config| {
+            trust(config);
+            config.oidc.ca = if ca.is_empty() { ca.into() } else { folder.path().join(ca) };
+        })
+        .await;
+        assert_eq!(world.subscriptions(&token).status, status, "{ca}");
+        world.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
