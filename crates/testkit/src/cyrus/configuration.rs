@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::options::OTHERS;
-use super::{ADMIN, MANAGER, MASTER, Notify, Options, Ports, SERVER_NAME};
+use super::{ADMIN, MANAGER, MASTER, Notify, Options, Ports};
 use crate::account::Account;
 use crate::{Error, Tree};
 
@@ -51,7 +51,7 @@ fn keys(folder: &Path, options: &Options) -> Result<BTreeMap<String, String>, Er
         ("proc_path", below("conf/proc")),
         ("proxyservers", format!("{MASTER} {ADMIN}")),
         ("sasl_sasldb_path", below("etc/sasldb2")),
-        ("servername", SERVER_NAME.to_owned()),
+        ("servername", options.server_name.clone()),
         ("sievedir", below("sieve")),
         ("temp_path", below("conf/tmp")),
         ("unixhierarchysep", switch(options.unixhierarchysep)),

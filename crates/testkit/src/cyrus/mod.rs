@@ -420,7 +420,7 @@ impl Cyrus {
         for user in [ALICE, BOB, CAROL, MANAGER, MASTER, ADMIN] {
             let name = self.login_name(user);
             // Whoever has no domain is looked for in the server's.
-            let (local, realm) = name.split_once('@').unwrap_or((&name, SERVER_NAME));
+            let (local, realm) = name.split_once('@').unwrap_or((&name, &self.options.server_name));
             let mut command = self.command("usr/sbin/saslpasswd2")?;
             command.args(["-p", "-c", "-u", realm, "-f"]).arg(self.etc("sasldb2")).arg(local);
             process::run(&mut command, password(user).as_bytes())?;
@@ -446,8 +446,6 @@ impl Drop for Cyrus {
     }
 }
 
-/// `hostname` in its URIs.
-const SERVER_NAME: &str = "mail.example.org";
 /// Where its programs are in the tree.
 const PROGRAMS: &str = "usr/lib/cyrus/bin";
 /// Each one with fresh ports.

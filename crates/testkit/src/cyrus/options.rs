@@ -18,6 +18,8 @@ pub struct Options {
     pub virtdomains: bool,
     /// A quota of each user.
     pub quota: Option<Quota>,
+    /// What it calls itself, in its URIs too (`servername`).
+    pub server_name: String,
     /// Further keys of `imapd.conf`, or other values for its keys. The README beside the samples
     /// says which make Debian's build crash: `event_groups` with `quota` is one.
     pub settings: Vec<(String, String)>,
@@ -32,6 +34,7 @@ impl Default for Options {
             altnamespace: true,
             virtdomains: true,
             quota: None,
+            server_name: "mail.example.org".to_owned(),
             settings: Vec::new(),
         }
     }
