@@ -10,7 +10,7 @@ use postbell_testkit::{Error, Imap, Lmtp, Pop3};
 /// The users [`ALICE`](postbell_testkit::ALICE) and [`BOB`](postbell_testkit::BOB) are there, with
 /// empty mailboxes, and so is [`MARKER`].
 pub trait MailStore: fmt::Debug {
-    /// What it is called in file names: `dovecot`.
+    /// What it is called: `dovecot`.
     fn name(&self) -> &'static str;
 
     /// A fresh IMAP session.

@@ -8,6 +8,7 @@ use postbell_testkit::{
 };
 use tempfile::TempDir;
 
+use crate::shared::Store;
 use crate::{expected, hibernation};
 
 /// A Dovecot with all that postbell uses of it.
@@ -108,7 +109,7 @@ fn play(
     // What was told until it went wrong is what a person wants to see.
     let told = stage.finish()?;
     outcome.map_err(|error| Error::Answer { expected: error.to_string(), answer: told.clone() })?;
-    expected::hold(store.name(), scenario, &told);
+    expected::hold(Store::Dovecot, scenario, &told);
     Ok(())
 }
 

@@ -9,4 +9,6 @@ mod expected;
 #[cfg(test)]
 mod hibernation;
 #[cfg(test)]
-mod parameters;
+mod rules;
+#[cfg(test)]
+mod shared;
