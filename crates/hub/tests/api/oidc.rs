@@ -164,7 +164,8 @@ async fn r161_keys_are_replaced_while_the_hub_runs_and_made_up_ones_have_nobody_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn r161_an_issuer_is_believed_over_tls_where_its_certificate_is_from_whom_the_operator_names() {
+async fn r161_an_issuer_is_believed_over_tls_where_its_certificate_is_from_whom_the_operator_names()
+{
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new(folder.path(), "ca").unwrap();
     Authority::new(folder.path(), "other").unwrap();
