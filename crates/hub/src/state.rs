@@ -125,15 +125,19 @@ impl StateDb {
             .map_err(|source| self.fault(source))
     }
 
-    /// Forgets a subscription, its dead letters and its batches; `false` where there was none.
+    /// Forgets a subscription, its dead letters and its batches, all or none; `false` where there was
+    /// none.
     pub(crate) fn remove(&self, id: &str) -> Result<bool, StateError> {
-        let connection = self.lock();
-        connection
-            .execute("DELETE FROM dead_letter WHERE subscription = ?1", [id])
-            .and_then(|_| connection.execute("DELETE FROM batch WHERE subscription = ?1", [id]))
-            .and_then(|_| connection.execute("DELETE FROM subscription WHERE id = ?1", [id]))
-            .map(|changed| changed == 1)
-            .map_err(|source| self.fault(source))
+        let mut connection = self.lock();
+        let mut all = || {
+            let transaction = connection.transaction()?;
+            transaction.execute("DELETE FROM dead_letter WHERE subscription = ?1", [id])?;
+            transaction.execute("DELETE FROM batch WHERE subscription = ?1", [id])?;
+            let removed = transaction.execute("DELETE FROM subscription WHERE id = ?1", [id])?;
+            transaction.commit()?;
+            Ok(removed == 1)
+        };
+        all().map_err(|source| self.fault(source))
     }
 
     /// Keeps dead letters where a person will see them; beyond [`DEAD_LETTERS_MAX`] the oldest
@@ -545,6 +549,21 @@ mod tests {
         assert!(db.remove("a").unwrap());
         assert!(!db.remove("a").unwrap());
         assert_eq!(db.dead_letter_counts("a").unwrap(), (0, 0));
+    }
+
+    #[test]
+    fn a_subscription_that_can_t_be_removed_stays_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        let db = StateDb::open(&path).unwrap();
+        db.add(&row("a", "phone")).unwrap();
+        db.bury("a", &[letter(7)]).unwrap();
+        let refusing = "CREATE TRIGGER kept BEFORE DELETE ON subscription
+                        BEGIN SELECT raise(ABORT, 'no'); END";
+        Connection::open(&path).unwrap().execute_batch(refusing).unwrap();
+        assert!(db.remove("a").is_err());
+        assert_eq!(db.subscriptions().unwrap().len(), 1);
+        assert_eq!(db.dead_letters("a", 9).unwrap(), [letter(7)]);
     }
 
     #[test]
