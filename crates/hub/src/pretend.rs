@@ -21,6 +21,8 @@ struct Inner {
     hanging: Vec<(Batch, Done)>,
     entries: Vec<Entry>,
     checkpoint: BTreeMap<Vec<u8>, Vec<u8>>,
+    cursors: BTreeMap<String, Seq>,
+    durable: BTreeMap<String, Seq>,
 }
 
 impl fmt::Debug for Inner {
@@ -60,6 +62,18 @@ impl PretendJournal {
             std::mem::take(&mut inner.hanging)
         };
         hanging.into_iter().for_each(|(batch, done)| self.append(batch, done));
+    }
+
+    /// Has the cursors durable as they are set.
+    pub(crate) fn write_cursors(&self) {
+        let mut inner = self.lock();
+        inner.durable = inner.cursors.clone();
+    }
+
+    /// Has them stand where they are durable, as after a crash.
+    pub(crate) fn lose_cursors(&self) {
+        let mut inner = self.lock();
+        inner.cursors = inner.durable.clone();
     }
 
     /// The bodies of all records.
@@ -166,11 +180,20 @@ impl Journal for PretendJournal {
         Ok(self.lock().checkpoint.len() as u64)
     }
 
-    fn cursor(&self, _name: &str) -> Result<Option<Seq>, ReadError> {
-        Ok(None)
+    fn cursor(&self, name: &str) -> Result<Option<Seq>, ReadError> {
+        Ok(self.lock().cursors.get(name).copied())
     }
 
-    fn set_cursor(&self, _name: &str, _done: Option<Seq>) -> Result<(), AppendError> {
+    fn durable_cursor(&self, name: &str) -> Result<Option<Seq>, ReadError> {
+        Ok(self.lock().durable.get(name).copied())
+    }
+
+    fn set_cursor(&self, name: &str, done: Option<Seq>) -> Result<(), AppendError> {
+        let cursors = &mut self.lock().cursors;
+        match done {
+            Some(done) => cursors.insert(name.to_owned(), done),
+            None => cursors.remove(name),
+        };
         Ok(())
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! `crash_writer FOLDER SEED FIRST BATCHES AHEAD KEEP_OCTETS`: batches of numbers from FIRST on,
 //! AHEAD of them under way at once, keeping KEEP_OCTETS of records (0: all). It prints the number
-//! after each acknowledged batch, `full` where the disk was, and at the end `done` or why it
-//! stopped.
+//! after each acknowledged batch, how far its cursor is `durable`, `full` where the disk was, and at the
+//! end `done` or why it stopped.
 
 use std::io::Write as _;
 use std::sync::mpsc;
@@ -63,6 +63,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     if let Err(error) = journal.set_cursor("reader", Some(Seq(end - 1))) {
                         writeln!(out, "{error}")?;
                         return Err(error.into());
+                    }
+                    if let Some(Seq(done)) = journal.durable_cursor("reader")? {
+                        writeln!(out, "durable {done}")?;
                     }
                 }
                 Err(AppendError::Full { .. }) => {

@@ -1,7 +1,7 @@
 //! What every provider of the journal must do, as a suite that any of them can be put through.
 
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -36,6 +36,8 @@ pub fn run<J: Journal>(open: impl Fn() -> J) {
     assert_eq!(journal.checkpoint_keys("suite").ok(), Some(2), "reopening keeps their number");
     let cursor = journal.cursor("kept");
     assert!(matches!(cursor, Ok(Some(Seq(9)))), "closing and reopening keeps a cursor");
+    let durable = journal.durable_cursor("kept");
+    assert!(matches!(durable, Ok(Some(Seq(9)))), "what was kept is durable");
     let again = append(&journal, vec![entry(1)], None);
     assert!(
         matches!(again, Ok(told) if told.verdicts == [Verdict::Repeated(Seq(1))]),
@@ -186,11 +188,31 @@ fn followers_are_told(journal: &dyn Journal) {
 
 fn cursors_move_and_are_forgotten(journal: &dyn Journal) {
     assert!(matches!(journal.cursor("reader"), Ok(None)), "an unknown cursor is none");
-    assert!(journal.set_cursor("reader", Some(Seq(3))).is_ok(), "a cursor is set");
-    assert!(
-        matches!(journal.cursor("reader"), Ok(Some(Seq(3)))),
-        "a cursor stands where it was set"
-    );
-    assert!(journal.set_cursor("reader", None).is_ok(), "a cursor is forgotten");
-    assert!(matches!(journal.cursor("reader"), Ok(None)), "a forgotten cursor is none");
+    assert!(matches!(journal.durable_cursor("reader"), Ok(None)), "an unknown cursor is none");
+    let mut before = None;
+    for done in [Some(Seq(3)), Some(Seq(2)), None] {
+        assert!(journal.set_cursor("reader", done).is_ok(), "a cursor is set, or forgotten");
+        let cursor = journal.cursor("reader");
+        assert!(matches!(cursor, Ok(at) if at == done), "a cursor stands where it was set");
+        assert_becomes_durable(journal, "reader", before, done);
+        before = done;
+    }
+}
+
+fn assert_becomes_durable(
+    journal: &dyn Journal,
+    name: &str,
+    before: Option<Seq>,
+    done: Option<Seq>,
+) {
+    let begun = Instant::now();
+    loop {
+        let durable = journal.durable_cursor(name).unwrap_or(Some(Seq(u64::MAX)));
+        if durable == done {
+            return;
+        }
+        assert_eq!(durable, before, "a cursor is durable where it was, or where it was set");
+        assert!(begun.elapsed() < Duration::from_secs(60), "a cursor becomes durable by itself");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

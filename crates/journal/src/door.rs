@@ -78,6 +78,15 @@ pub trait Journal: Send + Sync + fmt::Debug {
     /// Where the disk can't be read.
     fn cursor(&self, name: &str) -> Result<Option<Seq>, ReadError>;
 
+    /// Where the cursor `name` stands on disk for certain: after a crash it is found there, or where it
+    /// was set since. That is behind [`Journal::cursor`] until what was set is written, and ahead of it
+    /// where the cursor was moved back.
+    ///
+    /// # Errors
+    ///
+    /// Where the disk can't be read.
+    fn durable_cursor(&self, name: &str) -> Result<Option<Seq>, ReadError>;
+
     /// Moves the cursor `name`, or with `None` forgets it. Durable soon, not at once: after a
     /// crash a cursor may stand earlier than it was set, never later.
     ///

@@ -224,6 +224,10 @@ impl Journal for SqliteJournal {
         self.shared.cursor(name)
     }
 
+    fn durable_cursor(&self, name: &str) -> Result<Option<Seq>, ReadError> {
+        locked(&self.shared.state).cursor(name)
+    }
+
     fn set_cursor(&self, name: &str, done: Option<Seq>) -> Result<(), AppendError> {
         // Held throughout: once the queue is closed the cursors are written for the last time.
         let inner = self.shared.queue.lock();
@@ -267,11 +271,11 @@ fn start(
     let window = survey.window(folder, options.window_records)?;
     survey.state.accept()?;
     clear_away(folder, survey.dropped)?;
-    let mut full = false;
+    let mut full = survey.state.settle()?;
     if survey.tail.is_empty() {
         survey.tail.push(first_segment(folder, &survey)?);
     } else {
-        full = settle(&mut survey.tail)?;
+        full |= settle(&mut survey.tail)?;
     }
     sync_folder(folder).map_err(|error| unusable(folder, error))?;
     let end = survey.end;

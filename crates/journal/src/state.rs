@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
+use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use crate::files::{corrupt, damaged, make_database, open_database, open_error, read_error};
 use crate::overlay::Overlay;
-use crate::segment::{Position, open_log_reader, open_reader};
+use crate::segment::{Position, is_full, open_log_reader, open_reader};
 use crate::verify::has_log;
 use crate::{OpenError, ReadError, Seq};
 
@@ -128,6 +129,16 @@ impl State {
             .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
             .map(|_| ())
             .map_err(|error| open_error(&self.path, None, error))
+    }
+
+    /// Moves what the write-ahead log holds into the file, whether the disk was full: what is read
+    /// of it is on disk from then on, whatever became of the fsync before a crash.
+    pub(crate) fn settle(&self) -> Result<bool, OpenError> {
+        match self.connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE) {
+            Ok(_) => Ok(false),
+            Err(error) if is_full(&error) => Ok(true),
+            Err(error) => Err(open_error(&self.path, None, error)),
+        }
     }
 
     /// The sealed segments that are kept, in order.

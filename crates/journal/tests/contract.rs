@@ -1,5 +1,7 @@
 //! The journal passes its contract, and what is special to this provider.
 
+use std::time::Duration;
+
 use postbell_journal::contract::{append, checkpoint_at, entry, read_all, run};
 use postbell_journal::{Journal as _, Options, Retention, Seq, SqliteJournal};
 
@@ -19,6 +21,50 @@ fn the_contract_holds_across_many_small_segments() {
     let folder = tempfile::tempdir().unwrap();
     let options = Options { segment_octets: 8 * 1024, ..Options::default() };
     run(|| SqliteJournal::open(folder.path(), options.clone()).unwrap());
+}
+
+#[test]
+fn durable_of_a_cursor_is_what_was_written_and_not_what_was_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { housekeeping: Duration::from_secs(3600), ..Options::default() };
+    let open = || SqliteJournal::open(folder.path(), options.clone()).unwrap();
+    let journal = open();
+    journal.set_cursor("reader", Some(Seq(9))).unwrap();
+    let (cursor, durable) = (journal.cursor("reader"), journal.durable_cursor("reader"));
+    assert_eq!((cursor.unwrap(), durable.unwrap()), (Some(Seq(9)), None));
+    drop(journal);
+    let journal = open();
+    journal.set_cursor("reader", Some(Seq(3))).unwrap();
+    let (cursor, durable) = (journal.cursor("reader"), journal.durable_cursor("reader"));
+    assert_eq!((cursor.unwrap(), durable.unwrap()), (Some(Seq(3)), Some(Seq(9))), "moved back");
+}
+
+#[test]
+fn what_a_crash_left_in_the_states_log_is_in_its_file_once_the_journal_is_open() {
+    let (folder, left) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let options = Options { housekeeping: Duration::from_millis(1), ..Options::default() };
+    let journal = SqliteJournal::open(folder.path(), options).unwrap();
+    journal.set_cursor("reader", Some(Seq(9))).unwrap();
+    while journal.durable_cursor("reader").unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let path = entry.unwrap().path();
+        // What SQLite makes anew from the log.
+        if !path.to_string_lossy().ends_with("-shm") {
+            std::fs::copy(&path, left.path().join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let alone = |name: &str| {
+        let file = left.path().join(name);
+        std::fs::copy(left.path().join("state.db"), &file).unwrap();
+        let file = rusqlite::Connection::open(file).unwrap();
+        file.query_row("SELECT count(*) FROM cursors", [], |row| row.get::<_, u64>(0)).unwrap()
+    };
+    assert_eq!(alone("before"), 0, "it is in the log");
+    let options = Options { housekeeping: Duration::from_secs(3600), ..Options::default() };
+    let journal = SqliteJournal::open(left.path(), options).unwrap();
+    assert_eq!((alone("after"), journal.durable_cursor("reader").unwrap()), (1, Some(Seq(9))));
 }
 
 #[test]
@@ -52,17 +98,17 @@ fn retention_drops_whole_segments_and_says_so() {
     let options = Options {
         segment_octets: 16 * 1024,
         retention: Retention { age: None, octets: Some(64 * 1024) },
-        housekeeping: std::time::Duration::from_millis(20),
+        housekeeping: Duration::from_millis(20),
         ..Options::default()
     };
     let journal = SqliteJournal::open(folder.path(), options).unwrap();
     for batch in 0..200_u128 {
         append(&journal, (batch * 100..batch * 100 + 100).map(entry).collect(), None).unwrap();
     }
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
     // Until it has all it may have, it goes on dropping under whoever reads.
     while journal.stats().octets > 64 * 1024 && std::time::Instant::now() < deadline {
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20));
     }
     let bounds = journal.bounds();
     assert!(bounds.first > Seq(1) && bounds.last == Seq(20_000), "{bounds:?}");
@@ -80,14 +126,14 @@ fn a_quiet_journal_forgets_what_is_too_old_all_the_same() {
     assert_eq!(journal.bounds().first, Seq(1));
     journal.close();
     let options = Options {
-        retention: Retention { age: Some(std::time::Duration::from_millis(300)), octets: None },
-        housekeeping: std::time::Duration::from_millis(10),
+        retention: Retention { age: Some(Duration::from_millis(300)), octets: None },
+        housekeeping: Duration::from_millis(10),
         ..Options::default()
     };
     let journal = SqliteJournal::open(folder.path(), options).unwrap();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
     while journal.bounds().first != Seq(11) && std::time::Instant::now() < deadline {
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(10));
     }
     let bounds = journal.bounds();
     assert_eq!((bounds.first, bounds.last), (Seq(11), Seq(10)), "nothing is kept");

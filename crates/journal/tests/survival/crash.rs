@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postbell_journal::{Options, SqliteJournal, accept_loss};
 
-use crate::support::{Writer, check, drawn, rounds};
+use crate::support::{Writer, check, check_cursor, drawn, rounds};
 
 /// `scripts/crash-test N` asks for more rounds.
 #[test]
@@ -13,7 +13,7 @@ fn every_acknowledged_record_survives_kill_9_once_and_in_order() {
     // One journal keeps everything; from the other, segments are dropped all the while.
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let mut next = [1_u64; 2];
-    let mut acknowledging = 0;
+    let (mut acknowledging, mut durable) = (0, 0);
     for seed in 1..=rounds {
         let which = usize::from(seed % 2 == 0);
         let keep_octets = [0, 64 * 1024][which];
@@ -30,7 +30,10 @@ fn every_acknowledged_record_survives_kill_9_once_and_in_order() {
         let said = running.kill();
         acknowledging += u64::from(said.acknowledged.is_some());
         next[which] = check(folder, next[which], said.acknowledged, &format!("seed {seed}"));
+        check_cursor(folder, &said, &format!("seed {seed}"));
+        durable += u64::from(said.durable.is_some());
     }
+    assert!(durable > 0, "the writer never heard of a durable cursor");
     assert!(acknowledging > rounds / 2, "the writer wrote in only {acknowledging} of {rounds}");
     assert_eq!(check(folders[0].path(), 1, Some(next[0]), "at the end"), next[0]);
     assert_eq!(check(folders[1].path(), 1, Some(next[1]), "at the end"), next[1]);

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Running, Writer, check, rounds};
+use crate::support::{Running, Writer, check, check_cursor, rounds};
 
 const WRITER: Writer = Writer { seed: 7, first: 1, batches: 100, ahead: 1, keep_octets: 16 * 1024 };
 
@@ -81,6 +81,8 @@ fn a_writer_killed_in_any_system_call_loses_nothing_acknowledged() {
         let second = faults.start(&folder, ("kill", EVERY_CALL), (1 + at % 61, 1), again).end();
         let acknowledged = second.acknowledged.or(said.acknowledged);
         check(&folder, 1, acknowledged, &what);
+        check_cursor(&folder, &said, &what);
+        check_cursor(&folder, &second, &what);
         std::fs::remove_dir_all(&folder).unwrap();
         // The first calls one by one: they make the journal.
         at += if at < 40 { step.min(3) } else { step };
@@ -105,6 +107,7 @@ fn a_failed_fsync_stops_the_journal_until_it_is_opened_again() {
         assert!(told || said.acknowledged.is_none(), "{what}: {said:?}");
         stopped += u64::from(told);
         check(&folder, 1, said.acknowledged, &what);
+        check_cursor(&folder, &said, &what);
         std::fs::remove_dir_all(&folder).unwrap();
         at += if at < 20 { 1 } else { step };
     }

@@ -25,6 +25,8 @@ pub(crate) struct Writer {
 pub(crate) struct Said {
     /// The number after the last acknowledged one, if any was.
     pub(crate) acknowledged: Option<u64>,
+    /// How far its cursor was durable.
+    pub(crate) durable: Option<Seq>,
     /// Batches refused because the disk was full.
     pub(crate) full: usize,
     /// What it said last.
@@ -57,6 +59,10 @@ impl Writer {
         let said = std::thread::spawn(move || {
             let mut said = Said::default();
             for line in lines.map_while(Result::ok) {
+                if let Some(done) = line.strip_prefix("durable ") {
+                    said.durable = done.parse().ok().map(Seq);
+                    continue;
+                }
                 tell.send(line == "full").unwrap_or_default();
                 match line.parse() {
                     Ok(end) => said.acknowledged = Some(end),
@@ -135,6 +141,13 @@ pub(crate) fn check(folder: &Path, from: u64, acknowledged: Option<u64>, what: &
     assert!(cursor <= Some(bounds.last), "{what}: the cursor {cursor:?} is ahead");
     journal.close();
     end
+}
+
+/// Checks that the cursor is found no earlier than it was durable.
+pub(crate) fn check_cursor(folder: &Path, said: &Said, what: &str) {
+    let journal = SqliteJournal::open(folder, Options::default()).unwrap();
+    let cursor = journal.cursor("reader").unwrap();
+    assert!(cursor >= said.durable, "{what}: the cursor {cursor:?} is behind {:?}", said.durable);
 }
 
 /// A program that cargo built beside the tests.
