@@ -9,10 +9,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, params};
 
-/// The second SQLite file. One connection: it is written a few times a minute at most.
+use self::batches::Generations;
+pub(crate) use self::batches::{Freeze, Frozen, Generation};
+
+/// The second SQLite file. One connection: but for batches, which are gathered, it is written a few
+/// times a minute at most.
 pub(crate) struct StateDb {
     path: PathBuf,
     connection: Mutex<Connection>,
+    /// Taken only by whoever has the connection.
+    generations: Mutex<Generations>,
 }
 
 /// A subscription as it is kept.
@@ -79,7 +85,8 @@ impl StateDb {
         for step in steps.into_iter().skip(known) {
             connection.execute_batch(step).map_err(fault)?;
         }
-        Ok(Self { path: path.to_owned(), connection: Mutex::new(connection) })
+        let (connection, generations) = (Mutex::new(connection), Mutex::default());
+        Ok(Self { path: path.to_owned(), connection, generations })
     }
 
     /// Looks through the whole file.
@@ -126,9 +133,10 @@ impl StateDb {
     }
 
     /// Forgets a subscription, its dead letters and its batches, all or none; `false` where there was
-    /// none.
+    /// none. What a worker of it has still to freeze comes too late.
     pub(crate) fn remove(&self, id: &str) -> Result<bool, StateError> {
         let mut connection = self.lock();
+        self.generations().end(id);
         let mut all = || {
             let transaction = connection.transaction()?;
             transaction.execute("DELETE FROM dead_letter WHERE subscription = ?1", [id])?;
@@ -350,6 +358,10 @@ impl StateDb {
     /// A panic elsewhere leaves SQLite's own transaction rolled back, so the connection is good.
     fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn generations(&self) -> MutexGuard<'_, Generations> {
+        self.generations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fault(&self, source: rusqlite::Error) -> StateError {

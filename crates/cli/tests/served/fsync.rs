@@ -1,7 +1,5 @@
 //! A disk that fails under a running hub.
 
-use std::process::Command;
-
 use postbell_testkit::http;
 use serde_json::Value;
 
@@ -13,13 +11,7 @@ use crate::hub;
 fn a_failed_fsync_is_told_to_everybody_and_ends_the_hub_without_a_loss() {
     let mut hub = hub::start();
     hub.kill();
-    let library = hub.folder().join("faults.so").display().to_string();
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../journal/tests/survival/faults.c");
-    let made = Command::new(std::env::var("CC").unwrap_or_else(|_| "cc".to_owned()))
-        .args(["-shared", "-fPIC", "-O1", "-o", &library, source, "-ldl"])
-        .status();
-    // SQLite was just compiled with it.
-    assert!(made.is_ok_and(|status| status.success()), "no C compiler: {source}");
+    let library = hub::faults(hub.folder());
     let journal = hub.folder().join("data/journal").display().to_string();
     hub.resume_with(&[
         ("LD_PRELOAD", &library),

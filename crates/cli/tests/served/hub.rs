@@ -1,5 +1,7 @@
 //! A hub that watches Maildirs.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub(crate) use postbell_testkit::Hub;
@@ -16,6 +18,18 @@ pub(crate) fn start_with(more: &str) -> Hub {
     hub.configure(&format!("{CONFIG}{more}")).unwrap();
     hub.resume().unwrap();
     hub
+}
+
+/// What makes system calls fail, to be preloaded into a hub; made in this folder.
+pub(crate) fn faults(folder: &Path) -> String {
+    let library = folder.join("faults.so").display().to_string();
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../journal/tests/survival/faults.c");
+    let made = Command::new(std::env::var("CC").unwrap_or_else(|_| "cc".to_owned()))
+        .args(["-shared", "-fPIC", "-O1", "-o", &library, source, "-ldl"])
+        .status();
+    // SQLite was just compiled with it.
+    assert!(made.is_ok_and(|status| status.success()), "no C compiler: {source}");
+    library
 }
 
 /// Asks again until it is so.

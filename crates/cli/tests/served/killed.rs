@@ -64,6 +64,47 @@ fn killed_at_random_nothing_is_lost_and_order_holds() {
     assert_frozen(&together);
 }
 
+/// The journal finds no room to write its cursors, for however long, so that a hub that is killed
+/// begins far back: what went together goes together again.
+#[test]
+fn killed_while_no_cursor_can_be_written_every_batch_comes_again_as_it_was() {
+    let together = Receiver::start().unwrap();
+    let mut hub = hub::start();
+    let batch = json!({"maxEvents": 9, "maxDelay": "20ms"});
+    subscribe(&hub, "together", json!({"kind": "webhook", "url": together.url(), "batch": batch}));
+    hub.kill();
+    let library = hub::faults(hub.folder());
+    let log = hub.data().join("journal/state.db-wal").display().to_string();
+    hub.resume_with(&[
+        ("LD_PRELOAD", &library),
+        ("FAULT_FOLDER", &log),
+        ("FAULT", "enospc"),
+        ("FAULT_CALLS", "write"),
+        ("FAULT_COUNT", "1000000000"),
+    ])
+    .unwrap();
+    let (address, token) = (hub.address().unwrap(), hub.token().unwrap());
+    for count in 0..PUBLISHED {
+        let event = published_event(count).to_string();
+        assert_eq!(http::post(address, "/v1/events", Some(&token), &event).unwrap().status, 200);
+    }
+    wait_for("everything to be delivered", || {
+        ask(&hub, "/v1/subscriptions/together").is_some_and(|shown| shown["cursor"] == PUBLISHED)
+    });
+    wait_for("the journal to have tried", || hub.log().contains("no room left on the disk"));
+    hub.kill();
+    hub.resume().unwrap();
+    let came = || {
+        let mut came: BTreeMap<u64, usize> = BTreeMap::new();
+        taken(&together).iter().for_each(|one| *came.entry(one.seq).or_default() += 1);
+        came
+    };
+    wait_for("everything to come again", || {
+        came().values().filter(|times| **times > 1).count() == PUBLISHED
+    });
+    assert_frozen(&together);
+}
+
 /// Published events by mailbox, in order, each tried again until it is acknowledged.
 fn spawn_publisher(hub: &Hub, stop: &Arc<AtomicBool>) -> thread::JoinHandle<usize> {
     let (folder, token, stop) = (hub.folder().to_owned(), hub.token().unwrap(), Arc::clone(stop));
@@ -233,6 +274,9 @@ fn assert_chain(told: &BTreeMap<u64, &Taken>) {
         before = Some(*seq);
     }
 }
+
+/// Events of some dozen batches.
+const PUBLISHED: usize = 90;
 
 /// How often it is killed; `POSTBELL_KILL_ROUNDS` asks for more.
 fn rounds() -> u32 {

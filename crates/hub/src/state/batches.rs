@@ -1,37 +1,106 @@
 //! Which deliveries went together, so that they do after a restart as well.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use rusqlite::params;
 
 use super::{StateDb, StateError};
 
+/// Which worker of a subscription it is: the next one's is another.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Generation(u64);
+
+/// The generation of each subscription that delivers in batches, or has.
+#[derive(Debug, Default)]
+pub(super) struct Generations {
+    latest: u64,
+    of: HashMap<String, Generation>,
+}
+
+/// Deliveries that are to be kept as going together.
+#[derive(Clone, Debug)]
+pub(crate) struct Freeze {
+    /// The id of their subscription.
+    pub(crate) subscription: String,
+    /// The worker that has put them together.
+    pub(crate) generation: Generation,
+    /// Their numbers, which grow.
+    pub(crate) seqs: Arc<[u64]>,
+    /// What was kept of the subscription up to there is forgotten: nothing of it comes again.
+    pub(crate) done: u64,
+}
+
+/// What became of a [`Freeze`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Frozen {
+    /// The deliveries go together ever after.
+    Kept,
+    /// Nothing: another worker goes on in its place, or the subscription is no more.
+    Late,
+}
+
+impl Generations {
+    /// Has a worker begin, which ends all before it.
+    fn begin(&mut self, id: &str) -> Generation {
+        self.latest += 1;
+        let own = Generation(self.latest);
+        self.of.insert(id.to_owned(), own);
+        own
+    }
+
+    /// Ends all of a subscription.
+    pub(super) fn end(&mut self, id: &str) {
+        self.of.remove(id);
+    }
+}
+
 impl StateDb {
-    /// Keeps which deliveries of a subscription go together, before anybody sees them so; and forgets
-    /// those of which nothing is behind `done`.
-    pub(crate) fn freeze(&self, id: &str, seqs: &[u64], done: u64) -> Result<(), StateError> {
-        let (Some(first), Some(last)) = (seqs.first(), seqs.last()) else { return Ok(()) };
-        // Numbers always serialise.
-        let text = serde_json::to_string(seqs).unwrap_or_default();
+    /// Keeps which deliveries go together, before anybody sees them so, all or none; what became of
+    /// each.
+    pub(crate) fn freeze(&self, freezes: &[Freeze]) -> Result<Vec<Frozen>, StateError> {
         let mut connection = self.lock();
+        let generations = self.generations();
         let mut all = || {
             let transaction = connection.transaction()?;
-            transaction.execute(
-                "DELETE FROM batch WHERE subscription = ?1 AND last_seq <= ?2",
-                params![id, done.cast_signed()],
-            )?;
-            transaction.execute(
+            let mut forget = transaction
+                .prepare("DELETE FROM batch WHERE subscription = ?1 AND last_seq <= ?2")?;
+            let mut keep = transaction.prepare(
                 "INSERT OR REPLACE INTO batch (subscription, first_seq, last_seq, seqs)
                  VALUES (?1, ?2, ?3, ?4)",
-                params![id, first.cast_signed(), last.cast_signed(), text],
             )?;
-            transaction.commit()
+            let mut frozen = Vec::with_capacity(freezes.len());
+            for Freeze { subscription, generation, seqs, done } in freezes {
+                if generations.of.get(subscription) != Some(generation) {
+                    frozen.push(Frozen::Late);
+                    continue;
+                }
+                forget.execute(params![subscription, done.cast_signed()])?;
+                if let (Some(first), Some(last)) = (seqs.first(), seqs.last()) {
+                    // Numbers always serialise.
+                    let text = serde_json::to_string(&**seqs).unwrap_or_default();
+                    let (first, last) = (first.cast_signed(), last.cast_signed());
+                    keep.execute(params![subscription, first, last, text])?;
+                }
+                frozen.push(Frozen::Kept);
+            }
+            drop((forget, keep));
+            transaction.commit()?;
+            Ok(frozen)
         };
         all().map_err(|source| self.fault(source))
     }
 
     /// The deliveries of a subscription that went together and are not all up to `done`, in order of
-    /// the first of each.
-    pub(crate) fn batches(&self, id: &str, done: u64) -> Result<Vec<Vec<u64>>, StateError> {
+    /// the first of each, for a worker that begins: whatever one before it has still to freeze comes
+    /// too late.
+    pub(crate) fn batches(
+        &self,
+        id: &str,
+        done: u64,
+    ) -> Result<(Generation, Vec<Vec<u64>>), StateError> {
         let connection = self.lock();
+        let generation = self.generations().begin(id);
         let mut statement = connection
             .prepare(
                 "SELECT seqs FROM batch WHERE subscription = ?1 AND last_seq > ?2
@@ -47,7 +116,8 @@ impl StateDb {
                 found: format!("a batch of {id}: {error}"),
             })
         };
-        texts.map_err(|source| self.fault(source))?.into_iter().map(read).collect()
+        let texts = texts.map_err(|source| self.fault(source))?;
+        Ok((generation, texts.into_iter().map(read).collect::<Result<_, _>>()?))
     }
 }
 
@@ -72,6 +142,11 @@ mod tests {
     use super::super::Row;
     use super::*;
 
+    /// One of the subscription `a`.
+    fn freeze(generation: Generation, seqs: &[u64], done: u64) -> Freeze {
+        Freeze { subscription: "a".to_owned(), generation, seqs: seqs.into(), done }
+    }
+
     #[test]
     fn batches_are_kept_until_nothing_of_them_is_left_or_their_subscription_goes() {
         let folder = tempfile::tempdir().unwrap();
@@ -79,18 +154,36 @@ mod tests {
         let db = StateDb::open(&path).unwrap();
         let row = Row { id: "a".into(), name: "phone".into(), body: "{}".into() };
         db.add(&row).unwrap();
-        db.freeze("a", &[1, 3, 9], 0).unwrap();
-        db.freeze("a", &[2, 4], 0).unwrap();
-        db.freeze("b", &[2], 0).unwrap();
+        let ((a, _), (b, _)) = (db.batches("a", 0).unwrap(), db.batches("b", 0).unwrap());
+        let of_b = Freeze { subscription: "b".to_owned(), ..freeze(b, &[2], 0) };
+        let frozen = db.freeze(&[freeze(a, &[1, 3, 9], 0), of_b, freeze(a, &[2, 4], 0)]).unwrap();
+        assert_eq!(frozen, [Frozen::Kept; 3]);
         drop(db);
         let db = StateDb::open(&path).unwrap();
-        assert_eq!(db.batches("a", 3).unwrap(), [vec![1, 3, 9], vec![2, 4]]);
-        assert_eq!(db.batches("a", 4).unwrap(), [vec![1, 3, 9]]);
-        db.freeze("a", &[10], 4).unwrap();
-        assert_eq!(db.batches("a", 0).unwrap(), [vec![1, 3, 9], vec![10]]);
+        assert_eq!(db.batches("a", 3).unwrap().1, [vec![1, 3, 9], vec![2, 4]]);
+        let (a, batches) = db.batches("a", 4).unwrap();
+        assert_eq!(batches, [vec![1, 3, 9]]);
+        assert_eq!(db.freeze(&[freeze(a, &[10], 4)]).unwrap(), [Frozen::Kept]);
+        assert_eq!(db.batches("a", 0).unwrap().1, [vec![1, 3, 9], vec![10]]);
         assert!(db.remove("a").unwrap());
-        assert_eq!(db.batches("a", 0).unwrap(), Vec::<Vec<u64>>::new());
-        assert_eq!(db.batches("b", 0).unwrap(), [vec![2]]);
+        assert_eq!(db.batches("a", 0).unwrap().1, Vec::<Vec<u64>>::new());
+        assert_eq!(db.batches("b", 0).unwrap().1, [vec![2]]);
+    }
+
+    #[test]
+    fn what_a_worker_freezes_once_the_next_one_has_begun_comes_too_late() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = StateDb::open(&folder.path().join("hub.db")).unwrap();
+        let (before, _) = db.batches("a", 0).unwrap();
+        let (now, _) = db.batches("a", 0).unwrap();
+        // A late one begins where one of the next worker's does, which was sent meanwhile.
+        let frozen = db.freeze(&[freeze(now, &[1, 2, 3], 0), freeze(before, &[1, 2], 3)]).unwrap();
+        assert_eq!(frozen, [Frozen::Kept, Frozen::Late]);
+        let (now, batches) = db.batches("a", 0).unwrap();
+        assert_eq!(batches, [vec![1, 2, 3]]);
+        db.remove("a").unwrap();
+        assert_eq!(db.freeze(&[freeze(now, &[4, 5], 0)]).unwrap(), [Frozen::Late]);
+        assert_eq!(db.batches("a", 0).unwrap().1, Vec::<Vec<u64>>::new());
     }
 
     #[test]
@@ -106,7 +199,8 @@ mod tests {
         for _ in 0..2 {
             let db = StateDb::open(&path).unwrap();
             assert_eq!(db.subscriptions().unwrap().len(), 1);
-            db.freeze("a", &[1, 2], 0).unwrap();
+            let (a, _) = db.batches("a", 0).unwrap();
+            assert_eq!(db.freeze(&[freeze(a, &[1, 2], 0)]).unwrap(), [Frozen::Kept]);
         }
     }
 }

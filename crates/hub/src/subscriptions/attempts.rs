@@ -10,23 +10,22 @@ use std::task::{self, Poll};
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, ready};
+use futures_util::future::{BoxFuture, pending, ready};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use mail_event::EventId;
 use postbell_engine::{
-    Attempt, BatchLimits, HEAD_OCTETS, Keys, Lanes, Moment, Next, Outcome, Shared, Turn, in_words,
+    Attempt, BatchLimits, HEAD_OCTETS, Keys, Lanes, Moment, Next, Outcome, Shared, Turn,
 };
 use postbell_sinks::webhook::Answer;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use super::Context;
 use super::batch::Batch;
 use super::carrier::Carrier;
-use super::entry::Entry;
-use super::worker::{Job, TROUBLE_PAUSE, dice};
+use super::worker::{Job, dice};
 use crate::metrics::EventIndex;
 use crate::sharing::RETRY;
+use crate::state::{Frozen, Generation};
 use crate::traces::Attempted;
 
 /// The deliveries of one subscription that are not done, and the attempts at them.
@@ -42,9 +41,8 @@ pub(super) struct Attempts<'a> {
     began: Instant,
     /// When the receiver takes the next request, where one waits for that.
     held_back: Option<Instant>,
-    /// The cursor as it was set last, and when; and one that is durable by now.
-    cursor: (u64, Instant),
-    durable: u64,
+    /// Whose batches these are; none where each goes by itself.
+    generation: Option<Generation>,
 }
 
 /// A record on its way: a copy, so that it doesn't keep a whole block in memory.
@@ -113,19 +111,17 @@ impl Concluded {
 }
 
 impl<'a> Attempts<'a> {
-    /// None yet.
-    pub(super) fn new(job: &'a Arc<Job>, lanes: Lanes) -> Self {
-        let now = Instant::now();
+    /// None yet. Batches are kept as those of this generation, where they go in such.
+    pub(super) fn new(job: &'a Arc<Job>, lanes: Lanes, generation: Option<Generation>) -> Self {
         Self {
             job,
             lanes,
             held: HashMap::default(),
             held_octets: 0,
             under_way: FuturesUnordered::new(),
-            began: now,
+            began: Instant::now(),
             held_back: None,
-            cursor: (0, now),
-            durable: 0,
+            generation,
         }
     }
 
@@ -134,15 +130,6 @@ impl<'a> Attempts<'a> {
         let is_light = self.held_octets < octets_max || self.held.is_empty();
         // What is missing of a batch is taken whatever there is: all else waits for it.
         self.lanes.has_room() && (is_light || self.lanes.is_stuck())
-    }
-
-    /// Notes that the subscription's cursor was set, which is durable before long.
-    pub(super) fn cursor_set(&mut self, done: u64) {
-        let (before, at) = self.cursor;
-        if at.elapsed() >= DURABLE_AFTER {
-            self.durable = before;
-            self.cursor = (done, Instant::now());
-        }
     }
 
     /// Takes a delivery, unless it was taken before.
@@ -325,13 +312,15 @@ impl<'a> Attempts<'a> {
         let is_alone = self.lanes.others(attempt.seq).is_empty();
         let octets_max = if is_alone { usize::MAX } else { limits.octets };
         let seqs = once(attempt.seq).chain(self.lanes.others(attempt.seq).iter().copied());
-        let kept = (attempt.is_new && self.lanes.goes_in_batches())
-            .then(|| freeze(&self.job.entry, &self.job.context, seqs.collect(), self.durable));
+        let new = self.generation.filter(|_| attempt.is_new).map(|own| (own, seqs.collect()));
         let (job, webhook) = (Arc::clone(self.job), Arc::clone(webhook));
         let unsettled = self.batch_with_others(attempt.seq);
         async move {
-            if let Some(kept) = kept {
-                kept.await;
+            if let Some((own, seqs)) = new
+                && job.context.freezer.freeze(&job.entry, own, seqs).await == Frozen::Late
+            {
+                // Another worker has begun, so this one has been told to stop, and drops this.
+                return pending().await;
             }
             let Some(members) = unsettled else {
                 let body = job.context.links.settle(body, references, octets_max).await;
@@ -368,37 +357,6 @@ impl<'a> Attempts<'a> {
 
     fn now(&self) -> Moment {
         Moment(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
-    }
-}
-
-/// Keeps which deliveries go together, however long the disk takes no writing.
-fn freeze(
-    entry: &Arc<Entry>,
-    context: &Arc<Context>,
-    seqs: Vec<u64>,
-    done: u64,
-) -> impl Future<Output = ()> + Send + use<> {
-    let (entry, context) = (Arc::clone(entry), Arc::clone(context));
-    let seqs: Arc<[u64]> = seqs.into();
-    async move {
-        let mut had_trouble = false;
-        loop {
-            let (id, all) = (entry.id.clone(), Arc::clone(&seqs));
-            match context.blocking(move |db| db.freeze(&id, &all, done)).await {
-                Ok(()) if had_trouble => {
-                    entry.live.set_trouble(None);
-                    return;
-                }
-                Ok(()) => return,
-                Err(error) => {
-                    if entry.live.set_trouble(Some(in_words(&error))) {
-                        error!(subscription = %entry.name, %error, "what goes together can't be kept; the subscription waits");
-                    }
-                }
-            }
-            had_trouble = true;
-            tokio::time::sleep(TROUBLE_PAUSE).await;
-        }
     }
 }
 
@@ -442,9 +400,6 @@ impl Hasher for Itself {
         self.0 = number ^ (number << 57);
     }
 }
-
-/// How long after it was set a cursor is durable for certain: the journal writes them every second.
-const DURABLE_AFTER: Duration = Duration::from_secs(10);
 
 /// Before the 80 bits of an id that are its own stands its time.
 const ID_TIME_BEGINS: u32 = 80;

@@ -10,6 +10,7 @@ mod change;
 mod commands;
 mod disabled;
 mod entry;
+mod freezer;
 mod kept;
 mod life;
 mod make;
@@ -41,6 +42,7 @@ pub(crate) use api::{
 pub(crate) use apply::Applied;
 use carrier::Carrier;
 use entry::{Entry, Running, Stop, locked};
+use freezer::Freezer;
 use kept::{Kept, Owner};
 use life::House;
 pub(crate) use make::{CreateError, check_name};
@@ -89,6 +91,7 @@ struct Shared {
 struct Context {
     db: Arc<StateDb>,
     feed: Feed,
+    freezer: Freezer,
     store: Store,
     /// The store without a user, for events whose URI doesn't name it.
     source: String,
@@ -129,8 +132,18 @@ impl Subscriptions {
     ) -> Result<Self, StateError> {
         let threads = DeliveryThreads::start().map_err(|source| StateError::Threads { source })?;
         let source = store.server(None).to_string();
-        let context =
-            Arc::new(Context { db, feed, store, source, links, traces, schedule, handshake });
+        let freezer = Freezer::start(Arc::clone(&db), Arc::clone(feed.journal()));
+        let context = Arc::new(Context {
+            db,
+            feed,
+            freezer,
+            store,
+            source,
+            links,
+            traces,
+            schedule,
+            handshake,
+        });
         let mut entries = Vec::new();
         let rows = context.blocking(StateDb::subscriptions).await?;
         let (of_commands, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(commands::is_one);

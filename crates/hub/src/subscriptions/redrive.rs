@@ -100,7 +100,7 @@ impl<'a> Redriver<'a> {
     fn new(job: &'a Arc<Job>) -> Self {
         let context = &job.context;
         let lanes = Lanes::new(context.schedule.clone(), 0, None, job.lanes, LETTERS_HELD);
-        let (attempts, letters) = (Attempts::new(job, lanes), HashMap::new());
+        let (attempts, letters) = (Attempts::new(job, lanes, None), HashMap::new());
         Self { job, attempts, letters, upto: 0, is_last: false }
     }
 

@@ -69,12 +69,6 @@ impl Lanes {
         self
     }
 
-    /// Whether attempts are at batches.
-    #[must_use]
-    pub fn goes_in_batches(&self) -> bool {
-        self.limits.batch.events > 1
-    }
-
     /// Says, before anything is handed in, that these deliveries were put together before a restart:
     /// they go together again, once all of them are handed in. Those that aren't wanted any more are
     /// left out.

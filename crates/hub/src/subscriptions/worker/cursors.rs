@@ -48,10 +48,7 @@ impl Worker<'_> {
             return;
         }
         match self.cursors.save(self.job.context.feed.journal().as_ref(), done, told) {
-            Ok(()) => {
-                self.saved = Saved::new(done, told);
-                self.attempts.cursor_set(done);
-            }
+            Ok(()) => self.saved = Saved::new(done, told),
             // It says so itself, and loudly; a cursor that stands too early only repeats.
             Err(error) => debug!(%error, "a cursor was not stored"),
         }

@@ -172,10 +172,13 @@ impl<'a> Worker<'a> {
         job.entry.live.cursor.store(done, Ordering::Relaxed);
         let mut lanes =
             Lanes::new(context.schedule.clone(), done, told, job.lanes, WINDOW_DELIVERIES);
+        let mut generation = None;
         if let Some(limits) = job.batch {
             lanes = lanes.in_batches(limits);
             let (id, last) = (job.entry.id.clone(), context.feed.last());
-            for mut seqs in context.blocking(move |db| db.batches(&id, done)).await? {
+            let (own, batches) = context.blocking(move |db| db.batches(&id, done)).await?;
+            generation = Some(own);
+            for mut seqs in batches {
                 // Another journal may be in the place of the one they were of.
                 seqs.retain(|seq| *seq <= last);
                 lanes.expect(&seqs);
@@ -191,7 +194,7 @@ impl<'a> Worker<'a> {
         let passed = Arc::new(AtomicU64::new(done));
         Ok(Self {
             job,
-            attempts: Attempts::new(job, lanes),
+            attempts: Attempts::new(job, lanes, generation),
             reading: step(reader, Wait::No, Arc::clone(&passed), job.reads.clone()),
             passed,
             chunk: None,
