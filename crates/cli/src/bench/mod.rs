@@ -148,7 +148,7 @@ fn measure(part: Part, folder: &Path, scale: Scale) -> anyhow::Result<Vec<Row>> 
             ingest::single(folder, scale.requests)?,
             ingest::hundreds(folder, scale.large_requests)?,
         ],
-        Part::Webhooks => vec![webhooks::deliver(folder, scale.deliveries)?],
+        Part::Webhooks => webhooks::deliver(folder, scale.deliveries)?,
         Part::Fanout => fanout::fan_out(folder, scale.fan_out)?,
         Part::Isolation => {
             vec![isolation::isolation(folder, ISOLATED, scale.isolated_events)?]

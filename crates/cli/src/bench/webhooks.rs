@@ -30,18 +30,64 @@ use super::publisher::{self, Frames};
 use super::table::{Probe, Row, Target, short};
 use super::wire::{self, Wire};
 
-/// Delivers `count` journalled events to a receiver on this machine.
-///
+/// Delivers `count` journalled events to a receiver on this machine, each by itself and several
+/// together.
+pub(super) fn deliver(folder: &Path, count: usize) -> anyhow::Result<Vec<Row>> {
+    [Way::OneByOne, Way::InBatches].map(|way| measure(folder, count, way)).into_iter().collect()
+}
+
+/// How events go.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Way {
+    /// Each in a request of its own.
+    OneByOne,
+    /// Many in one, and which is on disk before it is sent.
+    InBatches,
+}
+
+impl Way {
+    fn metric(self) -> &'static str {
+        match self {
+            Self::OneByOne => "webhooks out, one per POST",
+            Self::InBatches => "webhooks out, 100 per POST",
+        }
+    }
+
+    /// What the subscription's sink says of it.
+    fn asked_for(self) -> &'static str {
+        match self {
+            Self::OneByOne => "",
+            Self::InBatches => r#","batch":{"maxEvents":100,"maxDelay":"20ms"}"#,
+        }
+    }
+
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::OneByOne => "application/cloudevents+json",
+            Self::InBatches => "application/cloudevents-batch+json",
+        }
+    }
+
+    /// A bare client makes no JSON, which with a hundred events in a body is nearly all there is to
+    /// do: nothing was promised of that.
+    fn target(self) -> Option<Target> {
+        match self {
+            Self::OneByOne => Some(Target::at_least(0.6, 0.9)),
+            Self::InBatches => None,
+        }
+    }
+}
+
 /// The bare client sends what the hub sent before: the same ids, the same bodies, the same headers.
 /// Both take turns, and of each the median counts; the ratio is the median of the turns' ratios,
 /// since the machine changes its speed between them.
-pub(super) fn deliver(folder: &Path, count: usize) -> anyhow::Result<Row> {
+fn measure(folder: &Path, count: usize, way: Way) -> anyhow::Result<Row> {
     let events = Generator::new(13, USERS).list(count);
-    let (_, sent) = hub(folder, &events, Keep::All)?;
+    let (_, sent) = hub(folder, &events, way, Keep::All)?;
     let (mut hubs, mut bares, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..TURNS {
-        let bare = bare(&sent)?;
-        let (hub, _) = hub(folder, &events, Keep::Nothing)?;
+        let (bare, _) = bare(&sent, way, Keep::Nothing)?;
+        let (hub, _) = hub(folder, &events, way, Keep::Nothing)?;
         ratios.push(bare.spent.as_secs_f64() / hub.spent.as_secs_f64().max(f64::EPSILON));
         bares.push(bare);
         hubs.push(hub);
@@ -54,7 +100,7 @@ pub(super) fn deliver(folder: &Path, count: usize) -> anyhow::Result<Row> {
         bail!("nothing was measured")
     };
     Ok(Row {
-        metric: "webhooks out, one per POST",
+        metric: way.metric(),
         figure: probe::per_second(count, hub.spent),
         unit: "events/s/core",
         probe: Some(Probe {
@@ -62,9 +108,10 @@ pub(super) fn deliver(folder: &Path, count: usize) -> anyhow::Result<Row> {
             figure: probe::per_second(count, bare.spent),
         }),
         judged: *judged,
-        target: Some(Target::at_least(0.6, 0.9)),
+        target: way.target(),
         note: format!(
-            "{LANES} connections; {:.1} µs of CPU each, bare {:.1}; judged {} to {} in {TURNS} turns; on this machine {} per s, bare {}",
+            "{LANES} connections, {} requests; {:.1} µs of CPU each event, bare {:.1}: {} to {} of it in {TURNS} turns; on this machine {} per s, bare {}",
+            sent.len(),
             micros_each(hub.spent, count),
             micros_each(bare.spent, count),
             short(*least),
@@ -94,15 +141,21 @@ impl Load {
 }
 
 /// The hub delivers what was journalled before; beside it what it sent, where that is kept.
-fn hub(folder: &Path, events: &[String], keep: Keep) -> anyhow::Result<(Load, Vec<Sent>)> {
+fn hub(
+    folder: &Path,
+    events: &[String],
+    way: Way,
+    keep: Keep,
+) -> anyhow::Result<(Load, Vec<Sent>)> {
     let hub = Fixture::start(folder)?;
     let mut stream = publisher::connect(&hub.socket)?;
     publisher::one_by_one(&mut stream, &Frames::new(events)?, WINDOW)?;
     drop(stream);
     let receiver = Receiver::start(events.len(), keep)?;
     let body = format!(
-        r#"{{"name":"bench","begin":{{"seq":1}},"sink":{{"kind":"webhook","url":"http://{}/"}}}}"#,
-        receiver.address
+        r#"{{"name":"bench","begin":{{"seq":1}},"sink":{{"kind":"webhook","url":"http://{}/"{}}}}}"#,
+        receiver.address,
+        way.asked_for(),
     );
     let request = wire::post("/v1/subscriptions", &hub.token, "application/json", body.as_bytes());
     let before = processor::process();
@@ -122,14 +175,10 @@ fn hub(folder: &Path, events: &[String], keep: Keep) -> anyhow::Result<(Load, Ve
     Ok((load, received.kept))
 }
 
-/// A bare client sends the same.
-fn bare(sent: &[Sent]) -> anyhow::Result<Load> {
-    load_of(sent, Keep::Nothing).map(|(load, _)| load)
-}
-
-/// The same, and what came of it, where that is kept.
-fn load_of(sent: &[Sent], keep: Keep) -> anyhow::Result<(Load, Vec<Sent>)> {
-    let receiver = Receiver::start(sent.len(), keep)?;
+/// A bare client sends the same; beside that what came of it, where it is kept.
+fn bare(sent: &[Sent], way: Way, keep: Keep) -> anyhow::Result<(Load, Vec<Sent>)> {
+    let count = sent.iter().map(|one| events_in(&one.body)).sum();
+    let receiver = Receiver::start(count, keep)?;
     let lanes: Vec<Vec<Sent>> =
         sent.chunks(sent.len().div_ceil(LANES).max(1)).map(<[Sent]>::to_vec).collect();
     let before = processor::process();
@@ -140,7 +189,7 @@ fn load_of(sent: &[Sent], keep: Keep) -> anyhow::Result<(Load, Vec<Sent>)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let mut sending: JoinSet<_> =
-                lanes.into_iter().map(|lane| send_each(address, lane)).collect();
+                lanes.into_iter().map(|lane| send_each(address, lane, way)).collect();
             while let Some(sent) = sending.join_next().await {
                 sent??;
             }
@@ -157,7 +206,7 @@ fn load_of(sent: &[Sent], keep: Keep) -> anyhow::Result<(Load, Vec<Sent>)> {
 }
 
 /// Signs and sends one body after another over one connection.
-async fn send_each(address: SocketAddr, lane: Vec<Sent>) -> anyhow::Result<()> {
+async fn send_each(address: SocketAddr, lane: Vec<Sent>, way: Way) -> anyhow::Result<()> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -173,7 +222,7 @@ async fn send_each(address: SocketAddr, lane: Vec<Sent>) -> anyhow::Result<()> {
         let signature = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
         let request = Request::post("/")
             .header("host", host.as_str())
-            .header("content-type", "application/cloudevents+json")
+            .header("content-type", way.content_type())
             .header("user-agent", AGENT)
             .header("webhook-id", &*id)
             .header("webhook-timestamp", now)
@@ -230,7 +279,7 @@ struct Receiver {
 }
 
 impl Receiver {
-    /// Starts one that ends with the request number `count`.
+    /// Starts one that ends with the event number `count`.
     fn start(count: usize, keep: Keep) -> anyhow::Result<Self> {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
@@ -277,7 +326,13 @@ async fn count_requests(
     Ok(Received { ended: Instant::now(), kept })
 }
 
-/// Answers requests until the client goes away; tells how many, and which where they are kept.
+/// How many CloudEvents are in a request.
+fn events_in(request: &[u8]) -> usize {
+    memmem::find_iter(request, br#""specversion":"#).count()
+}
+
+/// Answers requests until the client goes away; tells how many events were in them, and which they
+/// were where they are kept.
 async fn answer_each(
     mut stream: TcpStream,
     keep: Keep,
@@ -288,12 +343,13 @@ async fn answer_each(
     loop {
         let (mut answered, mut kept) = (0, Vec::new());
         while let Some(total) = wire::message_octets(&held)? {
+            let request = held.get(..total).unwrap_or_default();
             if keep == Keep::All {
-                kept.push(Sent::parse(held.get(..total).unwrap_or_default())?);
+                kept.push(Sent::parse(request)?);
             }
+            answered += events_in(request);
             held.drain(..total);
             stream.write_all(ANSWER).await?;
-            answered += 1;
         }
         if answered > 0 {
             told.send((answered, kept))?;
@@ -327,39 +383,44 @@ mod tests {
 
     #[test]
     fn the_bare_client_sends_what_the_hub_sends() {
-        let folder = tempfile::tempdir().unwrap();
-        let events = Generator::new(1, 10).list(100);
-        let (_, theirs) = hub(folder.path(), &events, Keep::All).unwrap();
-        let (load, ours) = load_of(&theirs, Keep::All).unwrap();
-        assert!(load.spent > Duration::ZERO && load.took > Duration::ZERO);
+        for way in [Way::OneByOne, Way::InBatches] {
+            let folder = tempfile::tempdir().unwrap();
+            let events = Generator::new(1, 10).list(100);
+            let (_, theirs) = hub(folder.path(), &events, way, Keep::All).unwrap();
+            let (load, ours) = bare(&theirs, way, Keep::All).unwrap();
+            assert!(load.spent > Duration::ZERO && load.took > Duration::ZERO);
+            assert_eq!(bodies(&theirs), bodies(&ours));
+            let together = theirs.iter().filter(|one| events_in(&one.body) > 1).count();
+            assert_eq!(theirs.iter().map(|one| events_in(&one.body)).sum::<usize>(), 100);
+            assert_eq!(together > 0, way == Way::InBatches);
+            // Ports, times and signatures differ, but not in their length.
+            assert_eq!(head(&theirs), head(&ours));
+        }
+    }
 
-        let bodies = |of: &[Sent]| {
-            let mut all: Vec<_> = of.iter().map(|one| (one.id.clone(), one.body.clone())).collect();
-            all.sort_unstable();
-            all
-        };
-        assert_eq!((theirs.len(), bodies(&theirs)), (100, bodies(&ours)));
-        assert!(theirs.iter().all(|one| memmem::find(&one.body, b"vnd.postbell.seq").is_some()));
+    /// Ids and bodies, in order.
+    fn bodies(of: &[Sent]) -> Vec<(Arc<str>, Bytes)> {
+        let mut all: Vec<_> = of.iter().map(|one| (one.id.clone(), one.body.clone())).collect();
+        all.sort_unstable();
+        all
+    }
 
-        // Ports, times and signatures differ, but not in their length.
-        let head = |of: &[Sent]| {
-            let id = bodies(of).remove(0).0;
-            let head = &of.iter().find(|one| one.id == id).unwrap().head;
-            let shape = |line: &str| {
-                line.split_once(": ").map_or_else(
-                    || line.to_owned(),
-                    |(name, value)| format!("{name}: {}", value.len()),
-                )
-            };
-            head.lines().map(shape).collect::<Vec<_>>()
+    /// What stands before the first of these bodies, and how long it is.
+    fn head(of: &[Sent]) -> Vec<String> {
+        let id = bodies(of).remove(0).0;
+        let head = &of.iter().find(|one| one.id == id).unwrap().head;
+        let shape = |line: &str| match line.split_once(": ") {
+            Some((name, value)) => format!("{name}: {}", value.len()),
+            None => line.to_owned(),
         };
-        assert_eq!(head(&theirs), head(&ours));
+        head.lines().map(shape).collect()
     }
 
     #[test]
     fn the_hub_delivers_every_event() {
         let folder = tempfile::tempdir().unwrap();
-        let row = deliver(folder.path(), 100).unwrap();
-        assert!(row.figure > 0.0 && row.judged > 0.0, "{row:?}");
+        let rows = deliver(folder.path(), 100).unwrap();
+        assert_eq!(rows.len(), 2);
+        assert!(rows.iter().all(|row| row.figure > 0.0 && row.judged > 0.0), "{rows:?}");
     }
 }
