@@ -33,8 +33,6 @@ impl Said for Entry {
 
     const BEGINS: &'static [u8] = BEGINS;
 
-    const IS_REPEATED: bool = true;
-
     fn read(line: &[u8]) -> Result<Self, String> {
         let record = Record::read(line).map_err(|error| error.to_string())?;
         let whence = Whence { identity: record.identity(), received: moment(record.ns)? };

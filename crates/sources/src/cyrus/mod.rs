@@ -14,6 +14,7 @@ mod entry;
 mod namespace;
 mod notification;
 mod receive;
+mod recent;
 mod record;
 mod signs;
 mod source;

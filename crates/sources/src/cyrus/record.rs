@@ -5,6 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::recent::RecordIdentity;
+
 /// What was received, or what became of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Record {
@@ -40,7 +42,7 @@ impl Record {
     /// What makes it this one and no other: looked at twice, because the reader died between
     /// writing it down and taking it, a datagram is still the same. The kernel stamps each when it
     /// is sent, and no process sends two in one nanosecond.
-    pub(super) fn identity(&self) -> [u8; 32] {
+    pub(super) fn identity(&self) -> RecordIdentity {
         let (kind, octets): (u8, &[u8]) = match &self.what {
             Received::Datagram(octets) => (1, octets),
             Received::Stream(octets) => (2, octets),

@@ -157,8 +157,6 @@ impl Said for Transaction {
 
     const BEGINS: &'static [u8] = br#"{"v":1,"run":""#;
 
-    const IS_REPEATED: bool = false;
-
     fn read(line: &[u8]) -> Result<Self, String> {
         record::parse(line).map_err(|error| error.to_string())
     }

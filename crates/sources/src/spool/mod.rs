@@ -32,10 +32,6 @@ pub(crate) trait Said: Sized {
     /// How every line begins, so that one is found behind the beginning of another.
     const BEGINS: &'static [u8];
 
-    /// Whether who was interrupted in a line writes the same again: then its beginning is no loss
-    /// where the line follows it.
-    const IS_REPEATED: bool;
-
     /// Reads a line.
     ///
     /// # Errors
@@ -340,19 +336,22 @@ impl<T: Said> Spool<T> {
         self.files.get(&ident).is_none_or(|file| file.is_read_out)
     }
 
-    /// Where each file ends now: what was written before is told when [`Spool::has_passed`] says so.
+    /// Where the whole lines of each file end now: what was written before is told when
+    /// [`Spool::has_passed`] says so.
     pub(crate) fn ends(&self) -> Vec<(Ident, u64)> {
         let end = |(name, ident): (&Name, &Ident)| {
-            let (_, meta) = self.open(*name).ok()?;
-            (Ident::of(&meta) == *ident).then_some((*ident, meta.len()))
+            let (file, meta) = self.open(*name).ok()?;
+            let whole = whole_octets(&file, meta.len(), T::LINE_OCTETS_MAX).ok().flatten();
+            let end = whole.unwrap_or(meta.len());
+            (Ident::of(&meta) == *ident).then_some((*ident, end))
         };
         self.order.iter().filter_map(end).collect()
     }
 
-    /// Whether everything up to `end` is done with, but for the beginning of a line.
+    /// Whether everything up to `end` is done with.
     pub(crate) fn has_passed(&self, (ident, end): (Ident, u64)) -> bool {
         self.files.get(&ident).is_none_or(|file| {
-            let is_idle = file.lines.is_empty() && file.is_read_out && file.len >= end;
+            let is_idle = file.lines.is_empty() && file.read >= end;
             is_idle || file.done.offset >= end
         })
     }
@@ -361,7 +360,7 @@ impl<T: Said> Spool<T> {
     pub(crate) fn turn(&mut self, ident: Ident) {
         let Some(file) = self.files.get(&ident) else { return };
         let name = file.name;
-        // Who was interrupted in a line goes on with it behind its beginning.
+        // Whoever was interrupted in a line may go on with it, or take its beginning away.
         if name.turn != TURN_NOW || file.len < ROTATE_OCTETS || file.read < file.len {
             return;
         }
@@ -507,14 +506,8 @@ impl<T: Said> Followed<T> {
                 Ok(said) => push(start, end, line.len(), Ok(said)),
                 Err(why) => {
                     let mut from = start;
-                    let mut parts = glued::<T>(line).peekable();
-                    while let Some(part) = parts.next() {
+                    for part in glued::<T>(line) {
                         let to = from + part.len() as u64;
-                        if T::IS_REPEATED && parts.peek().is_some_and(|next| next.starts_with(part))
-                        {
-                            from = to;
-                            continue;
-                        }
                         let said = T::read(part).map_err(|_| match part.len() == line.len() {
                             true => why.clone(),
                             false => "nothing but a part of one".to_owned(),
@@ -533,7 +526,7 @@ impl<T: Said> Followed<T> {
 /// line there, or all of it but its end; and whoever wrote next didn't look.
 ///
 /// A line begins with what can't stand within one: quotes within a text are escaped.
-pub(crate) fn glued<T: Said>(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn glued<T: Said>(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = line;
     std::iter::from_fn(move || {
         let after_first = rest.get(1..)?;
@@ -549,6 +542,26 @@ pub(crate) fn glued<T: Said>(line: &[u8]) -> impl Iterator<Item = &[u8]> {
         rest = others;
         Some(part)
     })
+}
+
+/// How much of a file's first `length` octets is whole lines; nothing where its last line has no end
+/// and is longer than any that is written.
+pub(crate) fn whole_octets(
+    file: &File,
+    length: u64,
+    line_octets_max: usize,
+) -> io::Result<Option<u64>> {
+    // Mostly the last octet says it.
+    for octets in [1, line_octets_max as u64 + 1] {
+        let octets = octets.min(length);
+        let mut buffer = vec![0; usize::try_from(octets).unwrap_or_default()];
+        file.read_exact_at(&mut buffer, length - octets)?;
+        let end = memchr::memrchr(b'\n', &buffer).map(|at| length - octets + at as u64 + 1);
+        if end.is_some() || octets == length {
+            return Ok(end.or(Some(0)));
+        }
+    }
+    Ok(None)
 }
 
 fn read_at(handle: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -587,7 +600,8 @@ impl std::fmt::Display for Ident {
 }
 
 impl Name {
-    fn parse(name: &OsStr) -> Option<Self> {
+    /// The name of a file in a spool, if it is one.
+    pub(crate) fn parse(name: &OsStr) -> Option<Self> {
         let (uid, rest) = name.to_str()?.split_once(".ndjson")?;
         // One spelling for each number.
         let is_plain = |text: &str| {
@@ -691,14 +705,13 @@ mod tests {
     use super::*;
 
     #[derive(serde::Deserialize)]
-    struct Text<const IS_REPEATED: bool> {
+    struct Text {
         seq: u64,
     }
 
-    impl<const IS_REPEATED: bool> Said for Text<IS_REPEATED> {
+    impl Said for Text {
         const LINE_OCTETS_MAX: usize = 1_000;
         const BEGINS: &'static [u8] = br#"{"v":1,"run":""#;
-        const IS_REPEATED: bool = IS_REPEATED;
 
         fn read(line: &[u8]) -> Result<Self, String> {
             serde_json::from_slice(line).map_err(|error| error.to_string())
@@ -711,14 +724,12 @@ mod tests {
     }
 
     /// The numbers of the lines that are told, and how many parts can't be.
-    fn read<const IS_REPEATED: bool>(text: &str) -> (Vec<u64>, usize) {
-        let name = Name { uid: 0, turn: TURN_NOW };
-        let mut file = Followed::<Text<IS_REPEATED>>::new(name, Place::default());
+    fn read(text: &str) -> (Vec<u64>, usize) {
+        let mut file = Followed::<Text>::new(Name { uid: 0, turn: TURN_NOW }, Place::default());
         file.take(text.as_bytes());
         let mut at = 0;
         for line in &file.lines {
-            assert!(line.start == at || IS_REPEATED && line.start > at);
-            assert!(line.end > line.start);
+            assert_eq!((line.start, line.end > at), (at, true));
             at = line.end;
         }
         let said = file.lines.iter().filter_map(|line| line.said.as_ref().ok());
@@ -743,29 +754,39 @@ mod tests {
             text += &line(99, &name);
             text.push('\n');
             whole.push(99);
-            let (told, parts) = read::<false>(&text);
+            let (told, parts) = read(&text);
             prop_assert_eq!(told, whole);
             // Two beginnings too short to be known for such count as one.
             prop_assert!(parts <= torn && (parts > 0) == (torn > 0));
         }
+    }
 
-        #[test]
-        fn a_beginning_whose_line_follows_it_is_no_loss_where_lines_are_written_again(
-            first in 1_usize..60, more in proptest::collection::btree_set(20_usize..60, 0..3),
-            name in "[a-z{}\"]{0,20}",
-        ) {
-            let line = line(1, &name);
-            // Each time it came further.
-            let cuts = std::iter::once(first).chain(more.into_iter().filter(|cut| *cut > first));
-            let mut text: String = cuts.filter_map(|cut| line.get(..cut)).collect();
-            text += &line;
-            text.push('\n');
-            let (told, parts) = read::<false>(&text);
-            prop_assert!(told == [1] && parts > 0);
-            prop_assert_eq!(read::<true>(&text), (vec![1], 0));
-            let other = text.replace(r#""seq":1"#, r#""seq":2"#);
-            let torn = format!("{}{other}", line.get(..line.len() - 9).unwrap());
-            prop_assert!(read::<true>(&torn).1 > 0, "another line follows");
-        }
+    #[test]
+    fn what_is_written_is_told_up_to_its_last_whole_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let uid = rustix::process::geteuid().as_raw();
+        let path = folder.path().join(format!("{uid}.ndjson"));
+        let mut spool = Spool::<Text>::new(folder.path(), Vec::new(), &Health::new());
+        let told = |spool: &mut Spool<Text>| {
+            spool.scan().unwrap();
+            for ident in spool.idents() {
+                assert_eq!(spool.read(ident).1, None);
+                while spool.pop(ident).is_some() {}
+            }
+        };
+        let (first, second) = (format!("{}\n", line(1, "")), format!("{}\n", line(2, "")));
+        std::fs::write(&path, [&first, second.get(..20).unwrap()].concat()).unwrap();
+        spool.scan().unwrap();
+        let end = spool.ends()[0];
+        assert!(!spool.has_passed(end));
+        told(&mut spool);
+        // Whoever wrote it takes the beginning of a line away again.
+        File::options().write(true).open(&path).unwrap().set_len(first.len() as u64).unwrap();
+        assert!(spool.has_passed(end) && spool.has_passed(spool.ends()[0]));
+        std::fs::write(&path, [first, second].concat()).unwrap();
+        let end = spool.ends()[0];
+        assert!(!spool.has_passed(end));
+        told(&mut spool);
+        assert!(spool.has_passed(end));
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Rig {
     pub(crate) kept: Arc<Kept>,
     pub(crate) health: Health,
     pub(crate) options: Options,
+    /// When notifyd is told that the sockets were made.
+    pub(crate) began: Option<u64>,
     datagram: UnixDatagram,
     pub(crate) porter: Porter,
     notifyd: Running,
@@ -61,6 +63,7 @@ impl Rig {
             kept: Kept::new(),
             health: Health::new(),
             options,
+            began: None,
             datagram,
             porter: Porter::start(stream).unwrap(),
             notifyd: None,
@@ -82,7 +85,7 @@ impl Rig {
             stream: Some(self.porter.hand().unwrap()),
         };
         let spool = self.options.spool.clone();
-        let notifyd = Notifyd { spool, users: vec![Account::current().uid()], began: None };
+        let notifyd = Notifyd { spool, users: vec![Account::current().uid()], began: self.began };
         let stop = Stop::new().unwrap();
         let asked = stop.clone();
         let thread = std::thread::spawn(move || notifyd.run(sockets, &asked).unwrap());

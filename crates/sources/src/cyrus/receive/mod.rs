@@ -11,12 +11,14 @@ mod porter;
 mod queue;
 mod socket;
 mod streams;
+mod torn;
 mod writer;
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,11 +26,11 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use tracing::{debug, warn};
 
-use super::entry::Entry;
+use super::recent::Recent;
 use super::record::{Received, Record};
 use super::{datagram, dlist};
 use crate::Stop;
-use crate::spool::glued;
+use crate::spool::Name;
 pub use porter::Porter;
 use queue::{DATAGRAM_OCTETS_MAX, Queue, Queued, Sender};
 pub use socket::{SocketError, bind_datagram, bind_stream};
@@ -97,11 +99,11 @@ impl Notifyd {
         let mut receiver = Receiver {
             users: self.users.clone(),
             writer: Writer::new(&self.spool),
-            recent: Recent::read(&self.spool),
+            recent: written_last(&self.spool, File::sync_all),
             complaints: BTreeSet::new(),
         };
         let began = self.began.map(|ns| Record { ns, pid: 0, what: Received::Began });
-        if let Some(began) = began.filter(|began| receiver.recent.add(began)) {
+        if let Some(began) = began.filter(|began| receiver.recent.add(began.identity())) {
             receiver.writer.append(&[began]);
         }
         let mut queue =
@@ -128,6 +130,8 @@ impl Notifyd {
 struct Receiver {
     users: Vec<u32>,
     writer: Writer,
+    /// What was written down last: what may still wait in the kernel, because whoever wrote it died
+    /// before it took it.
     recent: Recent,
     /// What was complained of: each kind once.
     complaints: BTreeSet<String>,
@@ -168,7 +172,8 @@ impl Receiver {
     /// Makes datagrams durable, but for those that are.
     fn keep(&mut self, seen: &[Queued]) {
         let records: Vec<_> = seen.iter().filter_map(|queued| self.record(queued)).collect();
-        let fresh: Vec<_> = records.into_iter().filter(|one| self.recent.add(one)).collect();
+        let fresh: Vec<_> =
+            records.into_iter().filter(|one| self.recent.add(one.identity())).collect();
         self.writer.append(&fresh);
     }
 
@@ -207,7 +212,8 @@ impl Receiver {
         let heard = streams.hear(|uid| self.is_permitted(uid));
         heard.refused.iter().for_each(|why| self.complain(why));
         // Whoever read before may have died before it answered.
-        let fresh: Vec<_> = heard.records.into_iter().filter(|one| self.recent.add(one)).collect();
+        let fresh: Vec<_> =
+            heard.records.into_iter().filter(|one| self.recent.add(one.identity())).collect();
         let answer = match self.writer.append(&fresh) {
             Written::Durable => dlist::OK,
             Written::Lost => dlist::NO,
@@ -230,67 +236,54 @@ impl Receiver {
     }
 }
 
-/// What was written down last: what may still wait in the kernel, because whoever wrote it died
-/// before it took it.
-#[derive(Debug, Default)]
-struct Recent {
-    order: VecDeque<[u8; 32]>,
-    known: HashSet<[u8; 32]>,
-}
-
-impl Recent {
-    /// From the last lines of the spool.
-    fn read(folder: &Path) -> Self {
-        let mut recent = Self::default();
-        let Ok(entries) = std::fs::read_dir(folder) else { return recent };
-        let mut files: Vec<_> = entries
-            .filter_map(|entry| {
-                let entry = entry.ok()?;
-                let meta = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
-                Some((meta.modified().ok()?, entry.path()))
-            })
-            .collect();
-        files.sort();
-        // The file written now may be new, and what was written before have been put aside.
-        let last = files.iter().rev().take(2).rev();
-        for (_, path) in last {
-            for line in tail(path).unwrap_or_default().split(|octet| *octet == b'\n') {
-                for record in glued::<Entry>(line).filter_map(|part| Record::read(part).ok()) {
-                    recent.add(&record);
-                }
-            }
-        }
-        recent
-    }
-
-    /// Notes a record; says whether it is new.
-    fn add(&mut self, record: &Record) -> bool {
-        let identity = record.identity();
-        if !self.known.insert(identity) {
-            return false;
-        }
-        self.order.push_back(identity);
-        if self.order.len() > RECENT_MAX
-            && let Some(oldest) = self.order.pop_front()
+/// What the spool's last lines say, each of them whole, and durable by `sync`: whoever wrote them may
+/// have died before that, and what they say won't be written again.
+fn written_last(folder: &Path, sync: impl Fn(&File) -> io::Result<()>) -> Recent {
+    let mut recent = Recent::default();
+    // A file in it may be as new as its lines.
+    let entries = File::open(folder).and_then(|opened| sync(&opened));
+    let Ok(entries) = entries.and_then(|()| std::fs::read_dir(folder)) else { return recent };
+    let mut files: Vec<_> = entries
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            Name::parse(&entry.file_name())?;
+            let meta = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
+            Some((meta.modified().ok()?, entry.path()))
+        })
+        .collect();
+    files.sort();
+    // The file written now may be new, and what was written before have been put aside.
+    let last = files.iter().rev().take(2).rev();
+    for (_, path) in last {
+        // What can't be made durable there is written again.
+        let text = last_lines(path, &sync).unwrap_or_else(|error| {
+            debug!(path = ?path, %error, "what was written before may be written again");
+            Vec::new()
+        });
+        for record in text.split(|octet| *octet == b'\n').filter_map(|line| Record::read(line).ok())
         {
-            self.known.remove(&oldest);
+            recent.add(record.identity());
         }
-        true
     }
+    recent
 }
 
-/// The last octets of a file, from the beginning of a line.
-fn tail(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_OCTETS)))?;
-    let mut octets = Vec::new();
-    file.take(TAIL_OCTETS).read_to_end(&mut octets)?;
-    Ok(octets)
+/// The last octets of a file, which ends with a whole line from here on and is durable.
+fn last_lines(path: &Path, sync: impl Fn(&File) -> io::Result<()>) -> io::Result<Vec<u8>> {
+    let open = |access| {
+        let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        rustix::fs::open(path, flags, Mode::empty()).map(File::from)
+    };
+    // That of an account under which notifyd ran before may be there to be read alone.
+    let file = open(OFlags::RDWR).or_else(|_| open(OFlags::RDONLY))?;
+    let end = torn::mend(&file, torn::Writer::Died)
+        .or_else(|_| file.metadata().map(|meta| meta.len()))?;
+    sync(&file)?;
+    let octets = end.min(TAIL_OCTETS);
+    let mut text = vec![0; usize::try_from(octets).unwrap_or_default()];
+    file.read_exact_at(&mut text, end - octets)?;
+    Ok(text)
 }
-
-/// Records remembered: more than one group has.
-const RECENT_MAX: usize = 1024;
 
 /// How much of the spool's end is read at the start: more than one group has, in its longest form.
 const TAIL_OCTETS: u64 = 4 << 20;
@@ -316,3 +309,86 @@ const BUSY_LIMIT: Duration = Duration::from_secs(1);
 
 /// The longest wait else; whatever comes ends it.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::os::unix::fs::MetadataExt as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn record(ns: u64) -> Record {
+        Record { ns, pid: 1, what: Received::Datagram(b"said".to_vec()) }
+    }
+
+    /// What stands in a file; every line must be whole.
+    fn read(path: &Path) -> Vec<Record> {
+        let text = std::fs::read(path).unwrap_or_default();
+        text.split_inclusive(|octet| *octet == b'\n').map(|l| Record::read(l).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_was_written_before_counts_once_it_is_durable() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = Writer::new(folder.path());
+        assert_eq!(writer.append(&[record(1)]), Written::Durable);
+        let entry = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap();
+        let synced = RefCell::new(BTreeSet::new());
+        let mut recent = written_last(folder.path(), |file| {
+            synced.borrow_mut().insert(file.metadata()?.ino());
+            Ok(())
+        });
+        assert!(!recent.add(record(1).identity()));
+        let inode = |path: &Path| std::fs::metadata(path).unwrap().ino();
+        let wanted = BTreeSet::from([inode(folder.path()), inode(&entry.path())]);
+        assert_eq!(synced.into_inner(), wanted);
+        let fails = |which| {
+            move |file: &File| {
+                let is_it = file.metadata()?.is_dir() == which;
+                if is_it { Err(io::Error::other("the disk")) } else { Ok(()) }
+            }
+        };
+        for is_folder in [false, true] {
+            let mut recent = written_last(folder.path(), fails(is_folder));
+            assert!(recent.add(record(1).identity()), "it is written again");
+        }
+    }
+
+    proptest! {
+        // Each waits for a disk.
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn a_reader_killed_anywhere_in_what_it_writes_loses_nothing_and_damages_nothing(
+            before in 0_u64..3, many in 1_u64..6, cut in any::<proptest::sample::Index>(),
+            turned: bool, has_begun: bool,
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let records = |range: std::ops::RangeInclusive<u64>| range.map(record);
+            let all: Vec<_> = records(1..=before + many).collect();
+            let waiting = records(before + 1..=before + many);
+            assert_eq!(Writer::new(folder.path()).append(&all), Written::Durable);
+            let path = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+            let text = std::fs::read(&path).unwrap();
+            let lines = text.split_inclusive(|octet| *octet == b'\n');
+            let kept = usize::try_from(before).unwrap();
+            let durable: usize = lines.take(kept).map(<[u8]>::len).sum();
+            let left = durable + cut.index(text.len() - durable + 1);
+            std::fs::write(&path, &text[..left]).unwrap();
+            let aside = path.with_extension("ndjson.1");
+            if turned {
+                std::fs::rename(&path, &aside).unwrap();
+            }
+            // What the next one does; it may not know any more that it told of the beginning.
+            let mut recent = written_last(folder.path(), File::sync_all);
+            let began = has_begun.then_some(Record { ns: 9, pid: 0, what: Received::Began });
+            let waiting = waiting.filter(|record| recent.add(record.identity()));
+            let fresh: Vec<_> = began.into_iter().chain(waiting).collect();
+            assert_eq!(Writer::new(folder.path()).append(&fresh), Written::Durable);
+            let mut told = [read(&aside), read(&path)].concat();
+            told.retain(|record| record.what != Received::Began);
+            prop_assert_eq!(told, all);
+        }
+    }
+}
