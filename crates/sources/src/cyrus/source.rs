@@ -12,6 +12,7 @@ use super::alive::{Connections, Listeners, is_process};
 use super::asking::{Answers, Asking};
 use super::entry::{Content, Entry};
 use super::notification::Notification;
+use super::recent::Recent;
 use super::signs::{self, Sign, Signs};
 use super::tell::{Memory, Teller, is_implied};
 use super::{CyrusError, Options};
@@ -31,6 +32,8 @@ pub(super) struct Source<'a> {
     signs: Signs,
     bell: Bell,
     spool: Spool<Entry>,
+    /// What was handled last: who writes to the spool may have written it twice, as its disk failed.
+    recent: Recent,
     pending: Pending,
     watched: Watched,
     /// Kinds of what can't be told, each logged once.
@@ -93,6 +96,7 @@ impl<'a> Source<'a> {
             memory: Memory::restore(kept),
             bell: Bell::new(&options.spool),
             spool: Spool::new(&options.spool, intake.checkpoint(spool::KEY)?, health),
+            recent: Recent::default(),
             pending: Pending::default(),
             watched: Watched::default(),
             complaints: BTreeSet::new(),
@@ -202,6 +206,9 @@ impl<'a> Source<'a> {
                     Verdict::Go => self.handle(ident)?,
                     Verdict::PassOver => {
                         if let Some(line) = self.spool.pop(ident) {
+                            if let Ok(entry) = &line.said {
+                                self.recent.add(entry.whence.identity);
+                            }
                             let place = Place { offset: line.end, part: None };
                             self.pending.files.insert(ident, place);
                         }
@@ -242,6 +249,12 @@ impl<'a> Source<'a> {
     fn handle(&mut self, ident: Ident) -> Result<(), Stopped> {
         let before = self.spool.place(ident);
         let Some(line) = self.spool.pop(ident) else { return Ok(()) };
+        if let Ok(entry) = &line.said
+            && !self.recent.add(entry.whence.identity)
+        {
+            self.pending.files.insert(ident, Place { offset: line.end, part: None });
+            return Ok(());
+        }
         match line.said {
             Ok(Entry { whence, what: Content::Notification(said) }) => {
                 let told = self.teller.tell(&mut self.memory, &said, whence);

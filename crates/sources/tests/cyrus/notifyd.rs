@@ -94,6 +94,37 @@ fn what_a_reader_began_to_write_when_it_was_killed_is_no_loss() {
 }
 
 #[test]
+fn a_line_that_stands_there_twice_is_told_once_and_is_no_sign_of_a_loss() {
+    let mut rig = Rig::started();
+    let changed = flagged(1).replace("FlagsSet", "MailboxModseq");
+    for said in [&flagged(1), &changed] {
+        send(&rig.datagrams(), &datagram(said));
+    }
+    wait_until(|| rig.written().lines().count() == 2);
+    rig.stop_notifyd();
+    let spool = std::fs::read_dir(&rig.options.spool).unwrap().next().unwrap().unwrap().path();
+    let text = rig.written();
+    let twice = format!("{}\n", text.lines().last().unwrap());
+    let mut file = std::fs::OpenOptions::new().append(true).open(spool).unwrap();
+    file.write_all(twice.as_bytes()).unwrap();
+    rig.start_notifyd();
+    // A sign that nothing is said of, of another mailbox, is told when that of this one would be.
+    let other = changed.replace("alice", "bob");
+    send(&rig.datagrams(), &datagram(&other));
+    wait_until(|| !missed(&rig).is_empty());
+    let told: Vec<_> = rig.kept.told().iter().map(crate::rig::shown).collect();
+    assert_eq!(
+        told,
+        [
+            "alice@example.org flags INBOX 1 +(\\Flagged) -()".to_owned(),
+            "alice@example.org vnd.cmu.MailboxModseq".to_owned(),
+            "bob@example.org vnd.cmu.MailboxModseq".to_owned(),
+            format!("bob@example.org missed INBOX: {UNSAID}"),
+        ]
+    );
+}
+
+#[test]
 fn a_change_told_of_in_a_way_that_says_nothing_is_a_gap_of_its_mailbox() {
     let rig = Rig::started();
     let without_uids = flagged(1).replace(r#""uidset":"1","#, "");
