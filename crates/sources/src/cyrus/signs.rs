@@ -213,8 +213,10 @@ impl Signs {
         let Some((pid, name)) = said.pid.zip(name) else { return };
         let sent_ms = sent.unix_millis();
         match said.event.as_str() {
-            // A list of names, which is no change of the mailbox.
+            // A list of names, which is no change of the mailbox; nor is how a quota stands. A
+            // change of an ACL is one: Cyrus says MailboxModseq right before it.
             "MailboxSubscribe" | "MailboxUnSubscribe" => {}
+            "QuotaChange" | "QuotaExceed" | "QuotaWithin" => {}
             "MailboxModseq" if self.is_renamed_above((pid, name), namespace, sent_ms) => {}
             "MailboxModseq" => {
                 if let Some(one) = self.at((pid, name), said, now) {
@@ -419,6 +421,10 @@ mod tests {
             ("MessageTrash Modseq Modseq Modseq MessageExpunge", true),
             ("MailboxSubscribe", false),
             ("MailboxSubscribe Modseq", true),
+            ("Modseq QuotaExceed", true),
+            ("QuotaChange Modseq", true),
+            ("Modseq QuotaWithin MessageExpunge", false),
+            ("Modseq AclChange", false),
             ("Modseq MessageAppend MessageAppend MessageAppend Modseq", true),
             ("Modseq MessageAppend MessageAppend FlagsSet Modseq", false),
             ("MessageAppend MessageAppend Modseq", false),
