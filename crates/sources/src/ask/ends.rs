@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -13,7 +14,7 @@ pub struct Ends(Arc<Mutex<VecDeque<(SocketAddr, i64)>>>);
 
 impl Ends {
     /// Notes one, before the login that the store tells of.
-    pub(super) fn note(&self, end: SocketAddr) {
+    pub(crate) fn note(&self, end: SocketAddr) {
         let mut ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if ends.len() >= ENDS_MAX {
             ends.pop_front();
@@ -21,10 +22,13 @@ impl Ends {
         ends.push_back((end, Timestamp::now().as_millisecond()));
     }
 
-    /// When a connection with this end was opened last, in milliseconds since 1970.
-    pub(crate) fn opened(&self, end: SocketAddr) -> Option<i64> {
-        let ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ends.iter().rev().find(|(one, _)| *one == end).map(|(_, opened)| *opened)
+    /// Whether a connection with this end was opened then, in milliseconds since 1970; says so once,
+    /// as there is one login over each, and whoever has that port next is somebody else.
+    pub(crate) fn take(&self, end: SocketAddr, then: &RangeInclusive<i64>) -> bool {
+        let mut ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |(one, opened): &(SocketAddr, i64)| *one == end && then.contains(opened);
+        let at = ends.iter().position(is_it);
+        at.and_then(|at| ends.remove(at)).is_some()
     }
 }
 

@@ -129,24 +129,31 @@ impl<'a> Asking<'a> {
     /// Whether an observation is of one of our own sessions.
     pub(super) fn is_own(&mut self, seen: &Observation) -> bool {
         let Some(name) = seen.actor.session.as_deref() else { return false };
-        let end = seen.actor.client.map(|client| client.to_string());
-        if seen.what == What::LoggedIn && !self.own.contains_key(name) {
-            // Only just then, since others will have that port again.
-            let opened = end.as_ref().and_then(|end| self.own.get(end)).copied();
-            let opened = opened.or_else(|| self.ends.opened(seen.actor.client?));
-            let since = opened.map(|opened| seen.at.unix_millis() - opened);
-            if since.is_some_and(|millis| (0..=LOGIN_MAX_MS).contains(&millis)) {
-                self.own_session(name.to_owned());
-            }
+        if seen.what == What::LoggedIn && self.take_end(seen) && !self.own.contains_key(name) {
+            self.own_session(name.to_owned());
         }
         let is_own = self.own.contains_key(name);
         if is_own && seen.what == What::LoggedOut {
-            for key in [Some(name.to_owned()), end].into_iter().flatten() {
-                self.own.remove(&key);
-                self.changed.insert(key);
-            }
+            self.own.remove(name);
+            self.changed.insert(name.to_owned());
         }
         is_own
+    }
+
+    /// Whether a login came over a connection of ours. Only just after that was opened, and once,
+    /// since others will have that port again.
+    fn take_end(&mut self, login: &Observation) -> bool {
+        let Some(client) = login.actor.client else { return false };
+        let at = login.at.unix_millis();
+        let then = at - LOGIN_MAX_MS..=at;
+        let is_others = self.ends.take(client, &then);
+        let end = client.to_string();
+        let is_announced = self.own.get(&end).is_some_and(|opened| then.contains(opened));
+        if is_announced {
+            self.own.remove(&end);
+            self.changed.insert(end);
+        }
+        is_others || is_announced
     }
 
     /// Notes what is told, adds what Cyrus left out of it, and takes out what a look told before.

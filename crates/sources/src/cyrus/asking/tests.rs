@@ -173,3 +173,30 @@ fn a_message_came_without_flags_where_cyrus_is_known_to_name_them() {
     assert_eq!(remembered, known.drain_changes());
     assert!(changes.iter().any(|(key, _)| key == flag_naming::KEY), "over restarts, too");
 }
+
+#[test]
+fn a_login_is_ours_by_its_connection_once_and_shortly_after_that_was_opened() {
+    let (options, intake, master) = (options(), Taking::default(), refusing());
+    let mut asking = Asking::new(&options, &master, &intake).unwrap();
+    let end: SocketAddr = "127.0.0.1:40000".parse().unwrap();
+    let is_own = |asking: &mut Asking<'_>, what, name: &str, after: Duration| {
+        let at = Timestamp::new(jiff::Timestamp::now() + after, jiff::tz::Offset::UTC);
+        let actor = Actor { session: Some(name.to_owned()), client: Some(end), ..Actor::default() };
+        asking.is_own(&Observation { at, actor, ..seen(what) })
+    };
+    let (now, later) = (Duration::ZERO, Duration::from_secs(60));
+    for is_announced in [false, true] {
+        master.ends.note(end);
+        if is_announced {
+            asking.own_session(end.to_string());
+        }
+        assert!(!is_own(&mut asking, What::LoggedIn, "much later", later));
+        assert!(is_own(&mut asking, What::LoggedIn, "ours", now));
+        assert!(is_own(&mut asking, What::LoggedIn, "ours", now), "told again");
+        // Whoever has that port next, within the same seconds.
+        assert!(!is_own(&mut asking, What::LoggedIn, "theirs", now));
+        assert!(!is_own(&mut asking, What::LoggedOut, "theirs", now));
+        assert!(is_own(&mut asking, What::LoggedOut, "ours", now));
+        assert!(!is_own(&mut asking, What::LoggedOut, "ours", now));
+    }
+}
