@@ -161,7 +161,26 @@ fn r45_a_store_authorises_a_message_for_its_owner_who_gets_the_same_octets() -> 
         let answer = authoriser.authorise(&url, user, soon);
         assert!(matches!(answer, Authorised::Unfit), "{answer:?}");
     }
-    let answer = authoriser.authorise(&url(9), ALICE, soon);
+    // Which says nothing of the store: it doesn't refuse whatever it is asked to.
+    let server = ImapUrl::server("mail.example.org", None).unwrap();
+    let theirs = |user, mailbox, uid_validity| {
+        server.clone().with_user(user).with_mailbox(mailbox, Some(uid_validity)).with_uid(1)
+    };
+    for absent in [
+        url(9),
+        theirs(ALICE, "Nowhere", uid_validity),
+        theirs(ALICE, "Entwürfe/a b", uid_validity + 1),
+        theirs("nobody@example.org", "INBOX", 1),
+        // Not let in, they aren't tried again for a while.
+        theirs("nobody@example.org", "INBOX", 1),
+    ] {
+        let user = absent.user().unwrap().to_owned();
+        let answer = authoriser.authorise(&absent, &user, soon);
+        assert!(matches!(answer, Authorised::Unfit), "{absent}: {answer:?}");
+    }
+    let elsewhere = ImapUrl::server("elsewhere.example.org", None).unwrap().with_user(ALICE);
+    let elsewhere = elsewhere.with_mailbox("Entwürfe/a b", Some(uid_validity)).with_uid(1);
+    let answer = authoriser.authorise(&elsewhere, ALICE, soon);
     assert!(matches!(answer, Authorised::Refused), "{answer:?}");
     let past = jiff::Timestamp::now() + Duration::from_secs(2);
     let Authorised::Url(short) = authoriser.authorise(&url(2), ALICE, past) else {

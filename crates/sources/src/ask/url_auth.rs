@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use imap_codec::imap_types::response::Data;
 use jiff::Timestamp;
-use mail_event::ImapUrl;
+use mail_event::{ImapUrl, UidSet};
 
 use super::answers::{self, untagged};
 use super::session::{LINE_OCTETS_MAX, Reply, Session};
-use super::{AskError, Asker, Master, PATIENCE};
+use super::{AskError, Asker, Master, PATIENCE, Want};
 
 /// Has a store authorise URLs, as the owner of each mailbox; keeps a few logins for a while.
 pub struct Authoriser {
@@ -34,9 +34,10 @@ pub(crate) enum Redeemed {
 pub enum Authorised {
     /// It did.
     Url(Token),
-    /// Not this one.
+    /// Not this one, though the message is there.
     Refused,
-    /// None to this message or for this user, so that it wasn't asked.
+    /// None to this message or for this user: it isn't there, its owner isn't let in, or it wasn't
+    /// even asked.
     Unfit,
     /// None at all, or it doesn't answer; why, in words.
     Never(String),
@@ -77,13 +78,14 @@ impl Authoriser {
         Ok(Self { asker, named: Box::new(named), redeemed })
     }
 
-    /// Has the URL of a message authorised for `user` until `until`. Blocks, for a few
-    /// seconds at most.
+    /// Has the URL of a message authorised for `user` until `until`. Blocks: up to
+    /// [`LOGIN_PATIENCE`] each for a greeting and a login, and a second for each of up to eight answers.
     pub fn authorise(&mut self, message: &ImapUrl, user: &str, until: Timestamp) -> Authorised {
         let (Some(owner), Some(mailbox)) = (message.user(), message.mailbox()) else {
             return Authorised::Unfit;
         };
-        if message.uid().is_none() || (self.redeemed == Redeemed::ByOwners && owner != user) {
+        let Some(uid) = message.uid() else { return Authorised::Unfit };
+        if self.redeemed == Redeemed::ByOwners && owner != user {
             return Authorised::Unfit;
         }
         let name = (self.named)(mailbox);
@@ -95,20 +97,28 @@ impl Authoriser {
         }
         let generated = self.asker.ask(owner, |session| {
             if !is_able(session)? {
-                return Ok(None);
+                return Ok(Generated::Unable);
             }
-            match generate(session, &rump) {
-                // Dovecot doesn't look whether there is more than it knew of.
-                Err(AskError::Refused { .. }) => {
-                    answers::status(session, &name)?;
-                    generate(session, &rump).map(Some)
-                }
-                answer => answer.map(Some),
+            if let Some(url) = generate(session, &rump)? {
+                return Ok(Generated::Url(url));
             }
+            // Dovecot doesn't look whether there is more than it knew of.
+            let look = answers::status(session, &name)?;
+            if message.uid_validity().is_some_and(|wanted| wanted != look.uid_validity) {
+                return Ok(Generated::Absent);
+            }
+            if let Some(url) = generate(session, &rump)? {
+                return Ok(Generated::Url(url));
+            }
+            let (uids, uid_validity) = (UidSet::single(uid), Some(look.uid_validity));
+            let found = answers::messages(session, &name, uid_validity, &uids, Want::default())?;
+            Ok(if found.contains_key(&uid) { Generated::Denied } else { Generated::Absent })
         });
         match generated {
-            Some(Some(url)) => Authorised::Url(url),
-            Some(None) => {
+            Some(Generated::Url(url)) => Authorised::Url(url),
+            Some(Generated::Denied) => Authorised::Refused,
+            Some(Generated::Absent) => Authorised::Unfit,
+            Some(Generated::Unable) => {
                 // Another time it may be.
                 self.asker.close(owner);
                 Authorised::Never("it doesn't offer URLAUTH".to_owned())
@@ -116,7 +126,8 @@ impl Authoriser {
             None if self.asker.is_resting() => {
                 Authorised::Never(self.asker.last_error.clone().unwrap_or_default())
             }
-            None => Authorised::Refused,
+            // It lets the owner in for nobody, or has no such mailbox.
+            None => Authorised::Unfit,
         }
     }
 
@@ -124,6 +135,17 @@ impl Authoriser {
     pub fn tidy(&mut self) {
         self.asker.tidy(Instant::now());
     }
+}
+
+/// What became of a question.
+enum Generated {
+    Url(Token),
+    /// The server doesn't know how.
+    Unable,
+    /// It says no, and the message is there.
+    Denied,
+    /// It isn't.
+    Absent,
 }
 
 /// The same with the user it is for in clear, where that can be: with `@` as it is. Nothing else that
@@ -149,16 +171,20 @@ fn is_able(session: &mut Session) -> Result<bool, AskError> {
     Ok(is_able)
 }
 
-/// What the server makes of `rump`. Only that with a token behind it is believed.
-fn generate(session: &mut Session, rump: &str) -> Result<Token, AskError> {
+/// What the server makes of `rump`, unless it says no. Only that with a token behind it is believed.
+fn generate(session: &mut Session, rump: &str) -> Result<Option<Token>, AskError> {
     let mut found = None;
     let command = format!("GENURLAUTH \"{rump}\" INTERNAL");
-    session.command(&command, LINE_OCTETS_MAX, PATIENCE, &mut |reply| {
+    let answer = session.command(&command, LINE_OCTETS_MAX, PATIENCE, &mut |reply| {
         let Reply::Other(octets) = reply else { return };
         if let Some(word) = untagged(octets, "GENURLAUTH").next() {
             found = word.text().map(std::borrow::Cow::into_owned);
         }
-    })?;
+    });
+    match answer {
+        Err(AskError::Refused { .. }) => return Ok(None),
+        answer => answer?,
+    }
     let is_it = |url: &String| {
         let token = url.strip_prefix(rump).and_then(|rest| rest.strip_prefix(":internal:"));
         token.is_some_and(|token| {
@@ -166,11 +192,13 @@ fn generate(session: &mut Session, rump: &str) -> Result<Token, AskError> {
                 && token.bytes().all(|octet| octet.is_ascii_hexdigit())
         })
     };
-    found.filter(is_it).map(Token).ok_or(AskError::Lacking("GENURLAUTH"))
+    Ok(found.filter(is_it).map(Token))
 }
 
-/// How long it may take to be let in. Whoever waits for it waits no longer.
-const LOGIN_PATIENCE: Duration = Duration::from_secs(2);
+/// How long it may take to be let in. Whoever waits for the URL waits no longer than they like; but a
+/// store lets whom it doesn't know wait for its refusal, Dovecot for 2 s, and is none that doesn't
+/// answer.
+const LOGIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Hexadecimal digits of a token at least (RFC 4467, section 9).
 const TOKEN_DIGITS_MIN: usize = 32;

@@ -415,6 +415,12 @@ fn r45_a_real_cyrus_authorises_a_message_for_one_user_who_gets_the_same_octets()
         let (alice, bob) = (cyrus.login_name(ALICE), cyrus.login_name(BOB));
         let server = ImapUrl::server("mail.example.org", None).unwrap().with_user(&alice);
         let url = server.with_mailbox(&told.replace('.', "/"), Some(uid_validity)).with_uid(1);
+        // One that it refuses though the message is there ends nothing.
+        let elsewhere = ImapUrl::server("mail.example.org", Some(1143)).unwrap().with_user(&alice);
+        let elsewhere = elsewhere.with_mailbox(&told.replace('.', "/"), Some(uid_validity));
+        let soon = jiff::Timestamp::now() + Duration::from_secs(600);
+        let answer = authoriser.authorise(&elsewhere.with_uid(1), &alice, soon);
+        assert!(matches!(answer, Authorised::Refused), "{answer:?}");
         let mut authorised = |user: &str, seconds| {
             let until = jiff::Timestamp::now() + Duration::from_secs(seconds);
             match authoriser.authorise(&url, user, until) {
