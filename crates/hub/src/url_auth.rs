@@ -38,7 +38,7 @@ struct Inner {
     stores: Vec<Asked>,
     /// The places in which stores are asked for content, too.
     asking: Arc<Semaphore>,
-    known: Mutex<Known>,
+    known: Mutex<Known<Token>>,
 }
 
 /// A URL that is to be authorised, and for whom.
@@ -62,10 +62,11 @@ struct Asked {
     refused: AtomicU32,
 }
 
-/// What was authorised a short while ago, by what was asked; the oldest goes first.
-#[derive(Debug, Default)]
-struct Known {
-    found: HashMap<String, Token>,
+/// What was authorised a short while ago, by what was asked, and until when it is good; the oldest
+/// goes first.
+#[derive(Debug)]
+struct Known<T> {
+    found: HashMap<String, (T, Timestamp)>,
     order: VecDeque<String>,
 }
 
@@ -186,7 +187,7 @@ impl UrlAuth {
 }
 
 impl Inner {
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, Known<Token>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -197,11 +198,12 @@ impl Inner {
             return Some(token);
         }
         let token = self.stores.iter().find_map(|store| store.ask(wanted))?;
-        self.known().keep(wanted.name(), token.clone());
+        self.known().keep(wanted.name(), token.clone(), wanted.until);
         Some(token)
     }
 
     fn tidy(&self) {
+        self.known().forget_before(expiry(Timestamp::now(), self.lifetime));
         for store in &self.stores {
             for asker in &store.askers {
                 if let Some(asker) = &mut *asker.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -295,13 +297,19 @@ impl Wanted {
     }
 }
 
-impl Known {
-    fn find(&self, name: &str) -> Option<Token> {
-        self.found.get(name).cloned()
+impl<T> Default for Known<T> {
+    fn default() -> Self {
+        Self { found: HashMap::new(), order: VecDeque::new() }
+    }
+}
+
+impl<T: Clone> Known<T> {
+    fn find(&self, name: &str) -> Option<T> {
+        self.found.get(name).map(|(token, _)| token.clone())
     }
 
-    fn keep(&mut self, name: String, token: Token) {
-        if self.found.insert(name.clone(), token).is_none() {
+    fn keep(&mut self, name: String, token: T, until: Timestamp) {
+        if self.found.insert(name.clone(), (token, until)).is_none() {
             self.order.push_back(name);
         }
         while self.order.len() > KNOWN_MAX {
@@ -309,6 +317,12 @@ impl Known {
                 self.found.remove(&oldest);
             }
         }
+    }
+
+    /// Lets go of what is good until before `until`: whoever asks now wants it good for longer.
+    fn forget_before(&mut self, until: Timestamp) {
+        self.found.retain(|_, (_, ends)| *ends >= until);
+        self.order.retain(|name| self.found.contains_key(name));
     }
 }
 
@@ -351,6 +365,24 @@ const TIDY_EVERY: Duration = Duration::from_secs(30);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn r45_what_nobody_can_want_any_more_is_forgotten() {
+        let (lifetime, begun) = (Duration::from_secs(86_400), 1_000_200);
+        let at = |second: i64| Timestamp::from_second(begun + second).unwrap();
+        let mut known = Known::default();
+        for second in [0_i64, 30, 650] {
+            known.keep(format!("{second}"), second, expiry(at(second), lifetime));
+        }
+        let mut left = |second| {
+            known.forget_before(expiry(at(second), lifetime));
+            [0, 30, 650].map(|name| known.find(&name.to_string()).is_some())
+        };
+        assert_eq!(left(599), [true, true, true]);
+        assert_eq!(left(650), [false, false, true]);
+        assert_eq!(left(1_250), [false, false, false]);
+        assert!(known.order.is_empty());
+    }
 
     #[test]
     fn r45_what_follows_shortly_wants_the_same_and_never_beyond_its_time() {
