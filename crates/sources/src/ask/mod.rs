@@ -73,6 +73,8 @@ pub(super) struct Asker {
     master: Master,
     /// How long it may take to be let in.
     patience: Duration,
+    /// Connections kept at the same time.
+    open_max: usize,
     open: BTreeMap<String, Open>,
     /// A connection for a user who is to be asked about next.
     greeted: Option<(String, Greeted)>,
@@ -164,6 +166,7 @@ impl Asker {
         Ok(Self {
             master: master.clone(),
             patience: PATIENCE,
+            open_max: OPEN_MAX,
             open: BTreeMap::new(),
             greeted: None,
             rest_until: None,
@@ -398,7 +401,7 @@ impl Asker {
     }
 
     fn keep(&mut self, user: &str, session: Session, opened: Instant) {
-        while self.open.len() >= OPEN_MAX {
+        while self.open.len() >= self.open_max {
             let oldest = self.open.iter().min_by_key(|(_, open)| open.used);
             let Some(user) = oldest.map(|(user, _)| user.clone()) else { break };
             self.close(&user);

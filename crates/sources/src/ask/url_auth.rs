@@ -75,6 +75,7 @@ impl Authoriser {
     ) -> Result<Self, String> {
         let mut asker = Asker::new(master).map_err(|error| error.to_string())?;
         asker.patience = LOGIN_PATIENCE;
+        asker.open_max = OPEN_MAX;
         Ok(Self { asker, named: Box::new(named), redeemed })
     }
 
@@ -199,6 +200,9 @@ fn generate(session: &mut Session, rump: &str) -> Result<Option<Token>, AskError
 /// store lets whom it doesn't know wait for its refusal, Dovecot for 2 s, and is none that doesn't
 /// answer.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Logins kept at the same time: there are some who ask beside each other, and beside the source.
+const OPEN_MAX: usize = 4;
 
 /// Hexadecimal digits of a token at least (RFC 4467, section 9).
 const TOKEN_DIGITS_MIN: usize = 32;
