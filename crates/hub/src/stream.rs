@@ -11,6 +11,7 @@ use mail_event::{Event, EventId, Timestamp, json};
 use postbell_engine::{Filter, Keys, Projection, Shared, Stamp, Store, Verdict, View, event_id};
 use postbell_journal::{ReadError, Records};
 use postbell_sinks::stream::Form;
+use postbell_sources::Token;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, timeout_at};
 use tracing::error;
@@ -211,12 +212,16 @@ impl Follower {
             };
             let seq = record.seq.0;
             let stamp = Stamp { id: EventId::from_u128(record.id.0), seq, prev_seq: self.prev_seq };
-            let link = match self.projection.wants_link(&body, &view) {
-                true => Some(self.reference(seq, record.body, deadline).await),
-                false => None,
-            };
+            let (mut url, mut link) = (None, None);
+            if self.projection.wants_link(&body, &view) {
+                url = self.authorised(record.body, deadline).await;
+                link = Some(self.links.make(seq, &Holder::of(&self.grant), now_unix()));
+            }
+            // Where the URL is too long for the event, the link may not be.
+            let links = url.as_ref().map(Token::reveal).into_iter().chain(link.as_deref());
+            let links: Vec<_> = links.collect();
             self.form.deliver(&mut out, seq, &view.name(), |out| {
-                self.write(out, &body, &view, &stamp, link.as_deref());
+                self.write(out, &body, &view, &stamp, &links);
             });
             self.prev_seq = Some(seq);
             self.left -= 1;
@@ -226,17 +231,11 @@ impl Follower {
         out
     }
 
-    /// What leads to a record's content: a URL by the store, if that is wanted and there by
-    /// `deadline`, or a link.
-    async fn reference(&self, seq: u64, record: &[u8], deadline: Instant) -> String {
+    /// A URL by the store that leads to a record's content, if that is wanted and there by `deadline`.
+    async fn authorised(&self, record: &[u8], deadline: Instant) -> Option<Token> {
         let url_auth = self.links.url_auth();
-        let wanted = url_auth.wanted(record, self.grant.principal(), jiff::Timestamp::now());
-        if let Some(wanted) = wanted
-            && let Some(url) = url_auth.authorise(wanted, deadline).await
-        {
-            return url.reveal().to_owned();
-        }
-        self.links.make(seq, &Holder::of(&self.grant), now_unix())
+        let wanted = url_auth.wanted(record, self.grant.principal(), jiff::Timestamp::now())?;
+        url_auth.authorise(wanted, deadline).await
     }
 
     /// One event as it is sent.
@@ -246,10 +245,10 @@ impl Follower {
         body: &[u8],
         view: &View<'_>,
         stamp: &Stamp,
-        link: Option<&str>,
+        links: &[&str],
     ) {
         let begin = out.len();
-        self.projection.write_linked(out, body, view, stamp, link);
+        self.projection.write_linked(out, body, view, stamp, links);
         if let Some(key) = &self.key {
             key.seal(out, begin);
         }
@@ -265,7 +264,7 @@ impl Follower {
         let id = gap_id(gap);
         let stamp = Stamp { id, seq: gap.to, prev_seq: self.prev_seq };
         self.form.deliver(&mut out, gap.to, GAP, |out| {
-            self.write(out, &body, &view, &stamp, None);
+            self.write(out, &body, &view, &stamp, &[]);
         });
         self.prev_seq = Some(gap.to);
         self.left = self.left.saturating_sub(1);

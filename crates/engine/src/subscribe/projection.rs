@@ -145,7 +145,7 @@ impl Projection {
     /// Where nothing is to be cut, the octets are copied as they are. Where the event is larger
     /// than may leave, its largest parameters stay here, but never what the binding demands.
     pub fn write(&self, out: &mut Vec<u8>, json: &[u8], view: &View<'_>, stamp: &Stamp) {
-        self.write_linked(out, json, view, stamp, None);
+        self.write_linked(out, json, view, stamp, &[]);
     }
 
     /// Whether the delivery wants a link to content that is too large to leave in it. That the
@@ -178,15 +178,16 @@ impl Projection {
         self.event_max_octets
     }
 
-    /// The same as [`Projection::write`] with a link to the content that is left out; `link` is a
-    /// URL, and nothing in it needs an escape in JSON.
+    /// The same as [`Projection::write`] with a link to the content that is left out: the first of
+    /// `links` with which nothing has to stay here for its sake, or the last. They are URLs, and
+    /// nothing in them needs an escape in JSON.
     pub fn write_linked(
         &self,
         out: &mut Vec<u8>,
         json: &[u8],
         view: &View<'_>,
         stamp: &Stamp,
-        link: Option<&str>,
+        links: &[&str],
     ) {
         out.reserve(json.len() + STAMP_OCTETS + self.tags.len());
         let start = out.len();
@@ -197,20 +198,28 @@ impl Projection {
             _ => self.cut(out, json, view),
         }
         let end = out.len();
-        if let Some(link) = link {
-            out.extend_from_slice(br#","vnd.postbell.contentUrl":""#);
-            out.extend_from_slice(link.as_bytes());
-            out.push(b'"');
+        let mut links = links.iter();
+        loop {
+            out.truncate(end);
+            if let Some(link) = links.next() {
+                out.extend_from_slice(br#","vnd.postbell.contentUrl":""#);
+                out.extend_from_slice(link.as_bytes());
+                out.push(b'"');
+            }
+            write_stamp(out, stamp);
+            out.extend_from_slice(&self.tags);
+            out.push(b'}');
+            if out.len() - start <= self.event_max_octets {
+                return;
+            }
+            if links.len() == 0 {
+                break;
+            }
         }
-        write_stamp(out, stamp);
-        out.extend_from_slice(&self.tags);
-        out.push(b'}');
-        if out.len() - start > self.event_max_octets {
-            let tail = out.split_off(end);
-            out.truncate(start);
-            self.fitted(out, json, view, tail.len());
-            out.extend_from_slice(&tail);
-        }
+        let tail = out.split_off(end);
+        out.truncate(start);
+        self.fitted(out, json, view, tail.len());
+        out.extend_from_slice(&tail);
     }
 
     /// Whether the event leaves as it is. May say no where it does, never yes where it doesn't.

@@ -129,11 +129,38 @@ fn r45_a_link_is_wanted_where_content_is_asked_for_and_too_large_for_its_event_a
         let view = Keys::find(json.as_bytes()).unwrap().view(json.as_bytes());
         assert_eq!(projection.wants_link(json.as_bytes(), &view), wanted, "{asked} {inline} {max}");
         let mut out = Vec::new();
-        let link = Some("https://h/v1/content/x");
-        projection.write_linked(&mut out, json.as_bytes(), &view, &stamp(), link);
+        let links = ["https://h/v1/content/x"];
+        projection.write_linked(&mut out, json.as_bytes(), &view, &stamp(), &links);
         assert!(json::check(&out).is_ok());
         assert!(String::from_utf8(out).unwrap().contains(r#""vnd.postbell.contentUrl":"https://"#));
     }
+}
+
+#[test]
+fn r45_the_first_link_goes_with_which_nothing_else_has_to_stay() {
+    let (long, short) = (format!("imap://{}", "x".repeat(200)), "https://h/v1/content/x");
+    let asked = ["*", "messageContent"].map(str::to_owned).to_vec();
+    let selection = Selection { parameters: asked, ..Selection::default() };
+    let view = Keys::find(NEW.as_bytes()).unwrap().view(NEW.as_bytes());
+    let write = |event_max_octets, links: &[&str]| {
+        let user = Ceiling { event_max_octets, ..Ceiling::default() };
+        let policy = Policy { content_inline_octets: 5, user, ..open() }.for_role(Role::User);
+        let (_, projection) = selection.compile(&policy).unwrap();
+        let mut out = b"before".to_vec();
+        projection.write_linked(&mut out, NEW.as_bytes(), &view, &stamp(), links);
+        String::from_utf8(out).unwrap().split_off(6)
+    };
+    let [with_long, with_short] = [&*long, short].map(|link| write(usize::MAX, &[link]));
+    for (octets_max, expected) in [
+        (with_long.len(), &with_long),
+        (with_long.len() - 1, &with_short),
+        (with_short.len(), &with_short),
+    ] {
+        assert_eq!(&write(octets_max, &[&long, short]), expected);
+    }
+    let tight = with_short.len() - 1;
+    assert_eq!(write(tight, &[&long, short]), write(tight, &[short]));
+    assert!(write(tight, &[short]).contains(short));
 }
 
 #[test]

@@ -171,7 +171,7 @@ impl Job {
             self.context.links.make(stamp.seq, &holder, now_unix())
         });
         let write = |out: &mut Vec<u8>| {
-            self.projection.write_linked(out, &allowed, &view, &stamp, link.as_deref());
+            self.projection.write_linked(out, &allowed, &view, &stamp, link.as_deref().as_slice());
         };
         let octets = match &self.carrier {
             Carrier::Webhook(_) => {

@@ -11,7 +11,7 @@ use postbell_testkit::{
 };
 use serde_json::{Value, json};
 
-use crate::world::{World, wait_until};
+use crate::world::{HOST, World, wait_until};
 
 fn store(folder: &Path, source: SourceConfig) -> impl FnOnce(&mut Config) + use<> {
     let file = folder.join("master");
@@ -70,13 +70,24 @@ impl World {
 
     /// The same in a store that goes by this name.
     fn comes_to(&self, imap: &mut Imap, host: &str, mailbox: &str, message: &[u8]) {
+        self.comes_with(imap, (host, mailbox), message, "");
+    }
+
+    /// The same with a parameter that leaves by itself.
+    fn comes_with(
+        &self,
+        imap: &mut Imap,
+        (host, mailbox): (&str, &str),
+        message: &[u8],
+        note: &str,
+    ) {
         let uid = imap.append(mailbox, "", message).unwrap();
         let uid_validity = imap.status(mailbox).unwrap().uid_validity;
         let place = format!("imap://{}@{host}/{mailbox}", ALICE.replace('@', "%40"));
         let event = json!({
             "event": "MessageNew", "uri": format!("{place};UIDVALIDITY={uid_validity}/;UID={uid}"),
             "timestamp": "2026-08-20T13:34:14+02:00", "messageSize": message.len(),
-            "vnd.postbell.contentSuppressed": "size",
+            "vnd.postbell.contentSuppressed": "size", "vnd.example.note": note,
         });
         let answer = self.publish("application/json", &event.to_string());
         assert_eq!(answer.json()["accepted"], 1, "{}", answer.body);
@@ -276,6 +287,37 @@ async fn r45_on_cyrus_whoever_may_read_gets_urls_of_their_own() {
     assert_eq!(bobs.url_fetch(&shared).unwrap(), None);
     assert!(imap.url_fetch(&url).unwrap().is_some());
     world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r45_where_a_url_makes_an_event_of_a_stream_too_large_a_link_goes_and_all_else_does() {
+    let Some(cyrus) = Cyrus::start().unwrap() else { return };
+    let mut imap = cyrus.imap(ALICE).unwrap();
+    let note = "n".repeat(2_000);
+    let (mut octets_max, mut last) = (65_536, Value::Null);
+    for is_limited in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let change = store(folder.path(), of_cyrus(&cyrus));
+        let world = World::start_with(|config| {
+            change(config);
+            config.policy.user.event_max_octets = octets_max;
+        })
+        .await;
+        let alice = world.token_of(ALICE);
+        world.comes_to_alice(&mut imap, "INBOX", &large(5_000));
+        world.is_authorised(&alice).await;
+        world.comes_with(&mut imap, (HOST, "INBOX"), &large(5_000), &note);
+        if !is_limited {
+            world.is_authorised(&alice).await;
+        }
+        let seen = world.seen_by(&alice, "&events=MessageNew&parameters=*,messageContent");
+        last = seen[1].clone();
+        // A number more may take one less.
+        octets_max = last.to_string().len() as u64 - 10;
+        world.stop().await;
+    }
+    assert!(is_link(&reference(&last)), "{last}");
+    assert_eq!(last["vnd.example.note"], note, "{last}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
