@@ -1,9 +1,9 @@
 //! Durations and sizes as people write them: `"60s"`, `"1GiB"`, and a word for "no limit".
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 /// Reads `"250ms"`, `"60s"`, `"5m"`, `"2h"` or `"30d"`.
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
@@ -59,11 +59,26 @@ pub(crate) fn show_octets(octets: u64) -> String {
     format!("{octets}B")
 }
 
-/// Reads an address, or a network of them such as `"10.0.0.0/8"`; not of all there are.
+/// Reads an address, or a network of them such as `"10.0.0.0/8"`; not of all there are, of IPv4 or of
+/// both. One of IPv4 within IPv6 is one of IPv4, as addresses are compared.
 pub(crate) fn parse_network(text: &str) -> Option<IpNet> {
     let alone = text.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
-    alone.ok().or_else(|| text.parse().ok()).filter(|network| network.prefix_len() > 0)
+    let network = match alone.ok().or_else(|| text.parse().ok())? {
+        IpNet::V6(network) => match network.addr().to_ipv4_mapped() {
+            Some(address) => {
+                let length = network.prefix_len().checked_sub(MAPPED_LENGTH)?;
+                Ipv4Net::new(address, length).ok()?.into()
+            }
+            None if network.contains(&Ipv4Addr::UNSPECIFIED.to_ipv6_mapped()) => return None,
+            None => IpNet::V6(network),
+        },
+        network => network,
+    };
+    Some(network).filter(|network| network.prefix_len() > 0)
 }
+
+/// Of how many bits all IPv4 addresses within IPv6 begin alike (RFC 4291, section 2.5.5.2).
+const MAPPED_LENGTH: u8 = 96;
 
 fn split(text: &str) -> Option<(u64, &str)> {
     let text = text.trim();
@@ -179,8 +194,13 @@ mod tests {
         assert_eq!(read("127.0.0.1").as_deref(), Some("127.0.0.1/32"));
         assert_eq!(read("::ffff:127.0.0.1").as_deref(), Some("127.0.0.1/32"));
         assert_eq!(read("2001:db8::/32").as_deref(), Some("2001:db8::/32"));
+        assert_eq!(read("::ffff:10.0.0.0/104").as_deref(), Some("10.0.0.0/8"));
+        assert_eq!(read("::ffff:10.0.0.1/128").as_deref(), Some("10.0.0.1/32"));
         for wrong in ["", "localhost", "0.0.0.0/0", "::/0", "10.0.0.0/33", "10.0.0/8", "*"] {
             assert_eq!(read(wrong), None, "{wrong}");
+        }
+        for all_of_ipv4 in ["::ffff:0.0.0.0/96", "::ffff:0:0/90", "::/8"] {
+            assert_eq!(read(all_of_ipv4), None, "{all_of_ipv4}");
         }
     }
 
