@@ -159,7 +159,10 @@ fn read(key: &str, path: &Path) -> Result<(Vec<u8>, u32), TlsError> {
     let file = File::open(path).map_err(io)?;
     let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
     let mut text = Vec::new();
-    file.take(FILE_OCTETS_MAX).read_to_end(&mut text).map_err(io)?;
+    let octets = file.take(FILE_OCTETS_MAX + 1).read_to_end(&mut text).map_err(io)?;
+    if octets as u64 > FILE_OCTETS_MAX {
+        return Err(io(io::Error::other(format!("it is larger than {FILE_OCTETS_MAX} octets"))));
+    }
     Ok((text, mode))
 }
 
@@ -171,3 +174,20 @@ fn in_words(error: &pem::Error) -> String {
 const FILE_OCTETS_MAX: u64 = 1 << 20;
 
 const CERTIFICATE: &str = "certificate in PEM";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_whole_or_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("authorities.pem");
+        let max = usize::try_from(FILE_OCTETS_MAX).unwrap();
+        std::fs::write(&path, vec![b'\n'; max]).unwrap();
+        assert_eq!(read("key", &path).unwrap().0.len(), max);
+        std::fs::write(&path, vec![b'\n'; max + 1]).unwrap();
+        let error = crate::sources::chain(&read("key", &path).unwrap_err());
+        assert!(error.contains("larger than 1048576 octets"), "{error}");
+    }
+}
