@@ -1,6 +1,6 @@
 //! The questions, and how their answers are read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use imap_codec::imap_types::extensions::quota::Resource;
@@ -175,6 +175,24 @@ pub(super) fn others(
         }
     })?;
     Ok(found)
+}
+
+/// The names of all mailboxes the user is subscribed to, others' and those that are gone as well (RFC
+/// 5258).
+pub(super) fn subscribed(session: &mut Session) -> Result<BTreeSet<String>, AskError> {
+    let (mut found, mut is_whole) = (BTreeSet::new(), true);
+    let command = "LIST (SUBSCRIBED) \"\" \"*\"";
+    session.command(command, LINE_OCTETS_MAX, PATIENCE, &mut |reply| match reply {
+        Reply::Data(Data::List { mailbox, .. }, _) => match name(&mailbox) {
+            Some(name) if found.len() < MAILBOXES_MAX => {
+                found.insert(name);
+            }
+            Some(_) | None => is_whole = false,
+        },
+        Reply::Other(_) => is_whole = false,
+        Reply::Data(..) | Reply::Code(_) => {}
+    })?;
+    if is_whole { Ok(found) } else { Err(AskError::Lacking("whole list of subscriptions")) }
 }
 
 /// Whether a mailbox with these attributes is one, and no mere level of names.

@@ -20,7 +20,7 @@ mod shared;
 mod url_auth;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
@@ -247,6 +247,11 @@ impl Asker {
         scope: &dyn NamingScope,
     ) -> Option<BTreeMap<String, Option<BoxLook>>> {
         self.ask(user, |session| answers::mailboxes(session, scope))
+    }
+
+    /// The mailboxes `user` is subscribed to, as they name them.
+    pub(super) fn subscribed(&mut self, user: &str) -> Option<BTreeSet<String>> {
+        self.ask(user, answers::subscribed)
     }
 
     /// What changed in a mailbox since it stood as `since`; `Some(None)` where there is none such

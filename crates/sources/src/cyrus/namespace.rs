@@ -101,6 +101,41 @@ impl Namespace {
 
     /// Where the mailbox is that `viewer` calls `name` over IMAP, where it isn't their own.
     pub(super) fn of_others(&self, viewer: &str, name: &str) -> Option<Place> {
+        Some(self.place(&self.admins_of_others(viewer, name)?))
+    }
+
+    /// What an admin calls the mailbox that `viewer` calls `name` over IMAP; nothing where it is none,
+    /// but a level of names.
+    pub(super) fn admins(&self, viewer: &str, name: &str) -> Option<String> {
+        if self.is_of_others(name) {
+            return self.admins_of_others(viewer, name);
+        }
+        let separator = self.separator();
+        let within = |name: &'_ str, level: &str| -> Option<String> {
+            Some(name.strip_prefix(level)?.strip_prefix(separator)?.to_owned())
+        };
+        let path = match name {
+            INBOX => None,
+            _ if self.alternative => {
+                Some(within(name, ALT_PREFIX).unwrap_or_else(|| name.to_owned()))
+            }
+            _ => Some(within(name, INBOX)?),
+        };
+        let (user, domain) = match viewer.split_once('@').filter(|_| self.domains) {
+            Some((user, domain)) => (user, Some(domain)),
+            None => (viewer, None),
+        };
+        let user = if self.unix_separator { user.to_owned() } else { user.replace('.', "^") };
+        let mut admins = format!("user{separator}{user}");
+        if let Some(path) = path {
+            admins.push(separator);
+            admins.push_str(&path);
+        }
+        admins.extend(domain.into_iter().flat_map(|domain| ["@", domain]));
+        Some(admins)
+    }
+
+    fn admins_of_others(&self, viewer: &str, name: &str) -> Option<String> {
         let separator = self.separator();
         let below = |prefix: &str| name.strip_prefix(prefix)?.strip_prefix(separator);
         let mut name = match self.alternative {
@@ -115,7 +150,7 @@ impl Namespace {
         if let Some((_, domain)) = viewer.split_once('@').filter(|_| self.domains) {
             name.extend(["@", domain]);
         }
-        Some(self.place(&name))
+        Some(name)
     }
 
     /// What an owner's mailbox of this told name is called over IMAP.
@@ -386,6 +421,12 @@ mod tests {
                 }
                 // Over IMAP it is found again under the name it was told by.
                 prop_assert_eq!(&namespace.told(&namespace.asked(&place.name)), &place.name);
+                if let Some(owner) = &place.owner {
+                    let asked = namespace.asked(&place.name);
+                    if !namespace.is_of_others(&asked) {
+                        prop_assert_eq!(namespace.admins(owner, &asked), Some(name));
+                    }
+                }
                 if let Some(other) = places.insert((place.owner, place.name), one.clone()) {
                     prop_assert_eq!(other, one);
                 }

@@ -355,6 +355,7 @@ impl<'a> Source<'a> {
     /// Tells that something was lost, and has what changed by it looked for.
     fn lost(&mut self, missed: Observation) {
         self.push(missed);
+        self.memory.lost();
         if let Some(asking) = &mut self.asking {
             asking.look_at_everything();
         }
@@ -365,6 +366,9 @@ impl<'a> Source<'a> {
     fn look_at_mailboxes(&mut self) -> Option<Instant> {
         let asking = self.asking.as_mut()?;
         let next = asking.step(now());
+        for (user, names, at) in asking.take_subscribed() {
+            self.memory.listed(&user, &names, at);
+        }
         asking.show_error(self.health);
         match next {
             Next::Rest => return None,

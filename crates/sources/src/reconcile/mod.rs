@@ -292,6 +292,14 @@ impl Reconcile {
         Some(owner)
     }
 
+    /// Whose list of mailboxes is looked at next, if that is what comes next.
+    pub(super) fn next_listed(&self) -> Option<&str> {
+        match self.waiting.front()? {
+            Task::User(owner) => Some(owner),
+            Task::Mailbox(_) => None,
+        }
+    }
+
     /// How many looks wait, and how many were taken.
     pub(super) fn progress(&self) -> (usize, u64) {
         (self.waiting.len(), self.done)

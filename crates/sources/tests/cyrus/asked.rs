@@ -1,6 +1,7 @@
 //! A real Cyrus, asked for what it doesn't say, and for what nobody heard.
 
 mod quotas;
+mod subscriptions;
 
 use std::io::Read as _;
 use std::net::TcpListener;

@@ -3,6 +3,7 @@
 mod administered;
 mod names;
 mod signs;
+mod subscribed;
 
 use postbell_testkit::cyrus::{Cyrus, Notify, Options};
 use postbell_testkit::{ALICE, BOB, Error, mail};

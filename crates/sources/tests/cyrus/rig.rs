@@ -262,6 +262,9 @@ pub(crate) fn shown(seen: &Observation) -> String {
         What::MailboxRenamed { from, to, .. } => {
             format!("{owner} renamed {} {}", from.name, to.name)
         }
+        What::Subscribed(mailbox) => format!("{owner} subscribed {}", mailbox.name),
+        What::Unsubscribed(mailbox) => format!("{owner} unsubscribed {}", mailbox.name),
+        What::Expired { mailbox, uids, .. } => format!("{owner} expired {} {uids}", mailbox.name),
         What::LoggedIn => format!("login {}", seen.actor.user.as_deref().unwrap()),
         What::LoggedOut => format!("logout {}", seen.actor.user.as_deref().unwrap()),
         What::Missed { mailbox: None, reason } => format!("{owner} missed: {reason}"),

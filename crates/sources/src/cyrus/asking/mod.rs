@@ -48,6 +48,8 @@ pub(super) struct Asking<'a> {
     own: BTreeMap<String, i64>,
     /// The ends of whoever else asks the store.
     ends: Ends,
+    /// What was asked for and not yet taken.
+    subscribed: Vec<(String, BTreeSet<String>, i64)>,
     changed: BTreeSet<String>,
     naming: FlagNaming,
     /// When everything is looked at next.
@@ -82,6 +84,7 @@ impl<'a> Asking<'a> {
             unfindable,
             quotas: Quotas::restore(&intake.checkpoint(quotas::KEY)?),
             ends: master.ends.clone(),
+            subscribed: Vec::new(),
             own: saved::restore(OWN_KEY, &intake.checkpoint(OWN_KEY)?),
             changed: BTreeSet::new(),
             naming: FlagNaming::restore(&intake.checkpoint(flag_naming::KEY)?),
@@ -350,10 +353,27 @@ impl<'a> Asking<'a> {
         if let Some(owner) = next.map(str::to_owned) {
             self.announce(&owner);
         }
+        self.ask_for_subscriptions();
         let scope = &self.options.namespace;
         let next = self.round.ask(&mut self.reconcile, &mut self.asker, scope, (now, GRACE));
         self.opened();
         next
+    }
+
+    /// Asks what a user is subscribed to, together with their list of mailboxes.
+    fn ask_for_subscriptions(&mut self) {
+        let next = self.reconcile.next_listed().filter(|_| self.round.is_open());
+        let Some(user) = next.map(str::to_owned) else { return };
+        let Some(names) = self.asker.subscribed(&user) else { return };
+        let namespace = &self.options.namespace;
+        let names = names.iter().filter_map(|name| namespace.admins(&user, name)).collect();
+        self.subscribed.push((user, names, jiff::Timestamp::now().as_millisecond() + GRACE_MS));
+    }
+
+    /// Who is subscribed to what, since this was last asked: the names are an admin's, and it counts
+    /// for what happens after a moment, in milliseconds since 1970.
+    pub(super) fn take_subscribed(&mut self) -> Vec<(String, BTreeSet<String>, i64)> {
+        std::mem::take(&mut self.subscribed)
     }
 
     /// Whether it is noted up to where the spool is to be told before looks are settled.
@@ -494,4 +514,6 @@ const QUOTAS_AT_ONCE: usize = 16;
 const QUOTAS_LIMIT: Duration = Duration::from_millis(200);
 
 /// How long what happened may take from Cyrus to its line in the spool: notifyd waits for the disk.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_millis(GRACE_MS.unsigned_abs());
+
+const GRACE_MS: i64 = 2_000;

@@ -7,9 +7,16 @@ use super::super::Options;
 use super::super::notification::Notification;
 use super::{Memory, Telling, Told, Untold};
 
-pub(super) fn changed(telling: &Telling<'_>, memory: &Memory) -> Result<Told, Untold> {
+pub(super) fn changed(telling: &Telling<'_>, memory: &mut Memory) -> Result<Told, Untold> {
     let (owner, mailbox) = telling.mailbox()?;
     let said = telling.said;
+    if let (Some(old), Some(user)) =
+        (said.old.as_ref().and_then(mail_event::ImapUrl::mailbox), &said.user)
+    {
+        // With `delete_unsubscribe` what went with it is on no list any more, of which nothing is said.
+        let namespace = &telling.options().namespace;
+        memory.subscribed.forget(&[user], |name, _| namespace.is_below(name, old));
+    }
     match said.event.as_str() {
         "MailboxCreate" => telling.one(memory, owner, What::MailboxCreated(mailbox)),
         "MailboxDelete" => telling.one(memory, owner, What::MailboxDeleted(mailbox)),
@@ -37,14 +44,16 @@ pub(super) fn changed(telling: &Telling<'_>, memory: &Memory) -> Result<Told, Un
 }
 
 /// Cyrus tells a SUBSCRIBE of what is on the list already, and an UNSUBSCRIBE of what isn't; only
-/// a change is told (R97, R99).
+/// a change is told (R97, R99). What was on the list before anybody heard is known where it was asked
+/// for.
 pub(super) fn subscribed(telling: &Telling<'_>, memory: &mut Memory) -> Result<Told, Untold> {
     let (owner, mailbox) = telling.mailbox()?;
     let said = telling.said;
     let user = said.user.as_deref().or(owner.as_deref()).ok_or(Untold::Session)?;
     let name = said.uri.as_ref().and_then(mail_event::ImapUrl::mailbox).unwrap_or_default();
     let is_subscribed = said.event == "MailboxSubscribe";
-    if !memory.subscribed.note(&[user, name], is_subscribed) {
+    let at = said.at.unwrap_or(telling.whence.received).unix_millis();
+    if !memory.subscribed.note_at(&[user, name], is_subscribed, at) {
         return telling.none();
     }
     let what = match is_subscribed {

@@ -13,6 +13,7 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::iter;
 
 use jiff::tz::TimeZone;
@@ -93,6 +94,17 @@ impl Memory {
             access: Standing::restore(ACCESS_KEY, ACCESS_MAX, access),
             moves: messages::Moves::restore(&moves),
         }
+    }
+
+    /// Notes what `user` is subscribed to, by the names an admin has for it: what was on their list
+    /// at a moment, in milliseconds since 1970.
+    pub(super) fn listed(&mut self, user: &str, names: &BTreeSet<String>, at: i64) {
+        self.subscribed.learn(&[user], names, at);
+    }
+
+    /// Something was not heard, and it may have been anything: what is taken for known may not be so.
+    pub(super) fn lost(&mut self) {
+        self.subscribed.forget_all();
     }
 
     /// What is to be stored, since this was last asked.

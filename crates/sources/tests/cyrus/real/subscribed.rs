@@ -1,0 +1,97 @@
+//! Subscriptions as a real Cyrus tells them, where nobody may ask.
+
+use postbell_testkit::cyrus::{Cyrus, Notify, Options};
+use postbell_testkit::{ALICE, Imap};
+
+use super::told;
+use crate::rig::{Rig, send, wait_until};
+
+/// What is told of subscriptions.
+fn subscriptions(rig: &Rig) -> Vec<String> {
+    told(rig).into_iter().filter(|one| one.contains("subscribed")).collect()
+}
+
+#[test]
+fn r97_after_a_loss_what_was_subscribed_to_is_told_once_too_often_rather_than_never() {
+    let mut rig = Rig::new();
+    rig.start_notifyd();
+    let options = Options::telling(Notify::Datagrams(rig.datagrams()));
+    let Some(cyrus) = Cyrus::start_with(options).unwrap() else { return };
+    rig.start_source();
+    let mut imap = cyrus.imap(ALICE).unwrap();
+    imap.create("Box").unwrap();
+    imap.subscribe("Box").unwrap();
+    imap.subscribe("Box").unwrap();
+    wait_until(|| !subscriptions(&rig).is_empty());
+    rig.stop_notifyd();
+    rig.lose(|| imap.unsubscribe("Box").unwrap());
+    rig.start_notifyd();
+    // What can't be read may have been anything.
+    send(&rig.datagrams(), b"nothing");
+    imap.subscribe("Box").unwrap();
+    imap.subscribe("Box").unwrap();
+    imap.unsubscribe("Box").unwrap();
+    let wanted =
+        ["subscribed", "subscribed", "unsubscribed"].map(|deed| format!("{ALICE} {deed} Box"));
+    wait_until(|| subscriptions(&rig).len() >= wanted.len());
+    assert_eq!(subscriptions(&rig), wanted);
+}
+
+/// What IMAP says is on the list.
+fn listed(imap: &mut Imap) -> Vec<String> {
+    let answer = imap.command("LSUB \"\" \"*\"").unwrap();
+    let lines = answer.untagged.iter().map(|line| String::from_utf8_lossy(line).into_owned());
+    lines.filter_map(|line| line.rsplit(' ').next().map(str::to_owned)).collect()
+}
+
+#[test]
+fn r97_a_mailbox_that_is_made_anew_is_on_the_list_still() {
+    let mut rig = Rig::new();
+    rig.start_notifyd();
+    let options = Options::telling(Notify::Datagrams(rig.datagrams()));
+    let Some(cyrus) = Cyrus::start_with(options).unwrap() else { return };
+    rig.start_source();
+    let mut imap = cyrus.imap(ALICE).unwrap();
+    imap.create("Box").unwrap();
+    imap.subscribe("Box").unwrap();
+    imap.delete("Box").unwrap();
+    imap.create("Box").unwrap();
+    assert_eq!(listed(&mut imap), ["Box"]);
+    imap.subscribe("Box").unwrap();
+    imap.unsubscribe("Box").unwrap();
+    let wanted = ["subscribed", "unsubscribed"].map(|deed| format!("{ALICE} {deed} Box"));
+    wait_until(|| subscriptions(&rig).last() == wanted.last());
+    assert_eq!(subscriptions(&rig), wanted);
+}
+
+#[test]
+fn r97_what_went_from_the_list_with_a_mailbox_above_it_is_told_when_it_comes_back() {
+    let mut rig = Rig::new();
+    rig.start_notifyd();
+    let settings = vec![("delete_unsubscribe".to_owned(), "yes".to_owned())];
+    let notify = Notify::Datagrams(rig.datagrams());
+    let options = Options { settings, ..Options::telling(notify) };
+    let Some(cyrus) = Cyrus::start_with(options).unwrap() else { return };
+    rig.start_source();
+    let mut imap = cyrus.imap(ALICE).unwrap();
+    imap.create("a").unwrap();
+    imap.create("a/b").unwrap();
+    for name in ["a", "a/b"] {
+        imap.subscribe(name).unwrap();
+    }
+    imap.rename("a", "z").unwrap();
+    assert!(listed(&mut imap).is_empty(), "{:?}", listed(&mut imap));
+    imap.create("a").unwrap();
+    imap.create("a/b").unwrap();
+    for name in ["a", "a/b"] {
+        imap.subscribe(name).unwrap();
+    }
+    assert_eq!(listed(&mut imap), ["a", "a/b"]);
+    let both = ["subscribed a", "subscribed a/b"];
+    // Of what was below nothing is said.
+    let deeds = [&both[..], &["unsubscribed a"], &both[..]].concat();
+    let wanted: Vec<_> = deeds.into_iter().map(|deed| format!("{ALICE} {deed}")).collect();
+    imap.logout().unwrap();
+    wait_until(|| told(&rig).iter().any(|one| one.starts_with("logout")));
+    assert_eq!(subscriptions(&rig), wanted);
+}
