@@ -188,10 +188,19 @@ impl Drop for Daemon {
 
 /// Kills one process (SIGKILL).
 pub(crate) fn kill(pid: u32) -> Result<(), Error> {
-    let doing = || Error::io(format!("kill process {pid}"));
+    signal(pid, Signal::KILL)
+}
+
+/// Asks one process to end (SIGTERM).
+pub(crate) fn end(pid: u32) -> Result<(), Error> {
+    signal(pid, Signal::TERM)
+}
+
+fn signal(pid: u32, signal: Signal) -> Result<(), Error> {
+    let doing = || Error::io(format!("signal process {pid}"));
     let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
     let found = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(missing);
-    kill_process(found.map_err(doing())?, Signal::KILL)
+    kill_process(found.map_err(doing())?, signal)
         .map_err(|error| doing()(std::io::Error::from(error)))
 }
 

@@ -1,10 +1,13 @@
 //! A real Cyrus, the process in notifyd's place and the source, end to end.
 
 mod administered;
+mod delivered;
 mod names;
 mod signs;
 mod subscribed;
 
+use mail_event::json;
+use postbell_engine::{Memory, Policy, Store, normalise};
 use postbell_testkit::cyrus::{Cyrus, Notify, Options};
 use postbell_testkit::{ALICE, BOB, Error, mail};
 
@@ -15,6 +18,16 @@ fn told(rig: &Rig) -> Vec<String> {
     let told = rig.kept.told();
     let told = told.iter().map(crate::rig::shown);
     told.filter(|one| !one.ends_with("MailboxModseq")).collect()
+}
+
+/// What is told, as events by the usual policy.
+fn events(rig: &Rig) -> Vec<serde_json::Value> {
+    let store = Store::new("mail.example.org", None).unwrap();
+    let mut memory = Memory::default();
+    let told = rig.kept.told().into_iter();
+    let meant = told.map(|seen| normalise(&mut memory, &store, &Policy::default(), "mail", seen));
+    let events = meant.flat_map(|meaning| meaning.events);
+    events.map(|one| serde_json::from_str(&json::to_string(&one.event)).unwrap()).collect()
 }
 
 fn play(notify: impl FnOnce(&Rig) -> Notify) {

@@ -142,6 +142,14 @@ impl Cyrus {
         process::kill(pid)
     }
 
+    /// Asks one of its processes to end (SIGTERM).
+    ///
+    /// # Errors
+    /// [`Error::Io`] where there is none such.
+    pub fn end_process(&self, pid: u32) -> Result<(), Error> {
+        process::end(pid)
+    }
+
     /// Its processes that run `program`, such as `imapd` or `lmtpd`; oldest first.
     #[must_use]
     pub fn processes(&self, program: &str) -> Vec<u32> {
