@@ -2,6 +2,7 @@
 
 mod administered;
 mod delivered;
+mod further;
 mod names;
 mod signs;
 mod subscribed;

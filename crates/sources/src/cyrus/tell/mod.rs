@@ -283,7 +283,8 @@ impl Telling<'_> {
             push(&mut extras, "vnd.postbell.repairs", repairs);
         }
         for (name, value) in &self.said.others {
-            if !self.options().envelope && PRIVATE.contains(&name.as_str()) {
+            let is_private = !self.options().envelope && PRIVATE.contains(&name.as_str());
+            if is_private || UNTOLD.contains(&name.as_str()) {
                 continue;
             }
             let name = match name.starts_with("vnd.") {
@@ -347,6 +348,20 @@ fn push(extras: &mut Vec<(OtherName, Value)>, name: &str, value: Option<impl Int
 /// What tells who writes to whom and about what, like IMAP's ENVELOPE: left out unless policy lets
 /// the envelope out.
 const PRIVATE: [&str; 2] = ["vnd.cmu.envelope", "vnd.fastmail.jmapEmail"];
+
+/// Never told: what a calendar's entry says and whom it concerns, which comes with its alarm; and what
+/// lets whoever has it send to a user's device.
+const UNTOLD: [&str; 9] = [
+    "alarmRecipients",
+    "apsDeviceToken",
+    "attendeeEmails",
+    "attendeeNames",
+    "attendeeStatus",
+    "description",
+    "location",
+    "organizer",
+    "summary",
+];
 
 /// Parameters of one event beside the registry's; an event may have some more.
 const EXTRAS_MAX: usize = 100;
