@@ -68,6 +68,14 @@ impl Notified {
             self.config
         ))
     }
+
+    /// Has the hub's configuration have further tables from its next start on, and ask nobody.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it can't be written.
+    pub fn configure(&self, hub: &Hub, tables: &str) -> Result<(), Error> {
+        hub.configure(&format!("{}{tables}", self.config))
+    }
 }
 
 const CONFIG: &str = r#"
