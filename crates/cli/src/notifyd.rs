@@ -9,7 +9,7 @@ use std::fmt;
 use std::io::{stdin, stdout};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -53,6 +53,10 @@ pub(crate) struct NotifydArgs {
     /// When the sockets were made, in nanoseconds since 1970.
     #[arg(long, hide = true, value_name = "NS")]
     began: Option<u64>,
+    /// When connections were accepted that were open when a process before was killed, in nanoseconds
+    /// since 1970.
+    #[arg(long, hide = true, value_name = "NS", value_delimiter = ',')]
+    left_open: Vec<u64>,
 }
 
 /// Runs the command.
@@ -66,7 +70,7 @@ pub(crate) fn run(args: NotifydArgs) -> anyhow::Result<Ending> {
     let (name, source) = source(&config, args.source.as_deref())?;
     serve::log(&config.log)?;
     match args.read_for {
-        Some(parent) => read(source, parent, args.began),
+        Some(parent) => read(source, parent, &args),
         None => hold(&args, name, source),
     }
 }
@@ -118,6 +122,10 @@ fn hold(args: &NotifydArgs, name: &str, source: &SourceConfig) -> anyhow::Result
         }
         if let Some(ns) = held.made {
             command.arg("--began").arg(ns.to_string());
+        }
+        let left: Vec<_> = held.left_open().iter().map(ToString::to_string).collect();
+        if !left.is_empty() {
+            command.arg("--left-open").arg(left.join(","));
         }
         for name in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"] {
             command.env_remove(name);
@@ -198,7 +206,8 @@ impl Held {
             if let Ok(Some(socket)) = given.take_unix_datagram(at) {
                 held.datagram = Some(socket);
             } else if let Ok(Some(socket)) = given.take_unix_listener(at) {
-                held.stream = Some(porter(socket)?);
+                let porter = Porter::start_for(socket, &source.notify_spool);
+                held.stream = Some(porter.context(NO_STREAM)?);
             } else {
                 warn!(at, "systemd hands over what is no Unix socket; it is not read");
             }
@@ -209,7 +218,7 @@ impl Held {
         let path = |path: &Path| Some(path.to_owned()).filter(|path| !path.as_os_str().is_empty());
         held.datagram = path(&source.notify_socket).map(|path| bind_datagram(&path)).transpose()?;
         let stream = path(&source.notify_stream).map(|path| bind_stream(&path)).transpose()?;
-        held.stream = stream.map(porter).transpose()?;
+        held.stream = stream.map(Porter::start).transpose().context(NO_STREAM)?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         held.made = u64::try_from(since.as_nanos()).ok();
         if held.datagram.is_none() && held.stream.is_none() {
@@ -220,6 +229,11 @@ impl Held {
             .into());
         }
         Ok(held)
+    }
+
+    /// What a process before left open, as long as that is to be told.
+    fn left_open(&self) -> Vec<u64> {
+        self.stream.as_ref().map(Porter::left_open).unwrap_or_default()
     }
 
     fn stdin(&self) -> anyhow::Result<Stdio> {
@@ -233,12 +247,8 @@ impl Held {
     }
 }
 
-fn porter(listener: UnixListener) -> anyhow::Result<Porter> {
-    Porter::start(listener).context("the stream can't be listened to")
-}
-
 /// Reads the sockets that are this process's standard input and output.
-fn read(source: &SourceConfig, parent: i32, began: Option<u64>) -> anyhow::Result<Ending> {
+fn read(source: &SourceConfig, parent: i32, args: &NotifydArgs) -> anyhow::Result<Ending> {
     // Whoever holds the sockets is gone: then they are another's to read.
     rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
         .context("it can't be known when the other process ends")?;
@@ -246,10 +256,10 @@ fn read(source: &SourceConfig, parent: i32, began: Option<u64>) -> anyhow::Resul
         return Err(anyhow!("the process that holds the sockets is gone"));
     }
     let sockets = Sockets { datagram: socket(&stdin())?, stream: socket(&stdout())? };
-    let notifyd =
-        Notifyd { spool: source.notify_spool.clone(), users: users(&source.notify_users)?, began };
+    let (spool, users) = (source.notify_spool.clone(), users(&source.notify_users)?);
+    let notifyd = Notifyd { spool, users, began: args.began };
     let stop = Stop::new().context("no file descriptor is left")?;
-    notifyd.run(sockets, &stop)?;
+    notifyd.run_after(sockets, &args.left_open, &stop)?;
     Ok(Ending::Done)
 }
 
@@ -279,6 +289,8 @@ fn users(names: &[String]) -> anyhow::Result<Vec<u32>> {
     }
     Ok(uids.into_iter().collect())
 }
+
+const NO_STREAM: &str = "the stream can't be listened to";
 
 const NO_DESCRIPTOR: &str = "no file descriptor is left";
 

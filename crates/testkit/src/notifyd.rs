@@ -1,12 +1,16 @@
 //! `postbell notifyd`, as processes of their own that can be killed and stopped.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getrlimit, kill_process, kill_process_group, prlimit,
+};
 
 use crate::account::Account;
 use crate::{Error, Hub};
@@ -17,6 +21,8 @@ use crate::{Error, Hub};
 pub struct Notifyd {
     holder: Child,
     log: PathBuf,
+    /// Whether both are a group of processes of their own.
+    is_group: bool,
 }
 
 impl Notifyd {
@@ -35,7 +41,7 @@ impl Notifyd {
             .stderr(file)
             .spawn()
             .map_err(Error::io("start postbell notifyd"))?;
-        let notifyd = Self { holder, log };
+        let notifyd = Self { holder, log, is_group: false };
         let begun = Instant::now();
         let is_there = || {
             UnixDatagram::unbound().is_ok_and(|sender| sender.connect(socket).is_ok())
@@ -50,6 +56,50 @@ impl Notifyd {
         }
         Account::current().own(socket)?;
         Ok(notifyd)
+    }
+
+    /// Starts it as systemd does, with sockets that it is handed and whoever calls holds on: from
+    /// file descriptor 3 on, each named by its unit.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it can't be started.
+    pub fn handed(hub: &Hub, [first, second]: &[OwnedFd; 2]) -> Result<Self, Error> {
+        let doing = || Error::io("start postbell notifyd");
+        let log = hub.folder().join("notifyd.log");
+        let file = File::options().create(true).append(true).open(&log).map_err(doing())?;
+        let own = hub.command("notifyd");
+        let holder = Command::new("sh")
+            .args(["-c", HANDED])
+            .arg(own.get_program())
+            .args(own.get_args())
+            .env("LISTEN_FDS", "2")
+            .env("LISTEN_FDNAMES", "postbell-notifyd.socket:postbell-notifyd.socket")
+            .stdin(first.try_clone().map_err(doing())?)
+            .stdout(second.try_clone().map_err(doing())?)
+            .stderr(file)
+            .process_group(0)
+            .spawn()
+            .map_err(doing())?;
+        Ok(Self { holder, log, is_group: true })
+    }
+
+    /// Kills the process that holds the sockets (SIGKILL), and waits until it is gone; the
+    /// kernel asks the reader to go then.
+    pub fn kill_holder(&mut self) {
+        // It can only have ended by itself.
+        let _gone = self.holder.kill();
+        let _reaped = self.holder.wait();
+        // Its number may soon be another's.
+        self.is_group = false;
+    }
+
+    /// Kills both at once (SIGKILL), where [`Notifyd::handed`] started them.
+    pub fn kill(&mut self) {
+        if self.is_group {
+            // Gone already is as good.
+            let _gone = kill_process_group(Pid::from_child(&self.holder), Signal::KILL);
+        }
+        self.kill_holder();
     }
 
     /// Kills the process that reads (SIGKILL); says whether there was one at this moment.
@@ -106,12 +156,12 @@ impl Notifyd {
 
 impl Drop for Notifyd {
     fn drop(&mut self) {
-        // It can only have ended by itself.
-        let _gone = self.holder.kill();
-        let _reaped = self.holder.wait();
+        self.kill();
     }
 }
 
+/// What is its standard input and output becomes what systemd hands over.
+const HANDED: &str = r#"exec 3<&0 4>&1 </dev/null >/dev/null; LISTEN_PID=$$ exec "$0" "$@""#;
 /// Generous, because a loaded machine is no defect.
 const START_MAX: Duration = Duration::from_secs(60);
 /// How often it is looked whether the socket is there.

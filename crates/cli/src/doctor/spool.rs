@@ -57,6 +57,10 @@ impl Spool {
             let entry = entry?;
             // One that is turned away meanwhile is none to judge.
             let Ok(meta) = entry.metadata() else { continue };
+            // Where `postbell notifyd` notes which connections are open.
+            if meta.is_dir() {
+                continue;
+            }
             let last = last_line(&entry.path(), meta.len());
             self.files.push(File {
                 name: entry.file_name().to_string_lossy().into_owned(),

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use postbell_hub::Config;
+use postbell_sources::cyrus::OPEN_FOLDER;
 use postbell_sources::dovecot::DEMAND_FILE;
 
 use super::apply::at;
@@ -74,6 +75,11 @@ impl<'a> Removal<'a> {
         files.iter().try_for_each(|file| remove(file))?;
         // The hub's own, which says nothing that would be lost.
         remove(&path.join(DEMAND_FILE))?;
+        let open = path.join(OPEN_FOLDER);
+        match fs::remove_dir_all(&open) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&open, &error)),
+            _ => {}
+        }
         fs::remove_dir(path).map_err(|error| at(path, &error))?;
         // The folder above is ours too, by its name, if nothing else is in it.
         if let Some(above) = path.parent().filter(|above| above.ends_with("postbell")) {

@@ -35,10 +35,7 @@ fn killed(form: Form, work: Work, parts: u64) -> Result<(), Error> {
         || {
             let _free = Free(&work);
             for part in 0..parts {
-                let (begins, ends) = (work.each * part / parts, work.each * (part + 1) / parts);
-                work.allowed.store(ends, Ordering::SeqCst);
-                let clients = CLIENTS as u64;
-                work.wait_for(dice.u64(begins * clients..ends * clients));
+                work.go_on(part, parts, &mut dice);
                 work.wait_until("a reader to be killed", || server.notifyd.kill_reader());
                 hub.kill();
                 hub.resume()?;
@@ -78,9 +75,9 @@ fn stopped_it_holds_no_client_up_and_then_tells_all() -> Result<(), Error> {
 }
 
 /// What clients do side by side: each changes flags of messages of its own, one at a time.
-struct Work {
+pub(crate) struct Work {
     /// Changes of each.
-    each: u64,
+    pub(crate) each: u64,
     /// Up to which of its changes each client may go on.
     allowed: AtomicU64,
     /// Changes of all of them.
@@ -88,11 +85,16 @@ struct Work {
 }
 
 impl Work {
-    fn of(each: u64) -> Self {
+    pub(crate) fn of(each: u64) -> Self {
         Self { each, allowed: AtomicU64::new(0), done: AtomicU64::new(0) }
     }
 
-    fn one(&self, server: &dyn Server, seed: u64, number: usize) -> Result<Ledger, Error> {
+    pub(crate) fn one(
+        &self,
+        server: &dyn Server,
+        seed: u64,
+        number: usize,
+    ) -> Result<Ledger, Error> {
         let ended = self.all(server, seed, number);
         if ended.is_err() {
             // Nobody waits for what doesn't come.
@@ -115,12 +117,20 @@ impl Work {
         client.end()
     }
 
+    /// Lets the clients do the next of so many parts, and returns at any moment of it.
+    pub(crate) fn go_on(&self, part: u64, parts: u64, dice: &mut fastrand::Rng) {
+        let (begins, ends) = (self.each * part / parts, self.each * (part + 1) / parts);
+        self.allowed.store(ends, Ordering::SeqCst);
+        let clients = CLIENTS as u64;
+        self.wait_for(dice.u64(begins * clients..ends * clients));
+    }
+
     /// Waits for so many changes.
     fn wait_for(&self, changes: u64) {
         self.wait_until("changes", || self.done.load(Ordering::SeqCst) >= changes);
     }
 
-    fn wait_until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
+    pub(crate) fn wait_until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
         let begun = Instant::now();
         while !is_so() {
             assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
@@ -130,7 +140,7 @@ impl Work {
 }
 
 /// Lets all clients go on to their end, a panic notwithstanding.
-struct Free<'a>(&'a Work);
+pub(crate) struct Free<'a>(pub(crate) &'a Work);
 
 impl Drop for Free<'_> {
     fn drop(&mut self) {
@@ -138,7 +148,7 @@ impl Drop for Free<'_> {
     }
 }
 
-const CLIENTS: usize = 3;
+pub(crate) const CLIENTS: usize = 3;
 /// Messages of each client.
 const MESSAGES: usize = 50;
 /// Generous, because a loaded machine is no defect.

@@ -22,3 +22,5 @@ mod hub;
 mod spool;
 #[cfg(test)]
 mod store;
+#[cfg(test)]
+mod systemd;

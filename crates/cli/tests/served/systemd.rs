@@ -1,7 +1,8 @@
 //! The units for systemd, and a socket that is handed over as systemd does.
 
+use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -65,6 +66,53 @@ fn what_waits_in_a_socket_that_is_handed_over_outlives_notifyd() {
     assert!((1..200).all(has), "{told}");
     assert_eq!(told.matches(r#""event":"#).count(), 199, "no gap, and nothing twice: {told}");
     assert!(!hub.folder().join("notify").exists(), "it made a socket of its own");
+}
+
+/// What comes over a connection goes with the process that accepted it: what of it was not written
+/// down is told, once, however often all of it is killed.
+#[test]
+fn what_was_half_said_over_a_stream_when_notifyd_was_killed_is_told_as_lost() {
+    let hub = hub::start_with(SOURCE);
+    let datagrams = UnixDatagram::bind(hub.folder().join("datagrams")).unwrap();
+    let path = hub.folder().join("stream");
+    let sockets = [datagrams.into(), UnixListener::bind(&path).unwrap().into()];
+    let list = |uid: u32| {
+        let json = format!(
+            r#"{{"event":"FlagsSet","uri":"imap://h/user/alice;UIDVALIDITY=5","uidset":"{uid}","flagNames":"x"}}"#
+        );
+        let length = json.len();
+        format!(
+            "NOTIFY %(METHOD log CLASS EVENT PRIORITY NIL USER NIL MAILBOX NIL OPTIONS () MESSAGE {{{length}+}}\r\n{json} FILEPATH NIL)\r\n"
+        )
+    };
+    let ask = |octets: &str| {
+        let mut stream = UnixStream::connect(&path).unwrap();
+        stream.write_all(octets.as_bytes()).unwrap();
+        stream
+    };
+    let answer = |mut stream: UnixStream| {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let told = || hub.get("/v1/events?since=0&follow=false").unwrap().body;
+    let mut notifyd = postbell_testkit::Notifyd::handed(&hub, &sockets).unwrap();
+    assert_eq!(answer(ask(&list(1))), "OK ()\r\n");
+    let half = ask(list(2).split_at(50).0);
+    // Accepted in order, and so noted by then.
+    assert_eq!(answer(ask(&list(3))), "OK ()\r\n");
+    for uid in 4..7 {
+        notifyd.kill();
+        notifyd = postbell_testkit::Notifyd::handed(&hub, &sockets).unwrap();
+        assert_eq!(answer(ask(&list(uid))), "OK ()\r\n");
+    }
+    drop(half);
+    let last = r#""uidset":"6""#;
+    wait_for("the last to be told", || told().contains(last));
+    let told = told();
+    let gap = "1 notifications of Cyrus's could not be written down";
+    assert_eq!(told.matches(gap).count(), 1, "{told}");
+    assert_eq!(told.matches(r#""event":"FlagsSet""#).count(), 5, "{told}");
 }
 
 /// `postbell notifyd` as systemd starts it; killed with its reader when dropped.

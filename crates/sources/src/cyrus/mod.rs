@@ -29,7 +29,7 @@ use crate::ask::{Redeemed, SharedError};
 use crate::{Authoriser, Health, Intake, Master, Place, State, Stop, Stopped};
 pub use namespace::Namespace;
 pub use receive::{
-    Notifyd, NotifydError, Porter, SocketError, Sockets, bind_datagram, bind_stream,
+    Notifyd, NotifydError, OPEN_FOLDER, Porter, SocketError, Sockets, bind_datagram, bind_stream,
 };
 use source::Source;
 

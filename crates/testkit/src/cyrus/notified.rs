@@ -1,5 +1,6 @@
 //! A Cyrus that tells postbell.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -34,6 +35,32 @@ impl Notified {
     /// # Errors
     /// As [`Notifyd::start`] and [`Cyrus::start`].
     pub fn start(hub: &Hub, room: &Path, form: Form) -> Result<Option<Self>, Error> {
+        Self::start_by(hub, room, form, |socket| Notifyd::start(hub, socket))
+    }
+
+    /// The same with sockets that are handed over, as by systemd: for datagrams and for streams, the
+    /// one Cyrus sends to at `notify` in `room`.
+    ///
+    /// # Errors
+    /// As [`Notifyd::handed`] and [`Cyrus::start`].
+    pub fn handed(
+        hub: &Hub,
+        room: &Path,
+        form: Form,
+        sockets: &[OwnedFd; 2],
+    ) -> Result<Option<Self>, Error> {
+        Self::start_by(hub, room, form, |socket| {
+            Account::current().own(socket)?;
+            Notifyd::handed(hub, sockets)
+        })
+    }
+
+    fn start_by(
+        hub: &Hub,
+        room: &Path,
+        form: Form,
+        start: impl FnOnce(&Path) -> Result<Notifyd, Error>,
+    ) -> Result<Option<Self>, Error> {
         // Cyrus may be of another account.
         std::fs::set_permissions(room, PermissionsExt::from_mode(0o755))
             .map_err(Error::io("open up a folder"))?;
@@ -49,7 +76,7 @@ impl Notified {
             .replace("@STREAMS@", streams)
             .replace("@UID@", &Account::current().uid().to_string());
         hub.configure(&config)?;
-        let notifyd = Notifyd::start(hub, &socket)?;
+        let notifyd = start(&socket)?;
         let cyrus = Cyrus::start_with(Options::telling(notify))?;
         Ok(cyrus.map(|cyrus| Self { cyrus, notifyd, config }))
     }

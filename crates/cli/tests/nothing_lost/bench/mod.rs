@@ -2,6 +2,7 @@
 
 mod cyrus;
 mod dovecot;
+mod handed;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::facts::{self, Ledger};
 pub(crate) use dovecot::Exporter;
+pub(crate) use handed::Handed;
 
 /// What clients need of a mail server.
 pub(crate) trait Server: Sync {

@@ -7,6 +7,7 @@
 //! connections meanwhile (systemd, or the process that started this one: [`Porter`]) lets it be
 //! killed at any moment.
 
+mod open_list;
 mod porter;
 mod queue;
 mod socket;
@@ -14,7 +15,7 @@ mod streams;
 mod torn;
 mod writer;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
@@ -31,6 +32,7 @@ use super::record::{Received, Record};
 use super::{datagram, dlist};
 use crate::Stop;
 use crate::spool::Name;
+pub use open_list::OPEN_FOLDER;
 pub use porter::Porter;
 use queue::{DATAGRAM_OCTETS_MAX, Queue, Queued, Sender};
 pub use socket::{SocketError, bind_datagram, bind_stream};
@@ -83,6 +85,21 @@ impl Notifyd {
     ///
     /// Where the spool can't be used, or a socket can't be read.
     pub fn run(&self, sockets: Sockets, stop: &Stop) -> Result<(), NotifydError> {
+        self.run_after(sockets, &[], stop)
+    }
+
+    /// The same after a process that was killed with connections open, by the moments at which they
+    /// were accepted: those of which nothing was written down are told as lost, once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Notifyd::run`].
+    pub fn run_after(
+        &self,
+        sockets: Sockets,
+        left_open: &[u64],
+        stop: &Stop,
+    ) -> Result<(), NotifydError> {
         let spool = |source| NotifydError::Spool { path: self.spool.clone(), source };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::open(&self.spool, flags, Mode::empty());
@@ -96,15 +113,25 @@ impl Notifyd {
                 Err(error) => return Err(spool(error.into())),
             }
         }
+        let before = Before::read(&self.spool, File::sync_all);
+        let lost = before.lost(left_open);
         let mut receiver = Receiver {
             users: self.users.clone(),
             writer: Writer::new(&self.spool),
-            recent: written_last(&self.spool, File::sync_all),
+            recent: before.recent,
             complaints: BTreeSet::new(),
         };
         let began = self.began.map(|ns| Record { ns, pid: 0, what: Received::Began });
         if let Some(began) = began.filter(|began| receiver.recent.add(began.identity())) {
             receiver.writer.append(&[began]);
+        }
+        if let Some(lost) = lost.filter(|lost| receiver.recent.add(lost.identity())) {
+            warn!(lost = ?lost.what, "notifications were lost with the process that held their connections");
+            receiver.writer.append(&[lost]);
+        }
+        if let Some(door) = sockets.stream.as_ref().filter(|_| !left_open.is_empty()) {
+            // Unheard, the next reader tells the same, which is told once.
+            let _heard = porter::tell(door.as_fd(), 0, porter::TOLD);
         }
         let mut queue =
             sockets.datagram.map(Queue::new).transpose().map_err(NotifydError::Socket)?;
@@ -236,36 +263,57 @@ impl Receiver {
     }
 }
 
-/// What the spool's last lines say, each of them whole, and durable by `sync`: whoever wrote them may
-/// have died before that, and what they say won't be written again.
-fn written_last(folder: &Path, sync: impl Fn(&File) -> io::Result<()>) -> Recent {
-    let mut recent = Recent::default();
-    // A file in it may be as new as its lines.
-    let entries = File::open(folder).and_then(|opened| sync(&opened));
-    let Ok(entries) = entries.and_then(|()| std::fs::read_dir(folder)) else { return recent };
-    let mut files: Vec<_> = entries
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            Name::parse(&entry.file_name())?;
-            let meta = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
-            Some((meta.modified().ok()?, entry.path()))
-        })
-        .collect();
-    files.sort();
-    // The file written now may be new, and what was written before have been put aside.
-    let last = files.iter().rev().take(2).rev();
-    for (_, path) in last {
-        // What can't be made durable there is written again.
-        let text = last_lines(path, &sync).unwrap_or_else(|error| {
-            debug!(path = ?path, %error, "what was written before may be written again");
-            Vec::new()
-        });
-        for record in text.split(|octet| *octet == b'\n').filter_map(|line| Record::read(line).ok())
-        {
-            recent.add(record.identity());
+/// What was written down before the start.
+#[derive(Debug, Default)]
+struct Before {
+    recent: Recent,
+    /// When it was received.
+    moments: HashSet<u64>,
+}
+
+impl Before {
+    /// What the spool's last lines say, each of them whole, and durable by `sync`: whoever wrote them
+    /// may have died before that, and what they say won't be written again.
+    fn read(folder: &Path, sync: impl Fn(&File) -> io::Result<()>) -> Self {
+        let mut before = Self::default();
+        // A file in it may be as new as its lines.
+        let entries = File::open(folder).and_then(|opened| sync(&opened));
+        let Ok(entries) = entries.and_then(|()| std::fs::read_dir(folder)) else { return before };
+        let mut files: Vec<_> = entries
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                Name::parse(&entry.file_name())?;
+                let meta = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
+                Some((meta.modified().ok()?, entry.path()))
+            })
+            .collect();
+        files.sort();
+        // The file written now may be new, and what was written before have been put aside.
+        let last = files.iter().rev().take(2).rev();
+        for (_, path) in last {
+            // What can't be made durable there is written again.
+            let text = last_lines(path, &sync).unwrap_or_else(|error| {
+                debug!(path = ?path, %error, "what was written before may be written again");
+                Vec::new()
+            });
+            let lines = text.split(|octet| *octet == b'\n');
+            for record in lines.filter_map(|line| Record::read(line).ok()) {
+                before.moments.insert(record.ns);
+                before.recent.add(record.identity());
+            }
         }
+        before
     }
-    recent
+
+    /// What is to be told of connections that were left open, by when they were accepted: that those
+    /// were lost of which nothing was written down.
+    fn lost(&self, left_open: &[u64]) -> Option<Record> {
+        let lost = left_open.iter().filter(|ns| !self.moments.contains(ns));
+        let since_ns = lost.clone().min().copied()?;
+        let count = u64::try_from(lost.count()).unwrap_or(u64::MAX);
+        // Whoever reads it again makes the same of it.
+        Some(Record { ns: since_ns, pid: 0, what: Received::Lost { count, since_ns } })
+    }
 }
 
 /// The last octets of a file, which ends with a whole line from here on and is durable.
@@ -336,10 +384,11 @@ mod tests {
         assert_eq!(writer.append(&[record(1)]), Written::Durable);
         let entry = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap();
         let synced = RefCell::new(BTreeSet::new());
-        let mut recent = written_last(folder.path(), |file| {
+        let mut recent = Before::read(folder.path(), |file| {
             synced.borrow_mut().insert(file.metadata()?.ino());
             Ok(())
-        });
+        })
+        .recent;
         assert!(!recent.add(record(1).identity()));
         let inode = |path: &Path| std::fs::metadata(path).unwrap().ino();
         let wanted = BTreeSet::from([inode(folder.path()), inode(&entry.path())]);
@@ -351,7 +400,7 @@ mod tests {
             }
         };
         for is_folder in [false, true] {
-            let mut recent = written_last(folder.path(), fails(is_folder));
+            let mut recent = Before::read(folder.path(), fails(is_folder)).recent;
             assert!(recent.add(record(1).identity()), "it is written again");
         }
     }
@@ -381,7 +430,7 @@ mod tests {
                 std::fs::rename(&path, &aside).unwrap();
             }
             // What the next one does; it may not know any more that it told of the beginning.
-            let mut recent = written_last(folder.path(), File::sync_all);
+            let mut recent = Before::read(folder.path(), File::sync_all).recent;
             let began = has_begun.then_some(Record { ns: 9, pid: 0, what: Received::Began });
             let waiting = waiting.filter(|record| recent.add(record.identity()));
             let fresh: Vec<_> = began.into_iter().chain(waiting).collect();

@@ -6,11 +6,15 @@
 //!
 //! A notification may be too long to wait in the kernel until it is whole. Where a reader finds it
 //! so, the porter takes what comes, keeps it, and passes it on: to the next reader as well.
+//!
+//! Where the listening socket outlives the porter, the connections don't. Which are open is then
+//! noted, so that the porter after it knows what was under way ([`Porter::start_for`]).
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +27,7 @@ use rustix::net::{
 use tracing::warn;
 
 use super::super::record::NOTIFICATION_OCTETS_MAX;
+use super::open_list::OpenList;
 use super::queue::now_ns;
 
 /// Accepts Cyrus's connections, on a thread of its own, for as long as the process lives.
@@ -32,6 +37,8 @@ pub struct Porter(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     reader: Mutex<Reader>,
+    /// What a porter before left open, until a reader has told it.
+    left: Mutex<Vec<u64>>,
     /// Readable when there is another reader.
     changed: OwnedFd,
 }
@@ -73,11 +80,35 @@ impl Porter {
     ///
     /// Where the listener can't be asked without waiting, or there is no thread.
     pub fn start(listener: UnixListener) -> io::Result<Self> {
+        Self::start_with(listener, None)
+    }
+
+    /// The same for a listener that outlives this process: what is open is noted in `spool`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Porter::start`], and where it can't be noted.
+    pub fn start_for(listener: UnixListener, spool: &Path) -> io::Result<Self> {
+        Self::start_with(listener, Some(OpenList::open(spool)?))
+    }
+
+    /// The moments at which connections were accepted that a porter before left open, as long as no
+    /// reader has told which of them were not written down ([`Notifyd::run_after`]).
+    ///
+    /// [`Notifyd::run_after`]: super::Notifyd::run_after
+    #[must_use]
+    pub fn left_open(&self) -> Vec<u64> {
+        self.0.left().clone()
+    }
+
+    fn start_with(listener: UnixListener, open: Option<OpenList>) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let changed = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let shared = Arc::new(Shared { reader: Mutex::default(), changed });
+        let left = open.as_ref().map(|open| open.left().to_vec()).unwrap_or_default();
+        let shared = Shared { reader: Mutex::default(), left: Mutex::new(left), changed };
+        let shared = Arc::new(shared);
         let porter = Arc::clone(&shared);
-        let work = move || porter.work(&listener);
+        let work = move || porter.work(&listener, open);
         std::thread::Builder::new().name("porter".to_owned()).spawn(work)?;
         Ok(Self(shared))
     }
@@ -104,17 +135,30 @@ impl Shared {
         self.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work(&self, listener: &UnixListener) {
+    fn left(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self, listener: &UnixListener, mut open: Option<OpenList>) {
         let (mut kept, mut last_ns, mut gone) = (Vec::<Kept>::new(), 0, 0);
         loop {
             let reader = self.reader().clone();
             // One that is gone gets nothing; the next has another number.
             let end = reader.end.as_deref().filter(|_| reader.number != gone);
-            self.wait(listener, &kept, end, reader.number);
-            accept(listener, &mut kept, &mut last_ns);
+            let has_come = self.wait(listener, &kept, end, reader.number);
+            if has_come {
+                accept(listener, &mut kept, &mut last_ns, open.as_mut());
+            }
             kept.iter_mut().for_each(Kept::take);
             let Some(end) = end else { continue };
-            answer(end, &mut kept);
+            let is_told = answer(end, &mut kept);
+            if let Some(open) = &mut open {
+                if is_told {
+                    open.forget_left();
+                    self.left().clear();
+                }
+                open.note(kept.iter().map(|one| one.ns));
+            }
             for one in kept.iter_mut().filter(|one| one.is_ahead_of(reader.number)) {
                 match one.pass_on(end, reader.number) {
                     Ok(()) => {}
@@ -135,13 +179,14 @@ impl Shared {
     }
 
     /// Waits until somebody comes, is to be answered, can be handed on, or there is another reader.
+    /// Says whether somebody came.
     fn wait(
         &self,
         listener: &UnixListener,
         kept: &[Kept],
         end: Option<&UnixDatagram>,
         reader: u64,
-    ) {
+    ) -> bool {
         let come = if kept.len() < KEPT_MAX { PollFlags::IN } else { PollFlags::empty() };
         let mut fds = vec![PollFd::new(&self.changed, PollFlags::IN), PollFd::new(listener, come)];
         let has_waiting = kept.iter().any(|one| one.is_ahead_of(reader));
@@ -153,10 +198,12 @@ impl Shared {
         if poll(&mut fds, None).is_err() {
             // Interrupted, or refused for want of memory: be late rather than spin.
             std::thread::sleep(Duration::from_millis(1));
-            return;
+            return false;
         }
+        let has_come = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
         let mut count = [0; 8];
         let _drained = rustix::io::read(&self.changed, &mut count);
+        has_come
     }
 }
 
@@ -226,13 +273,26 @@ impl Taken {
     }
 }
 
-fn accept(listener: &UnixListener, kept: &mut Vec<Kept>, last_ns: &mut u64) {
+/// Accepts who came. Where it is noted who is open, that is done before, and for one at a time: one
+/// who waits is there.
+fn accept(
+    listener: &UnixListener,
+    kept: &mut Vec<Kept>,
+    last_ns: &mut u64,
+    mut open: Option<&mut OpenList>,
+) {
     while kept.len() < KEPT_MAX {
+        *last_ns = now_ns().max(last_ns.saturating_add(1));
+        let ns = *last_ns;
+        if let Some(open) = &mut open {
+            open.note(kept.iter().map(|one| one.ns).chain([ns]));
+        }
         match listener.accept() {
             Ok((stream, _)) => {
-                *last_ns = now_ns().max(last_ns.saturating_add(1));
-                let ns = *last_ns;
                 kept.push(Kept { stream, ns, reader: 0, taken: None });
+                if open.is_some() {
+                    return;
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -247,14 +307,17 @@ fn accept(listener: &UnixListener, kept: &mut Vec<Kept>, last_ns: &mut u64) {
 }
 
 /// Answers those whom the reader has an answer for, and lets go of them. Nobody else says when:
-/// whoever went may have left a notification that only the next reader reads.
-fn answer(end: &UnixDatagram, kept: &mut Vec<Kept>) {
+/// whoever went may have left a notification that only the next reader reads. Says whether the
+/// reader has told what was left open.
+fn answer(end: &UnixDatagram, kept: &mut Vec<Kept>) -> bool {
     let mut octets = [0; ANSWER_OCTETS_MAX];
+    let mut is_told = false;
     while let Ok((_, length)) = recv(end, &mut octets[..], RecvFlags::DONTWAIT) {
         let Some((ns, said)) = octets.get(..length).and_then(<[u8]>::split_first_chunk) else {
             continue;
         };
         let ns = u64::from_be_bytes(*ns);
+        is_told |= said == TOLD;
         let Some(at) = kept.iter().position(|one| one.ns == ns) else { continue };
         if said == TAKE {
             if let Some(one) = kept.get_mut(at) {
@@ -274,6 +337,7 @@ fn answer(end: &UnixDatagram, kept: &mut Vec<Kept>) {
             }
         }
     }
+    is_told
 }
 
 /// Hands over a connection, when it was accepted, and whether what comes over it is taken here.
@@ -373,6 +437,9 @@ const PART: &[u8] = b"p";
 
 /// In the place of an answer: what comes is to be taken.
 pub(super) const TAKE: &[u8] = b"take";
+
+/// The same of nobody: what was left open is told.
+pub(super) const TOLD: &[u8] = b"told";
 
 /// How much is taken at once, and passed on.
 const PART_OCTETS: usize = 64 * 1024;
