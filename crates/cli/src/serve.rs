@@ -38,8 +38,16 @@ pub(crate) struct ServeArgs {
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<Ending> {
     let config = configuration(args)?;
     log(&config.log)?;
+    to_the_end(serve(config))?
+}
+
+/// Runs to the end of `work`, and waits for nothing that hangs then: what had to end in order has,
+/// or was given its time. A disk may hang for ever, and so what waits for it.
+fn to_the_end<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Runtime::new().context("no async runtime")?;
-    runtime.block_on(serve(config))
+    let ended = runtime.block_on(work);
+    runtime.shutdown_background();
+    Ok(ended)
 }
 
 fn configuration(args: ServeArgs) -> anyhow::Result<Config> {
@@ -200,3 +208,24 @@ enum Told {
 
 const NOTHING_TO_TAKE: &str =
     "SIGHUP changes nothing: restart the hub to apply a new configuration";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_hangs_keeps_the_hub_from_nothing_once_all_is_done() {
+        let (hanging, until) = std::sync::mpsc::channel::<()>();
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let ended = to_the_end(async move {
+                // As a write to a disk that hangs, or the end of a source that waits for one.
+                drop(tokio::task::spawn_blocking(move || until.recv()));
+                7
+            });
+            tell.send(ended.unwrap()).unwrap();
+        });
+        assert_eq!(told.recv_timeout(std::time::Duration::from_secs(60)), Ok(7));
+        drop(hanging);
+    }
+}
