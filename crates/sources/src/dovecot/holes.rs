@@ -25,6 +25,9 @@ struct Run {
     /// Whether it served others as well.
     is_shared: bool,
     service: Option<String>,
+    /// When its last line was written, in milliseconds since 1970; none where that isn't known.
+    #[serde(default)]
+    at: Option<i64>,
     /// When the process began, in the kernel's ticks; none where it was never seen.
     began: Option<u64>,
     /// Numbers that were passed over and may still come.
@@ -54,6 +57,9 @@ pub(super) struct Hole {
     pub(super) what: Lost,
     /// Whose mail it may concern: none where it may be anybody's.
     pub(super) users: Vec<String>,
+    /// Not before then did it happen, in milliseconds since 1970; none where that isn't known.
+    #[serde(default)]
+    pub(super) since: Option<i64>,
 }
 
 /// What a hole is of.
@@ -169,6 +175,7 @@ impl Runs {
         if !line.user.is_empty() && !users.contains(&line.user) {
             users.push(line.user.clone());
         }
+        let since = known.and_then(|run| run.at);
         let hole = (turn == Turn::Early).then(|| Hole {
             what: Lost::Lines {
                 run: line.run.clone(),
@@ -178,6 +185,7 @@ impl Runs {
             },
             // A process that serves many may have missed a line of anybody's.
             users: if was_shared || users.len() > 1 { Vec::new() } else { users },
+            since,
         });
         if line.is_bye() {
             self.runs.remove(&line.run);
@@ -189,6 +197,7 @@ impl Runs {
             user: line.user.clone(),
             is_shared: false,
             service: line.service.clone(),
+            at: None,
             began: process(line.pid, line.service.as_deref()),
             missing: Vec::new(),
             is_gone: false,
@@ -197,6 +206,9 @@ impl Runs {
         if run.user != line.user {
             run.is_shared = true;
             line.user.clone_into(&mut run.user);
+        }
+        if matches!(turn, Turn::Next | Turn::Early) {
+            run.at = Some(line.at.unix_millis());
         }
         match turn {
             Turn::Next => run.last = line.seq,
@@ -239,9 +251,9 @@ impl Runs {
     /// the run's name, too.
     pub(super) fn take_dead(&mut self) -> Option<(String, Hole)> {
         let run = self.runs.iter().find(|(_, run)| run.is_gone).map(|(name, _)| name.clone())?;
-        let Run { user, is_shared, pid, .. } = self.runs.remove(&run)?;
+        let Run { user, is_shared, pid, at: since, .. } = self.runs.remove(&run)?;
         let users = if is_shared || user.is_empty() { Vec::new() } else { vec![user] };
-        Some((run.clone(), Hole { what: Lost::LastLine { run, pid }, users }))
+        Some((run.clone(), Hole { what: Lost::LastLine { run, pid }, users, since }))
     }
 
     /// Runs that haven't ended.
@@ -332,7 +344,7 @@ mod tests {
         assert_eq!(runs.turn(&line('a', 5, "u", "login")), Turn::Early);
         let hole = runs.take(&line('a', 5, "u", "login"), alive).unwrap();
         assert!(matches!(hole.what, Lost::Lines { first: 2, last: 4, .. }));
-        assert_eq!(hole.users, ["u"]);
+        assert_eq!((&hole.users[..], hole.since), (&["u".to_owned()][..], Some(9_000)));
         assert_eq!(
             hole.reason(),
             "transactions 2 to 4 of Dovecot's process 7 were not written down"
@@ -380,6 +392,7 @@ mod tests {
         assert!(runs.look(|_, _| Some(6)));
         let (run, hole) = runs.take_dead().unwrap();
         assert_eq!((run, hole.users), ("a".repeat(32), vec!["u".to_owned()]));
+        assert_eq!(hole.since, Some(9_000), "when it was last heard of");
         assert_eq!(runs.len(), 0);
     }
 

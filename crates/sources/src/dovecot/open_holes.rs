@@ -125,7 +125,7 @@ mod tests {
 
     fn hole(run: &str, users: &[&str]) -> Hole {
         let users = users.iter().map(|&user| user.to_owned()).collect();
-        Hole { what: Lost::LastLine { run: run.to_owned(), pid: 7 }, users }
+        Hole { what: Lost::LastLine { run: run.to_owned(), pid: 7 }, users, since: None }
     }
 
     fn at(millis: i64) -> Timestamp {

@@ -23,7 +23,7 @@ use super::sessions::{self, Sessions, Sleepers};
 use super::tell::{self, Beside, End, Teller};
 use super::{DovecotError, Options};
 use crate::ask::{Asker, InTurn, Want};
-use crate::reconcile::{EVERYTHING_INTERVAL, Naming, Next, Reconcile, Round};
+use crate::reconcile::{EVERYTHING_INTERVAL, HearingTurn, Naming, Next, Reconcile, Round};
 use crate::spool::{self, Bell, Ident, Line, Mishap, Place, Scanned, Spool};
 use crate::{Batch, Count, Health, Intake, State, Stop, Stopped};
 
@@ -242,7 +242,7 @@ impl<'a> Source<'a> {
             (false, Some(why)) => {
                 self.health.set_error(&why);
                 let what = Lost::Anything { since: now_seconds(), why };
-                self.hole(Hole { what, users: Vec::new() }, now());
+                self.hole(Hole { what, users: Vec::new(), since: None }, now());
             }
             (true, None) if self.asker.is_some() => {
                 self.reconcile.want_everything_if_few();
@@ -291,9 +291,14 @@ impl<'a> Source<'a> {
     /// missed. From when on it does again, everything is looked at, so that there is a base.
     fn hear_flags(&mut self) {
         let is_asked = self.asker.is_some();
-        let begins = self.reconcile.hear_flags(self.intake.demand().wants_flags(), now());
-        if begins && is_asked {
-            self.reconcile.want_everything_if_few();
+        let at = now();
+        match self.reconcile.hear_flags(self.intake.demand().wants_flags(), at) {
+            HearingTurn::Begins if is_asked => {
+                self.reconcile.want_everything_if_few();
+            }
+            // What flags they hide looks tell no more.
+            HearingTurn::Ends => self.tell_holes_older_than(0, at),
+            HearingTurn::Begins | HearingTurn::None => {}
         }
     }
 
@@ -611,6 +616,9 @@ impl<'a> Source<'a> {
     fn hole(&mut self, hole: Hole, at: Timestamp) {
         warn!(what = hole.reason(), "a hole in the spool");
         if self.asker.is_some() {
+            // Somebody may have come to want them since they were asked for last.
+            self.hear_flags();
+            let shows_flags = self.reconcile.shows_flags(&hole.users, hole.since);
             let is_findable = match hole.users.as_slice() {
                 [] => {
                     let are_few = self.reconcile.want_everything_if_few();
@@ -627,7 +635,7 @@ impl<'a> Source<'a> {
                     users.iter().all(|user| self.reconcile.knows(user))
                 }
             };
-            if is_findable {
+            if is_findable && shows_flags {
                 if let Some(oldest) = self.open_holes.add(hole, at) {
                     self.tell_hole(&oldest, at);
                 }
@@ -662,7 +670,11 @@ impl<'a> Source<'a> {
             }
         }
         let window = i64::try_from(self.options.hole_window.as_millis()).unwrap_or(i64::MAX);
-        while let Some(hole) = self.open_holes.take_due(at, window) {
+        self.tell_holes_older_than(window, at);
+    }
+
+    fn tell_holes_older_than(&mut self, window_millis: i64, at: Timestamp) {
+        while let Some(hole) = self.open_holes.take_due(at, window_millis) {
             self.tell_hole(&hole, at);
         }
     }

@@ -37,6 +37,7 @@ use crate::ask::{Asker, BoxLook, Changes, NamingScope};
 pub(super) use differences::Naming;
 use differences::Telling;
 use hearing::Hearing;
+pub(super) use hearing::Turn as HearingTurn;
 use kept::{Kept, News, Sets};
 pub(super) use round::{Next, Round};
 pub(super) use status::BoxStatus;
@@ -435,7 +436,11 @@ impl Reconcile {
             }
             Looked::Mailbox(_, Some(changes)) => {
                 let look = changes.look;
+                let passes_over = !hears_flags && !changes.changed.is_empty();
                 let (seen, inferred) = telling.differences(&kept, changes);
+                if passes_over {
+                    self.hearing.pass_over(at);
+                }
                 self.rebase(&place, look, since, inferred);
                 seen
             }
@@ -488,7 +493,7 @@ impl Reconcile {
             let unheard = unheard.map(|kept| kept.told.clone());
             match known.get(&name) {
                 // Nothing can have changed where no MODSEQ did.
-                Some(Some(base)) if *base == look => {}
+                Some(Some(base)) if *base == look => self.stands_still(&place),
                 Some(Some(_)) => self.enqueue(Task::Mailbox(place)),
                 // What is told after this look is remembered from its own look on.
                 Some(None) if self.boxes.get(&place).is_some_and(|kept| kept.is_blind) => {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use postbell_engine::{Certainty, What};
+use postbell_engine::{Certainty, Demand, What};
 use postbell_testkit::{ALICE, Error, Imap, mail};
 
 use crate::real::{Bench, With};
@@ -190,5 +190,61 @@ fn a_spool_that_cannot_be_written_to_is_told_and_everything_looked_at_afterwards
     set_mode(&file, 0o600);
     set_mode(&folder, mode);
     wait_until(|| inferred(&bench).0 == [2]);
+    Ok(())
+}
+
+/// Changes flags of message 1, and has the process die that couldn't write of it: the one that wrote
+/// of the last message that was appended.
+fn die(bench: &Bench, imap: &mut Imap, sign: &str) -> Result<(), Error> {
+    let file = spool_file(bench);
+    let lines = std::fs::read_to_string(&file).unwrap();
+    let last = lines.lines().rfind(|line| line.contains("\"append\"")).unwrap();
+    let pid = last.split_once("\"pid\":").unwrap().1.split(',').next().unwrap();
+    set_mode(&file, 0o400);
+    imap.store("1", sign, "\\Seen")?;
+    bench.dovecot.kill_process(pid.parse().unwrap())?;
+    set_mode(&file, 0o600);
+    Ok(())
+}
+
+#[test]
+fn r24_flags_in_a_hole_are_missed_until_a_look_can_tell_them_from_those_nobody_wanted()
+-> Result<(), Error> {
+    let Some((bench, gate, mut imap)) = bench(Duration::from_secs(600))? else { return Ok(()) };
+    let (kept, demand) = (&bench.rig.kept, bench.rig.options.spool.join("demand"));
+    let hearing = || kept.value("hearing/flags");
+    let gaps = || {
+        let told = kept.told().into_iter();
+        let gaps = told.filter_map(|seen| match seen.what {
+            What::Missed { reason, .. } => Some(reason),
+            _ => None,
+        });
+        gaps.collect::<Vec<_>>()
+    };
+    imap.select("INBOX")?;
+    *kept.wants_then.lock().unwrap() = Demand::nothing();
+    std::fs::write(&demand, "postbell-demand 1\nend\n").unwrap();
+    wait_until(|| hearing().as_deref() == Some(""));
+    imap.store("1", "+FLAGS", "\\Flagged")?;
+    gate.shut();
+    wait_until(|| bench.dovecot.processes("imap").len() == 1);
+    *kept.wants_then.lock().unwrap() = Demand::everything();
+    std::fs::remove_file(&demand).unwrap();
+    wait_until(|| hearing().is_some_and(|text| text.ends_with(" 0")));
+    // The mailbox wasn't looked at since somebody wants flags.
+    die(&bench, &mut imap, "+FLAGS")?;
+    bench.told(0, "died; its last transaction may be missing");
+    gate.open();
+    wait_until(|| hearing().is_some_and(|text| !text.ends_with(" 0")));
+    assert_eq!(gaps().len(), 1, "what nobody wanted isn't missed: {:#?}", gaps());
+    // Now it was, and a look tells which.
+    std::thread::sleep(Duration::from_secs(1));
+    let mut imap = bench.dovecot.imap(ALICE)?;
+    imap.append("INBOX", "", &mail::plain("two"))?;
+    imap.select("INBOX")?;
+    bench.told(0, "appended INBOX 2");
+    die(&bench, &mut imap, "-FLAGS")?;
+    bench.told(0, "flags changed, which ones nobody knows: UID 1");
+    assert_eq!(gaps().len(), 2, "{:#?}", gaps());
     Ok(())
 }

@@ -18,8 +18,10 @@ pub(crate) struct Kept {
     pub(crate) gate: Mutex<()>,
     /// How many batches it takes before it fails; to play a crash.
     pub(crate) takes_left: AtomicUsize,
-    /// What it says it wants, each time it is asked; everything once these are used up.
+    /// What it says it wants, each time it is asked.
     pub(crate) wants: Mutex<VecDeque<Demand>>,
+    /// What it says it wants once these are used up: everything, unless a test says otherwise.
+    pub(crate) wants_then: Mutex<Demand>,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +51,7 @@ impl Kept {
             gate: Mutex::default(),
             takes_left,
             wants: Mutex::default(),
+            wants_then: Mutex::new(Demand::everything()),
         })
     }
 
@@ -116,7 +119,7 @@ impl Intake for Kept {
 
     fn demand(&self) -> Demand {
         let next = self.wants.lock().unwrap().pop_front();
-        next.unwrap_or_else(Demand::everything)
+        next.unwrap_or_else(|| *self.wants_then.lock().unwrap())
     }
 
     fn checkpoint(&self, prefix: &[u8]) -> Result<Vec<Pair>, Stopped> {
