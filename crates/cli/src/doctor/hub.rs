@@ -139,7 +139,8 @@ fn show_told(source: &Value, report: &mut Report) {
         Some("publish") => {
             "a gap is told whenever somebody joins: a publisher has to confirm (docs/publish.md)"
         }
-        _ => "the script goes by what was wanted before: let the hub write there",
+        // What follows from it the hub says.
+        _ => "let the hub write there: the folder's owner, mode and disk (docs/dovecot.md)",
     };
     report.notice(&check, told.long, remedy);
 }

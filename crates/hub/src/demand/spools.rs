@@ -53,10 +53,10 @@ struct Standing {
 /// Why what is wanted is not told in a spool.
 #[derive(Debug)]
 enum Trouble {
-    /// There is nothing whose script could go by what was wanted before: without a file everything
-    /// is wanted, and without a folder nothing is written.
-    Absent(String),
-    /// The script goes by what was wanted before.
+    /// The script leaves nothing out: without a file, or with one that says nothing, everything is
+    /// wanted; and without a folder nothing is written.
+    Spared(String),
+    /// The script may go by less, which was wanted before.
     Misled(String),
 }
 
@@ -106,7 +106,12 @@ impl Spools {
         let spool = self.each.iter().find(|spool| spool.source == source)?;
         let standing = spool.standing.borrow();
         Some(match (&standing.trouble, standing.since) {
-            (Some(Trouble::Absent(why) | Trouble::Misled(why)), _) => Reached::Trouble(why.clone()),
+            (Some(Trouble::Spared(why)), _) => {
+                Reached::Trouble(format!("{why}; the script leaves nothing out"))
+            }
+            (Some(Trouble::Misled(why)), _) => {
+                Reached::Trouble(format!("{why}; the script may go by what was wanted before"))
+            }
             (None, Some(since)) if standing.number >= number => Reached::Told(since.elapsed()),
             (None, _) => Reached::Not,
         })
@@ -144,7 +149,7 @@ async fn follow(
             Some(Trouble::Misled(why)) if !had_trouble => {
                 warn!(why, "what is wanted can't be told to the scripts there");
             }
-            Some(Trouble::Misled(why) | Trouble::Absent(why)) => {
+            Some(Trouble::Misled(why) | Trouble::Spared(why)) => {
                 debug!(why, "what is wanted is not told there");
             }
             None => {}
@@ -173,11 +178,10 @@ fn tell(spool: &Path, demand: Demand) -> Option<Trouble> {
         return None;
     }
     let error = dovecot::tell_demand(spool, demand).err()?;
-    let file = file(spool);
-    let why = format!("{}: {error}", file.display());
-    Some(match file.symlink_metadata() {
-        Ok(_) => Trouble::Misled(why),
-        Err(_) => Trouble::Absent(why),
+    let why = format!("{}: {error}", file(spool).display());
+    Some(match dovecot::is_misleading(spool, demand) {
+        true => Trouble::Misled(why),
+        false => Trouble::Spared(why),
     })
 }
 

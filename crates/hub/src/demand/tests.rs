@@ -300,3 +300,50 @@ async fn r24_what_the_journal_refuses_is_told_later_and_nothing_is_let_go_before
     demands.0.left.notify_one();
     until(|| demands.now() == Demand::nothing()).await;
 }
+
+/// A spool in which nothing new can be written: its name would be too long.
+fn narrow() -> (tempfile::TempDir, PathBuf) {
+    const PATH_OCTETS_MAX: usize = 4095;
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = folder.path().to_owned();
+    let is_left = |spool: &Path| PATH_OCTETS_MAX - "/demand".len() - spool.as_os_str().len();
+    while is_left(&spool) > 1 {
+        // The last is as long as it may be, and none leaves room for but a slash.
+        let left = is_left(&spool) - 1;
+        let length = if left > 200 { left.min(400) / 2 } else { left };
+        spool.push("n".repeat(length));
+    }
+    fs::create_dir_all(&spool).unwrap();
+    (folder, spool)
+}
+
+#[tokio::test]
+async fn where_nothing_can_be_written_and_everything_counts_as_wanted_there_is_no_gap() {
+    let (_folder, spool) = narrow();
+    let journal = Arc::new(PretendJournal::default());
+    fs::write(spool.join("demand"), "postbell-demand 1\nend\n").unwrap();
+    let demands = demands(Record::Wanted, Duration::ZERO, &journal, &spool);
+    demands.begin().await;
+    until(|| demands.now() == Demand::nothing()).await;
+    let _held = demands.hold(wanting(&["Login"])).await;
+    assert_eq!(fs::read(spool.join("demand")).unwrap(), b"");
+    let Some(Reached::Trouble(why)) = demands.spool("dovecot") else { panic!("it is told") };
+    assert!(why.ends_with("; the script leaves nothing out"), "{why}");
+    assert_eq!(gaps(&journal), 0, "{:?}", recorded(&journal));
+}
+
+#[tokio::test]
+async fn r24_a_spool_of_which_nobody_can_say_what_is_there_is_told_of_as_a_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = folder.path().join("round");
+    std::os::unix::fs::symlink(&spool, &spool).unwrap();
+    let journal = Arc::new(PretendJournal::default());
+    let demands = demands(Record::Wanted, Duration::ZERO, &journal, &spool);
+    demands.begin().await;
+    until(|| demands.now() == Demand::nothing()).await;
+    let before = gaps(&journal);
+    let _held = demands.hold(wanting(&["Login"])).await;
+    assert_eq!(gaps(&journal), before + 1, "{:?}", recorded(&journal));
+    let Some(Reached::Trouble(why)) = demands.spool("dovecot") else { panic!("it is told") };
+    assert!(why.ends_with("; the script may go by what was wanted before"), "{why}");
+}

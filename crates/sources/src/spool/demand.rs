@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher as _, RandomState};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -43,15 +43,43 @@ pub fn tell_demand(spool: &Path, demand: Demand) -> io::Result<()> {
 /// Whether the file is there, says this, and is the hub's own.
 #[must_use]
 pub fn is_told(spool: &Path, demand: Demand) -> bool {
+    said(spool).is_ok_and(|said| said == text(demand).into_bytes())
+}
+
+/// Whether whoever reads the file may leave out something of what is wanted. Where there is none, or
+/// one that says nothing, they leave out nothing; where nobody can say what there is, they may.
+#[must_use]
+pub fn is_misleading(spool: &Path, demand: Demand) -> bool {
+    match said(spool) {
+        Ok(said) => leaves_out(&said, demand),
+        Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+    }
+}
+
+/// What a file of ours says.
+fn said(spool: &Path) -> io::Result<Vec<u8>> {
     let path = spool.join(DEMAND_FILE);
-    let is_own = fs::symlink_metadata(&path)
-        .is_ok_and(|meta| meta.is_file() && meta.uid() == rustix::process::geteuid().as_raw());
-    let said = || {
-        let mut said = Vec::new();
-        let read = File::open(&path).and_then(|file| file.take(OCTETS_MAX).read_to_end(&mut said));
-        read.map(|_| said)
-    };
-    is_own && said().is_ok_and(|said| said == text(demand).into_bytes())
+    let meta = fs::symlink_metadata(&path)?;
+    if !meta.is_file() || meta.uid() != rustix::process::geteuid().as_raw() {
+        return Err(not_ours());
+    }
+    let mut said = Vec::new();
+    File::open(&path)?.take(OCTETS_MAX).read_to_end(&mut said)?;
+    Ok(said)
+}
+
+/// Whether somebody who goes by this leaves out something of what is wanted, as the script has it.
+fn leaves_out(said: &[u8], demand: Demand) -> bool {
+    let said = std::str::from_utf8(said).ok();
+    let names = said.and_then(|said| said.strip_prefix(FIRST)?.strip_suffix(LAST));
+    names.is_some_and(|names| {
+        let mut wanted = demand.events();
+        wanted.any(|event| !names.lines().any(|name| name == event))
+    })
+}
+
+fn not_ours() -> io::Error {
+    io::Error::other("not a file of this user's")
 }
 
 /// Writes it beside where it is to be, under a name that nobody can have taken before.
@@ -71,7 +99,7 @@ fn empty(path: &Path) -> io::Result<()> {
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     let meta = file.metadata()?;
     if !meta.is_file() || meta.uid() != rustix::process::geteuid().as_raw() {
-        return Err(io::Error::other("not a file of this user's"));
+        return Err(not_ours());
     }
     file.set_len(0)
 }
@@ -151,5 +179,30 @@ mod tests {
         fs::create_dir(&path).unwrap();
         assert!(tell_demand(folder.path(), Demand::everything()).is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn whoever_reads_it_is_misled_only_where_it_says_less_than_is_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (spool, path) = (folder.path(), folder.path().join(DEMAND_FILE));
+        let is_misleading = |demand| is_misleading(spool, demand);
+        assert!(!is_misleading(Demand::everything()), "there is none");
+        tell_demand(spool, wanting(&["quota", "Login"])).unwrap();
+        assert!(!is_misleading(wanting(&["Login"])) && is_misleading(wanting(&["Logout"])));
+        for nothing in ["", "postbell-demand 1\nLogin\n", "postbell-demand 2\nLogin\nend\n"] {
+            fs::write(&path, nothing).unwrap();
+            assert!(!is_misleading(Demand::everything()), "{nothing:?}");
+        }
+        // What is in a folder or behind a link nobody can say, nor what is behind a loop of them.
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(is_misleading(Demand::nothing()));
+        let round = spool.join("round");
+        std::os::unix::fs::symlink(&round, &round).unwrap();
+        assert!(super::is_misleading(&round, Demand::nothing()));
+        assert!(!super::is_misleading(&spool.join("none"), Demand::everything()));
+        let file = spool.join("file");
+        fs::write(&file, "").unwrap();
+        assert!(!super::is_misleading(&file, Demand::everything()), "no folder, and no spool");
     }
 }
