@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
 use postbell_hub::Config;
 use postbell_sources::cyrus::OPEN_FOLDER;
-use postbell_sources::dovecot::DEMAND_FILE;
+use postbell_sources::dovecot::{DEMAND_FILE, remove_unfinished};
 
 use super::apply::at;
 use super::told::{Becomes, Report, Shown, State};
@@ -80,6 +81,8 @@ impl<'a> Removal<'a> {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&open, &error)),
             _ => {}
         }
+        let hub = fs::metadata(path).map_err(|error| at(path, &error))?.uid();
+        remove_unfinished(path, hub).map_err(|error| at(path, &error))?;
         fs::remove_dir(path).map_err(|error| at(path, &error))?;
         // The folder above is ours too, by its name, if nothing else is in it.
         if let Some(above) = path.parent().filter(|above| above.ends_with("postbell")) {

@@ -1,5 +1,6 @@
 //! Spools whose scripts read what is wanted, and how far each has been told.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -138,6 +139,10 @@ async fn follow(
     standing: watch::Sender<Standing>,
     look_every: Duration,
 ) {
+    let spool = path.clone();
+    if let Ok(Err(error)) = spawn_blocking(move || tidy(&spool)).await {
+        debug!(%error, spool = %path.display(), "what a hub of before left there stays");
+    }
     loop {
         let Told { number, demand, .. } = *told.borrow_and_update();
         let spool = path.clone();
@@ -183,6 +188,11 @@ fn tell(spool: &Path, demand: Demand) -> Option<Trouble> {
         true => Trouble::Misled(why),
         false => Trouble::Spared(why),
     })
+}
+
+/// Takes away what a hub began to write that was killed.
+fn tidy(spool: &Path) -> io::Result<()> {
+    dovecot::remove_unfinished(spool, rustix::process::geteuid().as_raw())
 }
 
 fn file(spool: &Path) -> PathBuf {

@@ -2,6 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use postbell_engine::Selection;
+use postbell_sources::dovecot::tell_demand;
 
 use super::*;
 use crate::pretend::PretendJournal;
@@ -346,4 +347,14 @@ async fn r24_a_spool_of_which_nobody_can_say_what_is_there_is_told_of_as_a_gap()
     assert_eq!(gaps(&journal), before + 1, "{:?}", recorded(&journal));
     let Some(Reached::Trouble(why)) = demands.spool("dovecot") else { panic!("it is told") };
     assert!(why.ends_with("; the script may go by what was wanted before"), "{why}");
+}
+
+#[tokio::test]
+async fn what_a_hub_that_was_killed_began_to_write_is_taken_away() {
+    let spool = tempfile::tempdir().unwrap();
+    tell_demand(spool.path(), Demand::nothing()).unwrap();
+    fs::write(spool.path().join("demand.0123456789abcdef"), "postbell-").unwrap();
+    let journal = Arc::new(PretendJournal::default());
+    demands(Record::Wanted, Duration::ZERO, &journal, spool.path()).begin().await;
+    assert_eq!(fs::read_dir(spool.path()).unwrap().count(), 1);
 }

@@ -23,7 +23,7 @@ use postbell_engine::{Pattern, Shared};
 
 use crate::ask::{NamingScope as _, Redeemed, SharedError};
 use crate::spool::Said;
-pub use crate::spool::{DEMAND_FILE, is_misleading, is_told, tell_demand};
+pub use crate::spool::{DEMAND_FILE, is_misleading, is_told, remove_unfinished, tell_demand};
 use crate::{Authoriser, Health, Intake, Master, Place, State, Stop, Stopped};
 pub use exporter::{BODY_OCTETS_MAX, ExportError, Exporter, ExporterCounts};
 use names::Names;

@@ -56,6 +56,31 @@ pub fn is_misleading(spool: &Path, demand: Demand) -> bool {
     }
 }
 
+/// Takes away what `uid` began to write and was killed before it had its name.
+///
+/// # Errors
+///
+/// Where the folder can't be read, or one of them not be taken away.
+pub fn remove_unfinished(spool: &Path, uid: u32) -> io::Result<()> {
+    for entry in fs::read_dir(spool)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let is_new =
+            name.to_str().and_then(|name| name.strip_prefix(DEMAND_FILE)?.strip_prefix('.'));
+        let is_new = is_new.is_some_and(|sign| {
+            sign.len() == SIGN_DIGITS && sign.bytes().all(|digit| digit.is_ascii_hexdigit())
+        });
+        if !is_new {
+            continue;
+        }
+        let meta = entry.metadata();
+        if meta.is_ok_and(|meta| meta.is_file() && meta.uid() == uid) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// What a file of ours says.
 fn said(spool: &Path) -> io::Result<Vec<u8>> {
     let path = spool.join(DEMAND_FILE);
@@ -84,7 +109,8 @@ fn not_ours() -> io::Error {
 
 /// Writes it beside where it is to be, under a name that nobody can have taken before.
 fn write(spool: &Path, text: &str) -> io::Result<PathBuf> {
-    let path = spool.join(format!("{DEMAND_FILE}.{:016x}", RandomState::new().hash_one(text)));
+    let sign = RandomState::new().hash_one(text);
+    let path = spool.join(format!("{DEMAND_FILE}.{sign:0SIGN_DIGITS$x}"));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
     let written = fill(&mut file, text);
     if written.is_err() {
@@ -127,6 +153,9 @@ fn text(demand: Demand) -> String {
 const FIRST: &str = "postbell-demand 1\n";
 
 const LAST: &str = "end\n";
+
+/// Digits of what tells a new file from others, until it has its name.
+const SIGN_DIGITS: usize = 16;
 
 /// More than it ever has.
 const OCTETS_MAX: u64 = 4096;
@@ -204,5 +233,21 @@ mod tests {
         let file = spool.join("file");
         fs::write(&file, "").unwrap();
         assert!(!super::is_misleading(&file, Demand::everything()), "no folder, and no spool");
+    }
+
+    #[test]
+    fn what_was_begun_and_never_had_its_name_is_taken_away_where_it_is_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = folder.path();
+        tell_demand(spool, Demand::nothing()).unwrap();
+        write(spool, "begun").unwrap();
+        let others = ["demand.0123", "demand.0123456789abcdeg", "5.ndjson", "demand.new"];
+        others.iter().for_each(|name| fs::write(spool.join(name), "").unwrap());
+        let uid = rustix::process::geteuid().as_raw();
+        remove_unfinished(spool, uid + 1).unwrap();
+        assert_eq!(fs::read_dir(spool).unwrap().count(), 6);
+        remove_unfinished(spool, uid).unwrap();
+        assert_eq!(fs::read_dir(spool).unwrap().count(), 5);
+        assert!(is_told(spool, Demand::nothing()));
     }
 }

@@ -22,7 +22,7 @@ use tracing::warn;
 
 use crate::{Count, Health, Pair};
 pub(crate) use bell::Bell;
-pub use demand::{DEMAND_FILE, is_misleading, is_told, tell_demand};
+pub use demand::{DEMAND_FILE, is_misleading, is_told, remove_unfinished, tell_demand};
 
 /// What a line of a spool says.
 pub(crate) trait Said: Sized {
