@@ -19,6 +19,7 @@ struct Inner {
     refusals: VecDeque<AppendError>,
     hangs: bool,
     hanging: Vec<(Batch, Done)>,
+    is_unreadable: bool,
     entries: Vec<Entry>,
     checkpoint: BTreeMap<Vec<u8>, Vec<u8>>,
     cursors: BTreeMap<String, Seq>,
@@ -47,6 +48,11 @@ impl PretendJournal {
     /// Answers nothing any more.
     pub(crate) fn hang(&self) {
         self.lock().hangs = true;
+    }
+
+    /// Has nothing of the checkpoint read.
+    pub(crate) fn be_unreadable(&self) {
+        self.lock().is_unreadable = true;
     }
 
     /// How many it hasn't answered.
@@ -172,6 +178,10 @@ impl Journal for PretendJournal {
 
     fn checkpoint(&self, _source: &str, prefix: &[u8]) -> Result<Vec<Pair>, ReadError> {
         let inner = self.lock();
+        if inner.is_unreadable {
+            let source = "the disk failed".into();
+            return Err(ReadError::Unreadable { file: "/data/journal".into(), source });
+        }
         let pairs = inner.checkpoint.iter().filter(|(key, _)| key.starts_with(prefix));
         Ok(pairs.map(|(key, value)| (key.clone(), value.clone())).collect())
     }

@@ -30,8 +30,8 @@ pub(super) struct Journalled {
 
 #[derive(Debug)]
 struct Said {
-    /// What is recorded, as it was told last.
-    last: Vec<String>,
+    /// What is recorded, as it was told last; nothing where nobody knows.
+    last: Option<Vec<String>>,
     /// Gaps that are to be told yet, by why; at most [`GAPS_MAX`].
     gaps: BTreeSet<String>,
     /// The journal was waited for in vain, and hasn't answered since.
@@ -46,19 +46,19 @@ impl Journalled {
         everything: Demand,
         patience: Duration,
     ) -> Self {
-        let said = Said { last: names(everything), gaps: BTreeSet::new(), is_late: false };
+        let said = Said { last: Some(names(everything)), gaps: BTreeSet::new(), is_late: false };
         let said = Arc::new(Mutex::new(said));
         Self { journal, store, patience, said, turn: Arc::default() }
     }
 
-    /// Reads what was told last, before the start.
+    /// Reads what was told last, before the start. Where it can't be read, it is told anew.
     pub(super) fn read(&self) -> Result<(), ReadError> {
-        let kept = self.journal.checkpoint(SOURCE, KEY)?;
-        if let Some(names) = kept.first().and_then(|(_, value)| serde_json::from_slice(value).ok())
-        {
-            locked(&self.said).last = names;
+        let kept = self.journal.checkpoint(SOURCE, KEY);
+        if !matches!(&kept, Ok(kept) if kept.is_empty()) {
+            let value = kept.as_ref().ok().and_then(|kept| kept.first()).map(|(_, value)| value);
+            locked(&self.said).last = value.and_then(|value| serde_json::from_slice(value).ok());
         }
-        Ok(())
+        kept.map(drop)
     }
 
     /// Has it told that something may be missing, with what is told next.
@@ -83,7 +83,7 @@ impl Journalled {
         let names = names(demand);
         let (gaps, is_new) = {
             let said = locked(&self.said);
-            (said.gaps.clone(), said.last != names)
+            (said.gaps.clone(), said.last.as_ref() != Some(&names))
         };
         if gaps.is_empty() && !is_new {
             return true;
@@ -104,7 +104,7 @@ impl Journalled {
             match &result {
                 Ok(_) => {
                     let mut said = locked(&said);
-                    said.last = names;
+                    said.last = Some(names);
                     said.gaps.retain(|why| !gaps.contains(why));
                 }
                 Err(error) => error!(%error, "what is recorded is not told in the journal"),

@@ -137,9 +137,10 @@ impl Demands {
         // Streams of before come back in a while.
         drop(self.count(Demand::everything()));
         let shared = Arc::clone(&self.0);
-        let read = spawn_blocking(move || shared.journalled.read()).await;
-        if let Err(error) = read {
-            error!(%error, "what was recorded before can't be read");
+        match spawn_blocking(move || shared.journalled.read()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => error!(%error, "what was recorded before can't be read"),
+            Err(error) => error!(%error, "reading what was recorded before panicked"),
         }
         self.0.spools.begin(&self.0.told.subscribe(), self.0.terms.look_every);
         self.apply().await;

@@ -358,3 +358,14 @@ async fn what_a_hub_that_was_killed_began_to_write_is_taken_away() {
     demands(Record::Wanted, Duration::ZERO, &journal, spool.path()).begin().await;
     assert_eq!(fs::read_dir(spool.path()).unwrap().count(), 1);
 }
+
+#[tokio::test]
+async fn what_was_recorded_before_and_can_not_be_read_is_told_anew() {
+    let spool = tempfile::tempdir().unwrap();
+    let journal = Arc::new(PretendJournal::default());
+    journal.be_unreadable();
+    let demands = demands(Record::Everything, Duration::ZERO, &journal, spool.path());
+    demands.begin().await;
+    let told = recorded(&journal);
+    assert!(told.len() == 1 && told[0].contains("Recording"), "{told:?}");
+}
