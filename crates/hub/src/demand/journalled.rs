@@ -38,6 +38,17 @@ struct Said {
     is_late: bool,
 }
 
+/// What became of what was to be told in the journal.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Noted {
+    /// The journal has it.
+    Stands,
+    /// It may take it yet, or not.
+    Waits,
+    /// It didn't take it.
+    Not,
+}
+
 impl Journalled {
     /// Where the journal says nothing, everything that may be was recorded.
     pub(super) fn new(
@@ -71,14 +82,14 @@ impl Journalled {
 
     /// Tells what is recorded from now on, where that is something else, and what gaps there are.
     ///
-    /// Whether that stands before whatever is recorded after. One the journal takes its time for
-    /// does, and is not waited for; what it doesn't take is in the log, and is to be told again. A
-    /// journal that was waited for in vain before is not until it answers.
-    pub(super) async fn note(&self, demand: Demand) -> bool {
+    /// What the journal takes its time for is not waited for: it stands before whatever is recorded
+    /// after, if the journal takes it in the end. What it doesn't take is in the log, and is to be
+    /// told again. A journal that was waited for in vain before is not until it answers.
+    pub(super) async fn note(&self, demand: Demand) -> Noted {
         let patience = if locked(&self.said).is_late { Duration::ZERO } else { self.patience };
         let Ok(turn) = timeout(patience, Arc::clone(&self.turn).lock_owned()).await else {
             warn!("the journal is busy: what is recorded is told later");
-            return false;
+            return Noted::Not;
         };
         let names = names(demand);
         let (gaps, is_new) = {
@@ -86,7 +97,7 @@ impl Journalled {
             (said.gaps.clone(), said.last.as_ref() != Some(&names))
         };
         if gaps.is_empty() && !is_new {
-            return true;
+            return Noted::Stands;
         }
         let reasons = gaps.iter().map(|why| (GAP, "vnd.postbell.gapReason", Value::from(&**why)));
         let recorded = (RECORDING, "vnd.postbell.recorded", Value::from(names.clone()));
@@ -115,14 +126,21 @@ impl Journalled {
         });
         self.journal.append(batch, done);
         match timeout(self.patience, told).await {
-            Ok(told) => told.unwrap_or(false),
+            Ok(Ok(true)) => Noted::Stands,
+            Ok(Ok(false) | Err(_)) => Noted::Not,
             Err(_) => {
                 warn!("the journal takes long to take what is recorded");
                 // It may have answered just now: its next answer takes this back.
                 locked(&self.said).is_late = true;
-                true
+                Noted::Waits
             }
         }
+    }
+
+    /// Whether it was waited for in vain and hasn't answered since.
+    #[cfg(test)]
+    pub(super) fn is_late(&self) -> bool {
+        locked(&self.said).is_late
     }
 
     fn entry(&self, name: &str, with: [(&str, Value); 1]) -> Option<Entry> {

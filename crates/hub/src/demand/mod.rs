@@ -25,7 +25,7 @@ use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use self::journalled::Journalled;
+use self::journalled::{Journalled, Noted};
 pub(crate) use self::publishers::Publisher;
 use self::publishers::Publishers;
 pub(crate) use self::publishers::Reached as PublishersReached;
@@ -240,6 +240,7 @@ impl Shared {
         let _changing = self.changing.lock().await;
         let in_force = *locked(&self.in_force);
         if let Some(demand) = in_force {
+            // What isn't taken now is told the next time.
             self.journalled.note(demand).await;
         }
     }
@@ -263,6 +264,9 @@ impl Shared {
 
     /// First it is in force no more, so that who comes meanwhile waits until more is again; then it is
     /// said to be recorded no more, and everybody is told.
+    ///
+    /// Before the journal has it nobody is told, since it would say that more is recorded than is; it
+    /// is tried again later.
     async fn lower(&self, before: Demand) {
         let demand = {
             let mut in_force = locked(&self.in_force);
@@ -274,10 +278,9 @@ impl Shared {
             *in_force = Some(demand);
             demand
         };
-        if self.journalled.note(demand).await {
+        if self.journalled.note(demand).await == Noted::Stands {
             self.tell(demand);
         } else {
-            // It would say that more is recorded than is.
             *locked(&self.in_force) = Some(before);
         }
     }

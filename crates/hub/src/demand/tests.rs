@@ -360,6 +360,27 @@ async fn what_a_hub_that_was_killed_began_to_write_is_taken_away() {
 }
 
 #[tokio::test]
+async fn r24_nothing_is_let_go_of_before_the_journal_has_it_that_it_is_not_recorded() {
+    let spool = tempfile::tempdir().unwrap();
+    let journal = Arc::new(PretendJournal::default());
+    let demands = impatient(&journal, spool.path()).await;
+    let login = demands.hold(wanting(&["Login"])).await;
+    journal.hang();
+    drop(login);
+    until(|| journal.hanging() == 1).await;
+    // It is waited for until it is late, and then nothing has changed.
+    until(|| demands.0.journalled.is_late()).await;
+    drop(demands.0.changing.lock().await);
+    assert_eq!(demands.now(), wanting(&["Login"]), "it may refuse it yet");
+    journal.refuse([crate::pretend::full()]);
+    journal.go_on();
+    assert!(!recorded(&journal).last().unwrap().ends_with("Recording "));
+    demands.0.left.notify_one();
+    until(|| demands.now() == Demand::nothing()).await;
+    assert_eq!(recorded(&journal).last().unwrap(), "vnd.postbell.Recording ");
+}
+
+#[tokio::test]
 async fn what_was_recorded_before_and_can_not_be_read_is_told_anew() {
     let spool = tempfile::tempdir().unwrap();
     let journal = Arc::new(PretendJournal::default());
