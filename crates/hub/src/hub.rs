@@ -330,6 +330,9 @@ impl Hub {
     pub async fn shutdown(mut self) {
         notify(NotifyState::Stopping);
         info!("the hub is stopping");
+        // First, since whoever follows is let go of below, and nobody makes up for what a store leaves
+        // out until they are back.
+        self.app.demands.keep_all();
         self.sources.stop();
         // Nobody may be listening any more, and then there is nobody to tell.
         self.stopping.send_replace(true);
@@ -373,6 +376,7 @@ impl Hub {
 
 impl Drop for Hub {
     fn drop(&mut self) {
+        self.app.demands.keep_all();
         self.sources.stop();
         self.stopping.send_replace(true);
     }

@@ -15,6 +15,7 @@ pub(crate) mod tests;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -81,6 +82,8 @@ struct Shared {
     in_force: Mutex<Option<Demand>>,
     /// Held while what is in force changes.
     changing: tokio::sync::Mutex<()>,
+    /// The hub is going away: nothing is let go of any more.
+    is_ending: AtomicBool,
     publishers: Publishers,
     spools: Spools,
     journalled: Journalled,
@@ -108,6 +111,7 @@ impl Demands {
             told: watch::Sender::new(Told { number: 1, demand, since: Instant::now() }),
             in_force: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
+            is_ending: AtomicBool::new(false),
             publishers: Publishers::default(),
             spools,
             journalled,
@@ -164,6 +168,12 @@ impl Demands {
             self.apply().await;
         }
         held
+    }
+
+    /// From now on nothing is let go of: the hub goes away, who is there goes with it, and what
+    /// happens until they come back is theirs.
+    pub(crate) fn keep_all(&self) {
+        self.0.is_ending.store(true, Ordering::SeqCst);
     }
 
     /// What is wanted now: what is let in.
@@ -268,17 +278,19 @@ impl Shared {
     /// Before the journal has it nobody is told, since it would say that more is recorded than is; it
     /// is tried again later.
     async fn lower(&self, before: Demand) {
+        let is_ending = || self.is_ending.load(Ordering::SeqCst);
         let demand = {
             let mut in_force = locked(&self.in_force);
             let demand = self.wanted();
-            // Who came meanwhile and wants more has it raised.
-            if !before.covers(&demand) {
+            // Who came meanwhile and wants more has it raised. Who was there when the hub began to
+            // end counts, and whether it has is asked after they were counted.
+            if !before.covers(&demand) || is_ending() {
                 return;
             }
             *in_force = Some(demand);
             demand
         };
-        if self.journalled.note(demand).await == Noted::Stands {
+        if self.journalled.note(demand).await == Noted::Stands && !is_ending() {
             self.tell(demand);
         } else {
             *locked(&self.in_force) = Some(before);

@@ -302,6 +302,23 @@ async fn r24_what_the_journal_refuses_is_told_later_and_nothing_is_let_go_before
     until(|| demands.now() == Demand::nothing()).await;
 }
 
+#[tokio::test]
+async fn r24_a_hub_that_ends_lets_go_of_nothing() {
+    let spool = tempfile::tempdir().unwrap();
+    let journal = Arc::new(PretendJournal::default());
+    let demands = demands(Record::Wanted, Duration::ZERO, &journal, spool.path());
+    demands.begin().await;
+    let held = demands.hold(wanting(&["Login"])).await;
+    until(|| written(spool.path()) == ["Login"]).await;
+    demands.keep_all();
+    drop(held);
+    demands.0.let_go(Instant::now());
+    assert_eq!(demands.0.wanted(), Demand::nothing());
+    demands.0.apply().await;
+    assert_eq!(demands.now(), wanting(&["Login"]));
+    assert_eq!(written(spool.path()), ["Login"]);
+}
+
 /// A spool in which nothing new can be written: its name would be too long.
 fn narrow() -> (tempfile::TempDir, PathBuf) {
     const PATH_OCTETS_MAX: usize = 4095;

@@ -195,6 +195,29 @@ async fn r21_r23_r24_only_what_somebody_wants_is_read_and_recorded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r24_what_a_stream_wants_is_written_while_the_hub_is_away() {
+    let spool = tempfile::tempdir().unwrap();
+    let world = World::start_with(|config| {
+        let source = SourceConfig {
+            kind: SourceKind::Dovecot,
+            spool: spool.path().to_owned(),
+            ..SourceConfig::default()
+        };
+        config.sources.insert("mail".to_owned(), source);
+        config.policy.record = Record::Wanted;
+        config.policy.record_linger = std::time::Duration::ZERO;
+    })
+    .await;
+    nothing_is_wanted(&world).await;
+    let stream = world.stream("/v1/events?events=FlagsSet");
+    world.stop().await;
+    // It was let go of by the hub, and not by whoever follows it.
+    let demand = std::fs::read_to_string(spool.path().join("demand")).unwrap();
+    assert_eq!(demand, "postbell-demand 1\nFlagsSet\nend\n");
+    drop(stream);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_wanted_is_not_told_again_to_whoever_knows_it() {
     let world = World::start().await;
     let first = world.get("/v1/demand");
