@@ -3,7 +3,7 @@
 //!
 //! Who joins counts at once. Where that is more than was wanted before, they wait until it is in
 //! force: the spools' scripts can read it, and publishers have confirmed it, or had their time to.
-//! Nobody is waited for longer than that, whatever hangs; then a gap is told.
+//! Nobody is waited for longer than that, whatever hangs; then a gap is told, to each who joins.
 //! Who leaves counts for a while longer, so that a stream that comes back finds no gap; so does
 //! everything, after a start.
 
@@ -15,7 +15,7 @@ pub(crate) mod tests;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -79,9 +79,11 @@ struct Shared {
     /// What is let in; what is told to publishers.
     told: watch::Sender<Told>,
     /// What everybody who makes events has been told; nothing before the beginning.
-    in_force: Mutex<Option<Demand>>,
-    /// Held while what is in force changes.
-    changing: tokio::sync::Mutex<()>,
+    in_force: Mutex<Option<InForce>>,
+    /// Held while what is in force changes; says in which round everybody was waited for last.
+    changing: tokio::sync::Mutex<u64>,
+    /// How many rounds have begun in which what is wanted was looked at.
+    rounds: AtomicU64,
     /// The hub is going away: nothing is let go of any more.
     is_ending: AtomicBool,
     publishers: Publishers,
@@ -90,6 +92,23 @@ struct Shared {
     /// Somebody has left.
     left: Notify,
     keeper: Mutex<Option<AbortHandle>>,
+}
+
+/// What everybody who makes events has been told, or was waited for in vain.
+#[derive(Clone, Copy, Debug)]
+struct InForce {
+    demand: Demand,
+    /// Who goes by what has this number, or by what was told later, leaves out nothing of it.
+    number: u64,
+}
+
+/// For whom what is wanted comes into force.
+#[derive(Clone, Copy, Debug)]
+enum For {
+    /// Somebody who has joined, when so many rounds had begun: is anybody still behind, they are told.
+    Joining(u64),
+    /// Those who have left, and who was told already.
+    Others,
 }
 
 #[derive(Debug, Default)]
@@ -111,6 +130,7 @@ impl Demands {
             told: watch::Sender::new(Told { number: 1, demand, since: Instant::now() }),
             in_force: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
+            rounds: AtomicU64::new(0),
             is_ending: AtomicBool::new(false),
             publishers: Publishers::default(),
             spools,
@@ -147,7 +167,7 @@ impl Demands {
             Err(error) => error!(%error, "reading what was recorded before panicked"),
         }
         self.0.spools.begin(&self.0.told.subscribe(), self.0.terms.look_every);
-        self.apply().await;
+        self.apply(For::Others).await;
         let keeper = tokio::spawn(keep(Arc::downgrade(&self.0))).abort_handle();
         *locked(&self.0.keeper) = Some(keeper);
     }
@@ -162,10 +182,10 @@ impl Demands {
     /// be missing. Takes a few seconds at most.
     pub(crate) async fn hold(&self, demand: Demand) -> Held {
         let held = self.count(demand);
-        let wanted = self.0.wanted();
-        let covers = |in_force: &Demand| in_force.covers(&wanted);
-        if !locked(&self.0.in_force).as_ref().is_some_and(covers) {
-            self.apply().await;
+        let rounds = self.0.rounds.load(Ordering::SeqCst);
+        let in_force = *locked(&self.0.in_force);
+        if !in_force.is_some_and(|in_force| self.0.is_met(in_force)) {
+            self.apply(For::Joining(rounds)).await;
         }
         held
     }
@@ -212,9 +232,9 @@ impl Demands {
     }
 
     /// Has what is wanted now come into force. Whoever waits for it may go away meanwhile.
-    async fn apply(&self) {
+    async fn apply(&self, whom: For) {
         let shared = Arc::clone(&self.0);
-        if let Err(error) = tokio::spawn(async move { shared.apply().await }).await
+        if let Err(error) = tokio::spawn(async move { shared.apply(whom).await }).await
             && error.is_panic()
         {
             error!(%error, "telling what is wanted panicked");
@@ -232,12 +252,28 @@ impl Shared {
         wanted.under(&self.terms.policy)
     }
 
-    async fn apply(&self) {
-        let _changing = self.changing.lock().await;
+    /// Whether what is in force is all that is wanted, and nobody may go by less.
+    fn is_met(&self, in_force: InForce) -> bool {
+        let InForce { demand, number } = in_force;
+        demand.covers(&self.wanted()) && self.spools.go_by(number) && self.publishers.go_by(number)
+    }
+
+    async fn apply(&self, whom: For) {
+        let mut waited_in = self.changing.lock().await;
+        let round = self.rounds.fetch_add(1, Ordering::SeqCst) + 1;
         let wanted = self.wanted();
         let before = *locked(&self.in_force);
-        let more = before.map_or(wanted, |before| before.union(wanted));
-        if before != Some(more) {
+        let more = before.map_or(wanted, |before| before.demand.union(wanted));
+        let is_more = before.is_none_or(|before| before.demand != more);
+        let is_behind = match whom {
+            // Who joined while others were waited for is told what they are.
+            For::Joining(rounds) => {
+                *waited_in <= rounds && !before.is_some_and(|before| self.is_met(before))
+            }
+            For::Others => false,
+        };
+        if is_more || is_behind {
+            *waited_in = round;
             self.raise(more).await;
         }
         if wanted != more {
@@ -249,15 +285,16 @@ impl Shared {
     async fn tell_what_is_left(&self) {
         let _changing = self.changing.lock().await;
         let in_force = *locked(&self.in_force);
-        if let Some(demand) = in_force {
+        if let Some(in_force) = in_force {
             // What isn't taken now is told the next time.
-            self.journalled.note(demand).await;
+            self.journalled.note(in_force.demand).await;
         }
     }
 
     /// First everybody is told, then it is said to be recorded.
     async fn raise(&self, demand: Demand) {
-        let number = self.tell(demand);
+        let before = locked(&self.in_force).filter(|before| before.demand == demand);
+        let number = before.map_or_else(|| self.tell(demand), |before| before.number);
         let (troubles, confirmed) = tokio::join!(
             self.spools.told(number, self.terms.patience),
             self.publishers.confirmed(number, self.terms.confirm),
@@ -269,7 +306,7 @@ impl Shared {
         }
         // Where that isn't taken, the journal says for a while that less is recorded than is.
         self.journalled.note(demand).await;
-        *locked(&self.in_force) = Some(demand);
+        *locked(&self.in_force) = Some(InForce { demand, number });
     }
 
     /// First it is in force no more, so that who comes meanwhile waits until more is again; then it is
@@ -284,16 +321,17 @@ impl Shared {
             let demand = self.wanted();
             // Who came meanwhile and wants more has it raised. Who was there when the hub began to
             // end counts, and whether it has is asked after they were counted.
-            if !before.covers(&demand) || is_ending() {
+            let Some(now) = in_force.as_mut().filter(|_| before.covers(&demand) && !is_ending())
+            else {
                 return;
-            }
-            *in_force = Some(demand);
+            };
+            now.demand = demand;
             demand
         };
         if self.journalled.note(demand).await == Noted::Stands && !is_ending() {
             self.tell(demand);
-        } else {
-            *locked(&self.in_force) = Some(before);
+        } else if let Some(now) = locked(&self.in_force).as_mut() {
+            now.demand = before;
         }
     }
 
@@ -321,7 +359,7 @@ async fn keep(shared: Weak<Shared>) {
     loop {
         let Some(shared) = shared.upgrade() else { return };
         let next = shared.let_go(Instant::now());
-        shared.apply().await;
+        shared.apply(For::Others).await;
         shared.tell_what_is_left().await;
         let again = Instant::now() + LOOK_EVERY;
         // Whoever leaves while nobody listens is remembered.

@@ -19,8 +19,11 @@ struct Confirmed {
 }
 
 /// What one has confirmed last.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Confirmation {
+    /// The number of what was wanted when it joined: it is told nothing older, and before it is told
+    /// anything it makes everything.
+    from: u64,
     /// The number of what it was told; 0 where it has confirmed nothing yet.
     number: u64,
     at: Option<Instant>,
@@ -52,11 +55,13 @@ impl Publishers {
     pub(super) fn join(&self, mut told: watch::Receiver<Told>) -> Publisher {
         // It begins with how things stand.
         told.mark_changed();
+        let from = told.borrow().number;
         let mut id = 0;
         self.0.send_modify(|confirmed| {
             confirmed.joined += 1;
             id = confirmed.joined;
-            confirmed.each.insert(id, Confirmation::default());
+            let one = Confirmation { from, number: 0, at: None, is_late: false };
+            confirmed.each.insert(id, one);
         });
         Publisher { all: self.clone(), id, told }
     }
@@ -76,19 +81,31 @@ impl Publishers {
     pub(super) async fn confirmed(&self, number: u64, patience: Duration) -> bool {
         let mut confirmed = self.0.subscribe();
         let is_over =
-            |all: &Confirmed| all.each.values().all(|last| last.is_late || last.number >= number);
+            |all: &Confirmed| all.each.values().all(|last| last.is_late || last.goes_by(number));
         if timeout(patience, confirmed.wait_for(is_over)).await.is_err() {
             self.give_up(number);
         }
-        self.0.borrow().each.values().all(|last| last.number >= number)
+        self.go_by(number)
+    }
+
+    /// Whether none may go by what was wanted before what has this number.
+    pub(super) fn go_by(&self, number: u64) -> bool {
+        self.0.borrow().each.values().all(|last| last.goes_by(number))
     }
 
     /// Has those that haven't confirmed what has this number waited for no more.
     pub(super) fn give_up(&self, number: u64) {
         self.0.send_modify(|confirmed| {
-            let behind = confirmed.each.values_mut().filter(|last| last.number < number);
+            let behind = confirmed.each.values_mut().filter(|last| !last.goes_by(number));
             behind.for_each(|last| last.is_late = true);
         });
+    }
+}
+
+impl Confirmation {
+    /// Whether it goes by what has this number, or by what was told later.
+    fn goes_by(&self, number: u64) -> bool {
+        self.from.max(self.number) >= number
     }
 }
 
@@ -107,7 +124,8 @@ impl Publisher {
         self.all.0.send_modify(|confirmed| {
             if let Some(last) = confirmed.each.get_mut(&self.id) {
                 let number = last.number.max(number);
-                *last = Confirmation { number, at: Some(Instant::now()), is_late: false };
+                let at = Some(Instant::now());
+                *last = Confirmation { from: last.from, number, at, is_late: false };
             }
         });
     }

@@ -102,6 +102,14 @@ impl Spools {
         troubles
     }
 
+    /// Whether no script may go by what was wanted before what has this number.
+    pub(super) fn go_by(&self, number: u64) -> bool {
+        self.each.iter().all(|spool| {
+            let standing = spool.standing.borrow();
+            standing.number >= number && !matches!(standing.trouble, Some(Trouble::Misled(_)))
+        })
+    }
+
     /// How far a source's has been told of what has this number; nothing where it has none.
     pub(super) fn reached(&self, source: &str, number: u64) -> Option<Reached> {
         let spool = self.each.iter().find(|spool| spool.source == source)?;

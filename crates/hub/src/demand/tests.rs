@@ -303,6 +303,64 @@ async fn r24_what_the_journal_refuses_is_told_later_and_nothing_is_let_go_before
 }
 
 #[tokio::test]
+async fn r24_each_who_joins_while_a_publisher_is_behind_is_told_of_a_gap() {
+    let journal = Arc::new(PretendJournal::default());
+    let demands = demands_at_once(&journal);
+    demands.begin().await;
+    until(|| demands.now() == Demand::nothing()).await;
+    let silent = demands.publisher();
+    let first = demands.hold(wanting(&["Login"])).await;
+    assert_eq!(gaps(&journal), 1);
+    let _second = demands.hold(wanting(&["Login"])).await;
+    assert_eq!(gaps(&journal), 2, "the first gap stands before the second joined");
+    // One that joins now goes by what is wanted now.
+    let _new = demands.publisher();
+    silent.confirm(demands.0.told.borrow().number);
+    let _third = demands.hold(wanting(&["Login"])).await;
+    drop(first);
+    demands.0.left.notify_one();
+    let _fourth = demands.hold(wanting(&["Login"])).await;
+    assert_eq!(gaps(&journal), 2, "nobody is behind");
+}
+
+#[tokio::test]
+async fn r24_those_who_join_while_others_are_waited_for_share_the_gap() {
+    let journal = Arc::new(PretendJournal::default());
+    let demands = demands_at_once(&journal);
+    demands.begin().await;
+    until(|| demands.now() == Demand::nothing()).await;
+    let _silent = demands.publisher();
+    let _first = demands.hold(wanting(&["Login"])).await;
+    assert_eq!(gaps(&journal), 1);
+    let changing = demands.0.changing.lock().await;
+    let joining: Vec<_> = (0..20)
+        .map(|_| {
+            let demands = demands.clone();
+            tokio::spawn(async move { demands.hold(wanting(&["Login"])).await })
+        })
+        .collect();
+    let joined = || demands.counts().contains(&("Login", 21));
+    until(joined).await;
+    drop(changing);
+    for one in joining {
+        drop(one.await.unwrap());
+    }
+    assert_eq!(gaps(&journal), 2, "{:?}", recorded(&journal));
+}
+
+#[tokio::test]
+async fn r24_each_who_joins_while_a_spool_hangs_is_told_of_a_gap() {
+    let spool = tempfile::tempdir().unwrap();
+    let journal = Arc::new(PretendJournal::default());
+    let demands = impatient(&journal, spool.path()).await;
+    let before = gaps(&journal);
+    demands.0.spools.hang();
+    let _first = demands.hold(wanting(&["Login"])).await;
+    let _second = demands.hold(wanting(&["Login"])).await;
+    assert_eq!(gaps(&journal), before + 2, "{:?}", recorded(&journal));
+}
+
+#[tokio::test]
 async fn r24_a_hub_that_ends_lets_go_of_nothing() {
     let spool = tempfile::tempdir().unwrap();
     let journal = Arc::new(PretendJournal::default());
@@ -314,7 +372,7 @@ async fn r24_a_hub_that_ends_lets_go_of_nothing() {
     drop(held);
     demands.0.let_go(Instant::now());
     assert_eq!(demands.0.wanted(), Demand::nothing());
-    demands.0.apply().await;
+    demands.0.apply(For::Others).await;
     assert_eq!(demands.now(), wanting(&["Login"]));
     assert_eq!(written(spool.path()), ["Login"]);
 }
