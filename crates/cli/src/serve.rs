@@ -1,6 +1,7 @@
 //! `postbell serve`: the hub, until it is told to stop.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
@@ -41,12 +42,13 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<Ending> {
     to_the_end(serve(config))?
 }
 
-/// Runs to the end of `work`, and waits for nothing that hangs then: what had to end in order has,
-/// or was given its time. A disk may hang for ever, and so what waits for it.
+/// Runs to the end of `work`, and waits for no more than a moment for what hangs then: what had to
+/// end in order has, or was given its time. A disk may hang for ever, and so what waits for it. All
+/// else lets go of its files, which closes them.
 fn to_the_end<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Runtime::new().context("no async runtime")?;
     let ended = runtime.block_on(work);
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(MOMENT);
     Ok(ended)
 }
 
@@ -205,6 +207,9 @@ enum Told {
     /// Take what may change meanwhile: the certificate.
     TakeAnew,
 }
+
+/// How long what still runs when all has ended is waited for.
+const MOMENT: Duration = Duration::from_secs(2);
 
 const NOTHING_TO_TAKE: &str =
     "SIGHUP changes nothing: restart the hub to apply a new configuration";
