@@ -79,8 +79,8 @@ impl Authoriser {
         Ok(Self { asker, named: Box::new(named), redeemed })
     }
 
-    /// Has the URL of a message authorised for `user` until `until`. Blocks: up to
-    /// [`LOGIN_PATIENCE`] each for a greeting and a login, and a second for each of up to eight answers.
+    /// Has the URL of a message authorised for `user` until `until`. Blocks: up to five seconds each
+    /// for a greeting and a login, and a second for each of up to eight answers.
     pub fn authorise(&mut self, message: &ImapUrl, user: &str, until: Timestamp) -> Authorised {
         let (Some(owner), Some(mailbox)) = (message.user(), message.mailbox()) else {
             return Authorised::Unfit;
