@@ -330,6 +330,8 @@ fn last_lines(path: &Path, sync: impl Fn(&File) -> io::Result<()>) -> io::Result
     let octets = end.min(TAIL_OCTETS);
     let mut text = vec![0; usize::try_from(octets).unwrap_or_default()];
     file.read_exact_at(&mut text, end - octets)?;
+    // What is not whole is taken away by whoever writes next.
+    text.truncate(memchr::memrchr(b'\n', &text).map_or(0, |at| at + 1));
     Ok(text)
 }
 

@@ -20,7 +20,8 @@ pub(super) enum Writer {
 ///
 /// Nobody has read what stands behind the last line end: who follows the spool reads whole lines.
 /// Nor was it taken where it came from, so it is written again; left there, the next line would
-/// stand behind it in one and the same. Only a line that lacks nothing but its end gets that.
+/// stand behind it in one and the same. Only where the writer died a line that lacks nothing but its
+/// end gets that.
 pub(super) fn mend(file: &File, writer: Writer) -> io::Result<u64> {
     let length = file.metadata()?.len();
     let whole = whole_octets(file, length, LINE_OCTETS_MAX)?;
@@ -33,8 +34,7 @@ pub(super) fn mend(file: &File, writer: Writer) -> io::Result<u64> {
         // How many were lost a dead one doesn't say again: damaged, it is at least told that there
         // were some.
         let is_of_loss = || memchr::memmem::find(&torn, LOST).is_some();
-        let is_said_again = writer == Writer::Lives || !is_of_loss();
-        if Record::read(&torn).is_err() && is_said_again {
+        if writer == Writer::Lives || (Record::read(&torn).is_err() && !is_of_loss()) {
             file.set_len(whole)?;
             return Ok(whole);
         }
@@ -87,8 +87,8 @@ mod tests {
                 ends.push(text.len());
             }
             let cut = cut.index(text.len() + 1);
-            let end = *ends.iter().rfind(|end| **end <= cut + 1).unwrap();
-            for writer in [Writer::Lives, Writer::Died] {
+            for (writer, lacking) in [(Writer::Lives, 0), (Writer::Died, 1)] {
+                let end = *ends.iter().rfind(|end| **end <= cut + lacking).unwrap();
                 let (left, at) = mended(&text[..cut], writer);
                 prop_assert_eq!(&left, &text[..end]);
                 prop_assert_eq!(at, end as u64);
