@@ -165,11 +165,13 @@ impl Inner {
             return;
         }
         for user in readers {
-            match user.has(owner, &mailbox) {
-                true => user.doubt(),
-                // It may be shared as it begins, as what is below a shared mailbox is.
-                false if ADDING.contains(&&*name) => user.extend(),
-                false => {}
+            // It may be shared as it begins, as what is below a shared mailbox is. To one that is
+            // nobody's a reader isn't led before it is known.
+            match (user.has(owner, &mailbox), owner) {
+                (true, _) => user.doubt(),
+                (false, None) if ADDING.contains(&&*name) => user.doubt(),
+                (false, Some(_)) if ADDING.contains(&&*name) => user.extend(),
+                (false, _) => {}
             }
         }
         asked.iter().for_each(|user| user.suspect(owner, &mailbox));
@@ -181,13 +183,12 @@ impl Inner {
         let begun = user.begin();
         self.users().asked.push(Arc::downgrade(user));
         let answer = self.answer(user).await;
-        if let Ok(shared) = &answer {
-            let before = Arc::clone(&user.known.borrow().shared);
-            self.users().reads(&user.name, &before, shared);
-        }
+        let (is_said, before) = (answer.is_ok(), Arc::clone(&user.known.borrow().shared));
         let again = user.conclude(begun, answer);
-        if user.known.borrow().counts() {
-            self.remembered.keep(&user.name, &user.known.borrow().shared);
+        let now = Arc::clone(&user.known.borrow().shared);
+        self.users().reads(&user.name, &before, &now);
+        if is_said && user.known.borrow().counts() {
+            self.remembered.keep(&user.name, &now);
         }
         // Only now: until then what changes may be in the answer already, and not known yet.
         self.users().asked.retain(|one| !std::ptr::eq(one.as_ptr(), Arc::as_ptr(user)));

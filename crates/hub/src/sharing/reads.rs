@@ -90,17 +90,14 @@ impl Reads {
 
     /// The same for whoever passes over the rest: with what an owner added by then.
     pub(crate) async fn whole(&self, seq: u64) -> Result<Settled, Unknown> {
-        if let Some(of) = &self.0 {
+        if let Some(of) = &self.0
+            && of.looked(seq).await.is_some()
+            && of.user.ask_for_more()
+        {
             let patience = of.user.known.borrow().patience();
-            let extended = async {
-                of.looked(seq).await?;
-                let mut known = of.user.known.subscribe();
-                if known.borrow().has_more {
-                    of.user.again.notify_one();
-                }
-                known.wait_for(|known| !known.has_more).await.ok().map(drop)
-            };
-            // Without an answer what is known counts all the same.
+            let mut known = of.user.known.subscribe();
+            // Without an answer what is known counts all the same. We hold the sender.
+            let extended = known.wait_for(|known| !known.has_more);
             drop(tokio::time::timeout(patience, extended).await);
         }
         self.settled(seq).await

@@ -9,14 +9,25 @@ use tracing::warn;
 
 use crate::state::StateDb;
 
-/// What the store said last of each user, however long ago.
+/// What the store said last of each user, however long ago; cheap to clone.
 ///
 /// Nothing is told by it. By it a reader that begins knows what to hold for a user until the store
 /// has said whether they may still have it, also where it can't be asked for a while.
+#[derive(Clone, Debug)]
+pub(super) struct Remembered(Arc<Inner>);
+
 #[derive(Debug)]
-pub(super) struct Remembered {
+struct Inner {
     state: Arc<StateDb>,
-    by_user: Mutex<HashMap<Box<str>, Arc<Shared>>>,
+    by_user: Mutex<HashMap<Box<str>, Said>>,
+    /// Held by whoever writes, so that what is newest is written last.
+    writing: Mutex<()>,
+}
+
+#[derive(Clone, Debug)]
+struct Said {
+    shared: Arc<Shared>,
+    is_kept: bool,
 }
 
 impl Remembered {
@@ -26,32 +37,83 @@ impl Remembered {
             warn!(%error, "what the store said that users share can't be read: it is asked anew");
             HashMap::new()
         });
-        let by_user = by_user.into_iter().map(|(user, shared)| (user, Arc::new(shared)));
-        Self { state, by_user: Mutex::new(by_user.collect()) }
+        let said = |shared| Said { shared: Arc::new(shared), is_kept: true };
+        let by_user = by_user.into_iter().map(|(user, shared)| (user, said(shared)));
+        let by_user = Mutex::new(by_user.collect());
+        Self(Arc::new(Inner { state, by_user, writing: Mutex::default() }))
     }
 
     /// What it said of this user.
     pub(super) fn of(&self, user: &str) -> Option<Arc<Shared>> {
-        self.by_user().get(user).map(Arc::clone)
+        locked(&self.0.by_user).get(user).map(|said| Arc::clone(&said.shared))
     }
 
-    /// Keeps what it says now, where that is news; within the runtime.
+    /// Keeps what it says now, where that isn't kept; within the runtime. Nobody waits for the disk:
+    /// what it doesn't take is tried with the next answer.
     pub(super) fn keep(&self, user: &str, shared: &Arc<Shared>) {
-        if self.by_user().get(user).is_some_and(|before| before == shared) {
+        let mut by_user = locked(&self.0.by_user);
+        if by_user.get(user).is_some_and(|said| said.is_kept && said.shared == *shared) {
             return;
         }
-        self.by_user().insert(user.into(), Arc::clone(shared));
-        let (state, user, shared) = (Arc::clone(&self.state), user.to_owned(), Arc::clone(shared));
-        // Nobody waits for the disk.
-        drop(spawn_blocking(move || {
-            if let Err(error) = state.keep_shared(&user, &shared) {
-                warn!(%error, "what the store says that a user may read can't be kept");
-            }
-        }));
+        by_user.insert(user.into(), Said { shared: Arc::clone(shared), is_kept: false });
+        drop(by_user);
+        let (inner, user) = (Arc::clone(&self.0), user.to_owned());
+        drop(spawn_blocking(move || inner.write(&user)));
     }
+}
 
-    /// What is guarded is whole between any two steps.
-    fn by_user(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<Shared>>> {
-        self.by_user.lock().unwrap_or_else(PoisonError::into_inner)
+impl Inner {
+    fn write(&self, user: &str) {
+        let writing = locked(&self.writing);
+        let newest = locked(&self.by_user).get(user).cloned();
+        let Some(Said { shared, is_kept: false }) = newest else { return };
+        if let Err(error) = self.state.keep_shared(user, &shared) {
+            warn!(%error, "what the store says that a user may read can't be kept");
+            return;
+        }
+        if let Some(said) = locked(&self.by_user).get_mut(user) {
+            said.is_kept = Arc::ptr_eq(&said.shared, &shared);
+        }
+        drop(writing);
+    }
+}
+
+/// What is guarded is whole between any two steps.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_disk_did_not_take_is_kept_with_the_next_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        let state = Arc::new(StateDb::open(&path).unwrap());
+        let mut shared = Shared::default();
+        shared.add("ann", "Plans", "lr");
+        let shared = Arc::new(shared);
+        let remembered = Remembered::new(Arc::clone(&state));
+        let change = |sql| Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        change(
+            "CREATE TRIGGER full BEFORE INSERT ON shared BEGIN SELECT raise(ABORT, 'full'); END",
+        );
+        remembered.keep("bob", &shared);
+        let written = || async { drop(spawn_blocking(|| ()).await) };
+        for _ in 0..3 {
+            written().await;
+        }
+        assert_eq!(remembered.of("bob"), Some(Arc::clone(&shared)));
+        drop(locked(&remembered.0.writing));
+        change("DROP TRIGGER full");
+        while state.shared().unwrap().get("bob") != Some(&*shared) {
+            remembered.keep("bob", &shared);
+            written().await;
+        }
+        assert!(Remembered::new(state).of("bob").is_some());
     }
 }

@@ -82,6 +82,7 @@ async fn r162_what_changes_rights_is_doubted_at_once_and_nothing_else_is() {
         ("MailboxCreate", "imap://bob@h/New", "", false),
         ("vnd.cmu.AclChange", "imap://h/team", "", true),
         ("vnd.cmu.AclChange", "imap://h/other", "", false),
+        ("MailboxCreate", "imap://h/other", "", true),
         ("vnd.cmu.AclChange", "imap://ann@h/team", "", false),
     ] {
         assert!(reads.begin().await.has("ann", "Plans"));
@@ -208,15 +209,18 @@ fn r162_where_the_store_can_not_be_asked_what_was_known_counts_a_while_and_after
 }
 
 #[test]
-fn r162_before_the_first_answer_nothing_is_taken_for_nothing_but_what_was_said_before() {
+fn r162_what_the_store_said_before_is_held_while_it_can_not_be_asked() {
     let away = || Err(SharedError::Away("away".to_owned()));
     let user = User::new("bob", None);
+    assert_eq!(user.known.borrow().patience().as_secs(), PATIENCE_AT_FIRST.as_secs() - 1);
     user.conclude(user.begin(), away());
-    assert!(user.known.borrow().is_pending, "nobody knows what to hold");
     let said = User::new("bob", Some(Arc::new(shared(&["Plans"]))));
     said.conclude(said.begin(), away());
-    let known = said.known.borrow();
-    assert!(!known.is_pending && !known.counts() && known.shared.has("ann", "Plans"));
+    for (user, has) in [(user, false), (said, true)] {
+        let known = user.known.borrow();
+        assert!(!known.is_pending && !known.counts(), "nobody waits, and nothing is told");
+        assert_eq!((known.shared.has("ann", "Plans"), known.patience()), (has, PATIENCE));
+    }
 }
 
 #[test]
@@ -259,6 +263,13 @@ async fn r162_what_an_owner_adds_is_looked_for_before_more_of_theirs_is_passed_o
     // What is known goes on counting: a delivery waits for nothing.
     assert!(reads.settled(last).await.unwrap().shared.has("ann", "Plans"));
     assert_eq!(count.load(Ordering::SeqCst), 1);
+    // However long ago that was: nobody has waited for it.
+    let user = desk.inner().users().named("bob").unwrap();
+    user.age(LIFE / 2);
     assert!(reads.whole(last).await.unwrap().shared.has("ann", "Plans/Q1"));
     assert_eq!(count.load(Ordering::SeqCst), 2);
+    desk.happens("MailboxCreate", "imap://ann@h/Plans/Q2", "").await;
+    user.age(LIFE / 2);
+    let patience = user.known.borrow().patience();
+    assert_eq!(patience, PATIENCE, "and rights that change are waited for as ever");
 }

@@ -58,7 +58,7 @@ pub(super) struct Known {
     /// Whether the store has said nothing yet.
     is_new: bool,
     /// Since when the next answer is waited for, where it is.
-    since: Instant,
+    waiting: Option<Instant>,
     /// Answers after which it had to be asked again at once, one after the other.
     futile: u32,
     /// When the store said it; nothing since it may be otherwise.
@@ -90,10 +90,7 @@ impl Known {
     /// what is theirs.
     pub(super) fn patience(&self) -> Duration {
         let patience = if self.is_new { PATIENCE_AT_FIRST } else { PATIENCE };
-        match self.is_pending || self.has_more {
-            true => patience.saturating_sub(self.since.elapsed()),
-            false => patience,
-        }
+        patience.saturating_sub(self.waiting.map_or(Duration::ZERO, |since| since.elapsed()))
     }
 
     /// Lets nothing count before the next answer.
@@ -104,17 +101,9 @@ impl Known {
         self.changes += 1;
     }
 
-    /// Notes that there may be more.
-    fn extend(&mut self) {
-        self.wait();
-        self.has_more = true;
-        self.additions += 1;
-    }
-
+    /// Notes that the next answer is waited for.
     fn wait(&mut self) {
-        if !(self.is_pending || self.has_more) {
-            self.since = Instant::now();
-        }
+        self.waiting.get_or_insert_with(Instant::now);
     }
 }
 
@@ -143,7 +132,7 @@ impl User {
             has_more: false,
             additions: 0,
             is_new: said.is_none(),
-            since: Instant::now(),
+            waiting: Some(Instant::now()),
             futile: 0,
             shared: said.unwrap_or_default(),
             told: None,
@@ -178,9 +167,28 @@ impl User {
     }
 
     /// Has the store asked before anything more of its mailboxes' owner is passed over: there may be
-    /// one more that they read.
+    /// one more that they read. Until then nobody waits for it, and it isn't asked.
     pub(super) fn extend(&self) {
-        self.known.send_modify(Known::extend);
+        self.known.send_modify(|known| {
+            known.has_more = true;
+            known.additions += 1;
+        });
+    }
+
+    /// Whether there may be more; then the store is asked now.
+    pub(super) fn ask_for_more(&self) -> bool {
+        let waits = |known: &mut Known| {
+            let has_more = known.has_more;
+            if has_more {
+                known.wait();
+            }
+            has_more
+        };
+        let has_more = self.known.send_if_modified(waits);
+        if has_more {
+            self.again.notify_one();
+        }
+        has_more
     }
 
     /// Notes, while the store is asked, that rights on a mailbox may have changed meanwhile.
@@ -245,17 +253,19 @@ impl User {
                     known.shared = Arc::new(shared);
                     (known.is_new, known.is_pending) = (false, false);
                     known.has_more &= may_have_more;
+                    if !may_have_more {
+                        known.waiting = None;
+                    }
                     if self.is_present() { LIFE } else { LIFE_AT_REST }
                 }
                 Err(why) => {
                     debug!(%why, "what is shared with a user isn't known");
-                    // What isn't even remembered is waited for: what it would be is passed over else.
-                    known.is_pending &= known.is_new && !known.patience().is_zero();
-                    known.has_more = false;
+                    (known.is_new, known.is_pending, known.has_more) = (false, false, false);
+                    known.waiting = None;
                     RETRY
                 }
             };
-            if !may_have_more {
+            if !known.has_more {
                 again = Again::Within(within);
             }
         });
@@ -315,12 +325,13 @@ impl User {
         Arc::strong_count(&self.present) > 1
     }
 
-    /// Has all that the store said be so much older.
+    /// Has all that the store said, and that it is waited for, be so much older.
     #[cfg(test)]
     pub(super) fn age(&self, by: Duration) {
         let older = |at: Option<Instant>| at.and_then(|at| at.checked_sub(by));
         self.known.send_modify(|known| {
             (known.told, known.asked) = (older(known.told), older(known.asked));
+            known.waiting = older(known.waiting);
         });
     }
 }

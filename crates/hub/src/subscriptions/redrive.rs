@@ -87,6 +87,8 @@ struct Redriver<'a> {
     upto: u64,
     /// Whether there are none behind it.
     is_last: bool,
+    /// Before the first that was left for later.
+    aside: Option<u64>,
 }
 
 /// A letter as it was found.
@@ -94,6 +96,8 @@ enum Found {
     Whole(DeadLetter, Box<Held>),
     /// It can't be delivered, and why not.
     Not(DeadLetter),
+    /// Nobody knows yet whether its owner may have it.
+    Later,
 }
 
 impl<'a> Redriver<'a> {
@@ -101,7 +105,7 @@ impl<'a> Redriver<'a> {
         let context = &job.context;
         let lanes = Lanes::new(context.schedule.clone(), 0, None, job.lanes, LETTERS_HELD);
         let (attempts, letters) = (Attempts::new(job, lanes, None), HashMap::new());
-        Self { job, attempts, letters, upto: 0, is_last: false }
+        Self { job, attempts, letters, upto: 0, is_last: false, aside: None }
     }
 
     async fn work(mut self) -> Result<(), Over> {
@@ -112,6 +116,11 @@ impl<'a> Redriver<'a> {
                 self.attempts.start();
             }
             if self.is_last && self.attempts.lanes.is_idle() {
+                if let Some(before) = self.aside {
+                    self.tell("the store can't be asked what others share".to_owned()).await;
+                    self = Self { upto: before, ..Self::new(self.job) };
+                    continue;
+                }
                 info!(subscription = %self.job.entry.name, "all dead letters that were to be delivered again are settled");
                 return Ok(());
             }
@@ -164,6 +173,9 @@ impl<'a> Redriver<'a> {
                         self.letters.insert(letter.seq, letter);
                     }
                     Found::Not(letter) => lost.push(letter),
+                    Found::Later => {
+                        self.aside.get_or_insert_with(|| self.upto.saturating_sub(1));
+                    }
                 }
             }
             self.settle(Vec::new(), lost).await;
@@ -203,10 +215,13 @@ impl<'a> Redriver<'a> {
             };
             if whose == Whose::Others {
                 let upto = self.job.context.feed.last();
-                // Where the store can't be asked, each attempt asks it again, and others go on.
-                if let Ok(settled) = self.job.reads.settled(upto).await
-                    && !principal.may_with(&view, record.body, &settled.shared)
-                {
+                // All behind one that is left for later are: they go in order.
+                let settled = match self.aside {
+                    Some(_) => return Found::Later,
+                    None => self.job.reads.settled(upto).await,
+                };
+                let Ok(settled) = settled else { return Found::Later };
+                if !principal.may_with(&view, record.body, &settled.shared) {
                     let why = "its owner may not see it any more".to_owned();
                     return Found::Not(undeliverable(letter, why));
                 }

@@ -350,16 +350,21 @@ async fn r162_a_dead_letter_of_others_keeps_no_other_one_waiting_for_the_store()
     let (receiver, mended) = mendable().await;
     let (bob, _) = bench.user("b1", "bob");
     let id = bench.subscriptions.create(flags(&receiver.url), &bob).await.unwrap().id;
-    bench.comes("ann", "Plans");
+    for _ in 0..8 {
+        bench.comes("ann", "Plans");
+    }
     bench.comes("bob", "A");
-    bench.wait_until(&id, |shown| shown.dead_letters == 2 && shown.lag == 0).await;
+    bench.wait_until(&id, |shown| shown.dead_letters == 9 && shown.lag == 0).await;
     acl.goes_away();
     bench.rights_change("ann", "Plans");
     mended.store(true, Ordering::SeqCst);
     let all = Redrive { all: true, ..Redrive::default() };
     bench.subscriptions.redrive(&bob, &id, all).await.unwrap();
-    bench.wait_until(&id, |shown| (shown.dead_letters, shown.redriving) == (1, 1)).await;
+    bench.wait_until(&id, |shown| (shown.dead_letters, shown.redriving) == (8, 8)).await;
+    let before = receiver.taken().len();
     acl.gives("bob", "ann", &["Plans"]);
     bench.wait_until(&id, |shown| (shown.dead_letters, shown.redriving) == (0, 0)).await;
+    let told = seqs(&receiver.taken()[before..], "Plans");
+    assert_eq!(told, Vec::from_iter(1..=8), "in order");
     bench.close().await;
 }
