@@ -182,7 +182,7 @@ pub(super) fn others(
 pub(super) fn subscribed(session: &mut Session) -> Result<BTreeSet<String>, AskError> {
     let (mut found, mut is_whole) = (BTreeSet::new(), true);
     let command = "LIST (SUBSCRIBED) \"\" \"*\"";
-    session.command(command, LINE_OCTETS_MAX, PATIENCE, &mut |reply| match reply {
+    session.command(command, LINE_OCTETS_MAX, LONG_PATIENCE, &mut |reply| match reply {
         Reply::Data(Data::List { mailbox, .. }, _) => match name(&mailbox) {
             Some(name) if found.len() < MAILBOXES_MAX => {
                 found.insert(name);

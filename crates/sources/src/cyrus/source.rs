@@ -339,6 +339,8 @@ impl<'a> Source<'a> {
     fn garbled(&mut self, why: &str, at: Timestamp) {
         let kind = kind(why);
         self.complain(why, &kind);
+        // Whatever it said, each time.
+        self.memory.lost();
         let hour = at.instant().as_second() / 3600;
         if self.garbled.len() >= KINDS_MAX || self.garbled.insert(kind.clone(), hour) == Some(hour)
         {

@@ -17,6 +17,17 @@ pub(super) fn changed(telling: &Telling<'_>, memory: &mut Memory) -> Result<Told
         let namespace = &telling.options().namespace;
         memory.subscribed.forget(&[user], |name, _| namespace.is_below(name, old));
     }
+    let gone = match said.event.as_str() {
+        "MailboxDelete" => Some((owner.clone(), mailbox.name.clone())),
+        "MailboxRename" => telling.old_mailbox().map(|(owner, old)| (owner, old.name)),
+        _ => None,
+    };
+    if let Some((Some(user), name)) = gone
+        && name == "INBOX"
+    {
+        // A user's list goes with them.
+        memory.subscribed.forget(&[&user], |_, _| true);
+    }
     match said.event.as_str() {
         "MailboxCreate" => telling.one(memory, owner, What::MailboxCreated(mailbox)),
         "MailboxDelete" => telling.one(memory, owner, What::MailboxDeleted(mailbox)),

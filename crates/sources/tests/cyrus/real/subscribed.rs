@@ -95,3 +95,30 @@ fn r97_what_went_from_the_list_with_a_mailbox_above_it_is_told_when_it_comes_bac
     wait_until(|| told(&rig).iter().any(|one| one.starts_with("logout")));
     assert_eq!(subscriptions(&rig), wanted);
 }
+
+#[test]
+fn r97_whoever_is_made_anew_is_subscribed_to_nothing() {
+    let mut rig = Rig::new();
+    rig.start_notifyd();
+    let options = Options::telling(Notify::Datagrams(rig.datagrams()));
+    let Some(cyrus) = Cyrus::start_with(options).unwrap() else { return };
+    rig.start_source();
+    let subscribes = || {
+        let mut imap = cyrus.imap(ALICE).unwrap();
+        imap.create("Box").unwrap();
+        assert!(listed(&mut imap).is_empty(), "{:?}", listed(&mut imap));
+        imap.subscribe("Box").unwrap();
+        imap.logout().unwrap();
+    };
+    subscribes();
+    let commands = [
+        "setaclmailbox user/alice@example.org cyrus c",
+        "deletemailbox user/alice@example.org",
+        "createmailbox user/alice@example.org",
+    ];
+    let printed = cyrus.cyradm(&format!("{}\n", commands.join("\n"))).unwrap();
+    assert!(!printed.contains("mailbox: "), "{printed}");
+    subscribes();
+    let told = || subscriptions(&rig);
+    wait_until(|| told().iter().filter(|one| one.ends_with(" subscribed Box")).count() == 2);
+}
