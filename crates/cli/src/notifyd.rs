@@ -34,7 +34,8 @@ use crate::serve;
 /// Runs beside the hub, as a service of its own, and never waits for it: takes what Cyrus sends to
 /// its notifysocket, writes it into the spool the hub reads, and only then lets Cyrus go on. Its
 /// sockets are handed over by systemd (LISTEN_FDS) or made where the configuration of the source
-/// says. SIGTERM and SIGKILL lose nothing that systemd holds the sockets for.
+/// says. SIGTERM and SIGKILL lose nothing that systemd holds the sockets for; but over the stream, what
+/// Cyrus is saying at that moment, which is told as lost.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -230,7 +230,7 @@ mod tests {
             });
             tell.send(ended.unwrap()).unwrap();
         });
-        assert_eq!(told.recv_timeout(std::time::Duration::from_secs(60)), Ok(7));
+        assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok(7));
         drop(hanging);
     }
 }

@@ -37,7 +37,7 @@ pub use porter::Porter;
 use queue::{DATAGRAM_OCTETS_MAX, Queue, Queued, Sender};
 pub use socket::{SocketError, bind_datagram, bind_stream};
 use streams::Streams;
-use writer::{Writer, Written};
+use writer::{Lost, Writer, Written};
 
 /// What the process in notifyd's place is told.
 #[derive(Clone, Debug)]
@@ -114,10 +114,12 @@ impl Notifyd {
             }
         }
         let before = Before::read(&self.spool, File::sync_all);
-        let lost = before.lost(left_open);
+        let mut left_open = before.lost(left_open);
+        let mut writer = Writer::new(&self.spool);
+        writer.remember(|lost| before.told.contains(&lost));
         let mut receiver = Receiver {
             users: self.users.clone(),
-            writer: Writer::new(&self.spool),
+            writer,
             recent: before.recent,
             complaints: BTreeSet::new(),
         };
@@ -125,18 +127,24 @@ impl Notifyd {
         if let Some(began) = began.filter(|began| receiver.recent.add(began.identity())) {
             receiver.writer.append(&[began]);
         }
-        if let Some(lost) = lost.filter(|lost| receiver.recent.add(lost.identity())) {
+        if let LeftOpen::Lost(lost) = &left_open {
             warn!(lost = ?lost.what, "notifications were lost with the process that held their connections");
-            receiver.writer.append(&[lost]);
-        }
-        if let Some(door) = sockets.stream.as_ref().filter(|_| !left_open.is_empty()) {
-            // Unheard, the next reader tells the same, which is told once.
-            let _heard = porter::tell(door.as_fd(), 0, porter::TOLD);
         }
         let mut queue =
             sockets.datagram.map(Queue::new).transpose().map_err(NotifydError::Socket)?;
+        let door = sockets.stream.as_ref().and_then(|door| door.try_clone().ok());
         let mut streams = sockets.stream.map(Streams::new);
         while !stop.is_set() {
+            // Not before the disk has it: unheard, the next reader tells the same.
+            let is_told = match &left_open {
+                LeftOpen::Nothing => false,
+                LeftOpen::Told => true,
+                LeftOpen::Lost(lost) => receiver.writer.try_append(lost),
+            };
+            if is_told && let Some(door) = &door {
+                let _heard = porter::tell(door.as_fd(), 0, porter::TOLD);
+                left_open = LeftOpen::Nothing;
+            }
             if let Some(queue) = &mut queue {
                 receiver.serve(queue).map_err(NotifydError::Socket)?;
             }
@@ -267,8 +275,21 @@ impl Receiver {
 #[derive(Debug, Default)]
 struct Before {
     recent: Recent,
-    /// When it was received.
+    /// When what was heard was received.
     moments: HashSet<u64>,
+    /// What was told of as lost.
+    told: Vec<Lost>,
+}
+
+/// What is to be told of connections that another process left open.
+#[derive(Debug, Eq, PartialEq)]
+enum LeftOpen {
+    /// There were none, or whoever holds them now knows what became of them.
+    Nothing,
+    /// All of it is written down.
+    Told,
+    /// Of some nothing is, and that is to be.
+    Lost(Record),
 }
 
 impl Before {
@@ -298,21 +319,42 @@ impl Before {
             });
             let lines = text.split(|octet| *octet == b'\n');
             for record in lines.filter_map(|line| Record::read(line).ok()) {
-                before.moments.insert(record.ns);
                 before.recent.add(record.identity());
+                match record.what {
+                    Received::Lost { count, since_ns } => {
+                        before.told.push(Lost { count, since_ns });
+                    }
+                    Received::Began => {}
+                    Received::Datagram(_) | Received::Stream(_) | Received::Refused(_) => {
+                        before.moments.insert(record.ns);
+                    }
+                }
             }
         }
         before
     }
 
     /// What is to be told of connections that were left open, by when they were accepted: that those
-    /// were lost of which nothing was written down.
-    fn lost(&self, left_open: &[u64]) -> Option<Record> {
-        let lost = left_open.iter().filter(|ns| !self.moments.contains(ns));
-        let since_ns = lost.clone().min().copied()?;
-        let count = u64::try_from(lost.count()).unwrap_or(u64::MAX);
-        // Whoever reads it again makes the same of it.
-        Some(Record { ns: since_ns, pid: 0, what: Received::Lost { count, since_ns } })
+    /// were lost of which nothing was written down, unless that was told.
+    fn lost(&self, left_open: &[u64]) -> LeftOpen {
+        let is_missing = |ns: &u64| !self.moments.contains(ns);
+        let mut lost: Vec<u64> = left_open.iter().copied().filter(is_missing).collect();
+        lost.sort_unstable();
+        for told in &self.told {
+            // Told by a reader that was killed before it was heard; more may be left open since.
+            if let Some(at) = lost.iter().position(|ns| *ns == told.since_ns) {
+                let count = usize::try_from(told.count).unwrap_or(usize::MAX);
+                lost.drain(at..at.saturating_add(count).min(lost.len()));
+            }
+        }
+        match (lost.first(), left_open) {
+            (None, []) => LeftOpen::Nothing,
+            (None, [_, ..]) => LeftOpen::Told,
+            (Some(since_ns), _) => {
+                let what = Received::Lost { count: lost.len() as u64, since_ns: *since_ns };
+                LeftOpen::Lost(Record { ns: *since_ns, pid: 0, what })
+            }
+        }
     }
 }
 
@@ -335,8 +377,9 @@ fn last_lines(path: &Path, sync: impl Fn(&File) -> io::Result<()>) -> io::Result
     Ok(text)
 }
 
-/// How much of the spool's end is read at the start: more than one group has, in its longest form.
-const TAIL_OCTETS: u64 = 4 << 20;
+/// How much of the spool's end is read at the start: more than one group has, unless several of its
+/// notifications have megabytes.
+const TAIL_OCTETS: u64 = 16 << 20;
 
 /// How long more datagrams are waited for where few wait: each fsync of ours holds up those of Cyrus
 /// itself, and Cyrus doesn't wait for ours while there is room. Few looks, as each takes a processor
@@ -377,6 +420,66 @@ mod tests {
     fn read(path: &Path) -> Vec<Record> {
         let text = std::fs::read(path).unwrap_or_default();
         text.split_inclusive(|octet| *octet == b'\n').map(|l| Record::read(l).unwrap()).collect()
+    }
+
+    #[test]
+    fn connections_left_open_are_told_of_once_by_whoever_is_heard() {
+        let before = |records: &[Record]| {
+            let folder = tempfile::tempdir().unwrap();
+            assert_eq!(Writer::new(folder.path()).append(records), Written::Durable);
+            Before::read(folder.path(), File::sync_all)
+        };
+        let lost = |count, since_ns| Record {
+            ns: since_ns,
+            pid: 0,
+            what: Received::Lost { count, since_ns },
+        };
+        let heard = || record(3);
+        assert_eq!(before(&[heard()]).lost(&[]), LeftOpen::Nothing);
+        assert_eq!(before(&[heard()]).lost(&[3]), LeftOpen::Told);
+        assert_eq!(before(&[heard()]).lost(&[3, 7, 5]), LeftOpen::Lost(lost(2, 5)));
+        // Who told it was killed before that was heard.
+        assert_eq!(before(&[heard(), lost(2, 5)]).lost(&[3, 5, 7]), LeftOpen::Told);
+        let more = before(&[heard(), lost(2, 5)]).lost(&[3, 5, 7, 8, 9]);
+        assert_eq!(more, LeftOpen::Lost(lost(2, 8)));
+    }
+
+    #[test]
+    fn what_was_lost_before_a_reader_was_killed_is_told_by_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = |lost: Lost| move |one: Lost| one == lost;
+        let never = |_: Lost| false;
+        let mut first = Writer::new(folder.path());
+        first.remember(never);
+        // No file can be made there while the spool is full of itself.
+        let path = folder.path().join(format!("{}.ndjson", rustix::process::geteuid().as_raw()));
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(first.append(&[record(5), record(6)]), Written::Lost);
+        assert_eq!(first.append(&[record(7)]), Written::Lost);
+        drop(first);
+        std::fs::remove_dir(&path).unwrap();
+        let lost = Lost { count: 3, since_ns: 5 };
+        let mut second = Writer::new(folder.path());
+        second.remember(never);
+        assert_eq!(second.append(&[record(8)]), Written::Durable);
+        let records = read(&path);
+        assert_eq!(records[0].what, Received::Lost { count: 3, since_ns: 5 });
+        assert_eq!(records[1..], [record(8)]);
+        let mut third = Writer::new(folder.path());
+        third.remember(never);
+        assert_eq!(third.append(&[record(9)]), Written::Durable);
+        assert_eq!(read(&path).len(), 3, "once");
+        // Killed between telling it and noting that.
+        let mut fourth = Writer::new(folder.path());
+        fourth.remember(never);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(fourth.append(&[record(5), record(6), record(7)]), Written::Lost);
+        std::fs::remove_dir(&path).unwrap();
+        let mut fifth = Writer::new(folder.path());
+        fifth.remember(told(lost));
+        assert_eq!(fifth.append(&[record(10)]), Written::Durable);
+        assert_eq!(read(&path), [record(10)]);
     }
 
     #[test]

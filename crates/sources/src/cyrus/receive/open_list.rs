@@ -35,6 +35,12 @@ impl OpenList {
         let file = how.open(folder.join("connections"))?;
         let mut octets = vec![0; OCTETS_MAX];
         let length = file.read_at(&mut octets, 0)?;
+        if length < OCTETS_MAX {
+            // Once, so that no disk that is full refuses a note.
+            octets.truncate(length);
+            octets.resize(OCTETS_MAX, 0);
+            file.write_all_at(&octets, 0)?;
+        }
         let left = read(octets.get(..length).unwrap_or_default());
         Ok(Self { file, written: left.clone(), left, has_warned: false })
     }

@@ -83,13 +83,19 @@ impl Porter {
         Self::start_with(listener, None)
     }
 
-    /// The same for a listener that outlives this process: what is open is noted in `spool`.
+    /// The same for a listener that outlives this process: what is open is noted in `spool`. Where it
+    /// can't be, that is logged, and what is lost with this process isn't told: the mail server must
+    /// not stand still for it.
     ///
     /// # Errors
     ///
-    /// As [`Porter::start`], and where it can't be noted.
+    /// As [`Porter::start`].
     pub fn start_for(listener: UnixListener, spool: &Path) -> io::Result<Self> {
-        Self::start_with(listener, Some(OpenList::open(spool)?))
+        let open = OpenList::open(spool);
+        if let Err(error) = &open {
+            warn!(%error, "open connections can't be noted: what is lost with this process is not told");
+        }
+        Self::start_with(listener, open.ok())
     }
 
     /// The moments at which connections were accepted that a porter before left open, as long as no

@@ -1,8 +1,8 @@
 //! Writes what came down, so that it outlives everything.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use tracing::{debug, error, info};
 
 use super::super::record::{Received, Record};
+use super::open_list::OPEN_FOLDER;
 use super::queue::now_ns;
 use super::torn;
 
@@ -20,13 +21,20 @@ pub(super) struct Writer {
     path: PathBuf,
     failing_since: Option<Instant>,
     lost: Option<Lost>,
+    count: Count,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Lost {
-    count: u64,
-    since_ns: u64,
+/// Notifications that are not written down.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Lost {
+    pub(super) count: u64,
+    pub(super) since_ns: u64,
 }
+
+/// How many were lost and aren't told yet, where it outlives this process. The file has its size from
+/// the start, so that no disk that is full refuses it.
+#[derive(Debug, Default)]
+struct Count(Option<File>);
 
 /// What became of records.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -47,7 +55,29 @@ impl Writer {
             path: folder.join(format!("{uid}.ndjson")),
             failing_since: None,
             lost: None,
+            count: Count::default(),
         }
+    }
+
+    /// Goes on counting what is lost where another writer, who was killed, had got, unless that
+    /// `is_told`.
+    pub(super) fn remember(&mut self, is_told: impl Fn(Lost) -> bool) {
+        match Count::open(&self.folder) {
+            Ok(count) => {
+                self.lost = count.read().filter(|lost| !is_told(*lost));
+                count.write(self.lost);
+                self.count = count;
+            }
+            Err(error) => debug!(%error, "how many notifications are lost is kept in memory alone"),
+        }
+    }
+
+    /// Writes a record down, if the disk takes it at once; it doesn't count as lost where it doesn't.
+    pub(super) fn try_append(&mut self, record: &Record) -> bool {
+        let mut line = Vec::new();
+        record.write(&mut line);
+        let mut batch = Batch::new(line);
+        batch.write(&self.folder, &self.path).is_ok() || batch.leave(&self.folder) > 0
     }
 
     /// Writes records down with one fsync. While the disk fails, tries for [`PATIENCE`], once.
@@ -88,6 +118,7 @@ impl Writer {
             let since_ns = rest.first().map_or(0, |record| record.ns);
             let lost = self.lost.get_or_insert(Lost { count: 0, since_ns });
             lost.count += rest.len() as u64;
+            self.count.write(self.lost);
             return Written::Lost;
         }
     }
@@ -96,9 +127,45 @@ impl Writer {
     fn told(&mut self) {
         if let Some(Lost { count, .. }) = self.lost.take() {
             info!(count, "the spool is written again; what was lost is told");
+            self.count.write(None);
         }
     }
 }
+
+impl Count {
+    fn open(spool: &Path) -> io::Result<Self> {
+        let folder = spool.join(OPEN_FOLDER);
+        DirBuilder::new().recursive(true).mode(0o750).create(&folder)?;
+        let mut how = File::options();
+        how.read(true).write(true).create(true).truncate(false);
+        let file = how.open(folder.join("lost"))?;
+        if file.metadata()?.len() < COUNT_OCTETS as u64 {
+            file.write_all_at(&[0; COUNT_OCTETS], 0)?;
+        }
+        Ok(Self(Some(file)))
+    }
+
+    fn read(&self) -> Option<Lost> {
+        let mut octets = [0; COUNT_OCTETS];
+        self.0.as_ref()?.read_exact_at(&mut octets, 0).ok()?;
+        let (numbers, _) = octets.as_chunks();
+        let mut numbers = numbers.iter().copied().map(u64::from_be_bytes);
+        let (count, since_ns) = (numbers.next()?, numbers.next()?);
+        (count > 0).then_some(Lost { count, since_ns })
+    }
+
+    fn write(&self, lost: Option<Lost>) {
+        let Some(file) = &self.0 else { return };
+        let numbers = lost.map_or([0, 0], |lost| [lost.count, lost.since_ns]);
+        let octets: Vec<u8> = numbers.into_iter().flat_map(u64::to_be_bytes).collect();
+        if let Err(error) = file.write_all_at(&octets, 0) {
+            debug!(%error, "how many notifications are lost is kept in memory alone");
+        }
+    }
+}
+
+/// Of a [`Count`]: how many, and since when.
+const COUNT_OCTETS: usize = 16;
 
 /// Lines on their way into the file. They have one place in it, however often they are tried: who
 /// follows the spool may have read what is whole of them already.
