@@ -31,6 +31,15 @@ fn events(rig: &Rig) -> Vec<serde_json::Value> {
     events.map(|one| serde_json::from_str(&json::to_string(&one.event)).unwrap()).collect()
 }
 
+/// A Cyrus with these options, heard over datagrams; nothing where there is none to be had.
+fn heard(mut rig: Rig, options: Options) -> Option<(Rig, Cyrus)> {
+    rig.start_notifyd();
+    let notify = Notify::Datagrams(rig.datagrams());
+    let cyrus = Cyrus::start_with(Options { notify, ..options }).unwrap()?;
+    rig.start_source();
+    Some((rig, cyrus))
+}
+
 fn play(notify: impl FnOnce(&Rig) -> Notify) {
     let mut rig = Rig::new();
     rig.start_notifyd();
@@ -74,11 +83,7 @@ fn a_real_cyrus_is_told_whole_over_streams() {
 
 #[test]
 fn r74_however_a_real_session_ends_it_has_one_logout() {
-    let mut rig = Rig::new();
-    rig.start_notifyd();
-    let options = Options::telling(Notify::Datagrams(rig.datagrams()));
-    let Some(cyrus) = Cyrus::start_with(options).unwrap() else { return };
-    rig.start_source();
+    let Some((rig, cyrus)) = heard(Rig::new(), Options::default()) else { return };
     // Seen as long as it lasts, so that others who aren't seen are known to be gone.
     let watched = cyrus.pop3(BOB).unwrap();
     // One at a time, so that each Logout is the one of the Login before it.

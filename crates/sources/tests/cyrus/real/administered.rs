@@ -1,17 +1,13 @@
 //! What a real `cyradm` does, as told.
 
-use postbell_testkit::cyrus::{Cyrus, Notify, Options};
+use postbell_testkit::cyrus::Options;
 
-use super::told;
+use super::{heard, told};
 use crate::rig::{Rig, wait_until};
 
 #[test]
 fn r79_r80_r85_what_cyradm_does_is_told_of_whose_mailboxes_it_does_it_to() {
-    let mut rig = Rig::new();
-    rig.start_notifyd();
-    let options = Options::telling(Notify::Datagrams(rig.datagrams()));
-    let Some(cyrus) = Cyrus::start_with(options).unwrap() else { return };
-    rig.start_source();
+    let Some((rig, cyrus)) = heard(Rig::new(), Options::default()) else { return };
     let commands = [
         "createmailbox user/dora@example.org",
         "createmailbox user/alice/Team@example.org",

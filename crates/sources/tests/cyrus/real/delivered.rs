@@ -1,10 +1,10 @@
 //! Mail to mailboxes that are nobody's, what operators remove, and sessions of POP3 that time out, as a
 //! real Cyrus tells them.
 
-use postbell_testkit::cyrus::{Cyrus, MANAGER, Notify, Options};
+use postbell_testkit::cyrus::{MANAGER, Options};
 use postbell_testkit::{ALICE, BOB, mail};
 
-use super::{events, told};
+use super::{events, heard, told};
 use crate::rig::{Rig, wait_until};
 
 #[test]
@@ -20,17 +20,15 @@ fn for_a_shared_mailbox(unixhierarchysep: bool, virtdomains: bool, postuser: &st
     let mut rig = Rig::new();
     rig.options.namespace.unix_separator = unixhierarchysep;
     rig.options.namespace.domains = virtdomains;
-    rig.start_notifyd();
     let is_some = !postuser.is_empty();
     let some_postuser = is_some.then(|| ("postuser".to_owned(), postuser.to_owned()));
     let options = Options {
         unixhierarchysep,
         virtdomains,
         settings: some_postuser.into_iter().collect(),
-        ..Options::telling(Notify::Datagrams(rig.datagrams()))
+        ..Options::default()
     };
-    let Some(cyrus) = Cyrus::start_with(options).unwrap() else { return };
-    rig.start_source();
+    let Some((rig, cyrus)) = heard(rig, options) else { return };
     let at = if virtdomains { "@example.org" } else { "" };
     let mut manager = cyrus.imap(MANAGER).unwrap();
     let mut lmtp = cyrus.lmtp().unwrap();
@@ -59,11 +57,7 @@ fn for_a_shared_mailbox(unixhierarchysep: bool, virtdomains: bool, postuser: &st
 
 #[test]
 fn what_ipurge_removes_is_expunged_by_nobody() {
-    let mut rig = Rig::new();
-    rig.start_notifyd();
-    let options = Options::telling(Notify::Datagrams(rig.datagrams()));
-    let Some(cyrus) = Cyrus::start_with(options).unwrap() else { return };
-    rig.start_source();
+    let Some((rig, cyrus)) = heard(Rig::new(), Options::default()) else { return };
     let mut imap = cyrus.imap(ALICE).unwrap();
     imap.create("Old").unwrap();
     for mailbox in ["Old", "Old", "INBOX"] {
@@ -84,11 +78,7 @@ fn what_ipurge_removes_is_expunged_by_nobody() {
 /// least, or its operator sends the process away.
 #[test]
 fn r74_a_session_of_pop3_that_cyrus_ends_has_one_logout() {
-    let mut rig = Rig::new();
-    rig.start_notifyd();
-    let options = Options::telling(Notify::Datagrams(rig.datagrams()));
-    let Some(cyrus) = Cyrus::start_with(options).unwrap() else { return };
-    rig.start_source();
+    let Some((rig, cyrus)) = heard(Rig::new(), Options::default()) else { return };
     let watched = cyrus.pop3(BOB).unwrap();
     let pop3 = cyrus.pop3(ALICE).unwrap();
     cyrus.end_process(cyrus.process_of(ALICE).unwrap()).unwrap();

@@ -1,23 +1,19 @@
 //! What a real Cyrus tells beside the RFC's events, where its operator asks for it.
 
-use postbell_testkit::cyrus::{Cyrus, Notify, Options};
+use postbell_testkit::cyrus::{Cyrus, Options};
 use postbell_testkit::http::{Basic, send_as};
 use postbell_testkit::{ALICE, mail, password};
 
-use super::events;
+use super::{events, heard};
 use crate::rig::{Rig, wait_until};
 
 /// A Cyrus with these settings, and the source with or without the envelope.
 fn telling(settings: &[(&str, &str)], envelope: bool) -> Option<(Rig, Cyrus)> {
     let mut rig = Rig::new();
     rig.options.envelope = envelope;
-    rig.start_notifyd();
     let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
     let settings = settings.iter().map(own).collect();
-    let notify = Notify::Datagrams(rig.datagrams());
-    let cyrus = Cyrus::start_with(Options { settings, ..Options::telling(notify) }).unwrap()?;
-    rig.start_source();
-    Some((rig, cyrus))
+    heard(rig, Options { settings, ..Options::default() })
 }
 
 #[test]

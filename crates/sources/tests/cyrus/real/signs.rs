@@ -1,19 +1,11 @@
 //! What a real Cyrus said and nobody heard, where nobody may ask.
 
 use postbell_engine::What;
-use postbell_testkit::cyrus::{Cyrus, MANAGER, Notify, Options};
+use postbell_testkit::cyrus::{Cyrus, MANAGER, Options};
 use postbell_testkit::{ALICE, BOB, Imap, mail};
 
+use super::heard;
 use crate::rig::{Rig, UNSAID, change_too_much, shown, wait_until};
-
-/// A Cyrus that is listened to, and nobody asks.
-fn heard() -> Option<(Rig, Cyrus)> {
-    let mut rig = Rig::new();
-    rig.start_notifyd();
-    let cyrus = Cyrus::start_with(Options::telling(Notify::Datagrams(rig.datagrams()))).unwrap()?;
-    rig.start_source();
-    Some((rig, cyrus))
-}
 
 /// What is told as missed.
 fn missed(rig: &Rig) -> Vec<String> {
@@ -24,7 +16,7 @@ fn missed(rig: &Rig) -> Vec<String> {
 
 #[test]
 fn what_nobody_heard_and_nobody_may_ask_for_is_told_as_missed_of_its_mailbox() {
-    let Some((rig, cyrus)) = heard() else { return };
+    let Some((rig, cyrus)) = heard(Rig::new(), Options::default()) else { return };
     let mut imap = cyrus.imap(ALICE).unwrap();
     imap.create("Box").unwrap();
     imap.append("Box", "", &mail::plain("one")).unwrap();
@@ -35,7 +27,7 @@ fn what_nobody_heard_and_nobody_may_ask_for_is_told_as_missed_of_its_mailbox() {
 
 #[test]
 fn what_cyrus_tells_whole_is_not_told_as_missed() {
-    let Some((rig, cyrus)) = heard() else { return };
+    let Some((rig, cyrus)) = heard(Rig::new(), Options::default()) else { return };
     let mut imap = cyrus.imap(ALICE).unwrap();
     of_messages(&cyrus, &mut imap);
     of_mailboxes(&mut imap);

@@ -1,9 +1,9 @@
 //! Subscriptions as a real Cyrus tells them, where nobody may ask.
 
-use postbell_testkit::cyrus::{Cyrus, Notify, Options};
+use postbell_testkit::cyrus::Options;
 use postbell_testkit::{ALICE, Imap};
 
-use super::told;
+use super::{heard, told};
 use crate::rig::{Rig, send, wait_until};
 
 /// What is told of subscriptions.
@@ -13,11 +13,7 @@ fn subscriptions(rig: &Rig) -> Vec<String> {
 
 #[test]
 fn r97_after_a_loss_what_was_subscribed_to_is_told_once_too_often_rather_than_never() {
-    let mut rig = Rig::new();
-    rig.start_notifyd();
-    let options = Options::telling(Notify::Datagrams(rig.datagrams()));
-    let Some(cyrus) = Cyrus::start_with(options).unwrap() else { return };
-    rig.start_source();
+    let Some((mut rig, cyrus)) = heard(Rig::new(), Options::default()) else { return };
     let mut imap = cyrus.imap(ALICE).unwrap();
     imap.create("Box").unwrap();
     imap.subscribe("Box").unwrap();
@@ -46,11 +42,7 @@ fn listed(imap: &mut Imap) -> Vec<String> {
 
 #[test]
 fn r97_a_mailbox_that_is_made_anew_is_on_the_list_still() {
-    let mut rig = Rig::new();
-    rig.start_notifyd();
-    let options = Options::telling(Notify::Datagrams(rig.datagrams()));
-    let Some(cyrus) = Cyrus::start_with(options).unwrap() else { return };
-    rig.start_source();
+    let Some((rig, cyrus)) = heard(Rig::new(), Options::default()) else { return };
     let mut imap = cyrus.imap(ALICE).unwrap();
     imap.create("Box").unwrap();
     imap.subscribe("Box").unwrap();
@@ -66,13 +58,9 @@ fn r97_a_mailbox_that_is_made_anew_is_on_the_list_still() {
 
 #[test]
 fn r97_what_went_from_the_list_with_a_mailbox_above_it_is_told_when_it_comes_back() {
-    let mut rig = Rig::new();
-    rig.start_notifyd();
     let settings = vec![("delete_unsubscribe".to_owned(), "yes".to_owned())];
-    let notify = Notify::Datagrams(rig.datagrams());
-    let options = Options { settings, ..Options::telling(notify) };
-    let Some(cyrus) = Cyrus::start_with(options).unwrap() else { return };
-    rig.start_source();
+    let options = Options { settings, ..Options::default() };
+    let Some((rig, cyrus)) = heard(Rig::new(), options) else { return };
     let mut imap = cyrus.imap(ALICE).unwrap();
     imap.create("a").unwrap();
     imap.create("a/b").unwrap();
@@ -98,11 +86,7 @@ fn r97_what_went_from_the_list_with_a_mailbox_above_it_is_told_when_it_comes_bac
 
 #[test]
 fn r97_whoever_is_made_anew_is_subscribed_to_nothing() {
-    let mut rig = Rig::new();
-    rig.start_notifyd();
-    let options = Options::telling(Notify::Datagrams(rig.datagrams()));
-    let Some(cyrus) = Cyrus::start_with(options).unwrap() else { return };
-    rig.start_source();
+    let Some((rig, cyrus)) = heard(Rig::new(), Options::default()) else { return };
     let subscribes = || {
         let mut imap = cyrus.imap(ALICE).unwrap();
         imap.create("Box").unwrap();
