@@ -7,6 +7,7 @@
 //! connections meanwhile (systemd, or the process that started this one: [`Porter`]) lets it be
 //! killed at any moment.
 
+mod numbers;
 mod open_list;
 mod porter;
 mod queue;
@@ -32,7 +33,7 @@ use super::record::{Received, Record};
 use super::{datagram, dlist};
 use crate::Stop;
 use crate::spool::Name;
-pub use open_list::OPEN_FOLDER;
+pub use numbers::OPEN_FOLDER;
 pub use porter::Porter;
 use queue::{DATAGRAM_OCTETS_MAX, Queue, Queued, Sender};
 pub use socket::{SocketError, bind_datagram, bind_stream};

@@ -1,8 +1,8 @@
 //! Writes what came down, so that it outlives everything.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use tracing::{debug, error, info};
 
 use super::super::record::{Received, Record};
-use super::open_list::OPEN_FOLDER;
+use super::numbers::Numbers;
 use super::queue::now_ns;
 use super::torn;
 
@@ -31,10 +31,9 @@ pub(super) struct Lost {
     pub(super) since_ns: u64,
 }
 
-/// How many were lost and aren't told yet, where it outlives this process. The file has its size from
-/// the start, so that no disk that is full refuses it.
+/// How many were lost and aren't told yet, where it outlives this process.
 #[derive(Debug, Default)]
-struct Count(Option<File>);
+struct Count(Option<Numbers>);
 
 /// What became of records.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,8 +62,8 @@ impl Writer {
     /// `is_told`.
     pub(super) fn remember(&mut self, is_told: impl Fn(Lost) -> bool) {
         match Count::open(&self.folder) {
-            Ok(count) => {
-                self.lost = count.read().filter(|lost| !is_told(*lost));
+            Ok((count, lost)) => {
+                self.lost = lost.filter(|lost| !is_told(*lost));
                 count.write(self.lost);
                 self.count = count;
             }
@@ -133,39 +132,27 @@ impl Writer {
 }
 
 impl Count {
-    fn open(spool: &Path) -> io::Result<Self> {
-        let folder = spool.join(OPEN_FOLDER);
-        DirBuilder::new().recursive(true).mode(0o750).create(&folder)?;
-        let mut how = File::options();
-        how.read(true).write(true).create(true).truncate(false);
-        let file = how.open(folder.join("lost"))?;
-        if file.metadata()?.len() < COUNT_OCTETS as u64 {
-            file.write_all_at(&[0; COUNT_OCTETS], 0)?;
-        }
-        Ok(Self(Some(file)))
-    }
-
-    fn read(&self) -> Option<Lost> {
-        let mut octets = [0; COUNT_OCTETS];
-        self.0.as_ref()?.read_exact_at(&mut octets, 0).ok()?;
-        let (numbers, _) = octets.as_chunks();
-        let mut numbers = numbers.iter().copied().map(u64::from_be_bytes);
-        let (count, since_ns) = (numbers.next()?, numbers.next()?);
-        (count > 0).then_some(Lost { count, since_ns })
+    /// The one of a spool, and what it says.
+    fn open(spool: &Path) -> io::Result<(Self, Option<Lost>)> {
+        let (file, said) = Numbers::open(spool, "lost", COUNT_OCTETS)?;
+        let lost = match said[..] {
+            [count, since_ns] => Some(Lost { count, since_ns }),
+            _ => None,
+        };
+        Ok((Self(Some(file)), lost))
     }
 
     fn write(&self, lost: Option<Lost>) {
         let Some(file) = &self.0 else { return };
-        let numbers = lost.map_or([0, 0], |lost| [lost.count, lost.since_ns]);
-        let octets: Vec<u8> = numbers.into_iter().flat_map(u64::to_be_bytes).collect();
-        if let Err(error) = file.write_all_at(&octets, 0) {
+        let numbers = lost.map(|lost| [lost.count, lost.since_ns]);
+        if let Err(error) = file.write(numbers.as_ref().map_or(&[], |numbers| &numbers[..])) {
             debug!(%error, "how many notifications are lost is kept in memory alone");
         }
     }
 }
 
-/// Of a [`Count`]: how many, and since when.
-const COUNT_OCTETS: usize = 16;
+/// Of a [`Count`]: that there are two, how many, and since when.
+const COUNT_OCTETS: usize = 24;
 
 /// Lines on their way into the file. They have one place in it, however often they are tried: who
 /// follows the spool may have read what is whole of them already.
