@@ -164,14 +164,14 @@ impl Inner {
         if name == "MailboxDelete" {
             return;
         }
+        // It may be shared as it begins, as what is below a shared mailbox is. To one that is nobody's
+        // a reader isn't led before it is known.
+        let adds = ADDING.contains(&&*name);
         for user in readers {
-            // It may be shared as it begins, as what is below a shared mailbox is. To one that is
-            // nobody's a reader isn't led before it is known.
-            match (user.has(owner, &mailbox), owner) {
-                (true, _) => user.doubt(),
-                (false, None) if ADDING.contains(&&*name) => user.doubt(),
-                (false, Some(_)) if ADDING.contains(&&*name) => user.extend(),
-                (false, _) => {}
+            if user.has(owner, &mailbox) || (adds && owner.is_none()) {
+                user.doubt();
+            } else if adds {
+                user.extend();
             }
         }
         asked.iter().for_each(|user| user.suspect(owner, &mailbox));

@@ -1,12 +1,13 @@
 //! What the store said last, over a restart of the hub's.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use postbell_engine::Shared;
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
+use super::user::locked;
 use crate::state::StateDb;
 
 /// What the store said last of each user, however long ago; cheap to clone.
@@ -76,11 +77,6 @@ impl Inner {
         }
         drop(writing);
     }
-}
-
-/// What is guarded is whole between any two steps.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -347,6 +347,6 @@ impl Drop for User {
 const FUTILE_MAX: u32 = 9;
 
 /// What is guarded is whole between any two steps.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
