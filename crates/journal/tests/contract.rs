@@ -110,6 +110,8 @@ fn retention_drops_whole_segments_and_says_so() {
     while journal.stats().octets > 64 * 1024 && std::time::Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(20));
     }
+    // What a segment takes once it is sealed may be more than was estimated, and then it drops more.
+    journal.close();
     let bounds = journal.bounds();
     assert!(bounds.first > Seq(1) && bounds.last == Seq(20_000), "{bounds:?}");
     let error = journal.read(Seq(1), 1000).unwrap_err().to_string();
