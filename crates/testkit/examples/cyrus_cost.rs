@@ -1,8 +1,10 @@
 //! What postbell costs a Cyrus in the place of its own notifyd: the same commands to one with the
 //! one, to one with the other, and to one that tells nobody.
 //!
-//! `scripts/cyrus-cost [ROUNDS]` runs it. The servers stand beside each other, and a hundred commands at a
-//! time go to one after the other, so that whatever the machine does meets all of them.
+//! `scripts/cyrus-cost [ROUNDS [STARTS]]` runs it. The servers stand beside each other, and a hundred
+//! commands at a time go to one after the other, so that whatever the machine does meets all of
+//! them. They are started anew, in another order, several times: two that are alike differ more from
+//! one start to the next than by anything that is told to them.
 
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
@@ -11,7 +13,7 @@ mod cost;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use cost::{Open, Plan};
+use cost::{Open, Plan, Table};
 use postbell_testkit::cyrus::{Cyrus, Form, Notified, Notify, Options};
 use postbell_testkit::{ALICE, Error, Hub};
 use serde_json::Value;
@@ -20,25 +22,68 @@ use tempfile::TempDir;
 fn main() -> Result<(), Error> {
     let mut arguments = std::env::args().skip(1);
     let program = PathBuf::from(arguments.next().unwrap_or_default());
-    let rounds = cost::rounds(arguments.next());
-    let Some(own) = Cyrus::start_with(Options::telling(Notify::Notifyd))? else { return Ok(()) };
-    let Some(silent) = Cyrus::start()? else { return Ok(()) };
-    let datagrams = Told::start(&program, Form::Datagrams)?;
-    let streams = Told::start(&program, Form::Streams)?;
-    let (Some(datagrams), Some(streams)) = (datagrams, streams) else { return Ok(()) };
-    let servers = [&own, &datagrams.notified.cyrus, &streams.notified.cyrus, &silent];
-    let mut open = Vec::new();
-    for cyrus in servers {
-        let login = Box::new(|| cyrus.imap(ALICE));
-        open.push(Open { imap: cyrus.imap(ALICE)?, lmtp: cyrus.lmtp()?, login });
+    let rounds = cost::number(arguments.next(), ROUNDS);
+    let starts = cost::number(arguments.next(), STARTS);
+    let mut table = Table::new(&Server::NAMES, Plan { rounds, in_a_row: 100 });
+    for turn in 0..starts {
+        let Some(servers) = Server::start_all(&program, turn)? else { return Ok(()) };
+        let mut open = Vec::new();
+        for server in &servers {
+            let cyrus = server.cyrus();
+            let login = Box::new(|| cyrus.imap(ALICE));
+            open.push(Open { imap: cyrus.imap(ALICE)?, lmtp: cyrus.lmtp()?, login });
+        }
+        table.measure(&mut open, ALICE)?;
+        // All that it was told is in a journal, or there was nothing to measure.
+        for told in servers.iter().filter_map(Server::told) {
+            told.observations()?;
+        }
     }
-    let names = ["Cyrus's notifyd", "postbell", "postbell, stream", "nobody"];
-    cost::compare("Cyrus", &names, &mut open, ALICE, Plan { rounds, in_a_row: 100 })?;
-    println!();
-    for (name, told) in [("datagrams", &datagrams), ("streams", &streams)] {
-        println!("{name}: {} observations in the journal", told.observations()?);
-    }
+    table.print(&format!("Cyrus, started {starts} times"));
     Ok(())
+}
+
+/// One that is measured.
+enum Server {
+    Untold(Cyrus),
+    Told(Told),
+}
+
+impl Server {
+    const NAMES: [&str; 4] = ["Cyrus's notifyd", "postbell", "postbell, stream", "nobody"];
+
+    /// One of each, in the order of their names; which is started first changes from turn to turn.
+    fn start_all(program: &Path, turn: usize) -> Result<Option<Vec<Self>>, Error> {
+        let mut servers = Vec::new();
+        for at in
+            (0..Self::NAMES.len()).cycle().skip(turn % Self::NAMES.len()).take(Self::NAMES.len())
+        {
+            let started = match at {
+                0 => Cyrus::start_with(Options::telling(Notify::Notifyd))?.map(Self::Untold),
+                1 => Told::start(program, Form::Datagrams)?.map(Self::Told),
+                2 => Told::start(program, Form::Streams)?.map(Self::Told),
+                _ => Cyrus::start()?.map(Self::Untold),
+            };
+            let Some(started) = started else { return Ok(None) };
+            servers.push((at, started));
+        }
+        servers.sort_by_key(|(at, _)| *at);
+        Ok(Some(servers.into_iter().map(|(_, server)| server).collect()))
+    }
+
+    fn cyrus(&self) -> &Cyrus {
+        match self {
+            Self::Untold(cyrus) => cyrus,
+            Self::Told(told) => &told.notified.cyrus,
+        }
+    }
+
+    fn told(&self) -> Option<&Told> {
+        match self {
+            Self::Untold(_) => None,
+            Self::Told(told) => Some(told),
+        }
+    }
 }
 
 /// A Cyrus whose notifications postbell takes.
@@ -86,3 +131,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Generous, because a loaded machine is no defect.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Commands of a kind each time.
+const ROUNDS: usize = 300;
+
+/// So often the slowest hundredth of two alike comes out alike.
+const STARTS: usize = 10;

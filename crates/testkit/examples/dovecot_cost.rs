@@ -14,11 +14,11 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::thread;
 
-use cost::{Open, Plan};
+use cost::{Open, Plan, Table};
 use postbell_testkit::{ALICE, Dovecot, Error, Format, Notify, Options};
 
 fn main() -> Result<(), Error> {
-    let rounds = cost::rounds(std::env::args().nth(1));
+    let rounds = cost::number(std::env::args().nth(1), ROUNDS);
     let exporter = listen()?;
     for format in [Format::Maildir, Format::Sdbox] {
         let folder = tempfile::tempdir().map_err(Error::io("make a folder"))?;
@@ -49,13 +49,9 @@ fn main() -> Result<(), Error> {
             open.push(Open { imap: dovecot.imap(ALICE)?, lmtp: dovecot.lmtp()?, login });
         }
         let names = ["bare", "plugins", "script", "script + exporter", "script, no flags"];
-        cost::compare(
-            &format!("{format:?}"),
-            &names,
-            &mut open,
-            ALICE,
-            Plan { rounds, in_a_row: 1 },
-        )?;
+        let mut table = Table::new(&names, Plan { rounds, in_a_row: 1 });
+        table.measure(&mut open, ALICE)?;
+        table.print(&format!("{format:?}"));
     }
     Ok(())
 }
@@ -110,3 +106,5 @@ function dovecot_lua_notify_begin_txn() end
 function dovecot_lua_notify_event_message_new() end
 function dovecot_lua_notify_end_txn() end
 ";
+
+const ROUNDS: usize = 1000;

@@ -14,51 +14,88 @@ pub(crate) struct Open<'a> {
 /// How often what is done.
 #[derive(Clone, Copy)]
 pub(crate) struct Plan {
-    /// Commands of a kind on each server.
+    /// Commands of a kind on each server, each time servers are started.
     pub(crate) rounds: usize,
     /// How many of them on one server before it is the next one's turn: where a server has work
     /// that goes on after its answer, that meets its own next command.
     pub(crate) in_a_row: usize,
 }
 
-/// The same commands on each, from the first login to the last delivery: prints a table of the
-/// servers in order, with how much more each takes than the first.
-pub(crate) fn compare(
-    title: &str,
-    servers: &[&str],
-    open: &mut [Open<'_>],
-    user: &str,
+/// What commands took, by kind and server.
+pub(crate) struct Table<'a> {
+    servers: &'a [&'a str],
     plan: Plan,
-) -> Result<(), Error> {
-    let rows = measure(open, user, plan)?;
-    println!("\n{title}, {} rounds, milliseconds\n", plan.rounds);
-    let names: String = servers.iter().map(|name| format!("{name:^22}")).collect();
-    println!("{:<14}{names}", "");
-    println!("{:<14}{}", "", "       p50        p99  ".repeat(servers.len()));
-    rows.iter().for_each(print);
-    Ok(())
+    rows: Vec<Row>,
 }
 
-/// How many rounds are asked for.
-pub(crate) fn rounds(argument: Option<String>) -> usize {
-    argument.and_then(|text| text.parse().ok()).unwrap_or(ROUNDS)
+impl<'a> Table<'a> {
+    /// An empty one of servers by what is special about them.
+    pub(crate) fn new(servers: &'a [&'a str], plan: Plan) -> Self {
+        Self { servers, plan, rows: Vec::new() }
+    }
+
+    /// Adds the same commands on each of the servers, which are new and in the table's order, from
+    /// the first login to the last delivery.
+    pub(crate) fn measure(&mut self, open: &mut [Open<'_>], user: &str) -> Result<(), Error> {
+        let measured = measure(open, user, self.plan)?;
+        if self.rows.is_empty() {
+            self.rows.extend(measured.iter().map(|row| Row::empty(row.name, self.servers.len())));
+        }
+        for (row, more) in self.rows.iter_mut().zip(measured) {
+            for (starts, times) in row.starts.iter_mut().zip(more.starts) {
+                starts.extend(times);
+            }
+        }
+        Ok(())
+    }
+
+    /// Prints it, with how much more each takes than the first; and between which of them the 99th
+    /// of a hundred lay where servers were started more than once.
+    pub(crate) fn print(&self, title: &str) {
+        println!("\n{title}, {} rounds, milliseconds\n", self.plan.rounds);
+        let names: String = self.servers.iter().map(|name| format!("{name:^33}")).collect();
+        println!("{:<14}{names}", "");
+        let heads = "    p50         p99               ".repeat(self.servers.len());
+        println!("{:<14}{heads}", "");
+        self.rows.iter().for_each(Row::print);
+    }
 }
 
-/// One kind of command, with the times of each server.
+/// How many rounds, or starts, are asked for.
+pub(crate) fn number(argument: Option<String>, default: usize) -> usize {
+    argument.and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// One kind of command, with the times of each server, by its starts.
 struct Row {
     name: &'static str,
-    times: Vec<Vec<Duration>>,
+    starts: Vec<Vec<Vec<Duration>>>,
 }
 
-fn print(row: &Row) {
-    let mut line = format!("{:<14}", row.name);
-    let first = row.times.first().map(|times| quantile(times, 0.5)).unwrap_or_default();
-    for times in &row.times {
-        let (half, most) = (quantile(times, 0.5), quantile(times, 0.99));
-        let more = (half / first - 1.0) * 100.0;
-        line.push_str(&format!("{half:>7.3}{more:>+5.0}%{most:>8.3}  "));
+impl Row {
+    fn empty(name: &'static str, servers: usize) -> Self {
+        Self { name, starts: vec![Vec::new(); servers] }
     }
-    println!("{line}");
+
+    fn print(&self) {
+        let mut line = format!("{:<14}", self.name);
+        let mut first = None;
+        for starts in &self.starts {
+            let all = starts.concat();
+            let (half, most) = (quantile(&all, 0.5), quantile(&all, 0.99));
+            let more = (half / *first.get_or_insert(half) - 1.0) * 100.0;
+            let each = starts.iter().map(|times| quantile(times, 0.99));
+            let (least, greatest) = each.fold((f64::MAX, 0.0_f64), |(least, greatest), one| {
+                (least.min(one), greatest.max(one))
+            });
+            let between = match starts.len() {
+                0 | 1 => String::new(),
+                _ => format!("({least:.2}-{greatest:.2})"),
+            };
+            line.push_str(&format!("{half:>7.3}{more:>+5.0}%{most:>8.3} {between:<12}"));
+        }
+        println!("{line}");
+    }
 }
 
 fn measure(open: &mut [Open<'_>], user: &str, plan: Plan) -> Result<[Row; 6], Error> {
@@ -115,7 +152,7 @@ fn row(
             }
         }
     }
-    Ok(Row { name, times })
+    Ok(Row { name, starts: times.into_iter().map(|times| vec![times]).collect() })
 }
 
 /// In milliseconds.
@@ -131,5 +168,3 @@ fn quantile(times: &[Duration], part: f64) -> f64 {
     let at = (part * (sorted.len().saturating_sub(1)) as f64).round() as usize;
     sorted.get(at).map_or(0.0, |time| time.as_secs_f64() * 1000.0)
 }
-
-const ROUNDS: usize = 1000;
