@@ -5,6 +5,7 @@
 
 mod access;
 mod api;
+mod aside;
 mod config;
 mod contents;
 mod demand;

@@ -7,13 +7,17 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use axum::Router;
+use axum::body::{HttpBody as _, to_bytes};
+use axum::extract::Request;
+use axum::http::StatusCode;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::USERS;
 use super::events::Generator;
 use super::fanout::raise_files;
-use super::fixture::{self, Fixture};
+use super::fixture::{self, Bare, Fixture};
 use super::isolation::{self, Receiver};
 use super::machine;
 use super::probe::{self, millis};
@@ -21,8 +25,10 @@ use super::publisher::{self, Frames};
 use super::table::{Probe, Row, Target};
 use super::wire::{self, Wire};
 
-/// Delivers each event to ten webhooks, while in every other turn the hub is attacked in all the
-/// ways below; held against each other is how long 99 of 100 deliveries take.
+/// Delivers each event to ten webhooks, while the hub is attacked in all the ways below, while a
+/// server beside it is, and while nobody is; held against each other is how long 99 of 100
+/// deliveries take. What the attack on the other server costs is the attackers' own work, on the
+/// same processors, and no hub's.
 pub(super) fn attack(folder: &Path, events: usize) -> anyhow::Result<Row> {
     raise_files();
     let hub = Fixture::start_with(folder, |config| {
@@ -60,7 +66,8 @@ pub(super) fn attack(folder: &Path, events: usize) -> anyhow::Result<Row> {
         round(&mut Vec::new())?;
     }
     let before = machine::memory_octets().unwrap_or_default();
-    let (mut beside, mut alone) = (Vec::new(), Vec::new());
+    let bare = Bare::start(Router::new().fallback(refuse))?;
+    let (mut beside, mut elsewhere, mut alone) = (Vec::new(), Vec::new(), Vec::new());
     let (mut asked, mut held) = (0, 0);
     let each = (events / TURNS / 2).max(1);
     for _ in 0..TURNS {
@@ -70,12 +77,18 @@ pub(super) fn attack(folder: &Path, events: usize) -> anyhow::Result<Row> {
         }
         held = held.max(machine::memory_octets().unwrap_or_default().saturating_sub(before));
         asked += attackers.stop()?;
+        let attackers = Attackers::start(bare.address, &hub.token)?;
+        for _ in 0..each {
+            round(&mut elsewhere)?;
+        }
+        attackers.stop()?;
         for _ in 0..each {
             round(&mut alone)?;
         }
     }
     drop(stream);
     hub.stop()?;
+    drop(bare);
     let (p99, without) = (probe::quantile(&mut beside, 99), probe::quantile(&mut alone, 99));
     Ok(Row {
         metric: "10 webhooks under attack",
@@ -85,13 +98,26 @@ pub(super) fn attack(folder: &Path, events: usize) -> anyhow::Result<Row> {
         judged: p99.as_secs_f64() / without.as_secs_f64().max(f64::EPSILON),
         target: Some(Target::at_most(1.2, 1.05)),
         note: format!(
-            "{IDLE} connections that say little or nothing, and {asked} requests refused as documented; {} deliveries each way in {TURNS} turns; p50 {:.2} and {:.2} ms; {} MiB more memory, both ends included",
+            "{IDLE} connections that say little or nothing, and {asked} requests refused as documented; {:.2} ms while a bare server beside is attacked so; {} deliveries each way in {TURNS} turns; p50 {:.2}, {:.2} and {:.2} ms; {} MiB more memory, both ends included",
+            millis(probe::quantile(&mut elsewhere, 99)),
             beside.len(),
             millis(probe::median(&mut beside)),
+            millis(probe::median(&mut elsewhere)),
             millis(probe::median(&mut alone)),
             held >> 20,
         ),
     })
+}
+
+/// Reads what the hub would, and says no.
+async fn refuse(request: Request) -> StatusCode {
+    let body = request.into_body();
+    if body.size_hint().lower() > BODY_OCTETS_MAX {
+        return StatusCode::PAYLOAD_TOO_LARGE;
+    }
+    // It says no whatever comes.
+    drop(to_bytes(body, usize::try_from(BODY_OCTETS_MAX).unwrap_or(usize::MAX)).await);
+    StatusCode::BAD_REQUEST
 }
 
 /// All who attack, on one thread.

@@ -4,7 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use axum::Router;
 use postbell_hub::{Config, Hub, Reach, WebhooksConfig};
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 /// A running hub; [`Fixture::stop`] ends it.
@@ -52,6 +54,25 @@ impl Fixture {
         self.runtime.block_on(self.hub.shutdown());
         drop(self.runtime);
         std::fs::remove_dir_all(&self.folder).with_context(|| self.folder.display().to_string())
+    }
+}
+
+/// A server to hold against a hub, on a runtime like a hub's.
+pub(super) struct Bare {
+    /// Where it is.
+    pub(super) address: SocketAddr,
+    // Dropping it ends the server.
+    _runtime: Runtime,
+}
+
+impl Bare {
+    /// Starts one that answers as `router` says.
+    pub(super) fn start(router: Router) -> anyhow::Result<Self> {
+        let runtime = runtime()?;
+        let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+        let address = listener.local_addr()?;
+        runtime.spawn(async move { axum::serve(listener, router).await });
+        Ok(Self { address, _runtime: runtime })
     }
 }
 

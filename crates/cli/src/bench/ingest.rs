@@ -1,7 +1,7 @@
 //! Events handed in over HTTP, beside a bare axum server that takes the same bodies and looks at
 //! none of them.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -11,11 +11,10 @@ use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::post;
 use bytes::Bytes;
-use tokio::net::TcpListener;
 
 use super::USERS;
 use super::events::Generator;
-use super::fixture::{Fixture, runtime};
+use super::fixture::{Bare, Fixture};
 use super::probe::{self, as_f64, micros_each};
 use super::processor;
 use super::table::{Probe, Row, Target, short};
@@ -81,7 +80,7 @@ fn alternate(folder: &Path, bodies: Vec<Vec<u8>>, content_type: &str) -> anyhow:
     let each = bodies.len() / TURNS;
     let (mut hubs, mut bares) = (Vec::new(), Vec::new());
     let hub = Fixture::start(folder)?;
-    let bare = Bare::start()?;
+    let bare = bare()?;
     for turn in bodies.chunks(each) {
         let (warming, measured) = turn.split_at(each / WARMING_SHARE);
         let taken = |address, token: &str| {
@@ -191,21 +190,8 @@ async fn send_each(
 }
 
 /// A server that takes a body and answers as the hub does, and does nothing else.
-struct Bare {
-    address: SocketAddr,
-    // Dropping it ends the server.
-    _runtime: tokio::runtime::Runtime,
-}
-
-impl Bare {
-    fn start() -> anyhow::Result<Self> {
-        let runtime = runtime()?;
-        let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
-        let address = listener.local_addr()?;
-        let router = Router::new().route(PATH, post(take));
-        runtime.spawn(async move { axum::serve(listener, router).await });
-        Ok(Self { address, _runtime: runtime })
-    }
+fn bare() -> anyhow::Result<Bare> {
+    Bare::start(Router::new().route(PATH, post(take)))
 }
 
 async fn take(_body: Bytes) -> impl axum::response::IntoResponse {
@@ -231,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_bare_server_answers_every_request() {
-        let bare = Bare::start().unwrap();
+        let bare = bare().unwrap();
         let bodies = Generator::new(1, 10).list(130);
         let bodies: Vec<_> = bodies.into_iter().map(String::into_bytes).collect();
         let load = load(bare.address, requests(&bodies, "none", "application/json")).unwrap();

@@ -15,6 +15,7 @@ use super::query::{Query, clipped};
 use super::upgrade::{self, Upgrade};
 use super::{App, Problem, tickets};
 use crate::access::Grant;
+use crate::aside::compiled;
 use crate::stream::{BODIES_OCTETS, Follower};
 use crate::websocket::Socket;
 
@@ -73,7 +74,7 @@ pub(super) async fn follow(
         },
     };
     let policy = app.policy.for_role(grant.principal().role());
-    let (filter, projection) = selection.compile(&policy).map_err(|invalid| {
+    let (filter, projection) = compiled(&selection, &policy).await.map_err(|invalid| {
         let name = invalid.pointer.split('/').nth(1).unwrap_or("query");
         Problem::bad_query(name, &invalid.message)
     })?;

@@ -239,7 +239,11 @@ where
             if (gathered.len() + data.len()) as u64 > limit {
                 return Err(too_large());
             }
-            // As it comes: a length alone must not cost memory.
+            // As it comes: a length alone must not cost memory. Some room does no harm, and saves
+            // copying what came each time there is too little.
+            if gathered.is_empty() {
+                gathered.reserve(known.min(ROOM_OCTETS).max(data.len()));
+            }
             gathered.extend_from_slice(&data);
         }
         Ok(gathered.freeze())
@@ -509,6 +513,9 @@ const OFFERED: &str = "application/json, application/x-ndjson, application/cloud
 
 /// Events in one body. A verdict takes more memory than the smallest thing that needs one.
 const EVENTS_MAX: usize = 100_000;
+
+/// Room for a body in pieces of which the first came.
+const ROOM_OCTETS: usize = 1024 * 1024;
 
 /// Octets of a body that is copied rather than kept where it was read.
 const COPIED_OCTETS_MAX: usize = 4 * 1024;

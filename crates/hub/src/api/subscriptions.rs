@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use super::query::{Name, NoQuery, Query, clipped};
 use super::{App, Condition, Problem, publish};
 use crate::access::Grant;
+use crate::aside::aside;
 use crate::config::HttpConfig;
 use crate::state::{DEAD_LETTERS_MAX, StateError};
 use crate::subscriptions::{
@@ -327,13 +328,17 @@ pub(super) async fn dead_letters(
 }
 
 /// Reads a body that is one JSON object; `invalid` tells of one that says something else.
-pub(super) async fn from_json<T: DeserializeOwned>(
+pub(super) async fn from_json<T: DeserializeOwned + Send + 'static>(
     request: Request,
     http: &HttpConfig,
     invalid: fn(String) -> Problem,
 ) -> Result<T, Problem> {
     publish::wants_json(&request)?;
-    object(&publish::read(request.into_body(), http).await?, invalid)
+    let body = publish::read(request.into_body(), http).await?;
+    match body.len() {
+        0..=SMALL_OCTETS => object(&body, invalid),
+        _ => aside(move || object(&body, invalid)).await,
+    }
 }
 
 fn object<T: DeserializeOwned>(body: &[u8], invalid: fn(String) -> Problem) -> Result<T, Problem> {
@@ -473,6 +478,9 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
         })
         .collect()
 }
+
+/// Octets of JSON that are read in no time.
+const SMALL_OCTETS: usize = 16 * 1024;
 
 /// Dead letters shown where nobody says how many.
 const DEAD_LETTERS_SHOWN: u32 = 100;

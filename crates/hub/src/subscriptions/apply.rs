@@ -30,7 +30,7 @@ impl Subscriptions {
         new: NewSubscription,
         grant: &Grant,
     ) -> Result<(Applied, Shown), CreateError> {
-        let wanted = self.checked(new, grant)?;
+        let wanted = self.checked(new, grant).await?;
         let _changing = self.0.changing.lock().await;
         let own = self.own(Owner::of(grant).as_ref());
         let entry = own.into_iter().find(|entry| entry.name == wanted.name);

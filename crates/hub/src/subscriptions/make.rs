@@ -15,6 +15,7 @@ use super::{
     Begin, NewSink, NewSubscription, Shown, Signature, SubscriptionState, Subscriptions, time,
 };
 use crate::access::Grant;
+use crate::aside::compiled;
 use crate::state::{Row, StateError};
 use crate::token::fill_random;
 
@@ -81,13 +82,13 @@ impl Subscriptions {
         new: NewSubscription,
         grant: &Grant,
     ) -> Result<Shown, CreateError> {
-        let checked = self.checked(new, grant)?;
+        let checked = self.checked(new, grant).await?;
         let _changing = self.0.changing.lock().await;
         self.make(checked, grant).await
     }
 
     /// A subscription that whoever is let in by `grant` may have, whatever others there are.
-    pub(super) fn checked(
+    pub(super) async fn checked(
         &self,
         new: NewSubscription,
         grant: &Grant,
@@ -96,7 +97,7 @@ impl Subscriptions {
         let selection = new.selection();
         check_name(&new.name)?;
         let policy = shared.policy.for_role(grant.principal().role());
-        selection.compile(&policy).map_err(|error| CreateError::Invalid {
+        compiled(&selection, &policy).await.map_err(|error| CreateError::Invalid {
             pointer: error.pointer,
             message: error.message,
         })?;
