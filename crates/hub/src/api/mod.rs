@@ -245,12 +245,15 @@ impl Needs {
 impl Need {
     /// Whether a principal may have the answer, as far as that can be said without looking.
     fn met(self, principal: &Principal) -> Result<(), Problem> {
-        let (is_met, wanted) = match self {
+        let (is_met, what, name) = match self {
             Self::Token => return Ok(()),
-            Self::Scope(scope) => (principal.has(scope), format!("the scope {:?}", scope.as_str())),
-            Self::Admin => (principal.role() == Role::Admin, "the role \"admin\"".to_owned()),
+            Self::Scope(scope) => (principal.has(scope), "scope", scope.as_str()),
+            Self::Admin => (principal.role() == Role::Admin, "role", "admin"),
         };
-        if is_met { Ok(()) } else { Err(Problem::forbidden(format!("it has not {wanted}"))) }
+        match is_met {
+            true => Ok(()),
+            false => Err(Problem::forbidden(format!("it has not the {what} {name:?}"))),
+        }
     }
 }
 
