@@ -198,7 +198,7 @@ impl Service<hyper::Request<Incoming>> for Door {
             request.method() == Method::POST && request.uri().path() == publish::PATH;
         if is_publishing && !request.headers().contains_key(header::ORIGIN) {
             let (app, peer) = (Arc::clone(&self.app), self.peer_of(request.headers()));
-            return Box::pin(async move { Ok(publish::straight(&app, request, peer).await) });
+            return Box::pin(publish::straight(app, request, peer));
         }
         let peer = self.peer_of(request.headers());
         request.extensions_mut().insert(peer);
@@ -366,7 +366,8 @@ async fn admitted(
 ) -> Result<Arc<Grant>, Problem> {
     let header = headers.get(header::AUTHORIZATION).map(|header| header.as_bytes());
     if let (Some(oidc), Some(jwt)) = (&app.oidc, header.and_then(Oidc::shown)) {
-        let admitted = oidc.admit(&app.tokens, jwt).await;
+        // By itself, lest every request's future has room for it.
+        let admitted = Box::pin(oidc.admit(&app.tokens, jwt)).await;
         let grant = admitted.map_err(|refused| no_jwt(app, refused, peer.address))?;
         need.met(grant.principal())?;
         return Ok(grant);

@@ -1,5 +1,6 @@
 //! `POST /v1/events`: events handed in, with a verdict for each.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::future;
 use std::sync::Arc;
@@ -116,14 +117,16 @@ pub(super) async fn publish(
 }
 
 /// The same for a request that did not come by way of the router.
-pub(super) async fn straight(app: &App, request: hyper::Request<Incoming>, peer: Peer) -> Response {
+pub(super) async fn straight(
+    app: Arc<App>,
+    request: hyper::Request<Incoming>,
+    peer: Peer,
+) -> Result<Response, Infallible> {
     let need = Need::Scope(Scope::Publish);
-    let shown = super::admitted(app, request.headers(), &peer, need);
-    let answer = match shown.await {
-        Ok(grant) => take(app, &grant, request).await,
-        Err(problem) => Err(problem),
-    };
-    answer.into_response()
+    Ok(match super::admitted(&app, request.headers(), &peer, need).await {
+        Ok(grant) => take(&app, &grant, request).await.into_response(),
+        Err(problem) => problem.into_response(),
+    })
 }
 
 /// Where events are handed in.
@@ -143,6 +146,18 @@ where
     if form == Form::Json && body.starts_with(b"{") && body.ends_with(b"}") {
         return lone::publish(app, stores, body, &mut way).await;
     }
+    // By itself, lest the usual request's future has room for it.
+    Box::pin(take_all(app, stores, form, body, way)).await
+}
+
+/// What holds several events, or not plainly one.
+async fn take_all(
+    app: &App,
+    stores: &Stores,
+    form: Form,
+    body: Bytes,
+    mut way: WayIn,
+) -> Result<Response, Problem> {
     let (verdicts, taken) = (Vec::new(), Vec::new());
     let mut batch = Batch { publishers: &app.publishers, stores, verdicts, taken };
     way.admitting();
