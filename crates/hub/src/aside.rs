@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn work_is_done_on_a_thread_that_gives_way_to_the_others() {
+    async fn r157_what_takes_long_is_done_on_a_thread_that_gives_way_to_the_others() {
         let own = rustix::process::getpriority_process(None).unwrap();
         let there = || {
             (
