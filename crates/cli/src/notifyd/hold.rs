@@ -1,110 +1,29 @@
-//! `postbell notifyd`: takes Cyrus's notifications in its notifyd's place.
-//!
-//! Two processes: one holds the sockets, accepts connections, and does nothing else; it starts the
-//! other, which reads, again whenever that one ends. What waits in the sockets, and who waits for an
-//! answer, outlives the reader.
+//! The process that holds the sockets.
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::io::{stdin, stdout};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, anyhow};
-use clap::Args;
+use anyhow::Context as _;
 use listenfd::ListenFd;
-use postbell_hub::{Config, SourceConfig, SourceKind};
-use postbell_sources::Stop;
-use postbell_sources::cyrus::{Notifyd, Porter, Sockets, bind_datagram, bind_stream};
-use rustix::net::SocketType;
-use rustix::net::sockopt::socket_type;
+use postbell_hub::SourceConfig;
+use postbell_sources::cyrus::{Porter, bind_datagram, bind_stream};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use tracing::{error, info, warn};
 
-use crate::connection::{self, MACHINE_CONFIG};
+use super::{NO_DESCRIPTOR, NotifydArgs};
 use crate::ending::{Ending, Misuse};
-use crate::serve;
-
-/// Take what Cyrus tells, in its notifyd's place.
-///
-/// Runs beside the hub, as a service of its own, and never waits for it: takes what Cyrus sends to
-/// its notifysocket, writes it into the spool the hub reads, and only then lets Cyrus go on. Its
-/// sockets are handed over by systemd (LISTEN_FDS) or made where the configuration of the source
-/// says. SIGTERM and SIGKILL lose nothing that systemd holds the sockets for; but over the stream, what
-/// Cyrus is saying at that moment, which is told as lost.
-#[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  postbell notifyd --config postbell.toml
-  postbell notifyd --source cyrus")]
-pub(crate) struct NotifydArgs {
-    /// The configuration [default: /etc/postbell/postbell.toml].
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The source it is for, where the configuration has more than one Cyrus.
-    #[arg(long, value_name = "NAME")]
-    source: Option<String>,
-    /// The process that reads; its sockets are its standard input and output.
-    #[arg(long, hide = true, value_name = "PID")]
-    read_for: Option<i32>,
-    /// When the sockets were made, in nanoseconds since 1970.
-    #[arg(long, hide = true, value_name = "NS")]
-    began: Option<u64>,
-    /// When connections were accepted that were open when a process before was killed, in nanoseconds
-    /// since 1970.
-    #[arg(long, hide = true, value_name = "NS", value_delimiter = ',')]
-    left_open: Vec<u64>,
-}
-
-/// Runs the command.
-pub(crate) fn run(args: NotifydArgs) -> anyhow::Result<Ending> {
-    let Some(config) = connection::load(args.config.as_deref())? else {
-        return Err(Misuse(format!(
-            "{MACHINE_CONFIG}: there is no such file (give --config FILE)"
-        ))
-        .into());
-    };
-    let (name, source) = source(&config, args.source.as_deref())?;
-    serve::log(&config.log)?;
-    match args.read_for {
-        Some(parent) => read(source, parent, &args),
-        None => hold(&args, name, source),
-    }
-}
-
-/// The source it is for.
-fn source<'c>(
-    config: &'c Config,
-    wanted: Option<&str>,
-) -> anyhow::Result<(&'c str, &'c SourceConfig)> {
-    let of_kind = |one: &&SourceConfig| one.kind == SourceKind::Cyrus;
-    if let Some(name) = wanted {
-        let found = config.sources.get_key_value(name).filter(|(_, one)| of_kind(one));
-        let (name, source) = found.ok_or_else(|| {
-            Misuse(format!("--source {name}: the configuration has no source of that name with kind = \"cyrus\""))
-        })?;
-        return Ok((name, source));
-    }
-    let mut all = config.sources.iter().filter(|(_, one)| of_kind(one));
-    match (all.next(), all.next()) {
-        (Some((name, source)), None) => Ok((name, source)),
-        (None, _) => Err(Misuse(
-            "the configuration has no source with kind = \"cyrus\" (docs/cyrus.md says how one is written)"
-                .to_owned(),
-        )
-        .into()),
-        (Some(_), Some(_)) => {
-            Err(Misuse("there is more than one Cyrus: give --source NAME".to_owned()).into())
-        }
-    }
-}
 
 /// Holds the sockets, and has them read.
-fn hold(args: &NotifydArgs, name: &str, source: &SourceConfig) -> anyhow::Result<Ending> {
+pub(super) fn hold(
+    args: &NotifydArgs,
+    name: &str,
+    source: &SourceConfig,
+) -> anyhow::Result<Ending> {
     let mut folder = std::fs::DirBuilder::new();
     folder.recursive(true).mode(0o750);
     let spool = &source.notify_spool;
@@ -248,52 +167,7 @@ impl Held {
     }
 }
 
-/// Reads the sockets that are this process's standard input and output.
-fn read(source: &SourceConfig, parent: i32, args: &NotifydArgs) -> anyhow::Result<Ending> {
-    // Whoever holds the sockets is gone: then they are another's to read.
-    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
-        .context("it can't be known when the other process ends")?;
-    if rustix::process::getppid().map(Pid::as_raw_nonzero).map(|pid| pid.get()) != Some(parent) {
-        return Err(anyhow!("the process that holds the sockets is gone"));
-    }
-    let sockets = Sockets { datagram: socket(&stdin())?, stream: socket(&stdout())? };
-    let (spool, users) = (source.notify_spool.clone(), users(&source.notify_users)?);
-    let notifyd = Notifyd { spool, users, began: args.began };
-    let stop = Stop::new().context("no file descriptor is left")?;
-    notifyd.run_after(sockets, &args.left_open, &stop)?;
-    Ok(Ending::Done)
-}
-
-/// A socket, if that is what it is.
-fn socket(end: &impl AsFd) -> anyhow::Result<Option<UnixDatagram>> {
-    match socket_type(end) {
-        Ok(SocketType::DGRAM) => {
-            Ok(Some(end.as_fd().try_clone_to_owned().context(NO_DESCRIPTOR)?.into()))
-        }
-        _ => Ok(None),
-    }
-}
-
-/// The numbers of users; one whose name nobody knows may not send, which is said.
-fn users(names: &[String]) -> anyhow::Result<Vec<u32>> {
-    let mut uids = BTreeSet::new();
-    for name in names {
-        if let Ok(uid) = name.parse() {
-            uids.insert(uid);
-            continue;
-        }
-        match nix::unistd::User::from_name(name) {
-            Ok(Some(user)) => drop(uids.insert(user.uid.as_raw())),
-            Ok(None) => warn!(user = %name, "notify_users: there is no such user on this machine"),
-            Err(error) => warn!(user = %name, %error, "notify_users: the user can't be looked up"),
-        }
-    }
-    Ok(uids.into_iter().collect())
-}
-
 const NO_STREAM: &str = "the stream can't be listened to";
-
-const NO_DESCRIPTOR: &str = "no file descriptor is left";
 
 /// The pause before the reader is started again, at first: Cyrus waits meanwhile.
 const PAUSE_FIRST: Duration = Duration::from_millis(1);
