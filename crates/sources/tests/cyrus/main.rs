@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod asked;
 #[cfg(test)]
+mod ended;
 mod notifyd;
 #[cfg(test)]
 mod real;

@@ -88,7 +88,10 @@ impl Rig {
         let notifyd = Notifyd { spool, users: vec![Account::current().uid()], began: self.began };
         let stop = Stop::new().unwrap();
         let asked = stop.clone();
-        let thread = std::thread::spawn(move || notifyd.run(sockets, &asked).unwrap());
+        let left_open = self.porter.left_open();
+        let thread = std::thread::spawn(move || {
+            notifyd.run_after(sockets, &left_open, &asked).unwrap();
+        });
         self.notifyd = Some((stop, thread));
     }
 
@@ -105,6 +108,19 @@ impl Rig {
 
     pub(crate) fn stop_notifyd(&mut self) {
         end(&mut self.notifyd);
+    }
+
+    /// Has notifyd end in order, and waits until it has.
+    pub(crate) fn end_notifyd(&mut self) {
+        // As long as a loaded machine asks for.
+        self.porter.end(Duration::from_secs(60));
+        self.join_notifyd();
+    }
+
+    /// Waits until notifyd has ended by itself.
+    pub(crate) fn join_notifyd(&mut self) {
+        let (_, thread) = self.notifyd.take().unwrap();
+        thread.join().unwrap();
     }
 
     /// Throws away what is sent while something is done.

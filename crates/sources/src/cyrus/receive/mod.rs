@@ -7,6 +7,7 @@
 //! connections meanwhile (systemd, or the process that started this one: [`Porter`]) lets it be
 //! killed at any moment.
 
+mod entrance;
 mod numbers;
 mod open_list;
 mod porter;
@@ -57,7 +58,8 @@ pub struct Notifyd {
 pub struct Sockets {
     /// For `notifysocket: /path`.
     pub datagram: Option<UnixDatagram>,
-    /// For `notifysocket: dlist:/path`: where a [`Porter`] hands connections over.
+    /// Where a [`Porter`] hands connections over, for `notifysocket: dlist:/path`, and says when to
+    /// end.
     pub stream: Option<UnixDatagram>,
 }
 
@@ -78,7 +80,10 @@ pub enum NotifydError {
 }
 
 impl Notifyd {
-    /// Takes notifications until told to stop. Blocks: it wants a process of its own.
+    /// Takes notifications until told to stop, or until the [`Porter`] says that it is over. In the
+    /// latter case, what waits in a socket for datagrams that goes with the process that made it is
+    /// taken and written down, and whoever sends to it from then on is refused; what waits elsewhere
+    /// is left there. Blocks: it wants a process of its own.
     ///
     /// Waits while another one writes to the same spool.
     ///
@@ -151,11 +156,18 @@ impl Notifyd {
             }
             if let Some(streams) = &mut streams {
                 receiver.hear(streams);
+                if streams.is_over() {
+                    break;
+                }
             }
             let ends = queue.iter().map(|queue| queue.as_fd());
             let ends: Vec<_> = ends.chain(streams.iter().flat_map(Streams::ends)).collect();
             let is_busy = streams.as_ref().is_some_and(Streams::is_busy);
             stop.wait_beside(&ends, if is_busy { BUSY_LIMIT } else { IDLE_LIMIT });
+        }
+        let goes_with_us = self.began.is_some() && !stop.is_set();
+        if let Some(queue) = queue.as_mut().filter(|_| goes_with_us) {
+            receiver.serve_last(queue).map_err(NotifydError::Socket)?;
         }
         Ok(())
     }
@@ -174,8 +186,15 @@ struct Receiver {
 }
 
 impl Receiver {
-    /// Writes down what waits, and takes it.
-    fn serve(&mut self, queue: &mut Queue) -> io::Result<()> {
+    /// Has nobody send any more, and takes all that waits.
+    fn serve_last(&mut self, queue: &mut Queue) -> io::Result<()> {
+        queue.shut()?;
+        while self.serve(queue)? {}
+        Ok(())
+    }
+
+    /// Writes down what waits, and takes it; says whether anything did.
+    fn serve(&mut self, queue: &mut Queue) -> io::Result<bool> {
         let mut seen = queue.look()?;
         for pause in GATHER_PAUSES {
             if !(1..GATHERED_MIN).contains(&seen.len()) {
@@ -187,14 +206,13 @@ impl Receiver {
         self.keep(&seen);
         if seen.is_empty() {
             // An empty one that was looked at before is passed over by a look, and still there.
-            if let Some(taken) = queue.take()? {
-                self.keep(&[taken]);
-            }
-            return Ok(());
+            let taken = queue.take()?;
+            self.keep(taken.as_slice());
+            return Ok(taken.is_some());
         }
         for expected in &seen {
             loop {
-                let Some(taken) = queue.take()? else { return Ok(()) };
+                let Some(taken) = queue.take()? else { return Ok(true) };
                 if taken == *expected {
                     break;
                 }
@@ -202,7 +220,7 @@ impl Receiver {
                 self.keep(&[taken]);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Makes datagrams durable, but for those that are.

@@ -9,16 +9,20 @@
 //!
 //! Where the listening socket outlives the porter, the connections don't. Which are open is then
 //! noted, so that the porter after it knows what was under way ([`Porter::start_for`]).
+//!
+//! Told to end, the porter lets nobody else in, waits until those whom it has are answered, and only
+//! then has the reader end ([`Porter::end`]).
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -27,11 +31,13 @@ use rustix::net::{
 use tracing::warn;
 
 use super::super::record::NOTIFICATION_OCTETS_MAX;
+use super::entrance::{Entrance, Whose};
 use super::open_list::OpenList;
 use super::queue::now_ns;
 
-/// Accepts Cyrus's connections, on a thread of its own, for as long as the process lives.
-#[derive(Debug)]
+/// Accepts Cyrus's connections, on a thread of its own, for as long as the process lives. All clones
+/// are the same.
+#[derive(Clone, Debug)]
 pub struct Porter(Arc<Shared>);
 
 #[derive(Debug)]
@@ -39,7 +45,11 @@ struct Shared {
     reader: Mutex<Reader>,
     /// What a porter before left open, until a reader has told it.
     left: Mutex<Vec<u64>>,
-    /// Readable when there is another reader.
+    /// Until when those who are there are waited for, once nobody else is to be let in.
+    until: OnceLock<Instant>,
+    /// Nobody is waited for any more: the reader is to end.
+    is_over: AtomicBool,
+    /// Readable when there is another reader, or nobody else is to be let in.
     changed: OwnedFd,
 }
 
@@ -80,7 +90,16 @@ impl Porter {
     ///
     /// Where the listener can't be asked without waiting, or there is no thread.
     pub fn start(listener: UnixListener) -> io::Result<Self> {
-        Self::start_with(listener, None)
+        Self::start_with(Entrance::new(listener, Whose::Ours)?, None)
+    }
+
+    /// Accepts nobody, where there are datagrams alone: only has the reader end.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no thread.
+    pub fn start_without() -> io::Result<Self> {
+        Self::start_with(Entrance::none(), None)
     }
 
     /// The same for a listener that outlives this process: what is open is noted in `spool`. Where it
@@ -95,7 +114,7 @@ impl Porter {
         if let Err(error) = &open {
             warn!(%error, "open connections can't be noted: what is lost with this process is not told");
         }
-        Self::start_with(listener, open.ok())
+        Self::start_with(Entrance::new(listener, Whose::Anothers)?, open.ok())
     }
 
     /// The moments at which connections were accepted that a porter before left open, as long as no
@@ -107,14 +126,18 @@ impl Porter {
         self.0.left().clone()
     }
 
-    fn start_with(listener: UnixListener, open: Option<OpenList>) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
+    fn start_with(entrance: Entrance, open: Option<OpenList>) -> io::Result<Self> {
         let changed = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let left = open.as_ref().map(|open| open.left().to_vec()).unwrap_or_default();
-        let shared = Shared { reader: Mutex::default(), left: Mutex::new(left), changed };
-        let shared = Arc::new(shared);
+        let shared = Arc::new(Shared {
+            reader: Mutex::default(),
+            left: Mutex::new(left),
+            until: OnceLock::new(),
+            is_over: AtomicBool::new(false),
+            changed,
+        });
         let porter = Arc::clone(&shared);
-        let work = move || porter.work(&listener, open);
+        let work = move || porter.work(entrance, open);
         std::thread::Builder::new().name("porter".to_owned()).spawn(work)?;
         Ok(Self(shared))
     }
@@ -129,9 +152,23 @@ impl Porter {
         let (ours, theirs) = UnixDatagram::pair()?;
         let mut reader = self.0.reader();
         *reader = Reader { end: Some(Arc::new(ours)), number: reader.number + 1 };
-        // A counter that is full wakes as well.
-        let _woken = rustix::io::write(&self.0.changed, &1_u64.to_ne_bytes());
+        self.0.wake();
         Ok(theirs)
+    }
+
+    /// Lets nobody else in. Those who are there, and of a socket that goes with this process those
+    /// who have come, are answered, as long as that takes no longer than `limit`; then the reader is
+    /// told to end, and any reader after it. Returns at once.
+    pub fn end(&self, limit: Duration) {
+        // The first who says so says until when.
+        self.0.until.get_or_init(|| Instant::now() + limit);
+        self.0.wake();
+    }
+
+    /// Whether nobody is waited for any more: after a reader that has ended there need be no other.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.0.is_over.load(Ordering::SeqCst)
     }
 }
 
@@ -145,15 +182,28 @@ impl Shared {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work(&self, listener: &UnixListener, mut open: Option<OpenList>) {
-        let (mut kept, mut last_ns, mut gone) = (Vec::<Kept>::new(), 0, 0);
+    fn wake(&self) {
+        // A counter that is full wakes as well.
+        let _woken = rustix::io::write(&self.changed, &1_u64.to_ne_bytes());
+    }
+
+    fn work(&self, mut entrance: Entrance, mut open: Option<OpenList>) {
+        let (mut kept, mut last_ns, mut gone, mut told) = (Vec::<Kept>::new(), 0, 0, 0);
         loop {
             let reader = self.reader().clone();
             // One that is gone gets nothing; the next has another number.
             let end = reader.end.as_deref().filter(|_| reader.number != gone);
-            let has_come = self.wait(listener, &kept, end, reader.number);
+            if self.until.get().is_some() {
+                entrance.shut();
+                accept(&mut entrance, &mut kept, &mut last_ns, open.as_mut());
+            }
+            self.look_whether_over(&entrance, &kept);
+            let is_to_end = self.is_over.load(Ordering::SeqCst) && told != reader.number;
+            let has_more = is_to_end || kept.iter().any(|one| one.is_ahead_of(reader.number));
+            let room = if has_more { PollFlags::OUT } else { PollFlags::empty() };
+            let has_come = self.wait(&entrance, &kept, end.map(|end| (end, room)), reader.number);
             if has_come {
-                accept(listener, &mut kept, &mut last_ns, open.as_mut());
+                accept(&mut entrance, &mut kept, &mut last_ns, open.as_mut());
             }
             kept.iter_mut().for_each(Kept::take);
             let Some(end) = end else { continue };
@@ -165,52 +215,74 @@ impl Shared {
                 }
                 open.note(kept.iter().map(|one| one.ns));
             }
-            for one in kept.iter_mut().filter(|one| one.is_ahead_of(reader.number)) {
-                match one.pass_on(end, reader.number) {
-                    Ok(()) => {}
-                    Err(Errno::AGAIN) => break,
-                    Err(error) if is_gone(error) => {
-                        gone = reader.number;
-                        break;
-                    }
-                    Err(error) => {
-                        // Such as no memory left; whoever waits goes on waiting.
-                        warn!(%error, "a connection of Cyrus's can't be handed over");
-                        std::thread::sleep(PAUSE);
-                        break;
-                    }
+            let mut passed_on = pass_on(&mut kept, end, reader.number);
+            if is_to_end && passed_on.is_ok() {
+                passed_on = say(end, END, 0, &[]);
+                told = if passed_on.is_ok() { reader.number } else { told };
+            }
+            match passed_on {
+                Ok(()) | Err(Errno::AGAIN) => {}
+                Err(error) if is_gone(error) => gone = reader.number,
+                Err(error) => {
+                    // Such as no memory left; whoever waits goes on waiting.
+                    warn!(%error, "a connection of Cyrus's can't be handed over");
+                    std::thread::sleep(PAUSE);
                 }
             }
         }
     }
 
-    /// Waits until somebody comes, is to be answered, can be handed on, or there is another reader.
-    /// Says whether somebody came.
+    /// Whether all who are to be answered are, or were waited for long enough.
+    fn look_whether_over(&self, entrance: &Entrance, kept: &[Kept]) {
+        let Some(until) = self.until.get().filter(|_| !self.is_over.load(Ordering::SeqCst)) else {
+            return;
+        };
+        let is_done = entrance.is_empty() && kept.is_empty();
+        if !is_done && Instant::now() < *until {
+            return;
+        }
+        if !is_done {
+            warn!(count = kept.len(), "connections of Cyrus's are cut: no answer came in time");
+        }
+        self.is_over.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until somebody comes, is to be answered, can be handed on, there is another reader, or
+    /// it is over. Says whether somebody came.
     fn wait(
         &self,
-        listener: &UnixListener,
+        entrance: &Entrance,
         kept: &[Kept],
-        end: Option<&UnixDatagram>,
+        end: Option<(&UnixDatagram, PollFlags)>,
         reader: u64,
     ) -> bool {
-        let come = if kept.len() < KEPT_MAX { PollFlags::IN } else { PollFlags::empty() };
-        let mut fds = vec![PollFd::new(&self.changed, PollFlags::IN), PollFd::new(listener, come)];
-        let has_waiting = kept.iter().any(|one| one.is_ahead_of(reader));
-        let room = if has_waiting { PollFlags::OUT } else { PollFlags::empty() };
-        fds.extend(end.map(|end| PollFd::new(end, PollFlags::IN | room)));
+        let mut fds = vec![PollFd::new(&self.changed, PollFlags::IN)];
+        let entrance = entrance.to_wait_for().filter(|_| kept.len() < KEPT_MAX);
+        fds.extend(entrance.map(|listener| PollFd::new(listener, PollFlags::IN)));
+        let at = entrance.map(|_| fds.len() - 1);
+        fds.extend(end.map(|(end, room)| PollFd::new(end, PollFlags::IN | room)));
         // Until it is passed on, what came is let wait, so that no reader is needed to go on.
         let taking = kept.iter().filter(|one| one.is_to_be_taken() && !one.is_ahead_of(reader));
         fds.extend(taking.map(|one| PollFd::new(&one.stream, PollFlags::IN)));
-        if poll(&mut fds, None).is_err() {
+        let until = self.until.get().filter(|_| !self.is_over.load(Ordering::SeqCst));
+        let limit = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+        if poll(&mut fds, limit.as_ref()).is_err() {
             // Interrupted, or refused for want of memory: be late rather than spin.
             std::thread::sleep(Duration::from_millis(1));
             return false;
         }
-        let has_come = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
+        let has_come = at.and_then(|at| fds.get(at)).is_some_and(|fd| !fd.revents().is_empty());
         let mut count = [0; 8];
         let _drained = rustix::io::read(&self.changed, &mut count);
         has_come
     }
+}
+
+/// Hands a reader those whom it hasn't yet, as many as there is room for.
+fn pass_on(kept: &mut [Kept], end: &UnixDatagram, reader: u64) -> Result<(), Errno> {
+    let ahead = kept.iter_mut().filter(|one| one.is_ahead_of(reader));
+    ahead.into_iter().try_for_each(|one| one.pass_on(end, reader))
 }
 
 impl Kept {
@@ -270,8 +342,7 @@ impl Taken {
             let rest = self.octets.get(self.passed_on..).unwrap_or_default();
             // Nothing, where no more comes.
             let part = rest.get(..PART_OCTETS).unwrap_or(rest);
-            let octets = [PART, &ns.to_be_bytes(), part].concat();
-            send(end, &octets, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+            say(end, PART, ns, part)?;
             self.passed_on += part.len();
             self.is_end_told = part.is_empty();
         }
@@ -282,26 +353,25 @@ impl Taken {
 /// Accepts who came. Where it is noted who is open, that is done before, and for one at a time: one
 /// who waits is there.
 fn accept(
-    listener: &UnixListener,
+    entrance: &mut Entrance,
     kept: &mut Vec<Kept>,
     last_ns: &mut u64,
     mut open: Option<&mut OpenList>,
 ) {
-    while kept.len() < KEPT_MAX {
+    while kept.len() < KEPT_MAX && !entrance.is_empty() {
         *last_ns = now_ns().max(last_ns.saturating_add(1));
         let ns = *last_ns;
         if let Some(open) = &mut open {
             open.note(kept.iter().map(|one| one.ns).chain([ns]));
         }
-        match listener.accept() {
-            Ok((stream, _)) => {
+        match entrance.accept() {
+            Ok(Some(stream)) => {
                 kept.push(Kept { stream, ns, reader: 0, taken: None });
                 if open.is_some() {
                     return;
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(None) => return,
             Err(error) => {
                 // Such as no file descriptor left; whoever waits goes on waiting.
                 warn!(%error, "a connection of Cyrus's can't be accepted");
@@ -364,6 +434,12 @@ pub(super) fn hand_over(
     Ok(())
 }
 
+/// Says something to the reader, of the connection that was accepted then, if it is of one.
+fn say(end: &UnixDatagram, kind: &[u8], ns: u64, what: &[u8]) -> Result<(), Errno> {
+    let octets = [kind, &ns.to_be_bytes(), what].concat();
+    send(end, &octets, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).map(drop)
+}
+
 /// Whether a connection can't be handed over because nobody holds the other end any more.
 fn is_gone(error: Errno) -> bool {
     matches!(error, Errno::CONNREFUSED | Errno::CONNRESET | Errno::NOTCONN | Errno::PIPE)
@@ -386,6 +462,8 @@ pub(super) enum Came {
         ns: u64,
         octets: Vec<u8>,
     },
+    /// Nobody is waited for any more: the reader is to end.
+    End,
 }
 
 /// The next that the porter has for us; nothing while there is none.
@@ -417,6 +495,10 @@ pub(super) fn receive(end: BorrowedFd<'_>) -> Result<Option<Came>, Errno> {
         took()?;
         return Ok(Some(Came::Part { ns, octets: rest.to_vec() }));
     }
+    if kind == END {
+        took()?;
+        return Ok(Some(Came::End));
+    }
     let is_taken = kind == TAKEN;
     let mut files = control.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut files) => files.next(),
@@ -440,6 +522,7 @@ pub(super) fn tell(end: BorrowedFd<'_>, ns: u64, answer: &[u8]) -> bool {
 const CONNECTION: &[u8] = b"c";
 const TAKEN: &[u8] = b"t";
 const PART: &[u8] = b"p";
+const END: &[u8] = b"e";
 
 /// In the place of an answer: what comes is to be taken.
 pub(super) const TAKE: &[u8] = b"take";

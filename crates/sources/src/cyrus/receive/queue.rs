@@ -1,6 +1,7 @@
 //! The datagrams that wait in the kernel, looked at before they are taken.
 
 use std::io::{self, IoSliceMut};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -83,6 +84,11 @@ impl Queue {
             }
         }
         Ok(found)
+    }
+
+    /// Refuses whoever sends from now on, whoever else holds the socket; what waits still waits.
+    pub(super) fn shut(&self) -> io::Result<()> {
+        self.socket.shutdown(Shutdown::Read)
     }
 
     /// Takes the first that waits, if any does.
@@ -199,6 +205,26 @@ mod tests {
             assert_eq!(&queue.take().unwrap().unwrap(), queued);
         }
         assert_eq!(queue.take().unwrap(), None);
+    }
+
+    #[test]
+    fn what_waits_in_one_that_is_shut_is_found_and_then_nothing_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("datagrams");
+        let mut queue = Queue::new(UnixDatagram::bind(&path).unwrap()).unwrap();
+        let sender = UnixDatagram::unbound().unwrap();
+        for text in ["one", "", "three"] {
+            sender.send_to(text.as_bytes(), &path).unwrap();
+        }
+        queue.shut().unwrap();
+        let refused = sender.send_to(b"four", &path).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::BrokenPipe);
+        let found = queue.look().unwrap();
+        assert_eq!(texts(&found), ["one", "", "three"]);
+        for queued in &found {
+            assert_eq!(&queue.take().unwrap().unwrap(), queued);
+        }
+        assert!(queue.look().unwrap().is_empty() && queue.take().unwrap().is_none());
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(super) struct Streams {
     open: Vec<Connection>,
     /// There was no file descriptor for who waits at the door.
     is_starved: bool,
+    /// The porter has said that nobody is waited for any more.
+    is_over: bool,
 }
 
 #[derive(Debug)]
@@ -67,7 +69,7 @@ pub(super) struct Heard {
 impl Streams {
     /// Gets connections from a [`Porter`](super::Porter) over `door`.
     pub(super) fn new(door: UnixDatagram) -> Self {
-        Self { door, open: Vec::new(), is_starved: false }
+        Self { door, open: Vec::new(), is_starved: false, is_over: false }
     }
 
     /// What to wait for.
@@ -81,6 +83,11 @@ impl Streams {
     /// Whether any connection is open, or can't be taken over now, so that time matters.
     pub(super) fn is_busy(&self) -> bool {
         !self.open.is_empty() || self.is_starved
+    }
+
+    /// Whether the reader is to end.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
     }
 
     /// Takes over who came, and reads what is there; `is_permitted` says which users may.
@@ -137,6 +144,7 @@ impl Streams {
                     // One that has an answer needs no more.
                     open.find(|one| one.ns == ns).into_iter().for_each(|one| one.add(&octets));
                 }
+                Ok(Some(Came::End)) => self.is_over = true,
                 Ok(None) => return,
                 Err(error) => {
                     if !was_starved {
