@@ -84,4 +84,4 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 
 const NO: u8 = 1;
 const USED_WRONGLY: u8 = 2;
-const COULD_NOT: u8 = 3;
+pub(crate) const COULD_NOT: u8 = 3;

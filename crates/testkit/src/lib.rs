@@ -53,7 +53,7 @@ pub use imap::{Answer, Fetched, Imap, Mailbox, Resource, Status};
 pub use lmtp::Lmtp;
 pub use logged::Logged;
 pub use mbsync::Mbsync;
-pub use notifyd::Notifyd;
+pub use notifyd::{EndedBy, Notifyd};
 pub use pop3::Pop3;
 pub use private::private_file;
 pub use receiver::{Receiver, Taken};

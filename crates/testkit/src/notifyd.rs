@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{
@@ -102,6 +102,44 @@ impl Notifyd {
         self.kill_holder();
     }
 
+    /// Tells it to end, and doesn't wait.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it is gone.
+    pub fn tell_to_end(&self, how: EndedBy) -> Result<(), Error> {
+        let signal = match how {
+            EndedBy::Mixed | EndedBy::Group => Signal::TERM,
+            EndedBy::Terminal => Signal::INT,
+        };
+        if how != EndedBy::Mixed
+            && let Some(reader) = self.reader()
+        {
+            // It may have ended by itself, or another begun.
+            let _gone = kill_process(reader, signal);
+        }
+        self.signal(signal)
+    }
+
+    /// Waits until it has ended, and says how.
+    ///
+    /// # Errors
+    /// [`Error::Start`] with what it logged, where that isn't in time.
+    pub fn wait_for_end(&mut self) -> Result<ExitStatus, Error> {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.holder.try_wait().map_err(Error::io("wait for it"))? {
+                // Its number may soon be another's.
+                self.is_group = false;
+                return Ok(status);
+            }
+            if begun.elapsed() > START_MAX {
+                let reason = format!("no end after {} s", START_MAX.as_secs());
+                return Err(Error::Start { server: "notifyd", reason, log: self.log() });
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Kills the process that reads (SIGKILL); says whether there was one at this moment.
     pub fn kill_reader(&self) -> bool {
         self.reader().is_some_and(|reader| kill_process(reader, Signal::KILL).is_ok())
@@ -152,6 +190,22 @@ impl Notifyd {
         kill_process(Pid::from_child(&self.holder), signal)
             .map_err(|error| Error::io("signal postbell notifyd")(error.into()))
     }
+}
+
+/// How it is told to end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum EndedBy {
+    /// SIGTERM to the process that holds the sockets, as by `KillMode=mixed`.
+    Mixed,
+    /// SIGTERM to both, to the one that reads first, as by `KillMode=control-group`.
+    Group,
+    /// SIGINT to both, as by Ctrl-C in a terminal.
+    Terminal,
+}
+
+impl EndedBy {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Mixed, Self::Group, Self::Terminal];
 }
 
 impl Drop for Notifyd {

@@ -2,10 +2,12 @@
 //!
 //! Two processes: one holds the sockets, accepts connections, and does nothing else; it starts the
 //! other, which reads, again whenever that one ends. What waits in the sockets, and who waits for an
-//! answer, outlives the reader.
+//! answer, outlives the reader. SIGTERM and SIGINT are heard by the first alone, which has the other
+//! finish what is under way.
 
 mod hold;
 mod read;
+mod signals;
 
 use std::path::PathBuf;
 
@@ -21,8 +23,10 @@ use crate::serve;
 /// Runs beside the hub, as a service of its own, and never waits for it: takes what Cyrus sends to
 /// its notifysocket, writes it into the spool the hub reads, and only then lets Cyrus go on. Its
 /// sockets are handed over by systemd (LISTEN_FDS) or made where the configuration of the source
-/// says. SIGTERM and SIGKILL lose nothing that systemd holds the sockets for; but over the stream, what
-/// Cyrus is saying at that moment, which is told as lost.
+/// says. SIGTERM and SIGINT end it in order, a second one at once: what Cyrus is saying is written
+/// down first, for five seconds at most, while what comes waits where systemd holds the sockets, and
+/// is refused elsewhere. SIGKILL as well loses nothing that systemd holds the sockets for; but over the
+/// stream, what Cyrus is saying at that moment, which is told as lost.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

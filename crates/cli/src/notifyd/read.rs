@@ -23,8 +23,8 @@ pub(super) fn read(
     parent: i32,
     args: &NotifydArgs,
 ) -> anyhow::Result<Ending> {
-    // Whoever holds the sockets is gone: then they are another's to read.
-    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
+    // Whoever holds the sockets is gone: then they are another's to read. SIGTERM waits here.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .context("it can't be known when the other process ends")?;
     if rustix::process::getppid().map(Pid::as_raw_nonzero).map(|pid| pid.get()) != Some(parent) {
         return Err(anyhow!("the process that holds the sockets is gone"));

@@ -124,15 +124,19 @@ fn send(path: &Path, json: &str) {
 
 /// Connects as Cyrus does with `dlist:`, and waits for the answer.
 fn ask(path: &Path, json: &str) {
-    let length = json.len();
-    let list = format!(
-        "NOTIFY %(METHOD log CLASS EVENT PRIORITY NIL USER NIL MAILBOX NIL OPTIONS () MESSAGE {{{length}+}}\r\n{json} FILEPATH NIL)\r\n"
-    );
     let mut stream = UnixStream::connect(path).unwrap();
-    stream.write_all(list.as_bytes()).unwrap();
+    stream.write_all(list(json).as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert_eq!(answer, "OK ()\r\n");
+}
+
+/// What Cyrus says over a stream.
+pub(crate) fn list(json: &str) -> String {
+    let length = json.len();
+    format!(
+        "NOTIFY %(METHOD log CLASS EVENT PRIORITY NIL USER NIL MAILBOX NIL OPTIONS () MESSAGE {{{length}+}}\r\n{json} FILEPATH NIL)\r\n"
+    )
 }
 
 fn sender(path: PathBuf, say: Say, client: u32, each: u32) -> thread::JoinHandle<()> {

@@ -5,6 +5,8 @@ mod commands;
 #[cfg(test)]
 mod cyrus;
 #[cfg(test)]
+mod ended;
+#[cfg(test)]
 mod forms;
 #[cfg(test)]
 mod fsync;

@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command};
 
-use crate::cyrus::SOURCE;
+use crate::cyrus::{SOURCE, list};
 use crate::hub::{self, Hub, wait_for};
 
 #[test]
@@ -76,14 +76,11 @@ fn what_was_half_said_over_a_stream_when_notifyd_was_killed_is_told_as_lost() {
     let datagrams = UnixDatagram::bind(hub.folder().join("datagrams")).unwrap();
     let path = hub.folder().join("stream");
     let sockets = [datagrams.into(), UnixListener::bind(&path).unwrap().into()];
-    let list = |uid: u32| {
+    let said = |uid: u32| {
         let json = format!(
             r#"{{"event":"FlagsSet","uri":"imap://h/user/alice;UIDVALIDITY=5","uidset":"{uid}","flagNames":"x"}}"#
         );
-        let length = json.len();
-        format!(
-            "NOTIFY %(METHOD log CLASS EVENT PRIORITY NIL USER NIL MAILBOX NIL OPTIONS () MESSAGE {{{length}+}}\r\n{json} FILEPATH NIL)\r\n"
-        )
+        list(&json)
     };
     let ask = |octets: &str| {
         let mut stream = UnixStream::connect(&path).unwrap();
@@ -97,14 +94,14 @@ fn what_was_half_said_over_a_stream_when_notifyd_was_killed_is_told_as_lost() {
     };
     let told = || hub.get("/v1/events?since=0&follow=false").unwrap().body;
     let mut notifyd = postbell_testkit::Notifyd::handed(&hub, &sockets).unwrap();
-    assert_eq!(answer(ask(&list(1))), "OK ()\r\n");
-    let half = ask(list(2).split_at(50).0);
+    assert_eq!(answer(ask(&said(1))), "OK ()\r\n");
+    let half = ask(said(2).split_at(50).0);
     // Accepted in order, and so noted by then.
-    assert_eq!(answer(ask(&list(3))), "OK ()\r\n");
+    assert_eq!(answer(ask(&said(3))), "OK ()\r\n");
     for uid in 4..7 {
         notifyd.kill();
         notifyd = postbell_testkit::Notifyd::handed(&hub, &sockets).unwrap();
-        assert_eq!(answer(ask(&list(uid))), "OK ()\r\n");
+        assert_eq!(answer(ask(&said(uid))), "OK ()\r\n");
     }
     drop(half);
     let last = r#""uidset":"6""#;
