@@ -15,6 +15,7 @@ mod queue;
 mod socket;
 mod streams;
 mod torn;
+mod wire;
 mod writer;
 
 use std::collections::{BTreeSet, HashSet};
@@ -148,7 +149,7 @@ impl Notifyd {
                 LeftOpen::Lost(lost) => receiver.writer.try_append(lost),
             };
             if is_told && let Some(door) = &door {
-                let _heard = porter::tell(door.as_fd(), 0, porter::TOLD);
+                let _heard = wire::tell(door.as_fd(), 0, wire::TOLD);
                 left_open = LeftOpen::Nothing;
             }
             if let Some(queue) = &mut queue {

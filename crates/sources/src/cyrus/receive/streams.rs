@@ -15,7 +15,7 @@ use tracing::warn;
 
 use super::super::dlist;
 use super::super::record::{NOTIFICATION_OCTETS_MAX, Received, Record};
-use super::porter::{self, Came};
+use super::wire::{self, Came};
 
 /// Connections that are open.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ impl Streams {
                 connection.state = State::Answered(answer);
             }
             if let State::Answered(answer) = connection.state
-                && porter::tell(door, connection.ns, answer)
+                && wire::tell(door, connection.ns, answer)
             {
                 connection.state = State::Over;
             }
@@ -132,7 +132,7 @@ impl Streams {
     fn take_over(&mut self, is_permitted: impl Fn(u32) -> bool, heard: &mut Heard) {
         let was_starved = std::mem::take(&mut self.is_starved);
         loop {
-            match porter::receive(self.door.as_fd()) {
+            match wire::receive(self.door.as_fd()) {
                 Ok(Some(Came::Connection { stream, ns, is_taken })) => {
                     let (connection, refused) =
                         Connection::begin(stream, ns, is_taken, &is_permitted);
@@ -236,7 +236,7 @@ impl Connection {
         }
         // The rest may wait until there is room for it.
         let is_full = self.octets.len() >= LOOK_OCTETS || self.began.elapsed() > LOOK_LIMIT;
-        if is_full && !self.is_taken && porter::tell(door, self.ns, porter::TAKE) {
+        if is_full && !self.is_taken && wire::tell(door, self.ns, wire::TAKE) {
             self.is_taken = true;
             // All of it comes from there.
             self.octets.clear();
@@ -288,7 +288,7 @@ mod tests {
         let mut streams = Streams::new(door);
         // Of what is no socket it says nothing.
         let nobodys = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
-        porter::hand_over(&porters, nobodys.as_fd(), 7, false).unwrap();
+        wire::hand_over(&porters, nobodys.as_fd(), 7, false).unwrap();
         let heard = streams.hear(|_| true);
         assert!(heard.records.is_empty());
         assert_eq!(heard.refused.len(), 1, "{heard:?}");
