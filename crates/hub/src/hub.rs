@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, info, warn};
 
-use crate::access::{Logins, Oidc, Places, Tokens};
+use crate::access::{Denials, Logins, Oidc, Places, Tokens};
 use crate::api::{self, App, Fetches};
 use crate::config::{
     ClientCertificateConfig, Config, ContentReference, Form, JournalConfig, PolicyConfig,
@@ -99,8 +99,10 @@ impl Hub {
         )?;
         let state = Arc::new(state);
         let tokens = Arc::new(Tokens::open(token, Arc::clone(&state), store.host())?);
-        let (login, oidc) = (config.login.clone(), config.oidc.clone());
-        let opened = spawn_blocking(move || Ok((Logins::open(&login)?, Oidc::open(&oidc)?))).await;
+        let denials = Arc::new(Denials::open(Arc::clone(&state))?);
+        let (login, oidc, kept) = (config.login.clone(), config.oidc.clone(), Arc::clone(&denials));
+        let opened =
+            spawn_blocking(move || Ok((Logins::open(&login)?, Oidc::open(&oidc, &kept)?))).await;
         let opened: Result<_, TlsError> =
             opened.map_err(|error| StartError::Thread { source: io::Error::other(error) })?;
         let (logins, oidc) = opened?;
@@ -203,6 +205,7 @@ impl Hub {
             tokens,
             logins,
             oidc: oidc.clone(),
+            denials,
             exporters: exporters(secrets, &list),
             http: config.http.clone(),
             store,

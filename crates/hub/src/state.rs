@@ -1,6 +1,8 @@
-//! What the hub remembers beside the journal: subscriptions, dead letters and tokens, in `hub.db`.
+//! What the hub remembers beside the journal: subscriptions, dead letters, tokens and denials, in
+//! `hub.db`.
 
 mod batches;
+mod denials;
 mod shared;
 
 use std::fmt;
@@ -11,6 +13,7 @@ use rusqlite::{Connection, params};
 
 use self::batches::Generations;
 pub(crate) use self::batches::{Freeze, Frozen, Generation};
+pub(crate) use self::denials::DenialRow;
 
 /// The second SQLite file. One connection: but for batches, which are gathered, it is written a few
 /// times a minute at most.
@@ -77,7 +80,7 @@ impl StateDb {
         let format: u32 =
             connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(fault)?;
         // Each step leads from the format of its place to the next one.
-        let steps = [SCHEMA, TOKENS, REDRIVE, batches::SCHEMA, shared::SCHEMA];
+        let steps = [SCHEMA, TOKENS, REDRIVE, batches::SCHEMA, shared::SCHEMA, denials::SCHEMA];
         if format > FORMAT {
             return Err(StateError::Format { path: path.to_owned(), found: format });
         }
@@ -391,7 +394,7 @@ fn private_file(path: &Path) -> std::io::Result<()> {
 pub(crate) const DEAD_LETTERS_MAX: u32 = 10_000;
 
 /// The format this version reads and writes.
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 
 const PRAGMAS: &str = "
 PRAGMA journal_mode = WAL;

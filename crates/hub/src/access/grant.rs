@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use postbell_engine::{Principal, Role};
 use tokio::sync::watch;
 
+use super::denials::{Denials, Named};
 use crate::tls::Trust;
 
 /// What a token opens. Whoever was let in by it holds it, and asks it again for each delivery.
@@ -24,8 +25,17 @@ pub(crate) struct Grant {
     within: Option<Arc<Self>>,
     /// Whether the authority is still one whose certificate was shown for it.
     trust: Option<Arc<Trust>>,
+    /// What its JWT is known by, and who is denied.
+    standing: Option<Standing>,
     /// Whether the hub knows its token, and so finds the grant again.
     is_kept: bool,
+}
+
+/// What somebody is known by who may be denied, and who is.
+#[derive(Debug)]
+pub(super) struct Standing {
+    pub(super) denials: Arc<Denials>,
+    pub(super) names: Vec<Named>,
 }
 
 impl Grant {
@@ -50,13 +60,21 @@ impl Grant {
             revoked,
             within: None,
             trust: None,
+            standing: None,
             is_kept: true,
         }
     }
 
-    /// What a token opens that the hub doesn't keep, for whoever shows it.
-    pub(super) fn shown(id: String, principal: Principal, ends: Timestamp) -> Self {
-        Self { is_kept: false, ..Self::new(Some(id), principal, Some(ends), 0) }
+    /// What a token opens that the hub doesn't keep, for whoever shows it, until it ends or they are
+    /// denied.
+    pub(super) fn shown(
+        id: String,
+        principal: Principal,
+        ends: Timestamp,
+        standing: Standing,
+    ) -> Self {
+        let own = Self::new(Some(id), principal, Some(ends), 0);
+        Self { standing: Some(standing), is_kept: false, ..own }
     }
 
     /// What a token opens for whoever shows a certificate in its place: as long as both are good, and
@@ -107,21 +125,16 @@ impl Grant {
             && self.expires.is_none_or(|at| Timestamp::now() < at)
             && self.within.as_ref().is_none_or(|within| within.is_good())
             && self.trust.as_ref().is_none_or(|trust| !trust.is_over())
+            && self.standing.as_ref().is_none_or(|one| one.denials.holds(&one.names).is_none())
     }
 
     /// Waits until it opens nothing any more.
     pub(crate) async fn ended(&self) {
-        let Some(within) = &self.within else { return self.own_end().await };
-        let distrusted = async {
-            match &self.trust {
-                Some(trust) => trust.over().await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             () = self.own_end() => {}
-            () = within.own_end() => {}
-            () = distrusted => {}
+            () = or_never(self.within.as_ref().map(|within| within.own_end())) => {}
+            () = or_never(self.trust.as_ref().map(|trust| trust.over())) => {}
+            () = or_never(self.standing.as_ref().map(|one| one.denials.held(&one.names))) => {}
         }
     }
 
@@ -159,6 +172,14 @@ impl Grant {
     }
 }
 
+/// Waits for what there may be to wait for.
+async fn or_never(end: Option<impl Future<Output = ()>>) {
+    match end {
+        Some(end) => end.await,
+        None => std::future::pending().await,
+    }
+}
+
 /// A user as an owner: of the hub's own store, or of those `elsewhere`.
 pub(crate) fn user_of(user: &str, elsewhere: Option<&str>) -> String {
     match elsewhere {
@@ -180,7 +201,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 mod tests {
     use postbell_engine::{Scope, Stores};
 
+    use super::super::denials::{Claim, NewDenial};
     use super::*;
+    use crate::state::StateDb;
 
     #[tokio::test]
     async fn r162_a_grant_ends_when_it_is_revoked_or_expires() {
@@ -217,6 +240,44 @@ mod tests {
         trust.end();
         by_authority.ended().await;
         assert!(!by_authority.is_good() && first.is_good());
+    }
+
+    #[tokio::test]
+    async fn r162_a_grant_of_a_jwt_ends_when_what_it_is_known_by_is_denied() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Arc::new(StateDb::open(&folder.path().join("hub.db")).unwrap());
+        let denials = Arc::new(Denials::open(db).unwrap());
+        let named = |claim, value: &str| {
+            let (issuer, value) = ("https://id.example.org".to_owned(), value.to_owned());
+            Named { issuer, claim, value }
+        };
+        let of = |id: &str| {
+            let names = vec![named(Claim::Subject, "4711"), named(Claim::Id, id)];
+            let standing = Standing { denials: Arc::clone(&denials), names };
+            let ends = Timestamp::now() + Duration::from_secs(999);
+            Grant::shown("oidc_x".to_owned(), Principal::admin(), ends, standing)
+        };
+        let deny = |subject: Option<&str>, jti: Option<&str>| {
+            let [subject, jti] = [subject, jti].map(|text| text.map(str::to_owned));
+            let new = NewDenial { subject, jti, until: None };
+            denials.deny("https://id.example.org", new).unwrap()
+        };
+        let (first, second) = (of("a"), of("b"));
+        // Neither a person by the name of a token nor the other way round.
+        deny(Some("a"), None);
+        deny(None, Some("4711"));
+        assert!(first.is_good() && second.is_good());
+        let waiting = async {
+            tokio::task::yield_now().await;
+            deny(None, Some("a"));
+        };
+        tokio::join!(first.ended(), waiting);
+        assert!(!first.is_good() && second.is_good());
+        deny(Some("4711"), None);
+        second.ended().await;
+        assert!(!second.is_good());
+        assert!(denials.allow(Claim::Subject, "4711").unwrap());
+        assert!(!first.is_good() && second.is_good());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Who is at the door, and for how long that holds.
 
+mod denials;
 mod grant;
 mod guesses;
 mod logins;
@@ -9,6 +10,7 @@ mod store;
 mod tickets;
 mod tokens;
 
+pub(crate) use denials::{Claim, Denials, DenyError, NewDenial, ShownDenial};
 pub(crate) use grant::{Grant, folded, user_of};
 pub(crate) use logins::{Logins, Refusal};
 pub(crate) use oidc::{Oidc, Refused, check_role};

@@ -595,7 +595,7 @@ pub(super) fn stands_for(new: NewToken, own_store: &str) -> Result<Principal, Cr
     kept.principal(own_store).map_err(|(pointer, why)| invalid(pointer, why))
 }
 
-fn time(unix_millis: i64) -> String {
+pub(super) fn time(unix_millis: i64) -> String {
     let instant = Timestamp::from_millisecond(unix_millis).unwrap_or_default();
     mail_event::Timestamp::new(instant, jiff::tz::Offset::UTC).to_string()
 }
@@ -625,6 +625,12 @@ fn check_name(name: &str) -> Result<(), CreateError> {
             format!("{name:?} looks like an id or a token, or a login's"),
         ));
     }
+    if name == DENIED {
+        return Err(invalid(
+            "/name",
+            format!("{name:?} stands in paths for whose JWTs are denied"),
+        ));
+    }
     Ok(())
 }
 
@@ -647,6 +653,9 @@ const ENTERED_MAX: usize = 20;
 /// Those of all names together that are alike but for capitals, where a store takes them for one: few
 /// stores that don't have as many people so alike.
 const ALIKE_MAX: usize = 3 * ENTERED_MAX;
+
+/// What stands in the place of a token's name in the path of denials.
+const DENIED: &str = "denied";
 
 /// Letters of base64url for 256 random bits.
 const RANDOM_LETTERS: usize = 43;

@@ -76,6 +76,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>, _: NoQuery) -> impl Int
         sources: app.sources.iter().map(source_figures).collect(),
         states: app.subscriptions.states(),
         demand: app.demands.counts(),
+        denials: app.denials.count() as u64,
         commits: stats.commits,
         damaged: app.feed.damage().len() as u64,
         signed_seq: app.signed_seq(),

@@ -3,6 +3,7 @@
 mod condition;
 mod content;
 mod demand;
+mod denials;
 mod dovecot;
 mod events;
 mod health;
@@ -44,7 +45,7 @@ use postbell_sources::dovecot::Exporter;
 use tokio::sync::{Notify, Semaphore, watch};
 use tracing::info;
 
-use crate::access::{Denied, Grant, Logins, Oidc, Places, Refused, Tokens};
+use crate::access::{Denials, Denied, Grant, Logins, Oidc, Places, Refused, Tokens};
 use crate::config::HttpConfig;
 use crate::contents::Contents;
 use crate::demand::Demands;
@@ -75,6 +76,8 @@ pub(crate) struct App {
     pub(crate) logins: Option<Logins>,
     /// Whose JWTs let in, if anybody's.
     pub(crate) oidc: Option<Arc<Oidc>>,
+    /// Whose do so no more.
+    pub(crate) denials: Arc<Denials>,
     /// Whose exporters may post, and with which secrets.
     pub(crate) exporters: BTreeMap<String, (PathSecret, Exporter)>,
     pub(crate) http: HttpConfig,
@@ -310,6 +313,12 @@ fn guarded() -> Vec<Route> {
         ("/v1/subscriptions/{name}/rotate", "POST", subscriptions, post(subscriptions::rotate)),
         ("/v1/tickets", "POST", Needs::scope(Scope::Read), post(tickets::create)),
         ("/v1/tokens", "GET, POST", admin, get(tokens::list).post(tokens::create)),
+        (
+            "/v1/tokens/denied",
+            "GET, POST, DELETE",
+            admin,
+            get(denials::list).post(denials::deny).delete(denials::allow),
+        ),
         ("/v1/tokens/{name}", "DELETE", admin, delete(tokens::revoke)),
     ]
 }
@@ -400,21 +409,20 @@ fn refused(app: &App, denied: Denied) -> Problem {
 
 /// Why a JWT doesn't let in, for whoever shows it and for the operator.
 fn no_jwt(app: &App, refused: Refused, peer: IpAddr) -> Problem {
-    match refused {
-        Refused::Invalid(why) => {
-            app.metrics.unauthorised.increment(1);
-            let denied = app.tokens.wrong(peer);
-            if let Some(pause) = denied.pause {
-                return Problem::too_many_guesses(pause);
-            }
-            // Not for each: only as often as guesses are taken.
-            info!(%peer, %why, "a JWT was refused");
-            Problem::refused_token(why)
-        }
-        Refused::Unavailable => {
-            Problem::unavailable("the issuer's keys can't be had").retry_after(KEYS_RETRY_SECONDS)
-        }
+    let Some(told) = refused.told() else {
+        return Problem::unavailable("the issuer's keys can't be had")
+            .retry_after(KEYS_RETRY_SECONDS);
+    };
+    app.metrics.unauthorised.increment(1);
+    if matches!(refused, Refused::Denied(_)) {
+        app.metrics.denied.increment(1);
     }
+    if let Some(pause) = app.tokens.wrong(peer).pause {
+        return Problem::too_many_guesses(pause);
+    }
+    // Not for each: only as often as guesses are taken.
+    info!(%peer, why = %refused, "a JWT was refused");
+    Problem::refused_token(told)
 }
 
 /// Seconds after which the issuer's keys may be there.

@@ -10,8 +10,8 @@ use utoipa::{Modify, OpenApi};
 
 use super::query::NoQuery;
 use super::{
-    Problem, content, demand, dovecot, events, health, login, publish, status, subscriptions,
-    tickets, tokens,
+    Problem, content, demand, denials, dovecot, events, health, login, publish, status,
+    subscriptions, tickets, tokens,
 };
 
 #[derive(OpenApi)]
@@ -40,6 +40,9 @@ use super::{
         tokens::list,
         tokens::create,
         tokens::revoke,
+        denials::list,
+        denials::deny,
+        denials::allow,
         content::content,
         dovecot::exported,
         status::sources,

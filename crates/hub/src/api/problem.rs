@@ -237,6 +237,12 @@ impl Problem {
         Self::new(status, "invalid-token", "the token can't be made").because(detail)
     }
 
+    /// 422: a denial that can't be.
+    pub(crate) fn invalid_denial(detail: impl Into<String>) -> Self {
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        Self::new(status, "invalid-denial", "nobody can be denied like this").because(detail)
+    }
+
     /// 500: our own fault, told in the log.
     pub(crate) fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the hub failed")

@@ -88,7 +88,7 @@ pub(super) fn refused(error: CreateError) -> Problem {
 }
 
 /// On a thread that may wait for the disk.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     act: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Problem> {
     tokio::task::spawn_blocking(act).await.map_err(|error| {

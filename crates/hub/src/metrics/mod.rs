@@ -31,6 +31,7 @@ pub(crate) struct Metrics {
     pub(crate) streamed: Counter,
     pub(crate) stream_unclear: Counter,
     pub(crate) unauthorised: Counter,
+    pub(crate) denied: Counter,
     tls: TlsMetrics,
     spans: SpanMetrics,
 }
@@ -123,6 +124,7 @@ impl Metrics {
             streamed: counter("postbell_stream_deliveries_total"),
             stream_unclear: counter("postbell_stream_unclear_total"),
             unauthorised: counter("postbell_http_unauthorised_total"),
+            denied: counter("postbell_http_denied_total"),
             tls: TlsMetrics {
                 ends: gauge("postbell_tls_certificate_ends_seconds"),
                 refused: counter("postbell_tls_handshakes_failed_total"),

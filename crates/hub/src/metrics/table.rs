@@ -324,6 +324,20 @@ pub(crate) const METRICS: &[Metric] = &[
         "Requests without the right token",
     ),
     metric(
+        "postbell_http_denied_total",
+        Counter,
+        Unit::Count,
+        &[],
+        "Those among them with a JWT that would let in, were it not denied",
+    ),
+    metric(
+        "postbell_denials",
+        Gauge,
+        Unit::Count,
+        &[],
+        "Subjects and single JWTs of the issuer that are denied",
+    ),
+    metric(
         "postbell_tls_certificate_ends_seconds",
         Gauge,
         Unit::Seconds,

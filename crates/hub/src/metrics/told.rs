@@ -52,6 +52,8 @@ pub(crate) struct Figures {
     pub(crate) states: Vec<(&'static str, usize)>,
     /// How many want each event.
     pub(crate) demand: Vec<(&'static str, usize)>,
+    /// How many subjects and single JWTs are denied.
+    pub(crate) denials: u64,
     pub(crate) commits: u64,
     pub(crate) damaged: u64,
     pub(crate) signed_seq: u64,
@@ -79,6 +81,7 @@ impl Figures {
         let demand =
             self.demand.iter().map(|(event, count)| (format!(r#"event="{event}""#), count));
         family(text, "postbell_demand", demand)?;
+        family(text, "postbell_denials", [(String::new(), self.denials)])?;
         family(text, "postbell_journal_commits_total", [(String::new(), self.commits)])?;
         family(text, "postbell_journal_damaged_records", [(String::new(), self.damaged)])?;
         family(text, "postbell_journal_signed_seq", [(String::new(), self.signed_seq)])?;

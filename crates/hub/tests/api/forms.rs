@@ -12,32 +12,32 @@ use crate::world::{PATIENCE, World, login, wait_until};
 
 /// A stream's form.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Form {
+pub(crate) enum Form {
     Sse,
     Ndjson,
     WebSocket,
 }
 
-const FORMS: [Form; 3] = [Form::Sse, Form::Ndjson, Form::WebSocket];
+pub(crate) const FORMS: [Form; 3] = [Form::Sse, Form::Ndjson, Form::WebSocket];
 
 /// What opens it.
 #[derive(Clone, Debug)]
-enum Key {
+pub(crate) enum Key {
     Token(String),
     Ticket(String),
 }
 
 /// A stream being read.
-enum Reader {
+pub(crate) enum Reader {
     Lines(BufReader<TcpStream>),
     Messages(Box<WebSocket<TcpStream>>, Option<String>),
 }
 
 /// The status of what is no stream.
-type Refused = u16;
+pub(crate) type Refused = u16;
 
 impl Reader {
-    fn open(world: &World, form: Form, key: &Key, query: &str) -> Result<Self, Refused> {
+    pub(crate) fn open(world: &World, form: Form, key: &Key, query: &str) -> Result<Self, Refused> {
         Self::open_with(world, form, key, query, &[])
     }
 
@@ -93,7 +93,7 @@ impl Reader {
     }
 
     /// The text of the next delivery; none where the stream has ended.
-    fn next(&mut self) -> Option<String> {
+    pub(crate) fn next(&mut self) -> Option<String> {
         match self {
             Self::Lines(reader) => loop {
                 let mut line = String::new();
@@ -125,7 +125,7 @@ impl Reader {
     }
 
     /// How a WebSocket was closed.
-    fn farewell(&self) -> Option<&str> {
+    pub(crate) fn farewell(&self) -> Option<&str> {
         match self {
             Self::Lines(_) => None,
             Self::Messages(_, farewell) => farewell.as_deref(),
@@ -144,7 +144,7 @@ impl World {
     }
 
     /// A ticket of a token's.
-    fn ticket(&self, token: &str) -> String {
+    pub(crate) fn ticket(&self, token: &str) -> String {
         let bearer = format!("Bearer {token}");
         let headers = [("Authorization", bearer.as_str())];
         let answer = self.ask_plainly("POST", "/v1/tickets", &headers, b"");

@@ -9,6 +9,8 @@ mod authorities;
 #[cfg(test)]
 mod content;
 #[cfg(test)]
+mod denials;
+#[cfg(test)]
 mod documented;
 #[cfg(test)]
 mod forms;

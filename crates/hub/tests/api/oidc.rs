@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use crate::authorities::over_tls;
 use crate::world::{Answer, World, wait_until};
 
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
 }
 
-fn trusting(issuer: &str) -> impl FnOnce(&mut Config) + use<> {
+pub(crate) fn trusting(issuer: &str) -> impl FnOnce(&mut Config) + use<> {
     let oidc = OidcConfig {
         issuer: issuer.to_owned(),
         audience: "postbell".to_owned(),
@@ -36,7 +36,7 @@ fn role(value: &str, role: OidcRole, scope: &[&str]) -> OidcRoleConfig {
     OidcRoleConfig { value: value.to_owned(), role, scope, stores: Vec::new() }
 }
 
-fn claims(issuer: &Issuer, user: &str, change: &Value) -> String {
+pub(crate) fn claims(issuer: &Issuer, user: &str, change: &Value) -> String {
     let mut claims = json!({
         "iss": issuer.url(), "sub": format!("id-of-{user}"), "aud": "postbell",
         "exp": now() + 600, "iat": now(), "preferred_username": user,
@@ -53,7 +53,7 @@ impl World {
     }
 }
 
-fn mail(user: &str) -> String {
+pub(crate) fn mail(user: &str) -> String {
     format!(
         r#"{{"event":"MessageNew","uri":"imap://{user}@mail.example.org/INBOX;UIDVALIDITY=7/;UID=1","timestamp":"2026-08-20T13:34:14+02:00","messageSize":5}}"#
     )

@@ -45,7 +45,7 @@ async fn every_described_path_answers_with_the_token_and_only_with_it() {
             assert!(answer.status != 405 && answer.status != 401, "{method} {path}");
         }
     }
-    assert_eq!(seen, 29);
+    assert_eq!(seen, 32);
     world.stop().await;
 }
 
@@ -82,7 +82,7 @@ async fn every_mistake_gets_one_line_that_names_it() {
     let json = [("Content-Type", "application/json")];
     let ndjson = [("Content-Type", "application/x-ndjson")];
     let long = "x".repeat(5000);
-    let asked: [Asked<'_>; 44] = [
+    let asked: [Asked<'_>; 49] = [
         ("GET", "/v1/nothing", &[], b""),
         ("GET", "/", &[], b""),
         ("PUT", "/v1/events", &json, b"{}"),
@@ -127,6 +127,11 @@ async fn every_mistake_gets_one_line_that_names_it() {
         ("POST", "/v1/subscriptions", &[("Content-Type", "text/plain")], b"{}"),
         ("POST", "/v1/subscriptions", &json, b"{"),
         ("POST", "/v1/subscriptions", &json, b"[\"phone\"]"),
+        ("POST", "/v1/tokens", &json, br#"{"name":"denied","role":"admin"}"#),
+        ("GET", "/v1/tokens/denied?x=1", &[], b""),
+        ("DELETE", "/v1/tokens/denied", &[], b""),
+        ("DELETE", "/v1/tokens/denied?subject=a&jti=b", &[], b""),
+        ("DELETE", "/v1/tokens/denied?subject=a", &[], b""),
     ];
     let mut told = String::new();
     for (method, path, headers, body) in asked {

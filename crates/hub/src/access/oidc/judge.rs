@@ -29,6 +29,8 @@ pub(crate) struct Claims {
     pub(crate) all: Map<String, Value>,
     /// Whom the issuer means, in its own words.
     pub(crate) subject: String,
+    /// What the issuer calls this one, if it calls it anything.
+    pub(crate) id: Option<String>,
     /// When it ends, in seconds since 1970, with the leeway clocks are given.
     pub(crate) ends_unix_seconds: i64,
 }
@@ -147,7 +149,8 @@ fn claims(
         }
     }
     let subject = text("sub").filter(|text| !text.is_empty()).ok_or(Invalid::User)?.to_owned();
-    Ok(Claims { all, subject, ends_unix_seconds })
+    let id = text("jti").map(str::to_owned);
+    Ok(Claims { all, subject, id, ends_unix_seconds })
 }
 
 /// Whether the header's `typ` is that of a token that lets in (RFC 7519, section 5.1; RFC 9068).

@@ -18,7 +18,8 @@ use self::cache::Keys;
 use self::fetch::Place;
 use self::judge::{Claims, Invalid, Rules, judge};
 use self::who::Who;
-use super::grant::Grant;
+use super::denials::{Claim, Denials, DenyError, Named, NewDenial, ShownDenial};
+use super::grant::{Grant, Standing};
 use super::tokens::Tokens;
 use crate::config::OidcConfig;
 use crate::tls::TlsError;
@@ -31,20 +32,43 @@ pub(crate) struct Oidc {
     rules: Rules,
     who: Who,
     keys: Keys,
+    /// Whom it calls what lets in no more.
+    denials: Arc<Denials>,
 }
 
-/// Why a token doesn't let in.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// Why a token doesn't let in, in words for the operator.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum Refused {
     /// It is not good.
+    #[error("{0}")]
     Invalid(Invalid),
+    /// It would be, were it not denied.
+    #[error("its {0} is denied")]
+    Denied(Claim),
     /// The issuer's keys can't be had, so that nobody can say.
+    #[error("the issuer's keys can't be had")]
     Unavailable,
+}
+
+impl Refused {
+    /// What whoever shows it is told is wrong with it, if anything is: of one that is denied what is
+    /// told of any other that is over, or that names nobody of this store.
+    pub(crate) fn told(self) -> Option<Invalid> {
+        match self {
+            Self::Invalid(why) => Some(why),
+            Self::Denied(Claim::Id) => Some(Invalid::Expired),
+            Self::Denied(Claim::Subject) => Some(Invalid::User),
+            Self::Unavailable => None,
+        }
+    }
 }
 
 impl Oidc {
     /// The issuer that is configured, if one is. Reads the authorities' file.
-    pub(crate) fn open(config: &OidcConfig) -> Result<Option<Self>, TlsError> {
+    pub(crate) fn open(
+        config: &OidcConfig,
+        denials: &Arc<Denials>,
+    ) -> Result<Option<Self>, TlsError> {
         if config.issuer.is_empty() {
             return Ok(None);
         }
@@ -56,7 +80,7 @@ impl Oidc {
             lifetime_max_seconds: i64::try_from(config.lifetime_max.as_secs()).unwrap_or(i64::MAX),
         };
         let keys = Keys::new(Place::open(config)?);
-        Ok(Some(Self { rules, who: Who::new(config), keys }))
+        Ok(Some(Self { rules, who: Who::new(config), keys, denials: Arc::clone(denials) }))
     }
 
     /// Keeps the issuer's keys up to date until the hub stops.
@@ -76,7 +100,25 @@ impl Oidc {
         let claims = self.claims(token).await?;
         let (id, principal) = self.who.is(&claims, tokens).map_err(Refused::Invalid)?;
         let ends = Timestamp::from_second(claims.ends_unix_seconds).unwrap_or(Timestamp::MAX);
-        Ok(Arc::new(Grant::shown(id, principal, ends)))
+        // Last, so that nothing that isn't good tells who is denied.
+        let names = self.names(claims);
+        if let Some(claim) = self.denials.holds(&names) {
+            return Err(Refused::Denied(claim));
+        }
+        let standing = Standing { denials: Arc::clone(&self.denials), names };
+        Ok(Arc::new(Grant::shown(id, principal, ends, standing)))
+    }
+
+    /// Denies one of the issuer's; whether it wasn't denied before. Waits for the disk.
+    pub(crate) fn deny(&self, new: NewDenial) -> Result<(bool, ShownDenial), DenyError> {
+        self.denials.deny(&self.rules.issuer, new)
+    }
+
+    /// By what these claims may be denied.
+    fn names(&self, claims: Claims) -> Vec<Named> {
+        let named = |claim, value| Named { issuer: self.rules.issuer.clone(), claim, value };
+        let by_id = claims.id.map(|id| named(Claim::Id, id));
+        [named(Claim::Subject, claims.subject)].into_iter().chain(by_id).collect()
     }
 
     async fn claims(&self, token: &[u8]) -> Result<Claims, Refused> {
