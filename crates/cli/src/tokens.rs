@@ -12,7 +12,8 @@ use crate::show::clean;
 use crate::subscriptions::word;
 use crate::when;
 
-/// Make, look at and revoke tokens, which let others than this machine's administrator ask the hub.
+/// Make, look at and revoke tokens, which let others than this machine's administrator ask the hub;
+/// deny JWTs of an issuer.
 #[derive(Args, Debug)]
 pub(crate) struct TokensArgs {
     #[command(subcommand)]
@@ -34,6 +35,56 @@ enum Command {
         /// The token's name or id.
         name: String,
     },
+    Deny(DenyArgs),
+    /// List whose JWTs are denied.
+    Denied,
+    /// Take back a denial: JWTs that are good let in again.
+    Allow {
+        #[command(flatten)]
+        whom: Whom,
+    },
+}
+
+/// Deny a person, or a single JWT, of the issuer in oidc.issuer, at once and over restarts: streams
+/// that were opened are closed.
+///
+/// A JWT is good until it ends (oidc.lifetime_max), whatever becomes of the person meanwhile. Tokens of
+/// the hub's own that the person has besides stay good: revoke them too, and their subscriptions end.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  postbell tokens deny --subject f3b1c2d4-4711
+  postbell tokens deny --jti 8a6e0b1c --until 25h
+  postbell tokens allow --subject f3b1c2d4-4711")]
+struct DenyArgs {
+    #[command(flatten)]
+    whom: Whom,
+    /// Until when: for so long (12h, 30d), or to a time such as 2027-01-01T00:00:00Z [default: until it
+    /// is taken back].
+    #[arg(long, value_name = "WHEN", value_parser = when::expiry)]
+    until: Option<jiff::Timestamp>,
+}
+
+/// Whose JWTs.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Whom {
+    /// What the issuer calls the person: the JWTs' claim sub.
+    #[arg(long, value_name = "SUBJECT")]
+    subject: Option<String>,
+    /// What the issuer calls a single JWT: its claim jti.
+    #[arg(long, value_name = "ID")]
+    jti: Option<String>,
+}
+
+impl Whom {
+    /// The member of a request and its value; clap sees to it that there is one.
+    fn named(&self) -> (&'static str, &str) {
+        match (&self.subject, &self.jti) {
+            (Some(subject), _) => ("subject", subject),
+            (None, jti) => ("jti", jti.as_deref().unwrap_or_default()),
+        }
+    }
 }
 
 /// Make a token and print it, this once.
@@ -100,6 +151,9 @@ pub(crate) async fn run(args: TokensArgs) -> anyhow::Result<Ending> {
         Command::Add(add) => add_one(&mut client, &add, args.json).await,
         Command::List => list(&mut client, args.json).await,
         Command::Revoke { name } => revoke(&mut client, &name, args.json).await,
+        Command::Deny(deny) => deny_one(&mut client, &deny, args.json).await,
+        Command::Denied => denied(&mut client, args.json).await,
+        Command::Allow { whom } => allow(&mut client, &whom, args.json).await,
     }
 }
 
@@ -168,3 +222,54 @@ async fn revoke(client: &mut Client, name: &str, as_json: bool) -> anyhow::Resul
     }
     Ok(Ending::Done)
 }
+
+async fn deny_one(client: &mut Client, deny: &DenyArgs, as_json: bool) -> anyhow::Result<Ending> {
+    let (member, value) = deny.whom.named();
+    let mut request = Map::new();
+    request.insert(member.to_owned(), value.into());
+    if let Some(at) = deny.until {
+        request.insert("until".to_owned(), at.to_string().into());
+    }
+    let answer = client.json(Call::post(DENIED, &Value::Object(request))).await?;
+    if as_json {
+        out::json(&answer)?;
+    } else {
+        note(&format!("{}: denied", clean(value)));
+    }
+    Ok(Ending::Done)
+}
+
+async fn denied(client: &mut Client, as_json: bool) -> anyhow::Result<Ending> {
+    let answer = client.json(Call::get(DENIED)).await?;
+    if as_json {
+        out::json(&answer)?;
+        return Ok(Ending::Done);
+    }
+    let all = answer.get("denied").and_then(Value::as_array);
+    let row = |one: &Value| {
+        let cells = ["/subject", "/jti", "/since", "/until", "/issuer"].iter();
+        cells.map(|pointer| word(one, pointer).unwrap_or_else(|| "–".to_owned())).collect()
+    };
+    let rows: Vec<Vec<String>> = all.into_iter().flatten().map(row).collect();
+    if rows.is_empty() {
+        note("nobody is denied");
+    } else {
+        print(out::columns(&["SUBJECT", "JTI", "SINCE", "UNTIL", "ISSUER"], &rows))?;
+    }
+    Ok(Ending::Done)
+}
+
+async fn allow(client: &mut Client, whom: &Whom, as_json: bool) -> anyhow::Result<Ending> {
+    let (member, value) = whom.named();
+    let path = format!("{DENIED}?{member}={}", encode(value));
+    client.ask(Call::new(Method::DELETE, &path)).await?.refusal()?;
+    if as_json {
+        out::json(&json!({ "allowed": value }))?;
+    } else {
+        note(&format!("{}: denied no more", clean(value)));
+    }
+    Ok(Ending::Done)
+}
+
+/// Whose JWTs are denied.
+const DENIED: &str = "/v1/tokens/denied";

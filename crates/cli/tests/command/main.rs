@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod busy;
 #[cfg(test)]
+mod denials;
+#[cfg(test)]
 mod files;
 #[cfg(test)]
 mod help;
