@@ -17,6 +17,8 @@ mod mistakes;
 #[cfg(test)]
 mod on;
 #[cfg(test)]
+mod proxies;
+#[cfg(test)]
 mod run;
 #[cfg(test)]
 mod threats;

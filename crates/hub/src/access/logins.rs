@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
+use super::client::Client;
 use super::guesses::{Guesses, network};
 use super::places::Places;
 use super::store::{Answer, Store};
@@ -33,8 +34,27 @@ pub(crate) struct Logins {
 /// alone, lest anybody keep a user out.
 #[derive(Debug, Default)]
 struct Tries {
-    by_address: Guesses<IpAddr>,
-    by_user: Guesses<(IpAddr, Box<str>)>,
+    by_place: Guesses<Counted>,
+    by_user: Guesses<(Counted, Box<str>)>,
+}
+
+/// Where tries come from that count together.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Counted {
+    /// One address, or whoever has a whole network of them.
+    Network(IpAddr),
+    /// Behind a proxy on this machine that was not named. Not with this machine's own programs: none of
+    /// them is to be kept out by whoever comes that way.
+    Unnamed,
+}
+
+impl Counted {
+    fn of(client: Client) -> Self {
+        match client {
+            Client::At(address) => Self::Network(network(address)),
+            Client::Behind(_) => Self::Unnamed,
+        }
+    }
 }
 
 /// Why nobody is let in.
@@ -70,16 +90,15 @@ impl Logins {
         tokens: &Arc<Tokens>,
         user: &str,
         password: &str,
-        peer: IpAddr,
+        client: Client,
     ) -> Result<ShownToken, Refusal> {
-        if let Some(pause) = self.tried(user, peer) {
+        if let Some(pause) = self.tried(user, client) {
             return Err(Refusal::TooMany(pause));
         }
-        // Whoever is behind a proxy on this machine shares its address with everybody.
-        let of_network = match peer.to_canonical().is_loopback() {
-            true => None,
-            false => {
-                let place = self.by_network.take_for(neighbours(peer), PER_NETWORK_MAX);
+        let of_network = match shared_with(client) {
+            None => None,
+            Some(all) => {
+                let place = self.by_network.take_for(all, PER_NETWORK_MAX);
                 Some(place.ok_or(Refusal::TooMany(NETWORK_PAUSE))?)
             }
         };
@@ -101,13 +120,24 @@ impl Logins {
     }
 
     /// Counts a try; how long to wait, where it is one too many.
-    fn tried(&self, user: &str, peer: IpAddr) -> Option<Duration> {
+    fn tried(&self, user: &str, client: Client) -> Option<Duration> {
         let now = self.started.elapsed();
-        let place = network(peer);
+        let place = Counted::of(client);
         let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
         // The address first: one that is beyond its tries is to fill no table with names it makes up.
-        let all = tries.by_address.one(place, now, PER_ADDRESS);
+        let all = tries.by_place.one(place, now, PER_ADDRESS);
         all.or_else(|| tries.by_user.one((place, user.into()), now, PER_USER))
+    }
+}
+
+/// With whom a client shares the passwords that are checked at once for a network. This machine's own
+/// programs share with nobody: who may run one may do worse.
+fn shared_with(client: Client) -> Option<String> {
+    match client {
+        Client::At(address) if address.to_canonical().is_loopback() => None,
+        Client::At(address) => Some(neighbours(address)),
+        // No network is called so.
+        Client::Behind(_) => Some("unnamed".to_owned()),
     }
 }
 
@@ -164,8 +194,8 @@ mod tests {
         let tokens = tokens(folder.path());
         let enter = |peer: &str, user: &str| {
             let (logins, tokens) = (Arc::clone(&logins), Arc::clone(&tokens));
-            let (peer, user) = (peer.parse().unwrap(), user.to_owned());
-            tokio::spawn(async move { logins.enter(&tokens, &user, "x", peer).await })
+            let (client, user) = (Client::At(peer.parse().unwrap()), user.to_owned());
+            tokio::spawn(async move { logins.enter(&tokens, &user, "x", client).await })
         };
         let mut asking = Vec::new();
         let mut taken = Vec::new();
@@ -175,9 +205,47 @@ mod tests {
         }
         let refused = enter("192.0.2.200", "john").await.unwrap();
         assert!(matches!(refused, Err(Refusal::TooMany(_))), "{refused:?}");
-        // Others, and who comes by way of this machine, are not kept out by that.
+        // Others, and this machine's own programs, are not kept out by that.
         for peer in ["198.51.100.1", "2001:db8::1", "127.0.0.1"] {
             asking.push(enter(peer, "john"));
+            taken.push(store.accept().await.unwrap());
+        }
+        asking.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+
+    #[tokio::test]
+    async fn r165_clients_of_a_proxy_here_that_was_not_named_keep_this_machines_programs_out_of_nothing()
+     {
+        let folder = tempfile::tempdir().unwrap();
+        // A store that takes connections, and for ever to answer.
+        let store = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = LoginConfig { imap: store.local_addr().ok(), ..LoginConfig::default() };
+        let logins = Arc::new(Logins::open(&config).unwrap().unwrap());
+        let tokens = tokens(folder.path());
+        let enter = |client: Client, user: &str| {
+            let (logins, tokens, user) =
+                (Arc::clone(&logins), Arc::clone(&tokens), user.to_owned());
+            tokio::spawn(async move { logins.enter(&tokens, &user, "x", client).await })
+        };
+        let here = "127.0.0.1".parse().unwrap();
+        let mut asking = Vec::new();
+        let mut taken = Vec::new();
+        for at in 0..PER_NETWORK_MAX {
+            asking.push(enter(Client::Behind(here), &format!("u{at}")));
+            taken.push(store.accept().await.unwrap());
+        }
+        // By whichever address the proxy asks, its clients are one.
+        for proxy in ["127.0.0.1", "::1"] {
+            let refused = enter(Client::Behind(proxy.parse().unwrap()), "john").await.unwrap();
+            assert!(matches!(refused, Err(Refusal::TooMany(_))), "{refused:?}");
+        }
+        // Nor do they use up its programs' tries.
+        for at in 0..=PER_ADDRESS.0 {
+            logins.tried(&format!("made-up-{at}"), Client::Behind(here));
+        }
+        assert!(logins.tried("jane", Client::Behind(here)).is_some());
+        for at in 0..=PER_NETWORK_MAX {
+            asking.push(enter(Client::At(here), &format!("u{at}")));
             taken.push(store.accept().await.unwrap());
         }
         asking.iter().for_each(tokio::task::JoinHandle::abort);
@@ -187,9 +255,9 @@ mod tests {
     fn r165_names_made_up_beyond_an_addresses_tries_fill_no_table() {
         let config = LoginConfig { imap: "127.0.0.1:1".parse().ok(), ..LoginConfig::default() };
         let logins = Logins::open(&config).unwrap().unwrap();
-        let peer = "192.0.2.1".parse().unwrap();
+        let client = Client::At("192.0.2.1".parse().unwrap());
         for at in 0..1_000 {
-            logins.tried(&format!("made-up-{at}"), peer);
+            logins.tried(&format!("made-up-{at}"), client);
         }
         let tries = logins.tries.lock().unwrap();
         assert!(tries.by_user.len() < 100, "{}", tries.by_user.len());

@@ -1,5 +1,6 @@
 //! Who is at the door, and for how long that holds.
 
+mod client;
 mod denials;
 mod grant;
 mod guesses;
@@ -10,6 +11,7 @@ mod store;
 mod tickets;
 mod tokens;
 
+pub(crate) use client::Client;
 pub(crate) use denials::{Claim, Denials, DenyError, NewDenial, ShownDenial};
 pub(crate) use grant::{Grant, folded, user_of};
 pub(crate) use logins::{Logins, Refusal};

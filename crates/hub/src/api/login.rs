@@ -1,6 +1,6 @@
 //! `POST /v1/login`: a user's password, which the store checks, for a token of theirs.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use axum::Json;
@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::query::NoQuery;
 use super::tokens::refused;
 use super::{App, Peer, Problem};
-use crate::access::{Refusal, ShownToken};
+use crate::access::{Client, Refusal, ShownToken};
 
 /// Gives a short-lived token for a user's password.
 #[utoipa::path(post, path = "/v1/login", tag = "tokens", responses(
@@ -29,12 +29,12 @@ pub(super) async fn enter(
 ) -> Result<Response, Problem> {
     // Where nobody can log in this is no path, and without a token those all answer the same.
     let Some(logins) = &app.logins else { return Err(Problem::unauthorised()) };
-    let peer = request.extensions().get::<Peer>().map(|peer| peer.address);
-    let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let client = request.extensions().get::<Peer>().map(|peer| peer.client);
+    let client = client.unwrap_or_else(|| Client::At(Ipv4Addr::UNSPECIFIED.into()));
     let Some((user, password)) = basic(request.headers()) else {
         return Err(Problem::no_password());
     };
-    let entered = logins.enter(&app.tokens, &user, &password, peer).await;
+    let entered = logins.enter(&app.tokens, &user, &password, client).await;
     let shown = entered.map_err(|refusal| match refusal {
         Refusal::Wrong => {
             app.metrics.unauthorised.increment(1);

@@ -27,7 +27,7 @@ use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Instant;
 
 use axum::Router;
@@ -43,9 +43,9 @@ use postbell_engine::{Policy, Principal, Role, Scope, Store};
 use postbell_journal::SqliteJournal;
 use postbell_sources::dovecot::Exporter;
 use tokio::sync::{Notify, Semaphore, watch};
-use tracing::info;
+use tracing::{info, warn};
 
-use crate::access::{Denials, Denied, Grant, Logins, Oidc, Places, Refused, Tokens};
+use crate::access::{Client, Denials, Denied, Grant, Logins, Oidc, Places, Refused, Tokens};
 use crate::config::HttpConfig;
 use crate::contents::Contents;
 use crate::demand::Demands;
@@ -124,6 +124,8 @@ impl App {
 pub(crate) struct Door {
     app: Arc<App>,
     proxies: Arc<Proxies>,
+    /// Whether a proxy that wasn't named was told of.
+    unnamed: Arc<Once>,
     router: TowerToHyperService<Router>,
     /// Who stands before it.
     peer: Peer,
@@ -132,7 +134,7 @@ pub(crate) struct Door {
 /// Where a request comes from.
 #[derive(Clone, Debug)]
 struct Peer {
-    address: IpAddr,
+    client: Client,
     /// The certificate that was shown when the connection was made.
     certificate: Option<Arc<Shown>>,
     /// Ends the connection at once.
@@ -141,7 +143,7 @@ struct Peer {
 
 impl Peer {
     fn at(address: IpAddr) -> Self {
-        Self { address, certificate: None, cut: Arc::default() }
+        Self { client: Client::At(address), certificate: None, cut: Arc::default() }
     }
 }
 
@@ -153,8 +155,17 @@ impl Door {
 
     /// Whom a request with these headers is from.
     fn peer_of(&self, headers: &HeaderMap) -> Peer {
-        let address = self.proxies.client(self.peer.address, headers);
-        Peer { address, ..self.peer.clone() }
+        let client = self.proxies.client(self.peer.client.address(), headers);
+        if let Client::Behind(proxy) = client {
+            self.unnamed.call_once(|| {
+                warn!(
+                    %proxy,
+                    "a proxy on this machine that http.trusted_proxies does not name hands requests on: \
+                     all its clients share one's bounds on logins"
+                );
+            });
+        }
+        Peer { client, ..self.peer.clone() }
     }
 
     /// What ends the connection when it is told.
@@ -186,7 +197,8 @@ pub(crate) fn door(app: Arc<App>) -> Door {
     };
     let peer = Peer::at(Ipv4Addr::UNSPECIFIED.into());
     let proxies = Arc::new(Proxies::new(&app.http.trusted_proxies));
-    Door { app, proxies, router: TowerToHyperService::new(router), peer }
+    let unnamed = Arc::new(Once::new());
+    Door { app, proxies, unnamed, router: TowerToHyperService::new(router), peer }
 }
 
 impl Service<hyper::Request<Incoming>> for Door {
@@ -354,7 +366,7 @@ async fn guard(
         _ => None,
     };
     let admitted = match ticket {
-        Some(ticket) => opened_by(&app, &ticket, peer.address, need),
+        Some(ticket) => opened_by(&app, &ticket, peer.client.address(), need),
         None => admitted(&app, request.headers(), &peer, need).await,
     };
     match admitted {
@@ -377,7 +389,7 @@ async fn admitted(
     if let (Some(oidc), Some(jwt)) = (&app.oidc, header.and_then(Oidc::shown)) {
         // By itself, lest every request's future has room for it.
         let admitted = Box::pin(oidc.admit(&app.tokens, jwt)).await;
-        let grant = admitted.map_err(|refused| no_jwt(app, refused, peer.address))?;
+        let grant = admitted.map_err(|refused| no_jwt(app, refused, peer.client.address()))?;
         need.met(grant.principal())?;
         return Ok(grant);
     }
@@ -389,7 +401,10 @@ async fn admitted(
             origins::check_certified(headers, &app.http.allowed_origins)?;
             grant
         }
-        None => app.tokens.admit(header, peer.address).map_err(|denied| refused(app, denied))?,
+        None => app
+            .tokens
+            .admit(header, peer.client.address())
+            .map_err(|denied| refused(app, denied))?,
     };
     need.met(grant.principal())?;
     Ok(grant)

@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
 
+use crate::access::Client;
 use crate::config::parse_network;
 
 /// The proxies whose word is taken for whom a request is from.
@@ -22,10 +23,22 @@ impl Proxies {
     /// Each proxy adds at the end of `X-Forwarded-For` who asked it. So the last address there that
     /// is no such proxy is whom it is from; what stands before that anybody may have made up. Where all
     /// are proxies it is the first. With anything before that address which is none, it is the peer.
-    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        if self.0.is_empty() || !self.trusts(peer) {
-            return peer;
+    ///
+    /// A proxy on this machine that is none of these is known by what it adds: only this machine's own
+    /// programs could make it up, to their own loss.
+    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
+        if !self.0.is_empty() && self.trusts(peer) {
+            return Client::At(self.asked_by(peer, headers));
         }
+        let is_here = peer.to_canonical().is_loopback();
+        match is_here && PROXIES_ADD.iter().any(|name| headers.contains_key(name)) {
+            true => Client::Behind(peer),
+            false => Client::At(peer),
+        }
+    }
+
+    /// Whom a proxy that was named says it asks for.
+    fn asked_by(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer;
         for line in headers.get_all(FORWARDED_FOR).iter().rev() {
             let Ok(line) = line.to_str() else { return peer };
@@ -57,6 +70,10 @@ fn address(text: &str) -> Option<IpAddr> {
 /// wrote it.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
+/// What proxies add to what they hand on, and nobody else does (RFC 7239; RFC 9110, section 7.6.3).
+const PROXIES_ADD: [HeaderName; 4] =
+    [FORWARDED_FOR, header::FORWARDED, header::VIA, HeaderName::from_static("x-real-ip")];
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -69,7 +86,7 @@ mod tests {
         for line in lines {
             headers.append(FORWARDED_FOR, line.parse().unwrap());
         }
-        Proxies::new(&named).client(peer.parse().unwrap(), &headers).to_string()
+        Proxies::new(&named).client(peer.parse().unwrap(), &headers).address().to_string()
     }
 
     const TRUSTED: &[&str] = &["127.0.0.1", "10.0.0.0/8", "2001:db8::/64"];
@@ -119,6 +136,33 @@ mod tests {
             assert_eq!(client(TRUSTED, "127.0.0.1", &[line]), "127.0.0.1", "{line:?}");
         }
         assert_eq!(client(TRUSTED, "127.0.0.1", &["192.0.2.7, x, 10.0.0.1"]), "127.0.0.1");
+    }
+
+    #[test]
+    fn r165_a_proxy_here_that_was_not_named_is_known_by_what_it_adds() {
+        let client = |trusted: &[&str], peer: &str, header: Option<&'static str>| {
+            let named: Vec<_> = trusted.iter().map(|&text| text.to_owned()).collect();
+            let lines = header.map(|name| (HeaderName::from_static(name), "x".parse().unwrap()));
+            Proxies::new(&named).client(peer.parse().unwrap(), &lines.into_iter().collect())
+        };
+        let adds = ["x-forwarded-for", "forwarded", "via", "x-real-ip"];
+        for peer in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            let at = peer.parse().unwrap();
+            for name in adds {
+                assert_eq!(client(&[], peer, Some(name)), Client::Behind(at), "{peer} {name}");
+                let other = client(&["192.0.2.1"], peer, Some(name));
+                assert_eq!(other, Client::Behind(at), "{peer} {name}");
+            }
+            for name in [None, Some("x-request-id")] {
+                assert_eq!(client(&[], peer, name), Client::At(at), "{peer} {name:?}");
+            }
+        }
+        let [named, elsewhere] = ["127.0.0.1", "192.0.2.7"].map(|text| text.parse().unwrap());
+        for name in adds {
+            assert_eq!(client(TRUSTED, "127.0.0.1", Some(name)), Client::At(named), "{name}");
+            // Whoever comes from elsewhere is held to their address, whatever they write.
+            assert_eq!(client(&[], "192.0.2.7", Some(name)), Client::At(elsewhere), "{name}");
+        }
     }
 
     proptest! {

@@ -503,6 +503,39 @@ async fn r162_whatever_happens_and_whatever_is_asked_a_user_gets_all_of_their_ow
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r165_clients_of_an_unnamed_proxy_here_take_no_more_of_the_stores_time_than_one_network() {
+    // A store that takes connections, and for ever to answer.
+    let store = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = store.local_addr().unwrap();
+    let world = World::start_with(|config| config.login.imap = Some(address)).await;
+    let log_in = |user: u32, added: &str| {
+        use base64::Engine as _;
+        let basic = base64::engine::general_purpose::STANDARD.encode(format!("u{user}:x"));
+        let head = format!(
+            "POST /v1/login HTTP/1.1\r\nHost: hub\r\nContent-Length: 0\r\nConnection: close\r\n\
+             Authorization: Basic {basic}\r\n{added}\r\n"
+        );
+        let mut stream = std::net::TcpStream::connect(world.address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        std::io::Write::write_all(&mut stream, head.as_bytes()).unwrap();
+        stream
+    };
+    let mut asking = Vec::new();
+    for number in 0..8 {
+        asking.push((log_in(number, "X-Forwarded-For: 192.0.2.7\r\n"), store.accept().unwrap()));
+    }
+    for added in ["X-Forwarded-For: 198.51.100.7\r\n", "Forwarded: for=198.51.100.7\r\n"] {
+        let mut status = [0; 12];
+        log_in(9, added).read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 429", "{added}");
+    }
+    // This machine's own program asks beside them.
+    asking.push((log_in(10, ""), store.accept().unwrap()));
+    drop(asking);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_is_away_lets_nobody_in_and_says_so() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let world = World::start_with(|config| config.login.imap = Some(nobody)).await;
