@@ -17,13 +17,14 @@ use jiff::Timestamp;
 use mail_event::{ImapUrl, json};
 use postbell_engine::{Principal, Role};
 use postbell_sources::{Authorised, Authoriser, Token, cyrus, dovecot};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, error, warn};
 
 use crate::config::{SourceConfig, SourceKind};
 use crate::hub::stopped;
+use crate::metrics::Metrics;
 use crate::sources::{Wiring, chain, cyrus_options, dovecot_options};
 
 /// Has stores authorise URLs; cheap to clone. Switched off, none is wanted.
@@ -39,6 +40,52 @@ struct Inner {
     /// The places in which stores are asked for content, too.
     asking: Arc<Semaphore>,
     known: Mutex<Known<Token>>,
+    metrics: Arc<Metrics>,
+}
+
+/// What became of a URL that was wanted. Where it isn't made or known, a link of ours goes in its place.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Outcome {
+    /// Nobody can be asked, or not now.
+    Away,
+    /// The message isn't there any more, or its owner isn't let in.
+    Unfit,
+    /// The store doesn't authorise this one.
+    Refused,
+    /// All places in which stores are asked were taken for too long.
+    Crowded,
+    /// The store didn't answer in time.
+    Late,
+    /// It was made a short while ago.
+    Known,
+    /// The store made it.
+    Made,
+}
+
+impl Outcome {
+    /// All of them.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Away,
+        Self::Unfit,
+        Self::Refused,
+        Self::Crowded,
+        Self::Late,
+        Self::Known,
+        Self::Made,
+    ];
+
+    /// In a word.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Away => "away",
+            Self::Unfit => "unfit",
+            Self::Refused => "refused",
+            Self::Crowded => "crowded",
+            Self::Late => "late",
+            Self::Known => "known",
+            Self::Made => "made",
+        }
+    }
 }
 
 /// A URL that is to be authorised, and for whom.
@@ -48,6 +95,9 @@ pub(crate) struct Wanted {
     user: String,
     until: Timestamp,
 }
+
+/// The URL and where it is from, or why there is none.
+type Answer = Result<(Token, Outcome), Outcome>;
 
 /// A store that is asked.
 struct Asked {
@@ -97,6 +147,7 @@ impl UrlAuth {
             stores: stores.collect(),
             asking,
             known: Mutex::default(),
+            metrics: Arc::clone(&wiring.metrics),
         })))
     }
 
@@ -135,30 +186,11 @@ impl UrlAuth {
     /// The URL that was wanted, unless the store makes none by `deadline`.
     pub(crate) async fn authorise(&self, wanted: Wanted, deadline: Instant) -> Option<Token> {
         let inner = self.0.as_ref()?;
-        if let Some(token) = inner.known().find(&wanted.name()) {
-            return Some(token);
-        }
-        if inner.stores.iter().all(Asked::rests) {
-            return None;
-        }
-        let inner = Arc::clone(inner);
-        let asked = async move {
-            let place = Arc::clone(&inner.asking).acquire_owned().await.ok()?;
-            // Who comes too late finds it at the next attempt.
-            let asked = spawn_blocking(move || {
-                let token = inner.ask(&wanted);
-                drop(place);
-                token
-            });
-            match asked.await {
-                Ok(token) => token,
-                Err(error) => {
-                    error!(%error, "asking for a URL panicked");
-                    None
-                }
-            }
-        };
-        timeout_at(deadline, asked).await.ok().flatten()
+        let answer = inner.authorise(wanted, deadline).await;
+        inner.metrics.url_auth(match &answer {
+            Ok((_, outcome)) | Err(outcome) => *outcome,
+        });
+        answer.ok().map(|(token, _)| token)
     }
 
     /// Why the store behind a source couldn't authorise any last, if it couldn't.
@@ -191,15 +223,49 @@ impl Inner {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    async fn authorise(self: &Arc<Self>, wanted: Wanted, deadline: Instant) -> Answer {
+        if let Some(token) = self.known().find(&wanted.name()) {
+            return Ok((token, Outcome::Known));
+        }
+        if self.stores.iter().all(Asked::rests) {
+            return Err(Outcome::Away);
+        }
+        let place = place(&self.asking, deadline).await?;
+        let inner = Arc::clone(self);
+        // Who comes too late finds it at the next attempt.
+        let asked = spawn_blocking(move || {
+            let answer = inner.ask(&wanted);
+            drop(place);
+            answer
+        });
+        match timeout_at(deadline, asked).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                error!(%error, "asking for a URL panicked");
+                Err(Outcome::Away)
+            }
+            Err(_) => Err(Outcome::Late),
+        }
+    }
+
     /// Asks one store after the other. Blocks.
-    fn ask(&self, wanted: &Wanted) -> Option<Token> {
+    fn ask(&self, wanted: &Wanted) -> Answer {
         // While this waited for a place another may have asked.
         if let Some(token) = self.known().find(&wanted.name()) {
-            return Some(token);
+            return Ok((token, Outcome::Known));
         }
-        let token = self.stores.iter().find_map(|store| store.ask(wanted))?;
-        self.known().keep(wanted.name(), token.clone(), wanted.until);
-        Some(token)
+        // Of several that make none, the one that came nearest says why.
+        let mut outcome = Outcome::Away;
+        for store in &self.stores {
+            match store.ask(wanted) {
+                Ok(token) => {
+                    self.known().keep(wanted.name(), token.clone(), wanted.until);
+                    return Ok((token, Outcome::Made));
+                }
+                Err(other) => outcome = outcome.max(other),
+            }
+        }
+        Err(outcome)
     }
 
     fn tidy(&self) {
@@ -214,49 +280,61 @@ impl Inner {
     }
 }
 
+/// A place to ask in, unless there is none by `deadline`.
+async fn place(
+    asking: &Arc<Semaphore>,
+    deadline: Instant,
+) -> Result<OwnedSemaphorePermit, Outcome> {
+    let place = timeout_at(deadline, Arc::clone(asking).acquire_owned()).await;
+    // Places are never closed.
+    place.ok().and_then(Result::ok).ok_or(Outcome::Crowded)
+}
+
 impl Asked {
     fn rests(&self) -> bool {
         let rests = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
         rests.as_ref().is_some_and(|(until, _)| Instant::now() < *until)
     }
 
-    fn ask(&self, wanted: &Wanted) -> Option<Token> {
+    fn ask(&self, wanted: &Wanted) -> Result<Token, Outcome> {
         let mut hash = DefaultHasher::new();
         wanted.message.user().hash(&mut hash);
         let at = usize::try_from(hash.finish() % ASKERS as u64).unwrap_or_default();
-        let mut asker = self.askers.get(at)?.lock().unwrap_or_else(PoisonError::into_inner);
+        let asker = self.askers.get(at).ok_or(Outcome::Away)?;
+        let mut asker = asker.lock().unwrap_or_else(PoisonError::into_inner);
         // It may have been found out while this one waited.
         if self.rests() {
-            return None;
+            return Err(Outcome::Away);
         }
         if asker.is_none() {
             match self.asker() {
                 Ok(made) => *asker = made,
                 Err(why) => {
                     self.rest(why);
-                    return None;
+                    return Err(Outcome::Away);
                 }
             }
         }
-        let answer = asker.as_mut()?.authorise(&wanted.message, &wanted.user, wanted.until);
+        let asked = asker.as_mut().ok_or(Outcome::Away)?;
+        let answer = asked.authorise(&wanted.message, &wanted.user, wanted.until);
         drop(asker);
         match answer {
             Authorised::Url(token) => {
                 *self.rests.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 self.refused.store(0, Ordering::Relaxed);
-                Some(token)
+                Ok(token)
             }
             Authorised::Refused => {
                 debug!(source = %self.name, "the store didn't authorise a URL");
                 if self.refused.fetch_add(1, Ordering::Relaxed) + 1 == REFUSED_TOLD {
                     warn!(source = %self.name, "{REFUSES}: links of our own go in the place of URLs");
                 }
-                None
+                Err(Outcome::Refused)
             }
-            Authorised::Unfit => None,
+            Authorised::Unfit => Err(Outcome::Unfit),
             Authorised::Never(why) => {
                 self.rest(why);
-                None
+                Err(Outcome::Away)
             }
         }
     }
@@ -365,6 +443,16 @@ const TIDY_EVERY: Duration = Duration::from_secs(30);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn r45_who_finds_no_place_to_ask_in_waits_no_longer_than_the_others_would() {
+        let asking = Arc::new(Semaphore::new(1));
+        let first = place(&asking, Instant::now()).await.unwrap();
+        let second = place(&asking, Instant::now() + Duration::from_millis(1)).await;
+        assert_eq!(second.err(), Some(Outcome::Crowded));
+        drop(first);
+        assert!(place(&asking, Instant::now()).await.is_ok());
+    }
 
     #[test]
     fn r45_what_nobody_can_want_any_more_is_forgotten() {

@@ -15,6 +15,8 @@ use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder a
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use postbell_engine::Suppressed;
 
+use crate::url_auth::Outcome;
+
 use table::Kind;
 pub use table::markdown;
 pub(crate) use told::{Figures, SUBSCRIPTIONS_TOLD_MAX, SourceFigures, SubscriptionFigures};
@@ -32,6 +34,8 @@ pub(crate) struct Metrics {
     pub(crate) stream_unclear: Counter,
     pub(crate) unauthorised: Counter,
     pub(crate) denied: Counter,
+    /// In the order of [`Outcome::ALL`].
+    url_auth: Vec<Counter>,
     tls: TlsMetrics,
     spans: SpanMetrics,
 }
@@ -125,6 +129,11 @@ impl Metrics {
             stream_unclear: counter("postbell_stream_unclear_total"),
             unauthorised: counter("postbell_http_unauthorised_total"),
             denied: counter("postbell_http_denied_total"),
+            url_auth: Outcome::ALL
+                .iter()
+                .map(|outcome| vec![Label::new("outcome", outcome.as_str())])
+                .map(|labels| self::counter(&recorder, "postbell_url_auth_total", labels))
+                .collect(),
             tls: TlsMetrics {
                 ends: gauge("postbell_tls_certificate_ends_seconds"),
                 refused: counter("postbell_tls_handshakes_failed_total"),
@@ -169,6 +178,14 @@ impl Metrics {
             suppressed,
             unwanted,
             repaired: one("postbell_events_repaired_total"),
+        }
+    }
+
+    /// Counts what became of a URL by the store that was wanted.
+    pub(crate) fn url_auth(&self, outcome: Outcome) {
+        let place = Outcome::ALL.iter().position(|known| *known == outcome);
+        if let Some(counter) = place.and_then(|place| self.url_auth.get(place)) {
+            counter.increment(1);
         }
     }
 

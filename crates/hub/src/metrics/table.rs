@@ -338,6 +338,13 @@ pub(crate) const METRICS: &[Metric] = &[
         "Subjects and single JWTs of the issuer that are denied",
     ),
     metric(
+        "postbell_url_auth_total",
+        Counter,
+        Unit::Count,
+        &["outcome"],
+        "URLs by the store that were wanted for content, by outcome: made, or known from before; or, with a link in its place, away (nobody can be asked), unfit (no such message), refused, late, or crowded (no place to ask in)",
+    ),
+    metric(
         "postbell_tls_certificate_ends_seconds",
         Gauge,
         Unit::Seconds,

@@ -93,6 +93,13 @@ impl World {
         assert_eq!(answer.json()["accepted"], 1, "{}", answer.body);
     }
 
+    /// How many URLs that were wanted ended so.
+    fn ended_as(&self, outcome: &str) -> u64 {
+        let name = format!("postbell_url_auth_total{{outcome=\"{outcome}\"}} ");
+        let metrics = self.get("/metrics").body;
+        metrics.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse().unwrap()
+    }
+
     fn token_of(&self, user: &str) -> String {
         self.token(&json!({ "name": user.split('@').next(), "role": "user", "users": [user] }))
     }
@@ -358,6 +365,8 @@ async fn r45_a_store_that_offers_no_urlauth_is_not_asked_for_it_and_links_go_in_
     assert!(references.len() == 1 && is_link(&references[0]), "{references:?}");
     let source = &world.get("/v1/sources").json()["sources"][0];
     assert_eq!(source["urlAuthError"], "it doesn't offer URLAUTH", "{source}");
+    assert_eq!(["made", "refused"].map(|outcome| world.ended_as(outcome)), [0, 0]);
+    assert_eq!(world.ended_as("away") + world.ended_as("late"), 1);
     world.stop().await;
 }
 
@@ -381,6 +390,9 @@ async fn r45_a_store_that_goes_by_another_name_refuses_and_that_is_told() {
         error().as_str().is_some_and(|error| error.contains("store.host"))
     })
     .await;
+    let refused = world.ended_as("refused");
+    assert!(refused > 0 && refused + world.ended_as("late") >= 10);
+    assert_eq!(world.ended_as("made"), 0);
     world.stop().await;
 }
 
@@ -398,6 +410,9 @@ async fn r45_where_the_store_stops_authorising_or_hangs_links_go_in_the_place_of
         world.comes_to_alice(&mut imap, "INBOX", &large(5_000));
         world.is_authorised(&alice).await;
         let known = world.references(&alice);
+        // What was made too late is found the next time.
+        assert!(world.ended_as("made") + world.ended_as("late") > 0);
+        assert!(world.ended_as("known") > 0);
         world.subscribe_to_content(&alice, "plain", &receiver, Value::Null);
         // Two are there before the store is gone, and told after it.
         let answer = world.as_one(&alice, "POST", "/v1/subscriptions/plain/pause", "");
