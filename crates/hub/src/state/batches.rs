@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::params;
+use rusqlite::{Transaction, params};
 
 use super::{StateDb, StateError};
 
@@ -27,6 +27,8 @@ pub(crate) struct Freeze {
     pub(crate) generation: Generation,
     /// Their numbers, which grow.
     pub(crate) seqs: Arc<[u64]>,
+    /// Whether some of them may be kept as going with others: they don't any more.
+    pub(crate) are_moved: bool,
     /// What was kept of the subscription up to there is forgotten: nothing of it comes again.
     pub(crate) done: u64,
 }
@@ -65,26 +67,20 @@ impl StateDb {
             let transaction = connection.transaction()?;
             let mut forget = transaction
                 .prepare("DELETE FROM batch WHERE subscription = ?1 AND last_seq <= ?2")?;
-            let mut keep = transaction.prepare(
-                "INSERT OR REPLACE INTO batch (subscription, first_seq, last_seq, seqs)
-                 VALUES (?1, ?2, ?3, ?4)",
-            )?;
             let mut frozen = Vec::with_capacity(freezes.len());
-            for Freeze { subscription, generation, seqs, done } in freezes {
+            for Freeze { subscription, generation, seqs, are_moved, done } in freezes {
                 if generations.of.get(subscription) != Some(generation) {
                     frozen.push(Frozen::Late);
                     continue;
                 }
                 forget.execute(params![subscription, done.cast_signed()])?;
-                if let (Some(first), Some(last)) = (seqs.first(), seqs.last()) {
-                    // Numbers always serialise.
-                    let text = serde_json::to_string(&**seqs).unwrap_or_default();
-                    let (first, last) = (first.cast_signed(), last.cast_signed());
-                    keep.execute(params![subscription, first, last, text])?;
+                if *are_moved {
+                    take_out(&transaction, subscription, seqs)?;
                 }
+                keep(&transaction, subscription, seqs)?;
                 frozen.push(Frozen::Kept);
             }
-            drop((forget, keep));
+            drop(forget);
             transaction.commit()?;
             Ok(frozen)
         };
@@ -121,6 +117,43 @@ impl StateDb {
     }
 }
 
+/// Takes deliveries out of what they are kept in, so that each is in one batch at most, the one it was
+/// put into last. What is left of a batch was sent so, or goes together until it is put into another.
+fn take_out(transaction: &Transaction<'_>, id: &str, seqs: &[u64]) -> rusqlite::Result<()> {
+    let mut kept =
+        transaction.prepare("SELECT first_seq, seqs FROM batch WHERE subscription = ?1")?;
+    let rows = kept.query_map([id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    for (first, text) in rows.collect::<Result<Vec<(i64, String)>, _>>()? {
+        // What can't be read is told to the next worker.
+        let Ok(mut left) = serde_json::from_str::<Vec<u64>>(&text) else { continue };
+        let before = left.len();
+        left.retain(|seq| seqs.binary_search(seq).is_err());
+        if left.len() == before {
+            continue;
+        }
+        transaction.execute(
+            "DELETE FROM batch WHERE subscription = ?1 AND first_seq = ?2",
+            params![id, first],
+        )?;
+        keep(transaction, id, &left)?;
+    }
+    Ok(())
+}
+
+/// Keeps deliveries as going together, unless there are none.
+fn keep(transaction: &Transaction<'_>, id: &str, seqs: &[u64]) -> rusqlite::Result<()> {
+    let (Some(first), Some(last)) = (seqs.first(), seqs.last()) else { return Ok(()) };
+    // Numbers always serialise.
+    let text = serde_json::to_string(seqs).unwrap_or_default();
+    transaction
+        .prepare_cached(
+            "INSERT OR REPLACE INTO batch (subscription, first_seq, last_seq, seqs)
+             VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![id, first.cast_signed(), last.cast_signed(), text])
+        .map(drop)
+}
+
 /// The table, as of format 4.
 pub(super) const SCHEMA: &str = "
 BEGIN;
@@ -144,7 +177,8 @@ mod tests {
 
     /// One of the subscription `a`.
     fn freeze(generation: Generation, seqs: &[u64], done: u64) -> Freeze {
-        Freeze { subscription: "a".to_owned(), generation, seqs: seqs.into(), done }
+        let (subscription, are_moved) = ("a".to_owned(), false);
+        Freeze { subscription, generation, seqs: seqs.into(), are_moved, done }
     }
 
     #[test]
@@ -184,6 +218,27 @@ mod tests {
         db.remove("a").unwrap();
         assert_eq!(db.freeze(&[freeze(now, &[4, 5], 0)]).unwrap(), [Frozen::Late]);
         assert_eq!(db.batches("a", 0).unwrap().1, Vec::<Vec<u64>>::new());
+    }
+
+    #[test]
+    fn what_goes_with_others_now_is_taken_out_of_what_it_went_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = StateDb::open(&folder.path().join("hub.db")).unwrap();
+        let ((a, _), (b, _)) = (db.batches("a", 0).unwrap(), db.batches("b", 0).unwrap());
+        let of_b = Freeze { subscription: "b".to_owned(), ..freeze(b, &[2, 9], 0) };
+        db.freeze(&[of_b]).unwrap();
+        for seqs in [&[1, 5, 90][..], &[2, 6], &[7, 8], &[3, 91]] {
+            db.freeze(&[freeze(a, seqs, 0)]).unwrap();
+        }
+        let moved = |seqs: &[u64]| Freeze { are_moved: true, ..freeze(a, seqs, 0) };
+        db.freeze(&[moved(&[1, 2, 3])]).unwrap();
+        let (a, batches) = db.batches("a", 0).unwrap();
+        assert_eq!(batches, [vec![1, 2, 3], vec![5, 90], vec![6], vec![7, 8], vec![91]]);
+        let moved = |seqs: &[u64]| Freeze { are_moved: true, ..freeze(a, seqs, 0) };
+        db.freeze(&[moved(&[5, 6]), moved(&[90, 91, 92])]).unwrap();
+        let batches = db.batches("a", 0).unwrap().1;
+        assert_eq!(batches, [vec![1, 2, 3], vec![5, 6], vec![7, 8], vec![90, 91, 92]]);
+        assert_eq!(db.batches("b", 0).unwrap().1, [vec![2, 9]]);
     }
 
     #[test]

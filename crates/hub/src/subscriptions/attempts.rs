@@ -1,6 +1,6 @@
 //! Attempts under way, at what is new and at dead letters alike.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::iter::once;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +22,7 @@ use tracing::{error, warn};
 
 use super::batch::Batch;
 use super::carrier::Carrier;
+use super::freezer::New;
 use super::worker::{Job, dice};
 use crate::metrics::EventIndex;
 use crate::sharing::RETRY;
@@ -42,7 +43,14 @@ pub(super) struct Attempts<'a> {
     /// When the receiver takes the next request, where one waits for that.
     held_back: Option<Instant>,
     /// Whose batches these are; none where each goes by itself.
-    generation: Option<Generation>,
+    batcher: Option<Batcher>,
+}
+
+/// A worker whose deliveries go in batches.
+pub(super) struct Batcher {
+    pub(super) generation: Generation,
+    /// What is kept as going together since before it.
+    pub(super) kept: HashSet<u64>,
 }
 
 /// A record on its way: a copy, so that it doesn't keep a whole block in memory.
@@ -95,6 +103,14 @@ impl Held {
     }
 }
 
+impl Batcher {
+    /// A batch of these.
+    fn batch(&self, seqs: Arc<[u64]>) -> New {
+        let are_moved = seqs.iter().any(|seq| self.kept.contains(seq));
+        New { generation: self.generation, seqs, are_moved }
+    }
+}
+
 impl Concluded {
     /// The deliveries it was an attempt at.
     pub(super) fn seqs(&self) -> impl Iterator<Item = u64> {
@@ -111,8 +127,8 @@ impl Concluded {
 }
 
 impl<'a> Attempts<'a> {
-    /// None yet. Batches are kept as those of this generation, where they go in such.
-    pub(super) fn new(job: &'a Arc<Job>, lanes: Lanes, generation: Option<Generation>) -> Self {
+    /// None yet. Batches are kept as this one's, where they go in such.
+    pub(super) fn new(job: &'a Arc<Job>, lanes: Lanes, batcher: Option<Batcher>) -> Self {
         Self {
             job,
             lanes,
@@ -121,7 +137,7 @@ impl<'a> Attempts<'a> {
             under_way: FuturesUnordered::new(),
             began: Instant::now(),
             held_back: None,
-            generation,
+            batcher,
         }
     }
 
@@ -312,12 +328,13 @@ impl<'a> Attempts<'a> {
         let is_alone = self.lanes.others(attempt.seq).is_empty();
         let octets_max = if is_alone { usize::MAX } else { limits.octets };
         let seqs = once(attempt.seq).chain(self.lanes.others(attempt.seq).iter().copied());
-        let new = self.generation.filter(|_| attempt.is_new).map(|own| (own, seqs.collect()));
+        let batcher = self.batcher.as_ref().filter(|_| attempt.is_new);
+        let new = batcher.map(|batcher| batcher.batch(seqs.collect()));
         let (job, webhook) = (Arc::clone(self.job), Arc::clone(webhook));
         let unsettled = self.batch_with_others(attempt.seq);
         async move {
-            if let Some((own, seqs)) = new
-                && job.context.freezer.freeze(&job.entry, own, seqs).await == Frozen::Late
+            if let Some(new) = new
+                && job.context.freezer.freeze(&job.entry, new).await == Frozen::Late
             {
                 // Another worker has begun, so this one has been told to stop, and drops this.
                 return pending().await;

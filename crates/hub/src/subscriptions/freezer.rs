@@ -22,9 +22,18 @@ pub(super) struct Freezer(mpsc::Sender<Asked>);
 #[derive(Debug)]
 struct Asked {
     subscription: String,
-    generation: Generation,
-    seqs: Arc<[u64]>,
+    batch: New,
     answer: oneshot::Sender<Answer>,
+}
+
+/// A batch put together by a worker.
+#[derive(Clone, Debug)]
+pub(super) struct New {
+    pub(super) generation: Generation,
+    /// Its deliveries, which grow.
+    pub(super) seqs: Arc<[u64]>,
+    /// Whether some of them may be kept as going with others.
+    pub(super) are_moved: bool,
 }
 
 /// What became of a batch; where it is an error, of all that were written with it.
@@ -47,15 +56,10 @@ impl Freezer {
     }
 
     /// Keeps which deliveries of a subscription go together, however long the disk takes no writing.
-    pub(super) async fn freeze(
-        &self,
-        entry: &Entry,
-        generation: Generation,
-        seqs: Arc<[u64]>,
-    ) -> Frozen {
+    pub(super) async fn freeze(&self, entry: &Entry, batch: New) -> Frozen {
         let mut had_trouble = false;
         loop {
-            match self.ask(entry.id.clone(), generation, Arc::clone(&seqs)).await {
+            match self.ask(entry.id.clone(), batch.clone()).await {
                 Ok(frozen) => {
                     if had_trouble {
                         entry.live.set_trouble(None);
@@ -73,9 +77,9 @@ impl Freezer {
         }
     }
 
-    async fn ask(&self, subscription: String, generation: Generation, seqs: Arc<[u64]>) -> Answer {
+    async fn ask(&self, subscription: String, batch: New) -> Answer {
         let (answer, told) = oneshot::channel();
-        let asked = Asked { subscription, generation, seqs, answer };
+        let asked = Asked { subscription, batch, answer };
         let gone = |source| Arc::new(StateError::Interrupted { source });
         self.0.send(asked).await.map_err(|_| gone("nobody keeps batches any more".into()))?;
         told.await.unwrap_or_else(|source| Err(gone(source.into())))
@@ -91,8 +95,9 @@ impl Asked {
         let current = journal.cursor(&self.subscription).ok().flatten();
         Freeze {
             subscription: self.subscription.clone(),
-            generation: self.generation,
-            seqs: Arc::clone(&self.seqs),
+            generation: self.batch.generation,
+            seqs: Arc::clone(&self.batch.seqs),
+            are_moved: self.batch.are_moved,
             done: durable.min(current).map_or(0, |done| done.0),
         }
     }
@@ -159,6 +164,10 @@ mod tests {
         db.batches("a", 0).unwrap().0
     }
 
+    fn new(generation: Generation, seqs: &[u64]) -> New {
+        New { generation, seqs: seqs.into(), are_moved: false }
+    }
+
     #[tokio::test]
     async fn what_waits_while_some_is_written_goes_together_in_the_next_write() {
         let folder = tempfile::tempdir().unwrap();
@@ -175,7 +184,7 @@ mod tests {
                 _ => Err(StateError::Interrupted { source: "no room".into() }),
             }
         }));
-        let asks = |count| join_all((0..count).map(|_| freezer.ask("a".into(), own, [1].into())));
+        let asks = |count| join_all((0..count).map(|_| freezer.ask("a".into(), new(own, &[1]))));
         let others = async {
             let written = tokio::task::spawn_blocking(move || (writes.recv().unwrap(), writes));
             let (first, writes) = written.await.unwrap();
@@ -202,7 +211,7 @@ mod tests {
         let set = |seq| journal.set_cursor("a", Some(Seq(seq))).unwrap();
         let freeze = async |seqs: &[u64]| {
             let (own, _) = db.batches("a", 0).unwrap();
-            let frozen = freezer.ask("a".into(), own, seqs.into()).await;
+            let frozen = freezer.ask("a".into(), new(own, seqs)).await;
             assert!(matches!(frozen, Ok(Frozen::Kept)), "{frozen:?}");
             db.batches("a", 0).unwrap().1
         };
@@ -272,7 +281,7 @@ mod tests {
             let mut own = begin(&db);
             let freeze = |db: &StateDb, generation, seqs: Vec<u64>| {
                 let (subscription, answer) = ("a".to_owned(), oneshot::channel().0);
-                let asked = Asked { subscription, generation, seqs: seqs.into(), answer };
+                let asked = Asked { subscription, batch: new(generation, &seqs), answer };
                 db.freeze(&[asked.freeze(&journal)]).unwrap()
             };
             let mut free: BTreeSet<u64> = (1..=8).collect();

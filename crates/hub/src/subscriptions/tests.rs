@@ -22,6 +22,7 @@ use crate::token::{Token, fill_random};
 mod batches;
 mod certificates;
 mod disabled;
+mod frozen;
 mod leaks;
 mod life;
 mod redrive;

@@ -8,30 +8,32 @@ use crate::subscriptions::batch::Batching;
 
 /// A request as a receiver saw it, with the answer it got.
 #[derive(Clone, Debug)]
-struct Request {
-    id: String,
+pub(super) struct Request {
+    pub(super) id: String,
     headers: HeaderMap,
     body: Bytes,
     /// Mailbox, number and number before of each event.
     events: Vec<(String, u64, Option<u64>)>,
-    fine: bool,
+    pub(super) fine: bool,
 }
 
 impl Request {
-    fn seqs(&self) -> Vec<u64> {
+    pub(super) fn seqs(&self) -> Vec<u64> {
         self.events.iter().map(|(_, seq, _)| *seq).collect()
     }
 }
 
 #[derive(Clone)]
-struct Receiver {
+pub(super) struct Receiver {
     url: String,
     taken: Arc<StdMutex<Vec<Request>>>,
 }
 
 impl Receiver {
     /// Listens, and answers as `answer` says of the events' numbers.
-    async fn start(answer: impl Fn(&[u64]) -> Response + Clone + Send + Sync + 'static) -> Self {
+    pub(super) async fn start(
+        answer: impl Fn(&[u64]) -> Response + Clone + Send + Sync + 'static,
+    ) -> Self {
         let taken = Arc::new(StdMutex::new(Vec::new()));
         let keep = Arc::clone(&taken);
         let hook = move |headers: HeaderMap, body: Bytes| {
@@ -60,7 +62,7 @@ impl Receiver {
         Self { url: served(routing::post(hook)).await, taken }
     }
 
-    fn taken(&self) -> Vec<Request> {
+    pub(super) fn taken(&self) -> Vec<Request> {
         self.taken.lock().unwrap().clone()
     }
 
@@ -69,7 +71,7 @@ impl Receiver {
     }
 
     /// Waits until so many requests came.
-    async fn wait_for(&self, count: usize) {
+    pub(super) async fn wait_for(&self, count: usize) {
         for _ in 0..3_000 {
             if self.taken().len() >= count {
                 return;
@@ -80,7 +82,7 @@ impl Receiver {
     }
 }
 
-fn batched(name: &str, receiver: &Receiver, batch: Batching) -> NewSubscription {
+pub(super) fn batched(name: &str, receiver: &Receiver, batch: Batching) -> NewSubscription {
     let sink = NewSink::Webhook {
         url: receiver.url.clone(),
         signature: Signature::V1,
@@ -92,12 +94,12 @@ fn batched(name: &str, receiver: &Receiver, batch: Batching) -> NewSubscription 
     NewSubscription { sink, ..wanted(name, "") }
 }
 
-fn up_to(max_events: u32, max_delay: &str) -> Batching {
+pub(super) fn up_to(max_events: u32, max_delay: &str) -> Batching {
     Batching { max_events, max_delay: max_delay.to_owned(), ..Batching::default() }
 }
 
 /// Whatever stood under one id is the same each time, and in no request is anything twice.
-fn assert_frozen(taken: &[Request]) {
+pub(super) fn assert_frozen(taken: &[Request]) {
     let mut of: HashMap<&str, Vec<u64>> = HashMap::new();
     for request in taken {
         let seqs = request.seqs();

@@ -24,7 +24,7 @@ use self::cursors::Saved;
 pub(super) use self::gate::Gate;
 use self::intake::{Reading, Wait, step};
 pub(super) use self::outcome::dice;
-use super::attempts::{Attempts, Ended, Whose};
+use super::attempts::{Attempts, Batcher, Ended, Whose};
 use super::burial::Burials;
 use super::carrier::Carrier;
 use super::entry::{Entry, Stop};
@@ -172,12 +172,13 @@ impl<'a> Worker<'a> {
         job.entry.live.cursor.store(done, Ordering::Relaxed);
         let mut lanes =
             Lanes::new(context.schedule.clone(), done, told, job.lanes, WINDOW_DELIVERIES);
-        let mut generation = None;
+        let mut batcher = None;
         if let Some(limits) = job.batch {
             lanes = lanes.in_batches(limits);
             let (id, last) = (job.entry.id.clone(), context.feed.last());
-            let (own, batches) = context.blocking(move |db| db.batches(&id, done)).await?;
-            generation = Some(own);
+            let (generation, batches) = context.blocking(move |db| db.batches(&id, done)).await?;
+            let kept = batches.iter().flatten().copied().collect();
+            batcher = Some(Batcher { generation, kept });
             for mut seqs in batches {
                 // Another journal may be in the place of the one they were of.
                 seqs.retain(|seq| *seq <= last);
@@ -194,7 +195,7 @@ impl<'a> Worker<'a> {
         let passed = Arc::new(AtomicU64::new(done));
         Ok(Self {
             job,
-            attempts: Attempts::new(job, lanes, generation),
+            attempts: Attempts::new(job, lanes, batcher),
             reading: step(reader, Wait::No, Arc::clone(&passed), job.reads.clone()),
             passed,
             chunk: None,
