@@ -5,7 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::iter::once;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{self, Poll};
 use std::time::{Duration, SystemTime};
 
@@ -44,6 +44,9 @@ pub(super) struct Attempts<'a> {
     held_back: Option<Instant>,
     /// Whose batches these are; none where each goes by itself.
     batcher: Option<Batcher>,
+    /// Batches put together of which no attempt has ended that could say they are kept, by the first
+    /// delivery of each: whether they are.
+    unkept: HashMap<u64, Arc<AtomicBool>>,
 }
 
 /// A worker whose deliveries go in batches.
@@ -138,6 +141,7 @@ impl<'a> Attempts<'a> {
             began: Instant::now(),
             held_back: None,
             batcher,
+            unkept: HashMap::new(),
         }
     }
 
@@ -177,7 +181,12 @@ impl<'a> Attempts<'a> {
                 self.held_back = Some(at);
                 break;
             }
-            let Some(attempt) = self.lanes.start(now) else { break };
+            let Some(mut attempt) = self.lanes.start(now) else { break };
+            if attempt.is_new && self.batcher.is_some() {
+                self.unkept.insert(attempt.seq, Arc::default());
+            }
+            // Where the first attempt ended before the batch was kept, this one is to see to it.
+            attempt.is_new |= self.unkept.contains_key(&attempt.seq);
             let begun = guarded(attempt, || match self.job.batch {
                 Some(limits) => self.attempt_batch(&attempt, limits),
                 None => self.attempt(&attempt),
@@ -245,6 +254,9 @@ impl<'a> Attempts<'a> {
     /// Counts an attempt that has ended and says what follows; where that is the end of the
     /// subscription, it has ended in memory.
     pub(super) fn conclude(&mut self, (attempt, answer): Ended) -> Concluded {
+        if self.unkept.get(&attempt.seq).is_some_and(|is_kept| is_kept.load(Ordering::Relaxed)) {
+            self.unkept.remove(&attempt.seq);
+        }
         let answer = match answer {
             Ok(answer) => answer,
             Err(unsettled) => return self.put_back(attempt, unsettled),
@@ -258,6 +270,9 @@ impl<'a> Attempts<'a> {
         let others = self.lanes.others(attempt.seq).to_vec();
         let count = u64::try_from(others.len()).unwrap_or(u64::MAX).saturating_add(1);
         let next = self.lanes.conclude(attempt.seq, *outcome, self.now(), dice);
+        if !matches!(next, Next::TryAt(_)) {
+            self.unkept.remove(&attempt.seq);
+        }
         match next {
             Next::Done => {
                 if self.job.batch.is_some() {
@@ -330,14 +345,20 @@ impl<'a> Attempts<'a> {
         let seqs = once(attempt.seq).chain(self.lanes.others(attempt.seq).iter().copied());
         let batcher = self.batcher.as_ref().filter(|_| attempt.is_new);
         let new = batcher.map(|batcher| batcher.batch(seqs.collect()));
+        let is_kept = self.unkept.get(&attempt.seq).map(Arc::clone);
         let (job, webhook) = (Arc::clone(self.job), Arc::clone(webhook));
         let unsettled = self.batch_with_others(attempt.seq);
         async move {
-            if let Some(new) = new
-                && job.context.freezer.freeze(&job.entry, new).await == Frozen::Late
-            {
-                // Another worker has begun, so this one has been told to stop, and drops this.
-                return pending().await;
+            if let Some(new) = new {
+                match job.context.freezer.freeze(&job.entry, new).await {
+                    // Another worker has begun, so this one has been told to stop, and drops this.
+                    Frozen::Late => return pending().await,
+                    Frozen::Kept => {
+                        if let Some(is_kept) = &is_kept {
+                            is_kept.store(true, Ordering::Relaxed);
+                        }
+                    }
+                }
             }
             let Some(members) = unsettled else {
                 let body = job.context.links.settle(body, references, octets_max).await;

@@ -13,7 +13,7 @@ pub(super) struct Request {
     headers: HeaderMap,
     body: Bytes,
     /// Mailbox, number and number before of each event.
-    events: Vec<(String, u64, Option<u64>)>,
+    pub(super) events: Vec<(String, u64, Option<u64>)>,
     pub(super) fine: bool,
 }
 

@@ -1,7 +1,14 @@
 //! What went together goes together again.
 
+use std::collections::HashSet;
+
+use mail_event::EventId;
+use postbell_engine::{Attempt, BatchLimits, Lanes, Next, Outcome};
+use postbell_sinks::webhook::Answer;
+
 use super::batches::{Receiver, Request, assert_frozen, batched, up_to};
 use super::*;
+use crate::subscriptions::attempts::{Attempts, Batcher, Held, Whose};
 use crate::subscriptions::batch::Batching;
 
 /// Enough attempts for a test.
@@ -68,7 +75,7 @@ async fn what_went_together_and_never_can_again_is_forgotten_once_it_goes_with_o
     }
     receiver.wait_for(2).await;
     // More is wanted between them now than there is room for, and the first no longer.
-    let new = of(&["Kept", "Between", "Last", "After"], up_to(100, "20ms"));
+    let new = of(&["Kept", "Between", "Last", "After"], up_to(100, "1s"));
     bench.subscriptions.apply(new, &bench.admin).await.unwrap();
     let refused_since = |from: usize| {
         let taken = receiver.taken().split_off(from);
@@ -91,4 +98,54 @@ async fn what_went_together_and_never_can_again_is_forgotten_once_it_goes_with_o
     assert!(with.ends_with(&[last, last + 1, last + 2]), "{with:?}");
     assert_frozen(&taken);
     drop(bench);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_whose_first_attempt_panicked_before_it_was_kept_is_kept_before_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path()).await;
+    let receiver = Receiver::start(|_| ok()).await;
+    let new = batched("phone", &receiver, up_to(2, "60s"));
+    bench.subscriptions.create(new, &bench.admin).await.unwrap();
+    // What its worker would do is done here.
+    bench.subscriptions.pause(&bench.admin, "phone").await.unwrap();
+    let entry = bench.subscriptions.entry(&bench.admin, "phone").unwrap();
+    let job = bench.subscriptions.job(&entry, &entry.kept().clone());
+    let job = Arc::new(job.unwrap());
+    let (generation, _) = job.context.db.batches(&entry.id, 0).unwrap();
+    let limits = BatchLimits { events: 2, octets: 9_999, delay: Duration::ZERO };
+    let schedule = Schedule::new([Duration::from_millis(1); 9]);
+    let lanes = Lanes::new(schedule, 0, None, 4, 9).in_batches(limits);
+    let batcher = Batcher { generation, kept: HashSet::new() };
+    let mut attempts = Attempts::new(&job, lanes, Some(batcher));
+    for seq in 1..=2 {
+        let json = format!(
+            r#"{{"event":"FlagsSet","uri":"imap://a@h/A","timestamp":"2026-08-20T13:34:14+02:00","flagNames":["x"],"uidset":"{seq}"}}"#
+        );
+        let admitted =
+            admit(&Policy::default(), "t", &Stores::any(), json.as_bytes(), None).unwrap();
+        let (id, head) = (EventId::from_u128(admitted.id.as_u128()), admitted.keys.to_head());
+        let (body, prev_seq, whose) = (json.into_bytes().into(), None, Whose::Own);
+        attempts.push(seq, b"A", Held { id, head, body, prev_seq, whose });
+    }
+    let kept = || {
+        let db = rusqlite::Connection::open(folder.path().join("hub.db")).unwrap();
+        let seqs = db.query_row("SELECT group_concat(seqs) FROM batch", [], |row| row.get(0));
+        seqs.map(|seqs: Option<String>| seqs.unwrap_or_default()).unwrap()
+    };
+    attempts.start();
+    attempts.clear();
+    let attempt = Attempt { seq: 1, prev_seq: None, number: 1, is_new: true };
+    let outcome = Outcome::Failed { retry_after: None };
+    let panicked = Answer { outcome, reason: "the attempt panicked".to_owned() };
+    let concluded = attempts.conclude((attempt, Ok(panicked)));
+    assert!(matches!(concluded.next, Next::TryAt(_)));
+    assert_eq!((receiver.taken().len(), &*kept()), (0, ""), "nothing was sent, nor kept");
+    while attempts.is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        attempts.start();
+    }
+    let ended = attempts.next().await.unwrap();
+    assert_eq!(attempts.conclude(ended).next, Next::Done);
+    assert_eq!((receiver.taken()[0].seqs(), &*kept()), (vec![1, 2], "[1,2]"));
 }
