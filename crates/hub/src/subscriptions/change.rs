@@ -1,7 +1,7 @@
 //! Subscriptions changed: held, let go on, given another secret, begun anew, forgotten.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use postbell_sinks::webhook::Secret;
 use tracing::debug;
@@ -27,8 +27,10 @@ impl Subscriptions {
         stop(&entry, Stop::Gently).await;
         let is_over =
             matches!(entry.kept().state, SubscriptionState::Disabled | SubscriptionState::Ended);
-        if !is_over {
-            self.keep(&entry, SubscriptionState::Paused).await?;
+        if !is_over && let Err(error) = self.keep(&entry, SubscriptionState::Paused).await {
+            // It isn't held, so it goes on.
+            self.start(&entry);
+            return Err(error.into());
         }
         Ok(Some(self.shown(&entry)))
     }
@@ -131,7 +133,7 @@ impl Subscriptions {
         Ok(Some(self.shown(&entry)))
     }
 
-    /// Forgets one and its dead letters; the answer is how it stood.
+    /// Forgets one and its dead letters; the answer is how it stood. What can't be forgotten goes on.
     pub(crate) async fn remove(
         &self,
         grant: &Grant,
@@ -144,11 +146,14 @@ impl Subscriptions {
         Ok(Some(shown))
     }
 
-    /// Stops one and forgets it; for whoever holds `changing`.
-    pub(super) async fn forget(&self, entry: &Entry) -> Result<(), StateError> {
+    /// Stops one and forgets it, or has it go on; for whoever holds `changing`.
+    pub(super) async fn forget(&self, entry: &Arc<Entry>) -> Result<(), StateError> {
         stop(entry, Stop::AtOnce).await;
         let id = entry.id.clone();
-        self.0.context.blocking(move |db| db.remove(&id)).await?;
+        if let Err(error) = self.0.context.blocking(move |db| db.remove(&id)).await {
+            self.start(entry);
+            return Err(error);
+        }
         let mut entries = self.0.entries.write().unwrap_or_else(PoisonError::into_inner);
         entries.retain(|one| one.id != entry.id);
         drop(entries);

@@ -103,7 +103,7 @@ impl Subscriptions {
         self.entries().into_iter().filter(is_due)
     }
 
-    async fn end_expired(&self, entry: &Entry, now: Timestamp) {
+    async fn end_expired(&self, entry: &Arc<Entry>, now: Timestamp) {
         let running = locked(&entry.running).take();
         if let Some(running) = running {
             joined(running).await;

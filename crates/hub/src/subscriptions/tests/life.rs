@@ -211,3 +211,37 @@ async fn r24_what_one_wants_counts_until_its_end_and_from_its_renewal_on() {
     bench.subscriptions.expire(Timestamp::now()).await;
     assert!(entry.is_counted());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_can_t_be_removed_or_held_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path()).await;
+    let receiver = Receiver::start(|_, _| ok()).await;
+    bench.create("phone", &receiver).await;
+    let change = |sql: &str| {
+        let db = rusqlite::Connection::open(folder.path().join("hub.db")).unwrap();
+        db.execute_batch(sql).unwrap();
+    };
+    for (what, count) in [("DELETE", 1), ("UPDATE", 2)] {
+        change(&format!(
+            "CREATE TRIGGER full BEFORE {what} ON subscription
+             BEGIN SELECT raise(ABORT, 'database or disk is full'); END"
+        ));
+        let refused = match what {
+            "DELETE" => bench.subscriptions.remove(&bench.admin, "phone").await,
+            _ => bench.subscriptions.pause(&bench.admin, "phone").await,
+        };
+        assert!(matches!(refused, Err(CreateError::State(_))), "{refused:?}");
+        assert_eq!(bench.shown("phone").state, SubscriptionState::Active);
+        bench.append("A");
+        assert_eq!(receiver.wait_for(count).await.len(), count);
+        change("DROP TRIGGER full");
+    }
+    bench.subscriptions.pause(&bench.admin, "phone").await.unwrap();
+    bench.append("A");
+    assert!(bench.subscriptions.remove(&bench.admin, "phone").await.unwrap().is_some());
+    assert_eq!((bench.subscriptions.count(), receiver.taken().len()), (0, 2));
+    bench.close().await;
+    let bench = Bench::open(folder.path()).await;
+    assert_eq!(bench.subscriptions.count(), 0);
+}
