@@ -483,12 +483,6 @@ pub enum StateError {
         /// What the journal says.
         source: postbell_journal::ReadError,
     },
-    /// The journal can't keep where a subscription is to begin anew.
-    #[error("the journal can't be written")]
-    Cursor {
-        /// What the journal says.
-        source: postbell_journal::AppendError,
-    },
     /// The kernel gives no random numbers.
     #[error("no random numbers are to be had")]
     Random {

@@ -114,15 +114,14 @@ impl Subscriptions {
         let Some(entry) = self.entry_to_change(grant, name_or_id)? else { return Ok(None) };
         let start = self.start_of(&begin).await?;
         stop(&entry, Stop::Gently).await;
+        let before = entry.cursors();
         let mut changed = entry.kept().clone();
         (changed.begin, changed.start) = (begin, start);
-        let mut begun = self.store(&entry, changed).await;
+        changed.begun_anew = changed.begun_anew.wrapping_add(1);
+        // With this it begins there, whatever becomes of the cursors.
+        let begun = self.store(&entry, changed).await;
         if begun.is_ok() {
-            let journal = self.0.context.feed.journal().as_ref();
-            let cursors = Cursors::new(&entry.id).begin_anew(journal, start);
-            begun = cursors.map_err(|source| StateError::Cursor { source });
-        }
-        if begun.is_ok() {
+            self.forget_cursors(&before);
             let live = &entry.live;
             live.cursor.store(start, Ordering::Relaxed);
             live.last_delivered.store(0, Ordering::Relaxed);
@@ -157,12 +156,16 @@ impl Subscriptions {
         let mut entries = self.0.entries.write().unwrap_or_else(PoisonError::into_inner);
         entries.retain(|one| one.id != entry.id);
         drop(entries);
-        let forgotten = Cursors::new(&entry.id).forget(self.0.context.feed.journal().as_ref());
-        if let Err(error) = forgotten {
-            // Its id never comes again, so what is left of it costs a few octets and no more.
-            debug!(%error, "the cursors of a removed subscription were left");
-        }
+        self.forget_cursors(&entry.cursors());
         Ok(())
+    }
+
+    /// Forgets cursors that are of no use any more.
+    fn forget_cursors(&self, cursors: &Cursors) {
+        if let Err(error) = cursors.forget(self.0.context.feed.journal().as_ref()) {
+            // Their names never come again, so what is left of them costs a few octets and no more.
+            debug!(%error, "cursors of no use any more were left");
+        }
     }
 
     pub(super) async fn keep(

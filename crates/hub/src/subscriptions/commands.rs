@@ -36,7 +36,7 @@ pub(super) async fn entries(
         let id = entry.id.clone();
         let counts = context.blocking(move |db: &StateDb| db.dead_letter_counts(&id)).await?;
         entry.live.count_letters(counts);
-        if let Ok(Some(Seq(done))) = context.feed.journal().cursor(&entry.id) {
+        if let Ok(Some(Seq(done))) = entry.cursors().done(context.feed.journal().as_ref()) {
             entry.live.cursor.store(done, Ordering::Relaxed);
         }
         entries.push(Arc::new(entry));
@@ -72,6 +72,7 @@ fn kept(command: &CommandConfig, start: u64) -> Kept {
         selection: command.selection(),
         begin: Begin::Now,
         start,
+        begun_anew: 0,
         url: String::new(),
         secret: String::new(),
         previous: None,

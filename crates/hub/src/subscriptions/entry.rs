@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::Shown;
 use super::SubscriptionState;
 use super::kept::{Kept, Owner};
+use super::worker::Cursors;
 use crate::demand::Held;
 use crate::feed::Seat;
 use crate::metrics::SubscriptionFigures;
@@ -103,6 +104,11 @@ impl Entry {
     /// Whether it is whoever runs the hub's.
     pub(super) fn is_the_hubs(&self) -> bool {
         self.kept().owner.is_none()
+    }
+
+    /// Its cursors in the journal, as of where it began last.
+    pub(super) fn cursors(&self) -> Cursors {
+        Cursors::new(&self.id, self.kept().begun_anew)
     }
 
     pub(super) fn kept(&self) -> MutexGuard<'_, Kept> {

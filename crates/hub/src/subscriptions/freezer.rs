@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
 use super::entry::Entry;
-use super::worker::TROUBLE_PAUSE;
+use super::worker::{Cursors, TROUBLE_PAUSE};
 use crate::state::{Freeze, Frozen, Generation, StateDb, StateError};
 
 /// Keeps batches of all subscriptions; its task ends with it.
@@ -22,6 +22,8 @@ pub(super) struct Freezer(mpsc::Sender<Asked>);
 #[derive(Debug)]
 struct Asked {
     subscription: String,
+    /// Those by which it goes on after a crash.
+    cursors: Cursors,
     batch: New,
     answer: oneshot::Sender<Answer>,
 }
@@ -59,7 +61,7 @@ impl Freezer {
     pub(super) async fn freeze(&self, entry: &Entry, batch: New) -> Frozen {
         let mut had_trouble = false;
         loop {
-            match self.ask(entry.id.clone(), batch.clone()).await {
+            match self.ask(entry.id.clone(), entry.cursors(), batch.clone()).await {
                 Ok(frozen) => {
                     if had_trouble {
                         entry.live.set_trouble(None);
@@ -77,9 +79,9 @@ impl Freezer {
         }
     }
 
-    async fn ask(&self, subscription: String, batch: New) -> Answer {
+    async fn ask(&self, subscription: String, cursors: Cursors, batch: New) -> Answer {
         let (answer, told) = oneshot::channel();
-        let asked = Asked { subscription, batch, answer };
+        let asked = Asked { subscription, cursors, batch, answer };
         let gone = |source| Arc::new(StateError::Interrupted { source });
         self.0.send(asked).await.map_err(|_| gone("nobody keeps batches any more".into()))?;
         told.await.unwrap_or_else(|source| Err(gone(source.into())))
@@ -87,18 +89,15 @@ impl Freezer {
 }
 
 impl Asked {
-    /// With what is of no more use: whatever both cursors are past, the durable one, at which the
-    /// subscription goes on after a crash, and the one set, which is before it where the subscription
-    /// was set back. What can't be read lets nothing be forgotten.
+    /// With what is of no more use: whatever the durable cursor is past, at which the subscription goes
+    /// on after a crash. It never goes back. What can't be read lets nothing be forgotten.
     fn freeze(&self, journal: &dyn Journal) -> Freeze {
-        let durable = journal.durable_cursor(&self.subscription).ok().flatten();
-        let current = journal.cursor(&self.subscription).ok().flatten();
         Freeze {
             subscription: self.subscription.clone(),
             generation: self.batch.generation,
             seqs: Arc::clone(&self.batch.seqs),
             are_moved: self.batch.are_moved,
-            done: durable.min(current).map_or(0, |done| done.0),
+            done: self.cursors.done_for_good(journal),
         }
     }
 }
@@ -184,7 +183,11 @@ mod tests {
                 _ => Err(StateError::Interrupted { source: "no room".into() }),
             }
         }));
-        let asks = |count| join_all((0..count).map(|_| freezer.ask("a".into(), new(own, &[1]))));
+        let asks = |count| {
+            join_all(
+                (0..count).map(|_| freezer.ask("a".into(), Cursors::new("a", 0), new(own, &[1]))),
+            )
+        };
         let others = async {
             let written = tokio::task::spawn_blocking(move || (writes.recv().unwrap(), writes));
             let (first, writes) = written.await.unwrap();
@@ -204,29 +207,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_forgotten_is_behind_the_cursor_set_and_the_durable_one() {
+    async fn what_is_forgotten_is_behind_the_durable_cursor_of_where_it_began_last() {
         let folder = tempfile::tempdir().unwrap();
         let (db, journal) = (open(folder.path()), Arc::new(PretendJournal::default()));
         let freezer = Freezer::start(Arc::clone(&db), Arc::clone(&journal) as _);
-        let set = |seq| journal.set_cursor("a", Some(Seq(seq))).unwrap();
-        let freeze = async |seqs: &[u64]| {
+        let set = |name, seq| journal.set_cursor(name, Some(Seq(seq))).unwrap();
+        let freeze = async |begun, seqs: &[u64]| {
             let (own, _) = db.batches("a", 0).unwrap();
-            let frozen = freezer.ask("a".into(), new(own, seqs)).await;
+            let frozen = freezer.ask("a".into(), Cursors::new("a", begun), new(own, seqs)).await;
             assert!(matches!(frozen, Ok(Frozen::Kept)), "{frozen:?}");
             db.batches("a", 0).unwrap().1
         };
-        set(9);
+        assert_eq!(freeze(0, &[8, 9]).await, [[8, 9]]);
+        set("a", 9);
+        assert_eq!(freeze(0, &[10, 11]).await, [[8, 9], [10, 11]], "it isn't written yet");
         journal.write_cursors();
-        // Set back, and not written yet: 4 and 5 may have to come again.
-        set(3);
-        assert_eq!(freeze(&[4, 5]).await, [[4, 5]]);
-        assert_eq!(freeze(&[6, 7]).await, [[4, 5], [6, 7]]);
-        // Written by now, and what was set since is not.
+        // Begun anew, before 4, which may have to come again.
+        assert_eq!(freeze(1, &[4, 5]).await, [[4, 5], [8, 9], [10, 11]]);
+        set("a/1", 5);
+        assert_eq!(freeze(1, &[6, 7]).await, [[4, 5], [6, 7], [8, 9], [10, 11]]);
         journal.write_cursors();
-        set(7);
-        assert_eq!(freeze(&[8, 9]).await, [[4, 5], [6, 7], [8, 9]]);
-        journal.write_cursors();
-        assert_eq!(freeze(&[10, 11]).await, [[8, 9], [10, 11]]);
+        assert_eq!(freeze(1, &[12, 13]).await, [[6, 7], [8, 9], [10, 11], [12, 13]]);
     }
 
     #[derive(Clone, Debug)]
@@ -281,7 +282,8 @@ mod tests {
             let mut own = begin(&db);
             let freeze = |db: &StateDb, generation, seqs: Vec<u64>| {
                 let (subscription, answer) = ("a".to_owned(), oneshot::channel().0);
-                let asked = Asked { subscription, batch: new(generation, &seqs), answer };
+                let (cursors, batch) = (Cursors::new("a", 0), new(generation, &seqs));
+                let asked = Asked { subscription, cursors, batch, answer };
                 db.freeze(&[asked.freeze(&journal)]).unwrap()
             };
             let mut free: BTreeSet<u64> = (1..=8).collect();

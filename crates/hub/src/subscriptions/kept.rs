@@ -21,6 +21,9 @@ pub(super) struct Kept {
     pub(super) begin: Begin,
     /// The number before the first one wanted.
     pub(super) start: u64,
+    /// How often it was begun anew; each time it has other cursors.
+    #[serde(default, skip_serializing_if = "is_never")]
+    pub(super) begun_anew: u32,
     pub(super) url: String,
     /// What deliveries are signed with; hence the file's mode.
     pub(super) secret: String,
@@ -55,6 +58,11 @@ pub(super) struct Kept {
     /// The program it runs, where the configuration made it; then none of this is kept.
     #[serde(skip)]
     pub(super) command: Option<Box<CommandConfig>>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_never(times: &u32) -> bool {
+    *times == 0
 }
 
 /// What came of asking a receiver whether it agrees to be delivered to.

@@ -193,6 +193,7 @@ impl Subscriptions {
             selection: new.selection,
             begin: new.begin,
             start,
+            begun_anew: 0,
             url: new.url,
             secret: secret.reveal(),
             previous: None,

@@ -159,7 +159,7 @@ impl Subscriptions {
             let id = entry.id.clone();
             let counts = context.blocking(move |db| db.dead_letter_counts(&id)).await?;
             entry.live.count_letters(counts);
-            if let Ok(Some(Seq(done))) = context.feed.journal().cursor(&entry.id) {
+            if let Ok(Some(Seq(done))) = entry.cursors().done(context.feed.journal().as_ref()) {
                 entry.live.cursor.store(done, Ordering::Relaxed);
             }
             entries.push(Arc::new(entry));

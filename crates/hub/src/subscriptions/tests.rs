@@ -1031,6 +1031,7 @@ fn a_kept_secret_prints_as_dots() {
         selection: Selection::default(),
         begin: Begin::Now,
         start: 0,
+        begun_anew: 0,
         url: "https://example.org/t0ken".to_owned(),
         secret: "whsec_t0ken".to_owned(),
         previous: None,

@@ -149,3 +149,79 @@ async fn a_batch_whose_first_attempt_panicked_before_it_was_kept_is_kept_before_
     assert_eq!(attempts.conclude(ended).next, Next::Done);
     assert_eq!((receiver.taken()[0].seqs(), &*kept()), (vec![1, 2], "[1,2]"));
 }
+
+/// All that is below a folder, as a killed process leaves it.
+fn copied(from: &Path) -> tempfile::TempDir {
+    fn copy(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for file in std::fs::read_dir(from).unwrap() {
+            let file = file.unwrap();
+            let to = to.join(file.file_name());
+            if file.file_type().unwrap().is_dir() {
+                copy(&file.path(), &to);
+            } else {
+                std::fs::copy(file.path(), to).unwrap();
+            }
+        }
+    }
+    let to = tempfile::tempdir().unwrap();
+    copy(from, to.path());
+    to
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_is_one_still_where_the_hub_is_killed_before_a_cursor_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    // Cursors are written as the journal is closed, and not before.
+    let never = || Options { housekeeping: Duration::from_secs(3_600), ..Options::default() };
+    let mended = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let fine = Arc::clone(&mended);
+    let receiver =
+        Receiver::start(move |_| if fine.load(Ordering::SeqCst) { ok() } else { busy() }).await;
+    let bench = Bench::open_with(folder.path(), never(), &PAUSES).await;
+    let new = batched("phone", &receiver, up_to(5, "60s"));
+    let few = NewSubscription { mailboxes: vec!["Few".to_owned()], ..new.clone() };
+    bench.subscriptions.create(few, &bench.admin).await.unwrap();
+    for at in 0..15 {
+        bench.append(if at < 5 { "Few" } else { "A" });
+    }
+    bench.wait_until("phone", |shown| shown.cursor == 15).await;
+    bench.subscriptions.apply(new, &bench.admin).await.unwrap();
+    bench.close().await;
+    mended.store(false, Ordering::SeqCst);
+    let bench = Bench::open_with(folder.path(), never(), &PAUSES).await;
+    bench.subscriptions.pause(&bench.admin, "phone").await.unwrap();
+    for _ in 0..3 {
+        bench.append("A");
+    }
+    let from = receiver.taken().len();
+    let shown = bench.subscriptions.replay(&bench.admin, "phone", Begin::Seq(14)).await;
+    assert_eq!(shown.unwrap().unwrap().cursor, 13);
+    bench.subscriptions.resume(&bench.admin, "phone").await.unwrap();
+    receiver.wait_for(from + 1).await;
+    let killed = copied(folder.path());
+    bench.close().await;
+    let before = receiver.taken().len();
+    let bench = Bench::open_with(killed.path(), never(), &PAUSES).await;
+    receiver.wait_for(before + 1).await;
+    mended.store(true, Ordering::SeqCst);
+    bench.wait_until("phone", |shown| shown.lag == 0).await;
+    let taken = receiver.taken().split_off(from);
+    assert_frozen(&taken);
+    let all: Vec<u64> = (14..=18).collect();
+    assert!(taken.iter().all(|one| one.seqs() == all), "{taken:?}");
+    assert_eq!(taken[0].events[0].2, None, "nothing was before it");
+    // Begun anew again, and stopped in order.
+    bench.subscriptions.replay(&bench.admin, "phone", Begin::Seq(14)).await.unwrap();
+    bench.wait_until("phone", |shown| shown.lag == 0).await;
+    bench.close().await;
+    let taken = receiver.taken().len();
+    let bench = Bench::open_with(killed.path(), never(), &PAUSES).await;
+    let shown = bench.shown("phone");
+    assert_eq!((shown.cursor, receiver.taken().len()), (18, taken));
+    use postbell_journal::Journal as _;
+    for cursors in ["/1", "/1/told", "/1/known"] {
+        let cursor = bench.journal.cursor(&format!("{}{cursors}", shown.id));
+        assert_eq!(cursor.unwrap(), None, "{cursors} is of no use any more");
+    }
+}

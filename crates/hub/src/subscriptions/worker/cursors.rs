@@ -76,6 +76,9 @@ impl Saved {
 /// the next one's `prevSeq`; and up to where that is known. They are set in this order and each
 /// may stand too early after a crash, so whatever is between the second or third and the first
 /// is looked at again at the next start.
+///
+/// One that is begun anew has others: those before might be found after a crash where they stood, ahead
+/// of where it is to begin.
 #[derive(Debug)]
 pub(in crate::subscriptions) struct Cursors {
     done: String,
@@ -84,8 +87,29 @@ pub(in crate::subscriptions) struct Cursors {
 }
 
 impl Cursors {
-    pub(in crate::subscriptions) fn new(id: &str) -> Self {
-        Self { done: id.to_owned(), told: format!("{id}/told"), known: format!("{id}/known") }
+    /// Those of a subscription that was begun anew so often.
+    pub(in crate::subscriptions) fn new(id: &str, begun_anew: u32) -> Self {
+        let done = match begun_anew {
+            0 => id.to_owned(),
+            times => format!("{id}/{times}"),
+        };
+        Self { told: format!("{done}/told"), known: format!("{done}/known"), done }
+    }
+
+    /// The last record done, where any was.
+    pub(in crate::subscriptions) fn done(
+        &self,
+        journal: &dyn postbell_journal::Journal,
+    ) -> Result<Option<Seq>, ReadError> {
+        journal.cursor(&self.done)
+    }
+
+    /// Up to where nothing is done again, also after a crash; none where that can't be read.
+    pub(in crate::subscriptions) fn done_for_good(
+        &self,
+        journal: &dyn postbell_journal::Journal,
+    ) -> u64 {
+        journal.durable_cursor(&self.done).ok().flatten().map_or(0, |done| done.0)
     }
 
     /// Where the subscription stands: the last record done, and the last delivery among them.
@@ -132,17 +156,6 @@ impl Cursors {
             journal.set_cursor(&self.told, Some(Seq(told)))?;
         }
         journal.set_cursor(&self.known, Some(Seq(done)))
-    }
-
-    /// Has the subscription begin behind this number, as one does that is new.
-    pub(in crate::subscriptions) fn begin_anew(
-        &self,
-        journal: &dyn postbell_journal::Journal,
-        start: u64,
-    ) -> Result<(), postbell_journal::AppendError> {
-        journal.set_cursor(&self.told, None)?;
-        journal.set_cursor(&self.known, Some(Seq(start)))?;
-        journal.set_cursor(&self.done, Some(Seq(start)))
     }
 
     pub(in crate::subscriptions) fn forget(

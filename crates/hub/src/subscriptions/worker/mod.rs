@@ -166,7 +166,7 @@ enum Course {
 impl<'a> Worker<'a> {
     async fn begin(job: &'a Arc<Job>) -> Result<Self, Trouble> {
         let context = &job.context;
-        let cursors = Cursors::new(&job.entry.id);
+        let cursors = job.entry.cursors();
         let start = job.entry.kept().start;
         let (done, told) = cursors.load(job, start).await?;
         job.entry.live.cursor.store(done, Ordering::Relaxed);
