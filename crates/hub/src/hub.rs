@@ -32,7 +32,7 @@ use crate::links::Links;
 use crate::listen;
 use crate::metrics::Metrics;
 use crate::publish::{self, Gatherer, Publishers, Socket};
-use crate::sharing::Sharing;
+use crate::sharing::{Remembered, Sharing};
 use crate::signed::Notary;
 use crate::signing::SigningKey;
 use crate::sources::{Source, Sources, Wiring};
@@ -159,10 +159,12 @@ impl Hub {
         let contents = Contents::new(&config.sources, &wiring);
         let asked = contents.clone();
         let sharing = match config.access.shared_mailboxes {
-            true => Sharing::new(move |user| asked.shared(user), feed.clone(), Arc::clone(&state)),
+            true => {
+                let remembered = Remembered::open(Arc::clone(&state)).await;
+                Sharing::new(move |user| asked.shared(user), feed.clone(), remembered)
+            }
             false => {
-                // Nobody needs to know any more who shared what.
-                state.forget_shared()?;
+                Remembered::forget(&state).await?;
                 Sharing::default()
             }
         };

@@ -7,9 +7,10 @@ mod shared;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, params};
+use tokio::task::spawn_blocking;
 
 use self::batches::Generations;
 pub(crate) use self::batches::{Freeze, Frozen, Generation};
@@ -356,6 +357,22 @@ impl StateDb {
             .execute("UPDATE token SET used_unix_hours = ?2 WHERE id = ?1", params![id, unix_hours])
             .map(drop)
             .map_err(|source| self.fault(source))
+    }
+
+    /// Does something with it where waiting for the disk holds nobody up; within the runtime.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        act: impl FnOnce(&Self) -> Result<T, StateError> + Send + 'static,
+    ) -> Result<T, StateError> {
+        let db = Arc::clone(self);
+        let done = spawn_blocking(move || act(&db)).await;
+        done.map_err(|source| StateError::Interrupted { source: Box::new(source) })?
+    }
+
+    /// Has whoever wants anything of it wait, as for a slow disk.
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> MutexGuard<'_, Connection> {
+        self.lock()
     }
 
     /// A panic elsewhere leaves SQLite's own transaction rolled back, so the connection is good.

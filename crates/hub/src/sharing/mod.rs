@@ -24,11 +24,10 @@ use tokio::task::spawn_blocking;
 use tracing::{debug, warn};
 
 pub(crate) use self::reads::{Reads, Unknown};
-use self::remembered::Remembered;
+pub(crate) use self::remembered::Remembered;
 use self::user::{Again, User};
 use crate::feed::{Feed, Step};
 use crate::hub::stopped;
-use crate::state::StateDb;
 
 /// Who reads what of others; cheap to clone. Switched off, nobody reads anything.
 #[derive(Clone, Debug, Default)]
@@ -64,11 +63,12 @@ struct Users {
 }
 
 impl Sharing {
-    /// Asks by `ask` what is shared with a user, and keeps the answers in `state`; within the runtime.
+    /// Asks by `ask` what is shared with a user, and keeps the answers with those that are `remembered`;
+    /// within the runtime.
     pub(crate) fn new(
         ask: impl Fn(&str) -> Result<Shared, SharedError> + Send + Sync + 'static,
         feed: Feed,
-        state: Arc<StateDb>,
+        remembered: Remembered,
     ) -> Self {
         let (looked, _) = watch::channel(feed.last());
         Self(Some(Arc::new(Inner {
@@ -76,7 +76,7 @@ impl Sharing {
             feed,
             users: Mutex::default(),
             asking: Semaphore::new(ASKED_AT_ONCE),
-            remembered: Remembered::new(state),
+            remembered,
             rests_until: Mutex::default(),
             looked,
             runtime: Handle::current(),

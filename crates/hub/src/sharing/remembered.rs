@@ -8,14 +8,14 @@ use tokio::task::spawn_blocking;
 use tracing::warn;
 
 use super::user::locked;
-use crate::state::StateDb;
+use crate::state::{StateDb, StateError};
 
 /// What the store said last of each user, however long ago; cheap to clone.
 ///
 /// Nothing is told by it. By it a reader that begins knows what to hold for a user until the store
 /// has said whether they may still have it, also where it can't be asked for a while.
 #[derive(Clone, Debug)]
-pub(super) struct Remembered(Arc<Inner>);
+pub(crate) struct Remembered(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -32,12 +32,23 @@ struct Said {
 }
 
 impl Remembered {
-    /// What `state` has.
-    pub(super) fn new(state: Arc<StateDb>) -> Self {
-        let by_user = state.shared().unwrap_or_else(|error| {
+    /// What `state` has; within the runtime.
+    pub(crate) async fn open(state: Arc<StateDb>) -> Self {
+        let by_user = state.blocking(StateDb::shared).await.unwrap_or_else(|error| {
             warn!(%error, "what the store said that users share can't be read: it is asked anew");
             HashMap::new()
         });
+        Self::new(state, by_user)
+    }
+
+    /// Has `state` have nothing, where nobody needs to know any more who shared what; within the
+    /// runtime.
+    pub(crate) async fn forget(state: &Arc<StateDb>) -> Result<(), StateError> {
+        state.blocking(StateDb::forget_shared).await
+    }
+
+    /// What `state` has, where that was read.
+    pub(crate) fn new(state: Arc<StateDb>, by_user: HashMap<Box<str>, Shared>) -> Self {
         let said = |shared| Said { shared: Arc::new(shared), is_kept: true };
         let by_user = by_user.into_iter().map(|(user, shared)| (user, said(shared)));
         let by_user = Mutex::new(by_user.collect());
@@ -81,6 +92,10 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
     use rusqlite::Connection;
 
     use super::*;
@@ -93,7 +108,7 @@ mod tests {
         let mut shared = Shared::default();
         shared.add("ann", "Plans", "lr");
         let shared = Arc::new(shared);
-        let remembered = Remembered::new(Arc::clone(&state));
+        let remembered = Remembered::open(Arc::clone(&state)).await;
         let change = |sql| Connection::open(&path).unwrap().execute_batch(sql).unwrap();
         change(
             "CREATE TRIGGER full BEFORE INSERT ON shared BEGIN SELECT raise(ABORT, 'full'); END",
@@ -110,6 +125,30 @@ mod tests {
             remembered.keep("bob", &shared);
             written().await;
         }
-        assert!(Remembered::new(state).of("bob").is_some());
+        assert!(Remembered::open(state).await.of("bob").is_some());
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_while_what_was_kept_is_read_or_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = Arc::new(StateDb::open(&folder.path().join("hub.db")).unwrap());
+        let read = async {
+            Remembered::open(Arc::clone(&state)).await;
+        };
+        let forget = async { Remembered::forget(&state).await.unwrap() };
+        for done in [read.boxed_local(), forget.boxed_local()] {
+            let slow = Arc::clone(&state);
+            let ((begun, has_begun), (go_on, held)) = (channel(), channel());
+            // A minute at most, lest it hold up this thread for ever.
+            let disk = std::thread::spawn(move || {
+                let _held = slow.hold();
+                begun.send(()).unwrap();
+                held.recv_timeout(Duration::from_secs(60)).is_ok()
+            });
+            has_begun.recv().unwrap();
+            let else_done = async { go_on.send(()).unwrap_or_default() };
+            tokio::join!(biased; done, else_done);
+            assert!(disk.join().unwrap(), "nothing else was done meanwhile");
+        }
     }
 }

@@ -7,6 +7,7 @@ use postbell_engine::{Scope, Stores};
 use postbell_journal::{Batch, Entry, Journal as _, Options, RecordId, SqliteJournal};
 
 use super::*;
+use crate::state::StateDb;
 
 fn shared(mailboxes: &[&str]) -> Shared {
     let mut shared = Shared::default();
@@ -30,8 +31,9 @@ impl Desk {
     fn open(ask: impl Fn(&str) -> Result<Shared, SharedError> + Send + Sync + 'static) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let state = Arc::new(StateDb::open(&folder.path().join("hub.db")).unwrap());
+        let remembered = Remembered::new(state, HashMap::new());
         let journal = Arc::new(SqliteJournal::open(folder.path(), Options::default()).unwrap());
-        let sharing = Sharing::new(ask, Feed::new(Arc::clone(&journal) as _), state);
+        let sharing = Sharing::new(ask, Feed::new(Arc::clone(&journal) as _), remembered);
         let (stop, stopping) = watch::channel(false);
         tokio::spawn(sharing.clone().watch(stopping));
         Self { journal, sharing, _stop: stop, _folder: folder }

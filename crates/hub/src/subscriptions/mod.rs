@@ -486,14 +486,12 @@ impl Subscriptions {
 }
 
 impl Context {
-    /// Does something with the database where waiting for the disk holds nobody up.
+    /// As [`StateDb::blocking`].
     async fn blocking<T: Send + 'static>(
         &self,
         act: impl FnOnce(&StateDb) -> Result<T, StateError> + Send + 'static,
     ) -> Result<T, StateError> {
-        let db = Arc::clone(&self.db);
-        let done = tokio::task::spawn_blocking(move || act(&db)).await;
-        done.map_err(|source| StateError::Interrupted { source: Box::new(source) })?
+        self.db.blocking(act).await
     }
 }
 

@@ -7,6 +7,7 @@ use postbell_engine::Shared as Rights;
 use postbell_sources::SharedError;
 
 use super::*;
+use crate::sharing::Remembered;
 
 /// What each user reads of others, as the store would say it; none while it can't be asked.
 #[derive(Clone, Debug, Default)]
@@ -53,7 +54,8 @@ pub(super) async fn sharing(
     let (stop, stopping) = watch::channel(false);
     let acl = acl.clone();
     let sharing = |feed: &Feed, state: &Arc<StateDb>| {
-        let sharing = Sharing::new(move |user| acl.ask(user), feed.clone(), Arc::clone(state));
+        let remembered = Remembered::new(Arc::clone(state), state.shared().unwrap());
+        let sharing = Sharing::new(move |user| acl.ask(user), feed.clone(), remembered);
         tokio::spawn(sharing.clone().watch(stopping));
         sharing
     };
