@@ -15,6 +15,7 @@ mod hub;
 mod intake;
 mod links;
 mod listen;
+mod lock;
 mod metrics;
 #[cfg(test)]
 mod pretend;

@@ -7,7 +7,7 @@ mod shared;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rusqlite::{Connection, params};
 use tokio::task::spawn_blocking;
@@ -15,6 +15,7 @@ use tokio::task::spawn_blocking;
 use self::batches::Generations;
 pub(crate) use self::batches::{Freeze, Frozen, Generation};
 pub(crate) use self::denials::DenialRow;
+use crate::lock::locked;
 
 /// The second SQLite file. One connection: but for batches, which are gathered, it is written a few
 /// times a minute at most.
@@ -377,11 +378,11 @@ impl StateDb {
 
     /// A panic elsewhere leaves SQLite's own transaction rolled back, so the connection is good.
     fn lock(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.connection)
     }
 
     fn generations(&self) -> MutexGuard<'_, Generations> {
-        self.generations.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.generations)
     }
 
     fn fault(&self, source: rusqlite::Error) -> StateError {

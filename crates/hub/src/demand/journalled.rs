@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{error, warn};
 
-use super::locked;
+use crate::lock::locked;
 
 /// Tells in the journal what is recorded from there on, whenever that changes, and of gaps.
 #[derive(Debug)]

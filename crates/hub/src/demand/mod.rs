@@ -16,7 +16,7 @@ pub(crate) mod tests;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use postbell_engine::{Demand, Policy, Store, Tally};
@@ -33,6 +33,7 @@ pub(crate) use self::publishers::Reached as PublishersReached;
 pub(crate) use self::spools::Reached;
 use self::spools::Spools;
 use crate::config::Record;
+use crate::lock::locked;
 
 /// What anybody wants; cheap to clone, and the clones are one.
 #[derive(Clone, Debug)]
@@ -385,11 +386,6 @@ impl Drop for Shared {
             keeper.abort();
         }
     }
-}
-
-/// What is guarded is whole between any two steps.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How long whoever joins waits for publishers to confirm what is wanted: one that lives answers in

@@ -12,7 +12,8 @@ use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
-use super::{Told, locked};
+use super::Told;
+use crate::lock::locked;
 
 /// All spools. Each is written to by a task of its own, one write at a time, so that one whose disk
 /// hangs holds up nobody, and in the end says what was told last.

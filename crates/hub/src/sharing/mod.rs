@@ -12,7 +12,7 @@ mod user;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use postbell_engine::{Keys, Principal, Role, Shared};
@@ -28,6 +28,7 @@ pub(crate) use self::remembered::Remembered;
 use self::user::{Again, User};
 use crate::feed::{Feed, Step};
 use crate::hub::stopped;
+use crate::lock::locked;
 
 /// Who reads what of others; cheap to clone. Switched off, nobody reads anything.
 #[derive(Clone, Debug, Default)]
@@ -138,7 +139,7 @@ impl Sharing {
 
 impl Inner {
     fn users(&self) -> MutexGuard<'_, Users> {
-        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.users)
     }
 
     fn all(&self) -> Vec<Arc<User>> {
@@ -196,7 +197,7 @@ impl Inner {
     }
 
     async fn answer(self: &Arc<Self>, user: &User) -> Result<Shared, SharedError> {
-        let rests_until = || self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let rests_until = || locked(&self.rests_until);
         if rests_until().is_some_and(|until| Instant::now() < until) {
             return Err(SharedError::Away("it could not be asked a moment ago".to_owned()));
         }

@@ -7,7 +7,7 @@ use postbell_engine::Shared;
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
-use super::user::locked;
+use crate::lock::locked;
 use crate::state::{StateDb, StateError};
 
 /// What the store said last of each user, however long ago; cheap to clone.

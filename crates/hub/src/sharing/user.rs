@@ -1,7 +1,7 @@
 //! What is known about one user.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use postbell_engine::{Filter, Shared};
@@ -14,6 +14,7 @@ use super::{
     WAITED_FOR,
 };
 use crate::feed::Seat;
+use crate::lock::locked;
 
 /// A user about whom the store is asked, as long as somebody wants to know.
 #[derive(Debug)]
@@ -345,8 +346,3 @@ impl Drop for User {
 
 /// How often the pause after a futile answer doubles: to ten seconds and a half.
 const FUTILE_MAX: u32 = 9;
-
-/// What is guarded is whole between any two steps.
-pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}

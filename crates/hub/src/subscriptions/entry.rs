@@ -1,7 +1,7 @@
 //! One subscription in memory: what is kept of it, and how it is doing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -12,6 +12,7 @@ use super::kept::{Kept, Owner};
 use super::worker::Cursors;
 use crate::demand::Held;
 use crate::feed::Seat;
+use crate::lock::locked;
 use crate::metrics::SubscriptionFigures;
 
 #[derive(Debug)]
@@ -243,9 +244,4 @@ impl Live {
         *kept = trouble;
         is_news
     }
-}
-
-/// What is guarded is replaced as a whole, so a panic elsewhere leaves nothing half done.
-pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,11 +9,12 @@ use tokio::task::AbortHandle;
 use tracing::{error, info};
 
 use super::api::Renewal;
-use super::entry::{Entry, Stop, locked};
+use super::entry::{Entry, Stop};
 use super::make::{CreateError, invalid};
 use super::{Condition, Shared, Shown, SubscriptionState, Subscriptions, joined, stop};
 use crate::access::Grant;
 use crate::config::parse_duration;
+use crate::lock::locked;
 
 /// The task that ends what has expired.
 #[derive(Debug, Default)]

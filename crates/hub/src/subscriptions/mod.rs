@@ -41,7 +41,7 @@ pub(crate) use api::{
 };
 pub(crate) use apply::Applied;
 use carrier::Carrier;
-use entry::{Entry, Running, Stop, locked};
+use entry::{Entry, Running, Stop};
 use freezer::Freezer;
 use kept::{Kept, Owner};
 use life::House;
@@ -54,6 +54,7 @@ use crate::api::Condition;
 use crate::demand::Demands;
 use crate::feed::Feed;
 use crate::links::Links;
+use crate::lock::locked;
 use crate::metrics::{SUBSCRIPTIONS_TOLD_MAX, SubscriptionFigures};
 use crate::sharing::Sharing;
 use crate::state::{StateDb, StateError};

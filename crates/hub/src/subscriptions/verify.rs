@@ -9,9 +9,10 @@ use tracing::{info, warn};
 
 use super::SubscriptionState;
 use super::carrier::Carrier;
-use super::entry::{Stop, locked};
+use super::entry::Stop;
 use super::kept::Handshake;
 use super::worker::{Job, dice};
+use crate::lock::locked;
 
 /// Waits until the receiver agrees to be delivered to, where it has yet to; `false` where it is not
 /// to be delivered to, because the subscription is stopped or has ended.

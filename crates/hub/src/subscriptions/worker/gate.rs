@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::Job;
+use crate::lock::locked;
 use crate::subscriptions::carrier::Carrier;
-use crate::subscriptions::entry::locked;
 use crate::subscriptions::{SubscriptionState, time};
 
 /// Whether the receiver may be sent a request.
