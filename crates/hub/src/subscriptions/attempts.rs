@@ -324,6 +324,8 @@ impl<'a> Attempts<'a> {
         let shared = self.job.reads.known();
         let mut batch = Batch::new(&self.job.entry.id);
         let others = self.lanes.others(attempt.seq).to_vec();
+        // By how much it may grow as it stands.
+        let mut growth = 0_usize;
         for (seq, before) in once(attempt.seq).chain(others).zip(0..) {
             let Some(held) = self.held.get(&seq) else {
                 error!(seq, "a delivery was not held where it should be");
@@ -331,8 +333,12 @@ impl<'a> Attempts<'a> {
             };
             let whole = batch.body.len();
             batch.add(self.job, seq, held, &shared);
+            if attempt.is_new && held.whose == Whose::Others {
+                let octets = batch.body.len() - whole;
+                growth += self.job.octets_at_most(seq, held).saturating_sub(octets);
+            }
             // With the bracket at its end; and never without any.
-            if attempt.is_new && before > 0 && batch.body.len() >= limits.octets {
+            if attempt.is_new && before > 0 && batch.body.len() + growth >= limits.octets {
                 batch.take_back(whole);
                 self.lanes.cut(attempt.seq, before);
                 break;

@@ -25,6 +25,7 @@ mod disabled;
 mod frozen;
 mod leaks;
 mod life;
+mod octets;
 mod redrive;
 mod shared;
 mod verify;

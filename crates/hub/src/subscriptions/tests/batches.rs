@@ -11,7 +11,7 @@ use crate::subscriptions::batch::Batching;
 pub(super) struct Request {
     pub(super) id: String,
     headers: HeaderMap,
-    body: Bytes,
+    pub(super) body: Bytes,
     /// Mailbox, number and number before of each event.
     pub(super) events: Vec<(String, u64, Option<u64>)>,
     pub(super) fine: bool,

@@ -1,5 +1,6 @@
 //! What goes out: attempts, and what follows from each.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
@@ -135,7 +136,7 @@ impl Job {
         let is_lost = held.whose == Whose::Others
             && !self.grant.principal().may_with(&view, &held.body, shared);
         if !is_lost {
-            return (held.id, self.write_allowed(out, seq, held, shared));
+            return (held.id, self.write_allowed(out, seq, held, Some(shared)));
         }
         let gap = Gap { from: seq, to: seq, reason: WITHHELD };
         // The same each time it is told.
@@ -144,17 +145,28 @@ impl Job {
         if let Some((keys, body)) = event.and_then(|body| Some((Keys::find(&body)?, body))) {
             let (id, head, prev_seq) = (gap_id(gap), keys.to_head(), held.prev_seq);
             let gap = Held { id, head, body: body.into(), prev_seq, whose: Whose::Own };
-            self.write_allowed(out, seq, &gap, Shared::NONE);
+            self.write_allowed(out, seq, &gap, Some(Shared::NONE));
         }
         (gap_id(gap), None)
     }
 
+    /// Octets that [`Job::write`] may come to, whatever may be read of others at one attempt or another.
+    pub(in crate::subscriptions) fn octets_at_most(&self, seq: u64, held: &Held) -> usize {
+        let mut out = Vec::with_capacity(held.body.len() + STAMP_OCTETS + ENVELOPE_OCTETS);
+        self.write_allowed(&mut out, seq, held, None);
+        let whole = out.len();
+        out.clear();
+        self.write(&mut out, seq, held, Shared::NONE);
+        whole.max(out.len())
+    }
+
+    /// The same of one they may see; without what may be read of others, as if all of it might be.
     fn write_allowed(
         &self,
         out: &mut Vec<u8>,
         seq: u64,
         held: &Held,
-        shared: &Shared,
+        shared: Option<&Shared>,
     ) -> Option<Reference> {
         let begins = out.len();
         let stamp = Stamp { id: held.id, seq, prev_seq: held.prev_seq };
@@ -165,7 +177,10 @@ impl Job {
             Some((keys, json)) => (keys.view(json), &**json),
             None => (view, json),
         };
-        let allowed = self.grant.principal().redact_with(&view, json, shared);
+        let allowed = match shared {
+            Some(shared) => self.grant.principal().redact_with(&view, json, shared),
+            None => Cow::Borrowed(json),
+        };
         let link = self.projection.wants_link(&allowed, &view).then(|| {
             let holder = Holder::Subscription(self.entry.id.clone());
             self.context.links.make(stamp.seq, &holder, now_unix())
