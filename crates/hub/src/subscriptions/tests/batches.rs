@@ -376,6 +376,29 @@ async fn r162_ones_own_goes_into_no_batch_with_what_is_shared_and_waits_for_none
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ones_own_is_in_a_batch_as_it_would_be_alone() {
+    let (folder, acl) = (tempfile::tempdir().unwrap(), Acl::default());
+    acl.gives("bob", "ann", &["Plans"]);
+    let (bench, _watching) = sharing(folder.path(), &[10; 500], &acl).await;
+    let receiver = Receiver::start(|_| ok()).await;
+    let (bob, _) = bench.user("b1", "bob");
+    let new = batched("phone", &receiver, up_to(2, "60s"));
+    bench.subscriptions.create(new, &bob).await.unwrap();
+    let reads = bench.sharing.of(bob.principal());
+    while !reads.known().has("ann", "Plans") {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for number in 1..=2 {
+        bench.append_event(&format!(
+            r#"{{"event":"FlagsSet","uri":"imap://bob@h/A","timestamp":"2026-08-20T13:34:14+02:00","flagNames":["x"],"uidset":"{number}","vnd.example.from":"imap://ann@h/Plans"}}"#,
+        ));
+    }
+    receiver.wait_for(1).await;
+    let told = String::from_utf8(receiver.taken()[0].body.to_vec()).unwrap();
+    assert!(!told.contains("Plans"), "nobody has settled that it may be told: {told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_a_batch_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::open(folder.path()).await;

@@ -132,6 +132,11 @@ impl Job {
         held: &Held,
         shared: &Shared,
     ) -> (EventId, Option<Reference>) {
+        let shared = match held.whose {
+            // It waits for nobody to settle who shares what, so it tells nothing of theirs.
+            Whose::Own => Shared::NONE,
+            Whose::Others => shared,
+        };
         let view = Keys::from_head(&held.head).view(&held.body);
         let is_lost = held.whose == Whose::Others
             && !self.grant.principal().may_with(&view, &held.body, shared);
