@@ -29,7 +29,7 @@ pub struct Stamp {
 
 /// A compiled choice of parameters.
 ///
-/// What the binding demands of an event always stays, and so do companions: who asks for
+/// What the binding demands of an event always stays, what a gap tells, and companions: who asks for
 /// `service` gets `user` (R148), and for `clientPort` gets `clientIP` (R104). Private parameters,
 /// a vendor's too, leave only where they were asked for by name and policy lets them.
 ///
@@ -317,6 +317,9 @@ impl Projection {
         if STAMPS.iter().any(|stamp| stamp.as_bytes() == name) {
             return Fate::Goes;
         }
+        if OF_A_GAP.contains(&name) {
+            return Fate::Stays;
+        }
         if contains(&self.kept_vendors, name) {
             return Fate::IsHeld(Why::Policy);
         }
@@ -447,6 +450,10 @@ const STAMPS: [&str; 6] = [
     "vnd.postbell.contentUrl",
     "vnd.postbell.signature",
 ];
+
+/// What a gap tells: without it nobody knows what they miss.
+const OF_A_GAP: [&[u8]; 3] =
+    [b"vnd.postbell.gapFrom", b"vnd.postbell.gapTo", b"vnd.postbell.gapReason"];
 
 /// What says that a message was too large for its content to be made.
 const CONTENT_SUPPRESSED: &[u8] = b"vnd.postbell.contentSuppressed";
