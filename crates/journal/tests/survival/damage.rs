@@ -42,27 +42,35 @@ fn left() -> Left {
         let entries = (first..end).map(|number| entry(number.into())).collect();
         append(&journal, entries, Some(checkpoint_at(end))).unwrap();
     }
-    journal.set_cursor("reader", Some(Seq(500))).unwrap();
-    settle(folder.path());
+    settle(folder.path(), &journal);
     let files = read_files(folder.path());
-    let logs = files.keys().filter(|name| name.ends_with("-wal")).count();
-    assert!(files.len() >= 6 && logs == 2, "{:?}", files.keys());
+    assert!(files.len() >= 6 && logs(&files) == 2, "{:?}", files.keys());
     let checkpoint = journal.checkpoint("writer", b"").unwrap();
     assert!(checkpoint.len() > 5, "{checkpoint:?}");
     Left { files, checkpoint, mark_before }
 }
 
-/// Waits until the housekeeping has nothing to do.
-fn settle(folder: &Path) {
-    let (mut before, begun) = (Files::new(), Instant::now());
-    while begun.elapsed() < Duration::from_secs(10) {
-        std::thread::sleep(Duration::from_millis(100));
-        let now = read_files(folder);
-        if now == before {
-            return;
-        }
-        before = now;
+/// Waits until the housekeeping has nothing left to do.
+fn settle(folder: &Path, journal: &SqliteJournal) {
+    // A full segment loses its log while it is sealed; those of the active one and the state stay.
+    wait_until("all full segments are sealed", || logs(&read_files(folder)) == 2);
+    // Cursors come after that: once this one is durable, the last of them is in the state.
+    journal.set_cursor("reader", Some(Seq(500))).unwrap();
+    wait_until("the cursor is written", || {
+        journal.durable_cursor("reader").unwrap() == Some(Seq(500))
+    });
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+fn logs(files: &Files) -> usize {
+    files.keys().filter(|name| name.ends_with("-wal")).count()
 }
 
 fn read_files(folder: &Path) -> Files {
