@@ -468,7 +468,14 @@ fn a_running_journal_is_verified_beside_it_and_not_written_to() {
         drop(stop);
         looking.join().unwrap();
     });
+    // While it looks, nobody else may write: no segment is full now, and no housekeeping due.
+    journal.close();
+    let quiet = Options { housekeeping: Duration::from_secs(3600), ..Options::default() };
+    let journal = SqliteJournal::open(folder.path(), quiet).unwrap();
+    append(&journal, vec![entry(u128::from(RECORDS) + 1)], None).unwrap();
+    tips.extend(journal.tip());
     let files = contents(folder.path());
+    assert!(files.keys().any(|path| path.to_str().unwrap().ends_with("-wal")), "it is running");
     let verified = look(folder.path(), &tips);
     assert_eq!((verified.findings.len(), verified.tips_met), (0, tips.len()));
     assert_eq!(contents(folder.path()), files, "nothing is written");
