@@ -303,8 +303,8 @@ fn is_silence(error: &std::io::Error) -> bool {
 /// The media type of most that is sent.
 const JSON: &str = "application/json";
 
-/// A hub that says nothing for so long has stopped.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A hub that says nothing for so long has stopped; a loaded machine takes seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

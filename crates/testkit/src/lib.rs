@@ -55,7 +55,7 @@ pub use logged::Logged;
 pub use mbsync::Mbsync;
 pub use notifyd::{EndedBy, Notifyd};
 pub use pop3::Pop3;
-pub use ports::Nobody;
+pub use ports::{Nobody, free_address};
 pub use private::private_file;
 pub use receiver::{Receiver, Taken};
 pub use server::{Server, Tree};

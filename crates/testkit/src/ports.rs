@@ -33,6 +33,14 @@ pub(crate) fn free<const COUNT: usize>() -> Result<[SocketAddr; COUNT], Error> {
     Ok(found)
 }
 
+/// An address on loopback that nobody holds just now, and that is given to nobody who asks for any.
+///
+/// # Errors
+/// [`Error::Io`] where there is none.
+pub fn free_address() -> Result<SocketAddr, Error> {
+    free().map(|[address]| address)
+}
+
 /// An address on loopback at which nobody answers, nor anybody can come to as long as this is kept.
 #[derive(Debug)]
 pub struct Nobody {

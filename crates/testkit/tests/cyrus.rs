@@ -269,4 +269,4 @@ const VARYING: [(&str, &[char]); 10] = [
     ("\"modseq\":", &[',']),
 ];
 /// A loaded machine is no defect.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);

@@ -133,7 +133,7 @@ fn open_up(path: &Path) -> Result<(), Error> {
 /// How soon the end is seen.
 const POLL: Duration = Duration::from_millis(5);
 /// How long a connection may be silent.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Above Cyrus' own limit of 65,536 octets.
 const DATAGRAM_MAX: usize = 128 * 1024;
 /// Far above any event.

@@ -159,7 +159,7 @@ impl Cyrus {
     /// The process that serves a session of `user`.
     ///
     /// # Errors
-    /// [`Error::Answer`] where none says so within ten seconds.
+    /// [`Error::Answer`] where none says so within a minute.
     pub fn process_of(&self, user: &str) -> Result<u32, Error> {
         let folder = self.folder.path().join("conf/proc");
         let name = self.login_name(user);
@@ -459,6 +459,6 @@ const PROGRAMS: &str = "usr/lib/cyrus/bin";
 /// Each one with fresh ports.
 const ATTEMPTS: u32 = 3;
 /// A loaded machine takes its time to say who serves whom.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a state is looked at.
 const POLL: Duration = Duration::from_millis(20);

@@ -433,8 +433,9 @@ fn next_size() -> usize {
 
 /// Each one with fresh ports.
 const ATTEMPTS: u32 = 3;
-/// Until a change of the file of users must have been noticed: it takes a second.
-const NOTICE_MAX: Duration = Duration::from_secs(20);
+/// Until a change of the file of users must have been noticed: it takes a second, and more on a
+/// loaded machine.
+const NOTICE_MAX: Duration = Duration::from_secs(60);
 /// Between two questions whether it was.
 const NOTICE_POLL: Duration = Duration::from_millis(50);
 const MODULES: &str = "usr/lib/dovecot/modules";

@@ -34,7 +34,7 @@ fn complaints(bench: &Bench, least: usize) -> Vec<String> {
 }
 
 /// Generous, because a loaded machine is no defect.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn plain(notify: Notify) -> Options {
     Options { notify: Some(notify), extent: Extent::Plain, ..Options::default() }

@@ -110,4 +110,4 @@ pub(crate) fn open_up(folder: &Path) {
     std::fs::set_permissions(folder, mode).unwrap();
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
