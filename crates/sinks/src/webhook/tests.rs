@@ -136,9 +136,10 @@ async fn a_receiver_that_says_nothing_is_given_up_in_time() {
     let hasty = webhook_within(Duration::from_millis(500), &url, Reach::Loopback);
     let answer = hasty.post(EventId::new(1, 1), Bytes::new(), SystemTime::now()).await;
     assert_eq!((answer.outcome, answer.reason.as_str()), (FAILED, "no answer within 500ms"));
-    let address = listener.local_addr().unwrap();
-    drop(listener);
-    let answer = post(&format!("http://{address}/")).await;
+    // Held, so that nobody else can come to listen there.
+    let held = tokio::net::TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let answer = post(&format!("http://{}/", held.local_addr().unwrap())).await;
     assert_eq!(answer.outcome, FAILED);
     assert!(answer.reason.contains("refused"), "{}", answer.reason);
 }
@@ -321,8 +322,7 @@ async fn r165_a_name_that_leads_here_is_not_followed_from_outside() {
     let url = format!("http://localhost:{}/", address.port());
     assert_eq!(post(&url).await.outcome, Outcome::Accepted);
     target.pretend(&url, Reach::Public);
-    let webhook =
-        Webhook::new(target, Secret::new([7; 32]), Duration::from_secs(5), &Tls::new().unwrap());
+    let webhook = Webhook::new(target, Secret::new([7; 32]), PATIENCE, &Tls::new().unwrap());
     let id = EventId::new(1, 1);
     let answer = webhook.post(id, Bytes::from_static(b"{}"), SystemTime::now()).await;
     assert_eq!(answer.outcome, FAILED);
@@ -373,7 +373,7 @@ async fn r163_a_receiver_is_believed_by_its_certificate_alone() {
     });
     let ask = async |host: &str, tls: Tls| {
         let target = Target::parse(&format!("https://{host}:{port}/"), Reach::Loopback).unwrap();
-        let webhook = Webhook::new(target, Secret::new([7; 32]), Duration::from_secs(5), &tls);
+        let webhook = Webhook::new(target, Secret::new([7; 32]), PATIENCE, &tls);
         webhook.post(EventId::new(1, 1), Bytes::from_static(b"{}"), SystemTime::now()).await
     };
     let trusted = ask("localhost", Tls::trusting(certificate.clone())).await;
