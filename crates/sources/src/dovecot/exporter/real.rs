@@ -77,7 +77,7 @@ impl Bench {
                 }
             }
             let all = &self.all;
-            assert!(begun.elapsed() < Duration::from_secs(20), "{all:#?}\n{}", self.dovecot.log());
+            assert!(begun.elapsed() < Duration::from_secs(60), "{all:#?}\n{}", self.dovecot.log());
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -167,6 +167,7 @@ fn a_command_is_told_by_its_reason() -> Result<(), Error> {
 fn r77_r78_how_a_session_ended_is_told() -> Result<(), Error> {
     let Some(mut bench) = Bench::start(None)? else { return Ok(()) };
     for is_graceful in [true, false] {
+        let begun = Instant::now();
         let mut imap = bench.dovecot.imap(ALICE)?;
         std::thread::sleep(Duration::from_millis(200));
         if is_graceful {
@@ -195,7 +196,7 @@ fn r77_r78_how_a_session_ended_is_told() -> Result<(), Error> {
         let ending = kept.take_ending(&session).unwrap();
         assert_eq!(ending.is_graceful, is_graceful);
         let duration = ending.duration.unwrap();
-        assert!((Duration::from_millis(200)..Duration::from_secs(5)).contains(&duration));
+        assert!((Duration::from_millis(200)..begun.elapsed()).contains(&duration));
     }
     Ok(())
 }
