@@ -92,30 +92,38 @@ fn mailboxes_come_go_and_are_renamed() {
     let temporary = tempfile::tempdir().unwrap();
     let root = maildir(temporary.path());
     let rig = Rig::start(options(&root));
+    // What is one act to a person is several on disk, and a loaded machine may take its time
+    // between them.
+    let held = rig.held_up(&root);
     for name in [".a", ".a.b", ".a.b.c"] {
         maildir(&root.join(name));
     }
-    assert_eq!(rig.hear(0, 1), ["create a/b/c"]);
+    drop(held);
+    assert_eq!(rig.hear(1, 1), ["create a/b/c"]);
     fs::write(root.join(".a.b/cur/1.x.h:2,S"), "x").unwrap();
-    assert_eq!(rig.hear(1, 1), ["append a/b 1 (\\Seen) messages=1 uidnext=2"]);
+    assert_eq!(rig.hear(2, 1), ["append a/b 1 (\\Seen) messages=1 uidnext=2"]);
+    let held = rig.held_up(&root);
     for (old, new) in [(".a", ".z"), (".a.b", ".z.b"), (".a.b.c", ".z.b.c")] {
         fs::rename(root.join(old), root.join(new)).unwrap();
     }
-    assert_eq!(rig.hear(2, 1), ["rename a z"]);
+    drop(held);
+    assert_eq!(rig.hear(4, 1), ["rename a z"]);
     fs::rename(root.join(".z.b/cur/1.x.h:2,S"), root.join("cur/1.x.h:2,S")).unwrap();
     assert_eq!(
-        rig.hear(3, 2),
+        rig.hear(5, 2),
         [
-            "append INBOX 1 (\\Seen) messages=1 uidnext=2 from z/b 1",
-            "expunge z/b 1 messages=0 to INBOX 1"
+            "append INBOX 3 (\\Seen) messages=3 uidnext=4 from z/b 1",
+            "expunge z/b 1 messages=0 to INBOX 3"
         ]
     );
     fs::hard_link(root.join("cur/1.x.h:2,S"), root.join(".z/cur/9.y.h:2,S")).unwrap();
-    assert_eq!(rig.hear(5, 1), ["append z 1 (\\Seen) messages=1 uidnext=2 from INBOX 1"]);
+    assert_eq!(rig.hear(7, 1), ["append z 1 (\\Seen) messages=1 uidnext=2 from INBOX 3"]);
     fs::write(root.join("subscriptions"), "V\t2\n\nz\tb\n").unwrap();
-    assert_eq!(rig.hear(6, 1), ["subscribe z/b"]);
+    assert_eq!(rig.hear(8, 1), ["subscribe z/b"]);
+    let held = rig.held_up(&root);
     fs::remove_dir_all(root.join(".z")).unwrap();
-    assert_eq!(rig.hear(7, 1), ["delete z"], "no expunge (R86)");
+    drop(held);
+    assert_eq!(rig.hear(10, 1), ["delete z"], "no expunge (R86)");
 }
 
 #[test]

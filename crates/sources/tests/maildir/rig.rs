@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -70,6 +70,18 @@ impl Rig {
         }
     }
 
+    /// Has one more message come, and holds the source up while it tells of it, so that it sees at
+    /// once whatever is done until this is dropped.
+    pub(crate) fn held_up(&self, inbox: &Path) -> MutexGuard<'_, ()> {
+        let gate = self.kept.gate.lock().unwrap();
+        let before = self.kept.arrived.load(Ordering::SeqCst);
+        let name = format!("{before}.held.h");
+        std::fs::write(inbox.join("tmp").join(&name), "x").unwrap();
+        std::fs::rename(inbox.join("tmp").join(&name), inbox.join("new").join(&name)).unwrap();
+        wait_until("it to be held up", || self.kept.arrived.load(Ordering::SeqCst) > before);
+        gate
+    }
+
     /// What is told from `from` on, once `count` more is, and then nothing for a while.
     pub(crate) fn hear(&self, from: usize, count: usize) -> Vec<String> {
         let begun = Instant::now();
@@ -101,7 +113,7 @@ impl Drop for Rig {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 const SILENCE: Duration = Duration::from_millis(400);
 
 pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {

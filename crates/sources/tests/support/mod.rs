@@ -16,6 +16,8 @@ pub(crate) struct Kept {
     with_quotas: bool,
     /// Held by a test that wants the intake to block, as on a full disk.
     pub(crate) gate: Mutex<()>,
+    /// How many batches came to that gate.
+    pub(crate) arrived: AtomicUsize,
     /// How many batches it takes before it fails; to play a crash.
     pub(crate) takes_left: AtomicUsize,
     /// What it says it wants, each time it is asked.
@@ -49,6 +51,7 @@ impl Kept {
             inner: Mutex::default(),
             with_quotas,
             gate: Mutex::default(),
+            arrived: AtomicUsize::default(),
             takes_left,
             wants: Mutex::default(),
             wants_then: Mutex::new(Demand::everything()),
@@ -96,6 +99,7 @@ impl Kept {
 
 impl Intake for Kept {
     fn take(&self, batch: Batch) -> Result<(), Stopped> {
+        self.arrived.fetch_add(1, Ordering::SeqCst);
         drop(self.gate.lock().unwrap());
         let left = self.takes_left.load(Ordering::SeqCst);
         if left == 0 {
