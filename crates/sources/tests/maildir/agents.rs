@@ -3,7 +3,7 @@
 use postbell_engine::What;
 use postbell_testkit::{ALICE, Agent, Dovecot, Error, Mbsync, mail};
 
-use crate::rig::{Rig, options};
+use crate::rig::{Rig, options, shown, wait_until};
 
 fn deliver_two(agent: &Agent) -> Result<(), Error> {
     let rig = Rig::start(options(&agent.maildir()));
@@ -60,7 +60,10 @@ fn what_mbsync_brings_is_told() -> Result<(), Error> {
     imap.store("2", "+FLAGS", "\\Deleted")?;
     imap.expunge()?;
     mbsync.run()?;
+    let gone = "expunge INBOX 2 messages=1";
+    let is_told = || rig.kept.told().iter().any(|told| shown(&told.what) == gone);
+    wait_until("the expunge", is_told);
     let told = rig.hear_out(5);
-    assert_eq!(told.last().map(String::as_str), Some("expunge INBOX 2 messages=1"), "{told:?}");
+    assert_eq!(told.last().map(String::as_str), Some(gone), "{told:?}");
     Ok(())
 }

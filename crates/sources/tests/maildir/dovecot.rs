@@ -4,7 +4,7 @@ use postbell_engine::{Message, What};
 use postbell_sources::maildir::Options;
 use postbell_testkit::{ALICE, BOB, Dovecot, Error, Imap, mail};
 
-use crate::rig::{Rig, options};
+use crate::rig::{Rig, options, wait_until};
 
 fn watching(dovecot: &Dovecot) -> Options {
     let root = dovecot.mail().join("%u/Maildir");
@@ -185,7 +185,7 @@ fn what_happens_while_the_source_is_down_is_told_at_the_next_start() -> Result<(
     imap.subscribe("New")?;
     rig.resume();
     assert_eq!(
-        rig.hear(0, 8),
+        rig.hear(0, 9),
         [
             "rename Kept Moved",
             "create New",
@@ -227,8 +227,9 @@ fn a_foreign_delivery_waits_for_dovecots_uid_and_is_told_with_it() -> Result<(),
     let root = dovecot.maildir(ALICE);
     std::fs::write(root.join("tmp/1.foreign.h"), mail::plain("foreign")).unwrap();
     std::fs::rename(root.join("tmp/1.foreign.h"), root.join("new/1.foreign.h")).unwrap();
+    let waits = || rig.health.snapshot().detail.contains("wait for Dovecot");
+    wait_until("the message to be seen", waits);
     assert!(rig.hear_out(0).is_empty());
-    assert!(rig.health.snapshot().detail.contains("wait for Dovecot"));
     dovecot.imap(ALICE)?.select("INBOX")?;
     assert_eq!(rig.hear(0, 1), ["new INBOX 1 () messages=1 uidnext=2"]);
     Ok(())
@@ -240,6 +241,8 @@ fn users_are_kept_apart_and_one_who_comes_later_is_followed() -> Result<(), Erro
     dovecot.imap(ALICE)?.select("INBOX")?;
     let rig = Rig::start(watching(&dovecot));
     dovecot.imap(BOB)?.select("INBOX")?;
+    // What is there at the first look at a user is not told.
+    wait_until("the other user", || rig.health.snapshot().users == 2);
     rig.hear_out(0);
     let mut owners = Vec::new();
     for (count, user) in [BOB, ALICE].into_iter().enumerate() {
