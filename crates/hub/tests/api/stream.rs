@@ -250,11 +250,12 @@ async fn one_too_many_is_refused_and_a_place_that_is_left_is_free() {
     assert_eq!(world.get("/v1/status").json()["streams"], 1);
     drop(stream);
     world.accept([1]);
-    let freed = Instant::now() + PATIENCE;
+    let (freed, mut number) = (Instant::now() + PATIENCE, 1);
     while world.get("/v1/status").json()["streams"] != 0 {
         assert!(Instant::now() < freed);
         // What is written to a client that left is what tells that it left.
-        world.accept([u32::try_from(freed.elapsed().as_nanos() % 1_000_000).unwrap() + 2]);
+        number += 1;
+        world.accept([number]);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     world.stop().await;
@@ -270,16 +271,19 @@ fn forgetful(config: &mut Config) {
 async fn what_retention_took_is_told_as_a_gap() {
     let world = World::start_with(forgetful).await;
     let mut number = 0;
-    let first = loop {
+    loop {
         world.accept(number..number + 2000);
         number += 2000;
         tokio::time::sleep(Duration::from_millis(200)).await;
         let first = world.get("/v1/status").json()["journal"]["first"].as_u64().unwrap();
         if first > 2 {
-            break first;
+            break;
         }
         assert!(number < 400_000, "retention took nothing");
-    };
+    }
+    // Without it, or more may be taken while this is asked for.
+    let world = world.restart().await;
+    let first = world.get("/v1/status").json()["journal"]["first"].as_u64().unwrap();
     let headers = [("Accept", "application/x-ndjson"), ("Last-Event-ID", "1")];
     let answer = world.ask("GET", "/v1/events?limit=2", &headers, b"");
     let told = lines(&answer.body);
@@ -336,7 +340,8 @@ async fn streams_end_when_the_hub_stops() {
     let idle = world.open("/v1/events", "Accept: application/x-ndjson\r\n");
     let begun = Instant::now();
     world.stop().await;
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    // After a quarter of a minute whoever doesn't end is cut off.
+    assert!(begun.elapsed() < Duration::from_secs(15));
     assert_eq!(idle.lines().map(Result::unwrap).filter(|line| !line.is_empty()).count(), 0);
 }
 
