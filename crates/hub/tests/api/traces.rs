@@ -12,7 +12,7 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use postbell_hub::{CommandConfig, Config, Reach, SourceConfig};
 use postbell_sources::publish::frame;
-use postbell_testkit::Receiver;
+use postbell_testkit::{Nobody, Receiver};
 use prost::Message as _;
 use serde_json::json;
 
@@ -355,10 +355,10 @@ fn restrict(path: &std::path::Path) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collector_that_is_gone_costs_a_counter_and_nothing_else() {
     let receiver = Receiver::start().unwrap();
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gone = Nobody::listens().unwrap();
     let world = World::start_with(|config| {
         config.webhooks.reach = Reach::Loopback;
-        config.traces.endpoint = format!("http://{gone}/v1/traces");
+        config.traces.endpoint = format!("http://{}/v1/traces", gone.address());
     })
     .await;
     subscribe(&world, &receiver.url(), false);
