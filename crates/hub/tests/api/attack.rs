@@ -46,7 +46,7 @@ async fn r157_a_thousand_connections_that_say_nothing_or_little_are_let_go() {
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).unwrap();
     let world = World::start_with(|config| {
-        config.http.header_timeout = Duration::from_secs(2);
+        config.http.header_timeout = Duration::from_secs(5);
         config.http.max_connections = 1024;
     })
     .await;

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::world::{World, login};
+use crate::world::{PATIENCE, World, login};
 
 fn cloud_event(id: &str, data: &str) -> String {
     format!(
@@ -134,11 +134,11 @@ async fn a_body_that_does_not_come_is_given_up() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_head_that_does_not_come_is_given_up() {
     let world =
-        World::start_with(|config| config.http.header_timeout = Duration::from_millis(200)).await;
+        World::start_with(|config| config.http.header_timeout = Duration::from_secs(3)).await;
     let mut stream = TcpStream::connect(world.address()).unwrap();
     stream.write_all(b"GET /healthz HTTP/1.1\r\n").unwrap();
     assert_eq!(world.get("/healthz").status, 200, "another connection is served meanwhile");
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).unwrap();
     assert!(!rest.starts_with(b"HTTP/1.1 200"), "half a head was taken for one");
