@@ -194,8 +194,9 @@ async fn a_batch_that_failed_comes_again_as_it_was_over_restarts_too() {
         if fails { busy() } else { ok() }
     })
     .await;
-    let bench = Bench::open_with(folder.path(), Options::default(), &[10; 500]).await;
-    let new = batched("phone", &receiver, up_to(3, "50ms"));
+    let bench = Bench::open_with(folder.path(), Options::default(), &[10; 6_000]).await;
+    // Long enough for those that are to go together, on a loaded machine too.
+    let new = batched("phone", &receiver, up_to(3, "5s"));
     bench.subscriptions.create(new, &bench.admin).await.unwrap();
     for mailbox in ["A", "B", "C"] {
         bench.append(mailbox);
@@ -213,7 +214,7 @@ async fn a_batch_that_failed_comes_again_as_it_was_over_restarts_too() {
     }
     assert_eq!(bench.shown("phone").cursor, 0);
     bench.close().await;
-    let bench = Bench::open_with(folder.path(), Options::default(), &[10; 500]).await;
+    let bench = Bench::open_with(folder.path(), Options::default(), &[10; 6_000]).await;
     let before = receiver.taken().len();
     bench.append("A");
     receiver.wait_for(before + 3).await;
@@ -291,7 +292,7 @@ async fn no_body_has_more_octets_than_asked_for_unless_one_event_does() {
 #[tokio::test(flavor = "multi_thread")]
 async fn r162_what_may_not_be_delivered_any_more_is_left_out_and_that_is_another_batch() {
     let folder = tempfile::tempdir().unwrap();
-    let bench = Bench::open_with(folder.path(), Options::default(), &[10; 500]).await;
+    let bench = Bench::open_with(folder.path(), Options::default(), &[10; 6_000]).await;
     let receiver = Receiver::start(|seqs| if seqs.contains(&2) { busy() } else { ok() }).await;
     let new = batched("phone", &receiver, up_to(3, "60s"));
     bench.subscriptions.create(new.clone(), &bench.admin).await.unwrap();
@@ -313,7 +314,7 @@ async fn r162_what_may_not_be_delivered_any_more_is_left_out_and_that_is_another
 async fn r162_a_frozen_batch_goes_without_what_is_shared_no_more_and_is_another_one() {
     let (folder, acl) = (tempfile::tempdir().unwrap(), Acl::default());
     acl.gives("bob", "ann", &["First", "Plans", "Kept", "Last"]);
-    let (bench, _watching) = sharing(folder.path(), &[10; 500], &acl).await;
+    let (bench, _watching) = sharing(folder.path(), &[10; 6_000], &acl).await;
     let mended = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let fine = Arc::clone(&mended);
     let receiver =
@@ -352,10 +353,10 @@ async fn r162_a_frozen_batch_goes_without_what_is_shared_no_more_and_is_another_
 async fn r162_ones_own_goes_into_no_batch_with_what_is_shared_and_waits_for_none_of_it() {
     let (folder, acl) = (tempfile::tempdir().unwrap(), Acl::default());
     acl.gives("bob", "ann", &["Plans"]);
-    let (bench, _watching) = sharing(folder.path(), &[10; 500], &acl).await;
+    let (bench, _watching) = sharing(folder.path(), &[10; 6_000], &acl).await;
     let receiver = Receiver::start(|_| ok()).await;
     let (bob, _) = bench.user("b1", "bob");
-    let new = batched("phone", &receiver, up_to(4, "1s"));
+    let new = batched("phone", &receiver, up_to(4, "3s"));
     let new = NewSubscription { events: vec!["FlagsSet".to_owned()], ..new };
     let id = bench.subscriptions.create(new, &bob).await.unwrap().id;
     bench.comes("ann", "Plans");

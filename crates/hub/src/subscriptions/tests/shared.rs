@@ -191,7 +191,7 @@ async fn r162_what_comes_while_the_store_is_asked_is_not_passed_over() {
 async fn r162_what_waits_for_its_next_attempt_is_not_sent_once_the_right_is_lost() {
     let (folder, acl) = (tempfile::tempdir().unwrap(), Acl::default());
     acl.gives("bob", "ann", &["Plans", "Kept"]);
-    let (bench, _watching) = sharing(folder.path(), &[50; 400], &acl).await;
+    let (bench, _watching) = sharing(folder.path(), &[50; 1_200], &acl).await;
     let (receiver, mended) = mendable().await;
     let (bob, _) = bench.user("b1", "bob");
     let id = bench.subscriptions.create(flags(&receiver.url), &bob).await.unwrap().id;

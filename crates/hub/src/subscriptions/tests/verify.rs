@@ -55,7 +55,7 @@ fn order(seen: &Seen) -> Vec<bool> {
 #[tokio::test(flavor = "multi_thread")]
 async fn r165_nothing_is_delivered_before_the_receiver_agrees_and_everything_after() {
     let folder = tempfile::tempdir().unwrap();
-    let bench = Bench::open_with(folder.path(), Options::default(), &[20; 200]).await;
+    let bench = Bench::open_with(folder.path(), Options::default(), &[20; 3_000]).await;
     let allowed = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let agreed = Arc::clone(&allowed);
     let answer = move |_| if agreed.load(Ordering::SeqCst) { agrees() } else { ok() };
