@@ -1,13 +1,13 @@
 //! A hub with a stream to hear it by.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use postbell_hub::{Config, Hub};
 use postbell_testkit::http::{self, Answer, EventStream};
-use postbell_testkit::{Error, private_file};
+use postbell_testkit::{Error, free_address, private_file};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -80,10 +80,7 @@ impl Bench {
         std::fs::DirBuilder::new().mode(0o700).create(&data).map_err(Error::io("make a folder"))?;
         let file = data.join("dovecot-mail.secret");
         private_file(&file, &secret)?;
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .and_then(|listener| listener.local_addr())
-            .map_err(Error::io("find a free port"))?;
-        Ok((Door { folder, data, address }, secret))
+        Ok((Door { folder, data, address: free_address()? }, secret))
     }
 
     /// Starts a hub behind `door` with these sources, as TOML, whose policy lets envelopes out.
@@ -155,7 +152,24 @@ impl Bench {
         let path = format!("/v1/events?since={since}&follow=true&parameters={parameters}");
         let stream = Some(EventStream::open(address, &path, &token)?);
         self.running = Some(Running { runtime, hub, address, token, stream });
-        Ok(())
+        self.wait_until_looked()
+    }
+
+    /// Waits until each source has looked a first time: what is there by then is not told, and what
+    /// comes after is.
+    fn wait_until_looked(&self) -> Result<(), Error> {
+        let begun = Instant::now();
+        loop {
+            let answer = self.get("/v1/sources")?;
+            if !["starting", "scanning"].iter().any(|state| answer.body.contains(state)) {
+                return Ok(());
+            }
+            if begun.elapsed() > PATIENCE {
+                let expected = "sources that have looked".to_owned();
+                return Err(Error::Answer { expected, answer: answer.body });
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Stops the hub in good order; what is watched goes on without it.
@@ -293,7 +307,7 @@ fn refused(error: impl std::error::Error) -> Error {
 }
 
 /// Generous, because a loaded machine is no defect.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Longer than the hub may wait before it tells what it saw.
 const SILENCE: Duration = Duration::from_secs(3);
 

@@ -141,6 +141,6 @@ impl<'a> Stage<'a> {
 /// The marker's mailbox.
 const MARK: &str = "mark";
 /// How long a store may take to say what it says late.
-const PATIENCE: Duration = Duration::from_secs(45);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two times of listening for what comes late.
 const LATE: Duration = Duration::from_millis(200);

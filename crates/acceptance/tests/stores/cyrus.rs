@@ -349,4 +349,4 @@ master_password_file = "@PASSWORD@"
 /// As the hub is told by `store.fqdn`; its URIs have another name.
 const SERVER: &str = "mail1.example.org";
 /// A loaded machine is no defect.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);

@@ -54,4 +54,4 @@ fn wait_for(bench: &Bench, status: u16) -> Result<String, Error> {
 const DISK_OCTETS: u64 = 24 * 1024 * 1024;
 /// More than fit into what may be left in files already there.
 const DELIVERIES: usize = 40;
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);

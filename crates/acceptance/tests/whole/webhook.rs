@@ -60,4 +60,4 @@ fn wait_for(receiver: &Receiver, count: usize) -> Vec<postbell_testkit::Taken> {
 }
 
 /// Generous, because a loaded machine is no defect.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
