@@ -110,12 +110,17 @@ impl Missed<'_> {
         bob.append("INBOX", "", &new)?;
         bob.logout()?;
         // It would write its last line after the answer.
-        let log = dovecot.whole_log();
-        let complaints = log.lines().filter(|line| line.contains(self.complaint));
         let of_bob = |line: &str| {
             line.split_once(&format!("imap({BOB})<"))?.1.split('>').next()?.parse().ok()
         };
-        let pid: u32 = complaints.filter_map(of_bob).next_back().unwrap();
+        let complained = || -> Option<u32> {
+            let log = dovecot.whole_log();
+            let complaints = log.lines().filter(|line| line.contains(self.complaint));
+            complaints.filter_map(of_bob).next_back()
+        };
+        // Another of Dovecot's processes writes the log.
+        self.bench.wait_for("Bob's process to complain", || complained().is_some());
+        let pid = complained().unwrap();
         self.bench.wait_for("Bob's process to end", || !dovecot.processes("imap").contains(&pid));
         Ok(())
     }

@@ -1,11 +1,10 @@
 //! A Dovecot with all that postbell uses of it.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use postbell_testkit::{
-    Dovecot, Error, Hub, Imap, MASTER, Notify, Options, password, private_file,
+    Dovecot, Error, Hub, Imap, MASTER, Notify, Options, free_address, password, private_file,
 };
 use tempfile::TempDir;
 
@@ -51,7 +50,8 @@ impl Bench<Dovecot> {
         room: TempDir,
     ) -> Result<Option<Self>, Error> {
         let hub = Hub::new(env!("CARGO_BIN_EXE_postbell"))?;
-        let port = free_port();
+        // The same again when it comes back.
+        let port = free_address()?.port();
         let url = match exporter {
             Exporter::Heard => {
                 private_file(&hub.data().join("dovecot-mail.secret"), SECRET)?;
@@ -71,20 +71,6 @@ impl Bench<Dovecot> {
                 .replace("@PASSWORD@", &room.path().join("master").display().to_string()),
         )?;
         Self::begin(dovecot, hub, spool, room).map(Some)
-    }
-}
-
-/// A port that the kernel gives to nobody by itself, so that it is still free when the hub comes
-/// back.
-fn free_port() -> u16 {
-    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
-    let lowest: u16 = range.split_ascii_whitespace().next().unwrap().parse().unwrap();
-    let mut dice = fastrand::Rng::new();
-    loop {
-        let port = dice.u16(lowest.saturating_sub(8_000).max(1_024)..lowest);
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
     }
 }
 
