@@ -296,4 +296,4 @@ fn with_no_configuration_to_write_to_nothing_is_written() {
     assert!(fresh.files() == before && !fresh.spool().exists(), "{}", refused.said);
 }
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);

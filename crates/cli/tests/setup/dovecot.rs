@@ -300,4 +300,4 @@ fn shortened(said: &str) -> String {
         .join("\n")
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
