@@ -1,13 +1,14 @@
 //! `postbell on`: a command for each event, against `postbell serve`.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::hub::{Served, event, following};
+use crate::hub::{PATIENCE, Served, event, following};
 use crate::run::{command, run, transcript};
 
 /// What has been written to `file`, once that is `count` lines.
@@ -18,7 +19,7 @@ fn lines(folder: &Path, file: &str, count: usize) -> Vec<String> {
         if text.lines().count() >= count {
             return text.lines().map(str::to_owned).collect();
         }
-        assert!(begun.elapsed() < Duration::from_secs(30), "{file}: {text}");
+        assert!(begun.elapsed() < PATIENCE, "{file}: {text}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -68,7 +69,7 @@ fn what_is_done_is_kept_and_the_rest_follows_over_restarts_of_both() {
     let mut process = start(served.path(), &on);
     let begun = Instant::now();
     while !following(&served) {
-        assert!(begun.elapsed() < Duration::from_secs(20), "nobody follows");
+        assert!(begun.elapsed() < PATIENCE, "nobody follows");
         std::thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(served.publish(&event(1)).code, 0);
@@ -85,7 +86,7 @@ fn what_is_done_is_kept_and_the_rest_follows_over_restarts_of_both() {
     let begun = Instant::now();
     let kept = || fs::read_to_string(served.path().join("done")).unwrap_or_default();
     while kept() != "3\n" {
-        assert!(begun.elapsed() < Duration::from_secs(30), "{}", kept());
+        assert!(begun.elapsed() < PATIENCE, "{}", kept());
         std::thread::sleep(Duration::from_millis(20));
     }
     let told = lines(served.path(), "told", 3);
@@ -103,13 +104,17 @@ fn a_stop_waits_for_what_is_under_way() {
     assert_eq!(served.publish(&[event(1), event(2)].concat()).code, 0);
     let script = "touch begun; while [ ! -e go ]; do sleep 0.02; done; echo >> told";
     let arguments = ["on", "message", "--data", "data", "--since", "0", "--", "sh", "-c", script];
-    let process = start(served.path(), &arguments);
+    let mut process = start(served.path(), &arguments);
     let begun = Instant::now();
     while !served.path().join("begun").exists() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "it never begins");
+        assert!(begun.elapsed() < PATIENCE, "it never begins");
         std::thread::sleep(Duration::from_millis(20));
     }
     kill_process(Pid::from_child(&process), Signal::TERM).unwrap();
+    // Once it has heard of that: else the next may have begun.
+    let said = BufReader::new(process.stderr.take().unwrap()).lines();
+    let waits = |line: String| line.contains("waiting for what is under way");
+    assert!(said.map(Result::unwrap).any(waits), "it has ended");
     fs::write(served.path().join("go"), "").unwrap();
     let ended = process.wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(0));
