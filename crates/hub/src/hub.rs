@@ -32,7 +32,7 @@ use crate::links::Links;
 use crate::listen;
 use crate::metrics::Metrics;
 use crate::publish::{self, Gatherer, Publishers, Socket};
-use crate::sharing::{Remembered, Sharing};
+use crate::sharing::{Remembered, Sharing, Times};
 use crate::signed::Notary;
 use crate::signing::SigningKey;
 use crate::sources::{Source, Sources, Wiring};
@@ -160,8 +160,8 @@ impl Hub {
         let asked = contents.clone();
         let sharing = match config.access.shared_mailboxes {
             true => {
-                let remembered = Remembered::open(Arc::clone(&state)).await;
-                Sharing::new(move |user| asked.shared(user), feed.clone(), remembered)
+                let (feed, remembered) = (feed.clone(), Remembered::open(Arc::clone(&state)).await);
+                Sharing::new(move |user| asked.shared(user), feed, remembered, Times::STANDARD)
             }
             false => {
                 Remembered::forget(&state).await?;

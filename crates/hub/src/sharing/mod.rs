@@ -8,6 +8,7 @@ mod reads;
 mod remembered;
 #[cfg(test)]
 mod tests;
+mod times;
 mod user;
 
 use std::collections::{BTreeSet, HashMap};
@@ -25,6 +26,7 @@ use tracing::{debug, warn};
 
 pub(crate) use self::reads::{Reads, Unknown};
 pub(crate) use self::remembered::Remembered;
+pub(crate) use self::times::Times;
 use self::user::{Again, User};
 use crate::feed::{Feed, Step};
 use crate::hub::stopped;
@@ -46,6 +48,7 @@ struct Inner {
     rests_until: Mutex<Option<Instant>>,
     /// Up to which record what changes rights was looked for.
     looked: watch::Sender<u64>,
+    times: Times,
     runtime: Handle,
 }
 
@@ -70,6 +73,7 @@ impl Sharing {
         ask: impl Fn(&str) -> Result<Shared, SharedError> + Send + Sync + 'static,
         feed: Feed,
         remembered: Remembered,
+        times: Times,
     ) -> Self {
         let (looked, _) = watch::channel(feed.last());
         Self(Some(Arc::new(Inner {
@@ -80,6 +84,7 @@ impl Sharing {
             remembered,
             rests_until: Mutex::default(),
             looked,
+            times,
             runtime: Handle::current(),
         })))
     }
@@ -99,7 +104,7 @@ impl Sharing {
         if let Some(said) = &said {
             users.reads(name, Shared::NONE, said);
         }
-        let user = Arc::new(User::new(name, said));
+        let user = Arc::new(User::new(name, said, inner.times));
         users.by_name.insert(name.clone(), Arc::downgrade(&user));
         drop(users);
         inner.runtime.spawn(keep(Arc::downgrade(inner), Arc::downgrade(&user)));
@@ -128,7 +133,7 @@ impl Sharing {
                 Err(error) => {
                     // Meanwhile nothing of others is seen: nobody knows what it said.
                     debug!(%error, "what changes rights can't be looked for");
-                    tokio::time::sleep(PATIENCE).await;
+                    tokio::time::sleep(inner.times.patience).await;
                     continue;
                 }
             }
@@ -180,7 +185,7 @@ impl Inner {
 
     /// Asks about a user, and takes the answer; when they are asked about again.
     async fn renew(self: &Arc<Self>, user: &Arc<User>) -> Again {
-        let Ok(_place) = self.asking.acquire().await else { return Again::After(RETRY) };
+        let Ok(_place) = self.asking.acquire().await else { return Again::After(self.times.retry) };
         let begun = user.begin();
         self.users().asked.push(Arc::downgrade(user));
         let answer = self.answer(user).await;
@@ -214,7 +219,7 @@ impl Inner {
             };
             if tries >= TRIES {
                 warn!(%why, "the store can't be asked what users share");
-                *rests_until() = Some(Instant::now() + REST);
+                *rests_until() = Some(Instant::now() + self.times.rest);
                 return Err(why);
             }
             tries += 1;
@@ -299,7 +304,7 @@ async fn keep(inner: Weak<Inner>, user: Weak<User>) {
                 break;
             }
             if user.is_present() {
-                until = until.min(tokio::time::Instant::now() + LIFE);
+                until = until.min(tokio::time::Instant::now() + user.life());
             }
         }
     }
@@ -320,35 +325,8 @@ const ADDING: [&str; 2] = ["MailboxCreate", "MailboxRename"];
 /// What is on an event that tells a user of rights they got or lost on somebody else's mailbox.
 const AFFECTED: &[u8] = b"\"vnd.postbell.affectedUser\"";
 
-/// How long an answer of the store's counts, where nothing says that rights have changed.
-const LIFE: Duration = Duration::from_secs(30);
-
-/// How long it goes on counting where the store can't be asked.
-const LIFE_MAX: Duration = Duration::from_secs(60);
-
-/// How often it is asked about those of whom there are subscriptions alone, to learn of what is shared
-/// with them anew and nothing told: before a delivery out of others' mailboxes it is asked all the
-/// same. Ten thousand users then cost seventeen questions a second.
-const LIFE_AT_REST: Duration = Duration::from_secs(600);
-
-/// When it is asked again where it couldn't be.
-pub(crate) const RETRY: Duration = Duration::from_secs(10);
-
 /// When it is asked again where rights changed while it answered; each time twice as long.
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
-
-/// How long nobody is asked about after the store couldn't be asked: else each user would try.
-const REST: Duration = Duration::from_secs(5);
-
-/// How long a reader waits for the store's answer, of whom something of others is to be decided.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The same for the first answer of all that a user has: nobody knows yet what to hold for them.
-const PATIENCE_AT_FIRST: Duration = Duration::from_secs(60);
-
-/// How long deliveries out of others' mailboxes wait for a store that can't be asked. Then they are
-/// left out, lest they keep one's own waiting for ever.
-const WAITED_FOR: Duration = Duration::from_secs(3_600);
 
 /// How often the store is asked until it counts as one that can't be.
 const TRIES: u32 = 2;

@@ -1,11 +1,12 @@
 //! What one principal reads of others.
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use postbell_engine::{Filter, Principal, Shared};
 
-use super::Inner;
 use super::user::User;
+use super::{Inner, Times};
 use crate::feed::{Feed, Seat};
 
 /// What one principal reads of others.
@@ -148,6 +149,12 @@ impl Reads {
         known.unwrap_or_else(|| Arc::clone(&NOTHING))
     }
 
+    /// After how long it is tried again to send what nobody knows whether it may be had.
+    pub(crate) fn retry(&self) -> Duration {
+        let times = self.0.as_ref().map_or(Times::STANDARD, |of| of.inner.times);
+        times.retry
+    }
+
     /// A place with the guide for a reader, who is woken for what others share as well, also where
     /// they begin or cease to. Nothing up to `done` is wanted.
     pub(crate) fn join(
@@ -161,6 +168,15 @@ impl Reads {
             None => feed.join(vec![filter.of_users(principal.users())], done),
             Some(of) => of.user.join(filter, |narrowed| feed.join(narrowed, done)),
         }
+    }
+}
+
+#[cfg(test)]
+impl Reads {
+    /// Waits until whatever changes rights, of all up to this record, has made them unknown.
+    pub(crate) async fn noticed(&self, seq: u64) {
+        let Some(of) = &self.0 else { return };
+        of.looked(seq).await.unwrap();
     }
 }
 

@@ -9,6 +9,8 @@ use postbell_journal::{Batch, Entry, Journal as _, Options, RecordId, SqliteJour
 use super::*;
 use crate::state::StateDb;
 
+const TIMES: Times = Times::STANDARD;
+
 fn shared(mailboxes: &[&str]) -> Shared {
     let mut shared = Shared::default();
     mailboxes.iter().for_each(|mailbox| shared.add("ann", mailbox, "lr"));
@@ -33,7 +35,7 @@ impl Desk {
         let state = Arc::new(StateDb::open(&folder.path().join("hub.db")).unwrap());
         let remembered = Remembered::new(state, HashMap::new());
         let journal = Arc::new(SqliteJournal::open(folder.path(), Options::default()).unwrap());
-        let sharing = Sharing::new(ask, Feed::new(Arc::clone(&journal) as _), remembered);
+        let sharing = Sharing::new(ask, Feed::new(Arc::clone(&journal) as _), remembered, TIMES);
         let (stop, stopping) = watch::channel(false);
         tokio::spawn(sharing.clone().watch(stopping));
         Self { journal, sharing, _stop: stop, _folder: folder }
@@ -158,7 +160,7 @@ async fn r162_before_a_delivery_the_store_is_asked_where_its_answer_is_old() {
         assert!(reads.settled(0).await.unwrap().shared.has("ann", "Old"));
     }
     assert_eq!(count.load(Ordering::SeqCst), 1);
-    user.age(LIFE + Duration::from_secs(1));
+    user.age(TIMES.life + Duration::from_secs(1));
     // What only may turn out to be readable needs no answer.
     assert!(reads.candidates(0).await.has("ann", "Old"));
     let settled = reads.settled(0).await.unwrap();
@@ -171,7 +173,7 @@ async fn r162_before_a_delivery_the_store_is_asked_where_its_answer_is_old() {
 
 #[test]
 fn r162_an_answer_from_before_a_change_counts_for_nothing() {
-    let user = User::new("bob", None);
+    let user = User::new("bob", None, TIMES);
     for times in [1, 2, 4] {
         let begun = user.begin();
         user.doubt();
@@ -180,7 +182,7 @@ fn r162_an_answer_from_before_a_change_counts_for_nothing() {
         assert!(user.known.borrow().is_pending && !user.known.borrow().counts());
     }
     let begun = user.begin();
-    assert_eq!(user.conclude(begun, Ok(shared(&["Plans"]))), Again::Within(LIFE_AT_REST));
+    assert_eq!(user.conclude(begun, Ok(shared(&["Plans"]))), Again::Within(TIMES.life_at_rest));
     assert!(user.known.borrow().counts() && user.has(Some("ann"), "Plans"));
     // A change may also come between the answer and its being known.
     user.suspect(Some("ann"), "Plans");
@@ -190,14 +192,14 @@ fn r162_an_answer_from_before_a_change_counts_for_nothing() {
 #[test]
 fn r162_where_the_store_can_not_be_asked_what_was_known_counts_a_while_and_after_a_change_not_at_all()
  {
-    let user = User::new("bob", None);
+    let user = User::new("bob", None, TIMES);
     let away = || Err(SharedError::Away("away".to_owned()));
     let concluded = |answer| user.conclude(user.begin(), answer);
     let counts = || user.known.borrow().counts();
     concluded(Ok(shared(&["Plans"])));
-    assert_eq!(concluded(away()), Again::Within(RETRY));
+    assert_eq!(concluded(away()), Again::Within(TIMES.retry));
     assert!(counts());
-    user.age(LIFE_MAX + Duration::from_secs(1));
+    user.age(TIMES.life_max + Duration::from_secs(1));
     concluded(away());
     assert!(!counts());
     concluded(Ok(shared(&["Plans"])));
@@ -213,43 +215,43 @@ fn r162_where_the_store_can_not_be_asked_what_was_known_counts_a_while_and_after
 #[test]
 fn r162_what_the_store_said_before_is_held_while_it_can_not_be_asked() {
     let away = || Err(SharedError::Away("away".to_owned()));
-    let user = User::new("bob", None);
+    let user = User::new("bob", None, TIMES);
     let patience = user.known.borrow().patience();
-    assert!(PATIENCE < patience && patience <= PATIENCE_AT_FIRST, "{patience:?}");
+    assert!(TIMES.patience < patience && patience <= TIMES.patience_at_first, "{patience:?}");
     user.conclude(user.begin(), away());
-    let said = User::new("bob", Some(Arc::new(shared(&["Plans"]))));
+    let said = User::new("bob", Some(Arc::new(shared(&["Plans"]))), TIMES);
     said.conclude(said.begin(), away());
     for (user, has) in [(user, false), (said, true)] {
         let known = user.known.borrow();
         assert!(!known.is_pending && !known.counts(), "nobody waits, and nothing is told");
-        assert_eq!((known.shared.has("ann", "Plans"), known.patience()), (has, PATIENCE));
+        assert_eq!((known.shared.has("ann", "Plans"), known.patience()), (has, TIMES.patience));
     }
 }
 
 #[test]
 fn r162_who_is_not_let_in_any_more_is_waited_for_and_who_never_had_anything_is_not() {
     let not_let_in = || Err(SharedError::NotLetIn("no".to_owned()));
-    let user = User::new("bob", None);
+    let user = User::new("bob", None, TIMES);
     user.conclude(user.begin(), not_let_in());
     assert!(user.known.borrow().counts() && user.known.borrow().shared.is_empty());
-    let user = User::new("bob", Some(Arc::new(shared(&["Plans"]))));
+    let user = User::new("bob", Some(Arc::new(shared(&["Plans"]))), TIMES);
     user.conclude(user.begin(), not_let_in());
     assert!(!user.known.borrow().counts() && user.has(Some("ann"), "Plans"));
 }
 
 #[test]
 fn r162_who_changes_rights_all_the_time_has_others_wait_once() {
-    let user = User::new("bob", Some(Arc::default()));
+    let user = User::new("bob", Some(Arc::default()), TIMES);
     let patience = || user.known.borrow().patience();
     std::thread::sleep(Duration::from_millis(20));
     for _ in 0..3 {
         let begun = user.begin();
         user.doubt();
         user.conclude(begun, Ok(shared(&["Plans"])));
-        assert!(patience() <= PATIENCE - Duration::from_millis(20), "{:?}", patience());
+        assert!(patience() <= TIMES.patience - Duration::from_millis(20), "{:?}", patience());
     }
     user.conclude(user.begin(), Ok(shared(&["Plans"])));
-    assert_eq!(patience(), PATIENCE);
+    assert_eq!(patience(), TIMES.patience);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -268,11 +270,11 @@ async fn r162_what_an_owner_adds_is_looked_for_before_more_of_theirs_is_passed_o
     assert_eq!(count.load(Ordering::SeqCst), 1);
     // However long ago that was: nobody has waited for it.
     let user = desk.inner().users().named("bob").unwrap();
-    user.age(LIFE / 2);
+    user.age(TIMES.life / 2);
     assert!(reads.whole(last).await.unwrap().shared.has("ann", "Plans/Q1"));
     assert_eq!(count.load(Ordering::SeqCst), 2);
     desk.happens("MailboxCreate", "imap://ann@h/Plans/Q2", "").await;
-    user.age(LIFE / 2);
+    user.age(TIMES.life / 2);
     let patience = user.known.borrow().patience();
-    assert_eq!(patience, PATIENCE, "and rights that change are waited for as ever");
+    assert_eq!(patience, TIMES.patience, "and rights that change are waited for as ever");
 }

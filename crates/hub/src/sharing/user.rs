@@ -9,10 +9,7 @@ use postbell_sources::SharedError;
 use tokio::sync::{Notify, watch};
 use tracing::debug;
 
-use super::{
-    AGAIN_AFTER, LIFE, LIFE_AT_REST, LIFE_MAX, PATIENCE, PATIENCE_AT_FIRST, RETRY, SUSPECTS_MAX,
-    WAITED_FOR,
-};
+use super::{AGAIN_AFTER, SUSPECTS_MAX, Times};
 use crate::feed::Seat;
 use crate::lock::locked;
 
@@ -68,29 +65,31 @@ pub(super) struct Known {
     asked: Option<Instant>,
     /// When it answered last, or was to be asked first.
     answered: Instant,
+    times: Times,
 }
 
 impl Known {
     /// Whether it counts: the store said it a short while ago, and nothing since that it is otherwise.
     pub(super) fn counts(&self) -> bool {
-        !self.is_pending && self.told.is_some_and(|told| told.elapsed() <= LIFE_MAX)
+        !self.is_pending && self.told.is_some_and(|told| told.elapsed() <= self.times.life_max)
     }
 
     /// Whether it is time to ask.
     pub(super) fn is_stale(&self) -> bool {
-        self.is_pending || self.asked.is_none_or(|asked| asked.elapsed() > LIFE)
+        self.is_pending || self.asked.is_none_or(|asked| asked.elapsed() > self.times.life)
     }
 
     /// Whether the store hasn't answered for so long that nobody waits for it any more.
     pub(super) fn is_lost(&self) -> bool {
-        !self.counts() && self.answered.elapsed() > WAITED_FOR
+        !self.counts() && self.answered.elapsed() > self.times.waited_for
     }
 
     /// How much longer the store's answer is waited for, by whomever it keeps waiting. All of them
     /// together wait no longer than one: who has their rights changed all the time is still told of
     /// what is theirs.
     pub(super) fn patience(&self) -> Duration {
-        let patience = if self.is_new { PATIENCE_AT_FIRST } else { PATIENCE };
+        let times = &self.times;
+        let patience = if self.is_new { times.patience_at_first } else { times.patience };
         patience.saturating_sub(self.waiting.map_or(Duration::ZERO, |since| since.elapsed()))
     }
 
@@ -126,7 +125,7 @@ pub(super) enum Again {
 
 impl User {
     /// One of whom the store has said this before, or nothing.
-    pub(super) fn new(name: &str, said: Option<Arc<Shared>>) -> Self {
+    pub(super) fn new(name: &str, said: Option<Arc<Shared>>, times: Times) -> Self {
         let (known, _) = watch::channel(Known {
             is_pending: true,
             changes: 0,
@@ -139,6 +138,7 @@ impl User {
             told: None,
             asked: None,
             answered: Instant::now(),
+            times,
         });
         Self {
             name: name.into(),
@@ -257,13 +257,14 @@ impl User {
                     if !may_have_more {
                         known.waiting = None;
                     }
-                    if self.is_present() { LIFE } else { LIFE_AT_REST }
+                    let times = &known.times;
+                    if self.is_present() { times.life } else { times.life_at_rest }
                 }
                 Err(why) => {
                     debug!(%why, "what is shared with a user isn't known");
                     (known.is_new, known.is_pending, known.has_more) = (false, false, false);
                     known.waiting = None;
-                    RETRY
+                    known.times.retry
                 }
             };
             if !known.has_more {
@@ -319,6 +320,11 @@ impl User {
         users.extend(shared.owners().map(Box::from));
         let of_users = filter.of_users(Some(&users));
         [of_users].into_iter().chain(filter.of_mailboxes(shared.nobodys())).collect()
+    }
+
+    /// How long an answer counts about them, where a stream of theirs is open.
+    pub(super) fn life(&self) -> Duration {
+        self.known.borrow().times.life
     }
 
     /// Whether a stream of theirs is open.

@@ -25,7 +25,6 @@ use super::carrier::Carrier;
 use super::freezer::New;
 use super::worker::{Job, dice};
 use crate::metrics::EventIndex;
-use crate::sharing::RETRY;
 use crate::state::{Frozen, Generation};
 use crate::traces::Attempted;
 
@@ -295,7 +294,9 @@ impl<'a> Attempts<'a> {
     fn put_back(&mut self, attempt: Attempt, unsettled: Unsettled) -> Concluded {
         let (pause, reason) = match unsettled {
             Unsettled::Doubted => (Duration::ZERO, "who shares what is being asked"),
-            Unsettled::Unknown => (RETRY, "the store can't be asked what others share"),
+            Unsettled::Unknown => {
+                (self.job.reads.retry(), "the store can't be asked what others share")
+            }
         };
         self.job.abandoned();
         let next = self.lanes.put_back(attempt.seq, self.now(), pause);

@@ -7,41 +7,76 @@ use postbell_engine::Shared as Rights;
 use postbell_sources::SharedError;
 
 use super::*;
-use crate::sharing::Remembered;
+use crate::sharing::{Remembered, Times};
 
-/// What each user reads of others, as the store would say it; none while it can't be asked.
+/// What each user reads of others, as the store would say it, and how it answers.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Acl(Arc<StdMutex<Option<BTreeMap<String, Rights>>>>, Arc<AtomicBool>);
+pub(super) struct Acl(Arc<StdMutex<Store>>);
+
+#[derive(Debug, Default)]
+struct Store {
+    rights: BTreeMap<String, Rights>,
+    mood: Mood,
+}
+
+/// How a store answers.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Mood {
+    #[default]
+    Answers,
+    /// What it looked up some time before.
+    AnswersLate,
+    /// It takes its time before it looks.
+    Hesitates,
+    NotNow,
+    LetsNobodyIn,
+    IsAway,
+}
 
 impl Acl {
+    /// Whatever it was like, it answers by now.
     pub(super) fn gives(&self, user: &str, owner: &str, mailboxes: &[&str]) {
         let all: Vec<_> = mailboxes.iter().map(|&mailbox| (owner, mailbox.to_owned())).collect();
         self.gives_all(user, &all);
+        self.is(Mood::Answers);
     }
 
-    /// The same for mailboxes of several owners.
+    /// Mailboxes of several owners, whether or not it answers.
     pub(super) fn gives_all(&self, user: &str, all: &[(&str, String)]) {
         let mut shared = Rights::default();
         all.iter().for_each(|(owner, mailbox)| shared.add(*owner, mailbox, "lr"));
-        self.0.lock().unwrap().get_or_insert_default().insert(user.to_owned(), shared);
+        self.0.lock().unwrap().rights.insert(user.to_owned(), shared);
     }
 
     pub(super) fn goes_away(&self) {
-        *self.0.lock().unwrap() = None;
+        self.is(Mood::IsAway);
     }
 
-    /// Has the store take its time over its answers, or give them.
-    fn hesitates(&self, whether: bool) {
-        self.1.store(whether, Ordering::SeqCst);
+    pub(super) fn is(&self, mood: Mood) {
+        self.0.lock().unwrap().mood = mood;
     }
 
     fn ask(&self, user: &str) -> Result<Rights, SharedError> {
-        while self.1.load(Ordering::SeqCst) {
-            std::thread::sleep(Duration::from_millis(5));
+        let answer = |all: &Store| all.rights.get(user).cloned().unwrap_or_default();
+        loop {
+            let all = self.0.lock().unwrap();
+            match all.mood {
+                Mood::Answers => return Ok(answer(&all)),
+                Mood::AnswersLate => {
+                    let answer = answer(&all);
+                    drop(all);
+                    std::thread::sleep(Duration::from_millis(8));
+                    return Ok(answer);
+                }
+                Mood::Hesitates => {
+                    drop(all);
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Mood::NotNow => return Err(SharedError::Unsaid("not now".to_owned())),
+                Mood::LetsNobodyIn => return Err(SharedError::NotLetIn("no".to_owned())),
+                Mood::IsAway => return Err(SharedError::Away("it is away".to_owned())),
+            }
         }
-        let all = self.0.lock().unwrap();
-        let all = all.as_ref().ok_or_else(|| SharedError::Away("it is away".to_owned()))?;
-        Ok(all.get(user).cloned().unwrap_or_default())
     }
 }
 
@@ -51,11 +86,22 @@ pub(super) async fn sharing(
     pauses_millis: &[u64],
     acl: &Acl,
 ) -> (Bench, watch::Sender<bool>) {
+    sharing_for(folder, pauses_millis, acl, Times::STANDARD).await
+}
+
+/// The same where what the store says counts, and is waited for, for so long.
+pub(super) async fn sharing_for(
+    folder: &Path,
+    pauses_millis: &[u64],
+    acl: &Acl,
+    times: Times,
+) -> (Bench, watch::Sender<bool>) {
     let (stop, stopping) = watch::channel(false);
     let acl = acl.clone();
     let sharing = |feed: &Feed, state: &Arc<StateDb>| {
+        let feed = feed.clone();
         let remembered = Remembered::new(Arc::clone(state), state.shared().unwrap());
-        let sharing = Sharing::new(move |user| acl.ask(user), feed.clone(), remembered);
+        let sharing = Sharing::new(move |user| acl.ask(user), feed, remembered, times);
         tokio::spawn(sharing.clone().watch(stopping));
         sharing
     };
@@ -161,7 +207,7 @@ async fn r162_a_subscription_delivers_what_others_share_for_as_long_as_the_store
 async fn r162_what_comes_while_the_store_is_asked_is_not_passed_over() {
     let (folder, acl) = (tempfile::tempdir().unwrap(), Acl::default());
     acl.gives("bob", "ann", &["Plans"]);
-    acl.hesitates(true);
+    acl.is(Mood::Hesitates);
     let (bench, _watching) = sharing(folder.path(), &[20, 20], &acl).await;
     let receiver = Receiver::start(|_, _| ok()).await;
     let (bob, _) = bench.user("b1", "bob");
@@ -169,18 +215,18 @@ async fn r162_what_comes_while_the_store_is_asked_is_not_passed_over() {
     for (owner, mailbox) in [("ann", "Plans"), ("bob", "A"), ("ann", "Plans")] {
         bench.comes(owner, mailbox);
     }
-    acl.hesitates(false);
+    acl.is(Mood::Answers);
     let taken = receiver.wait_for(3).await;
     assert_eq!((seqs(&taken, "Plans"), seqs(&taken, "A")), (vec![1, 3], vec![2]));
     bench.wait_until(&id, |shown| shown.lag == 0).await;
 
-    acl.hesitates(true);
+    acl.is(Mood::Hesitates);
     acl.gives("bob", "eve", &["Plans"]);
     bench.sight_changes("bob", "eve", "Plans");
     for (owner, mailbox) in [("eve", "Plans"), ("bob", "A"), ("eve", "Plans")] {
         bench.comes(owner, mailbox);
     }
-    acl.hesitates(false);
+    acl.is(Mood::Answers);
     let taken = receiver.wait_for(6).await;
     assert_eq!((seqs(&taken, "Plans"), seqs(&taken, "A")), (vec![1, 3, 5, 7], vec![2, 6]));
     assert_chain(&taken);
