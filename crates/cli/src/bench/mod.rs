@@ -71,7 +71,7 @@ enum Part {
     Fanout,
     /// A thousand webhooks of which one hangs, beside the same while it is paused
     Isolation,
-    /// Ten webhooks while the hub is attacked, beside the same without
+    /// Ten webhooks while the hub is attacked, beside the same while another server is, and while nobody is
     Attack,
     /// What an event takes on disk
     Octets,
@@ -153,7 +153,7 @@ fn measure(part: Part, folder: &Path, scale: Scale) -> anyhow::Result<Vec<Row>> 
         Part::Isolation => {
             vec![isolation::isolation(folder, ISOLATED, scale.isolated_events)?]
         }
-        Part::Attack => vec![attack::attack(folder, scale.attacked_events)?],
+        Part::Attack => attack::attack(folder, scale.attacked_events)?,
         Part::Octets => vec![journal::octets(folder, scale.octets_events)?],
         Part::Start => vec![journal::opening(folder, scale.start_records)?],
     })
