@@ -1,7 +1,7 @@
 //! What postbell costs a Cyrus in the place of its own notifyd: the same commands to one with the
 //! one, to one with the other, and to one that tells nobody.
 //!
-//! `scripts/cyrus-cost [ROUNDS [STARTS]]` runs it. The servers stand beside each other, and a hundred
+//! `scripts/cyrus-cost [ROUNDS [STARTS [ONLY]]]` runs it. The servers stand beside each other, and a hundred
 //! commands at a time go to one after the other, so that whatever the machine does meets all of
 //! them. They are started anew, in another order, several times: two that are alike differ more from
 //! one start to the next than by anything that is told to them.
@@ -24,7 +24,9 @@ fn main() -> Result<(), Error> {
     let program = PathBuf::from(arguments.next().unwrap_or_default());
     let rounds = cost::number(arguments.next(), ROUNDS);
     let starts = cost::number(arguments.next(), STARTS);
-    let mut table = Table::new(&Server::NAMES, Plan { rounds, in_a_row: 100 });
+    let only = arguments.next();
+    let mut table =
+        Table::new(&Server::NAMES, Plan { rounds, in_a_row: 100, only: only.as_deref() });
     for turn in 0..starts {
         let Some(servers) = Server::start_all(&program, turn)? else { return Ok(()) };
         let mut open = Vec::new();

@@ -49,7 +49,7 @@ fn main() -> Result<(), Error> {
             open.push(Open { imap: dovecot.imap(ALICE)?, lmtp: dovecot.lmtp()?, login });
         }
         let names = ["bare", "plugins", "script", "script + exporter", "script, no flags"];
-        let mut table = Table::new(&names, Plan { rounds, in_a_row: 1 });
+        let mut table = Table::new(&names, Plan { rounds, in_a_row: 1, only: None });
         table.measure(&mut open, ALICE)?;
         table.print(&format!("{format:?}"));
     }

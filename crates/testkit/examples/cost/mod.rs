@@ -13,24 +13,26 @@ pub(crate) struct Open<'a> {
 
 /// How often what is done.
 #[derive(Clone, Copy)]
-pub(crate) struct Plan {
+pub(crate) struct Plan<'a> {
     /// Commands of a kind on each server, each time servers are started.
     pub(crate) rounds: usize,
     /// How many of them on one server before it is the next one's turn: where a server has work
     /// that goes on after its answer, that meets its own next command.
     pub(crate) in_a_row: usize,
+    /// The only kind that is measured, by its name in the table; all where absent.
+    pub(crate) only: Option<&'a str>,
 }
 
 /// What commands took, by kind and server.
 pub(crate) struct Table<'a> {
     servers: &'a [&'a str],
-    plan: Plan,
+    plan: Plan<'a>,
     rows: Vec<Row>,
 }
 
 impl<'a> Table<'a> {
     /// An empty one of servers by what is special about them.
-    pub(crate) fn new(servers: &'a [&'a str], plan: Plan) -> Self {
+    pub(crate) fn new(servers: &'a [&'a str], plan: Plan<'a>) -> Self {
         Self { servers, plan, rows: Vec::new() }
     }
 
@@ -57,7 +59,8 @@ impl<'a> Table<'a> {
         println!("{:<14}{names}", "");
         let heads = "    p50         p99               ".repeat(self.servers.len());
         println!("{:<14}{heads}", "");
-        self.rows.iter().for_each(Row::print);
+        let is_measured = |row: &&Row| row.starts.iter().any(|starts| !starts.is_empty());
+        self.rows.iter().filter(is_measured).for_each(Row::print);
     }
 }
 
@@ -98,7 +101,7 @@ impl Row {
     }
 }
 
-fn measure(open: &mut [Open<'_>], user: &str, plan: Plan) -> Result<[Row; 6], Error> {
+fn measure(open: &mut [Open<'_>], user: &str, plan: Plan<'_>) -> Result<[Row; 6], Error> {
     // Cyrus takes but a few that are the same.
     let message = |number: usize| {
         mail::plain(&format!("{number}, a message of usual length, with words that nobody reads"))
@@ -133,10 +136,13 @@ fn measure(open: &mut [Open<'_>], user: &str, plan: Plan) -> Result<[Row; 6], Er
 
 fn row(
     name: &'static str,
-    Plan { rounds, in_a_row }: Plan,
+    Plan { rounds, in_a_row, only }: Plan<'_>,
     open: &mut [Open<'_>],
     mut act: impl FnMut(usize, &mut Open<'_>) -> Result<(), Error>,
 ) -> Result<Row, Error> {
+    if only.is_some_and(|only| only != name) {
+        return Ok(Row::empty(name, open.len()));
+    }
     let mut times = vec![Vec::new(); open.len()];
     for first in (0..rounds).step_by(in_a_row) {
         // Who goes first changes, or the first would always find the caches cold.
