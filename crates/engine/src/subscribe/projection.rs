@@ -10,6 +10,7 @@ use mail_event::{EventId, EventName, ParameterName, Presence, binding};
 use memchr::memmem::Finder;
 
 use super::demand::Demand;
+use super::filter::GAP;
 use super::held::{Held, Why, fit};
 use super::selection::Parameters;
 use crate::ceiling::{content_octets, is_content_over};
@@ -271,6 +272,7 @@ impl Projection {
     fn staying<'a>(&self, json: &'a [u8], view: &View<'_>, held: &mut Held<'a>) -> Vec<Member<'a>> {
         let keep = view.place().and_then(|place| self.by_event.get(usize::from(place)));
         let keep = keep.copied().unwrap_or(self.vendor_event);
+        let is_gap = view.place().is_none() && view.name() == GAP;
         let mut members = Vec::with_capacity(USUAL_MEMBERS);
         for member in Members::new(json) {
             if member.name == CONTENT_SUPPRESSED && self.asks_content {
@@ -278,6 +280,7 @@ impl Projection {
             }
             match self.fate(&member, keep, self.kept(view)) {
                 Fate::Stays => members.push(member),
+                Fate::Goes if is_gap && OF_A_GAP.contains(&member.name) => members.push(member),
                 Fate::Goes => {}
                 Fate::IsHeld(why) => held.add(member.name, why),
             }
@@ -316,9 +319,6 @@ impl Projection {
         }
         if STAMPS.iter().any(|stamp| stamp.as_bytes() == name) {
             return Fate::Goes;
-        }
-        if OF_A_GAP.contains(&name) {
-            return Fate::Stays;
         }
         if contains(&self.kept_vendors, name) {
             return Fate::IsHeld(Why::Policy);

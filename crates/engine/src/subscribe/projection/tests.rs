@@ -74,7 +74,6 @@ fn what_was_asked_for_leaves_with_what_must_and_with_its_companions() {
     assert_eq!(found, [&wanted[..], &stamps[..]].concat());
 }
 
-/// What is said of what stays here.
 #[test]
 fn a_gap_says_what_is_missing_whatever_parameters_are_asked_for() {
     let gap = r#"{"event":"vnd.postbell.Gap","uri":"imap://h/","timestamp":"2026-08-20T13:34:14+02:00","vnd.example.a":1,"vnd.postbell.gapFrom":2,"vnd.postbell.gapReason":"retention","vnd.postbell.gapTo":9}"#;
@@ -82,8 +81,12 @@ fn a_gap_says_what_is_missing_whatever_parameters_are_asked_for() {
     let of_it: Vec<_> = told.iter().filter(|name| name.contains(".gap")).collect();
     assert_eq!(of_it, ["vnd.postbell.gapFrom", "vnd.postbell.gapReason", "vnd.postbell.gapTo"]);
     assert!(!told.iter().any(|name| name == "vnd.example.a"), "{told:?}");
+    let other = gap.replace("postbell.Gap", "example.Gap");
+    let told = names(&written(&["uidset"], &[], &open(), &other));
+    assert!(!told.iter().any(|name| name.contains(".gap")), "it is no gap: {told:?}");
 }
 
+/// What is said of what stays here.
 fn suppressed(json: &str) -> serde_json::Value {
     let event: serde_json::Value = serde_json::from_str(json).unwrap();
     event.get("vnd.postbell.suppressed").cloned().unwrap_or_default()
