@@ -96,6 +96,12 @@ impl Cursors {
         Self { told: format!("{done}/told"), known: format!("{done}/known"), done }
     }
 
+    /// All of their names.
+    #[cfg(test)]
+    pub(in crate::subscriptions) fn names(&self) -> [String; 3] {
+        [self.known.clone(), self.told.clone(), self.done.clone()]
+    }
+
     /// The last record done, where any was.
     pub(in crate::subscriptions) fn done(
         &self,

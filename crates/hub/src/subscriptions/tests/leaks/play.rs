@@ -247,7 +247,8 @@ impl Play {
     /// As a crash ends it: in the middle of whatever it does, and with the cursors as the disk has
     /// them.
     async fn kill(&self, bench: Bench) {
-        for entry in bench.subscriptions.entries() {
+        let entries = bench.subscriptions.entries();
+        for entry in &entries {
             let running = locked(&entry.running).take();
             if let Some(running) = running {
                 running.task.abort();
@@ -255,8 +256,8 @@ impl Play {
             }
         }
         bench.subscriptions.0.house.close();
-        let names = |id: &String| [format!("{id}/known"), format!("{id}/told"), id.clone()];
-        let durable = self.ids.iter().flat_map(names).map(|name| {
+        let names = entries.iter().flat_map(|entry| entry.cursors().names());
+        let durable = names.map(|name| {
             let seq = bench.journal.durable_cursor(&name).unwrap();
             (name, seq)
         });
