@@ -145,7 +145,8 @@ impl Denials {
             }
             known.is_none()
         };
-        // First, whatever the disk says: who wants somebody kept out wants it now.
+        // First, whatever the disk says: who wants somebody kept out wants it now. (Where a change
+        // before this one still waits for the disk, this one waits for it.)
         self.all.send_modify(|all| {
             all.retain(|_, term| term.holds(now));
             all.insert(named.clone(), term);
