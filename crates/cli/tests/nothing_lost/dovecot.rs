@@ -49,7 +49,7 @@ fn what_a_killed_dovecot_never_wrote_down_is_found_in_its_mailboxes() -> Result<
     });
     let now = store::now(&bench.server)?;
     bench.wait_for("what was told to be what the server has", || {
-        store::replayed(before.clone(), &bench.told()) == now
+        now.is_told(&before, &bench.told())
     });
     let told = bench.ledger();
     let twice: Vec<_> =

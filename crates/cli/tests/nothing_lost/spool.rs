@@ -71,8 +71,7 @@ impl Missed<'_> {
             late.flat_map(|told| facts::of(&told.event)).collect::<Ledger>()
         };
         bench.wait_for("what was told to be what the server has", || {
-            store::replayed(before.clone(), &bench.told()) == now
-                && wanted.without(&late()).is_empty()
+            now.is_told(&before, &bench.told()) && wanted.without(&late()).is_empty()
         });
         let more = late().without(&wanted);
         assert!(more.facts().all(is_gap), "{more}");

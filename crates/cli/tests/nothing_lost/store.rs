@@ -9,27 +9,55 @@ use crate::bench::{Told, USERS};
 use crate::facts::named;
 
 /// Messages by owner and mailbox; of INBOX, too, where it is empty.
-pub(crate) type Mailboxes = BTreeMap<(String, String), BTreeSet<u32>>;
+type Mailboxes = BTreeMap<(String, String), BTreeSet<u32>>;
 
-/// What the server has now. Told of to nobody: the master user is postbell's own.
-pub(crate) fn now(dovecot: &Dovecot) -> Result<Mailboxes, Error> {
-    let mut found = Mailboxes::new();
+/// How the server stands.
+#[derive(Default)]
+pub(crate) struct Standing {
+    mailboxes: Mailboxes,
+    /// Those it lists and can't open, as after it was killed while it made one or took one away: what
+    /// they hold nobody can say.
+    broken: BTreeSet<(String, String)>,
+}
+
+impl Standing {
+    /// Whether what was told since `before` comes to this.
+    pub(crate) fn is_told(&self, before: &Self, told: &[Told]) -> bool {
+        let mut replayed = replayed(before.mailboxes.clone(), told);
+        replayed.retain(|place, _| !self.broken.contains(place));
+        replayed == self.mailboxes
+    }
+}
+
+/// How the server stands now. Told of to nobody: the master user is postbell's own.
+pub(crate) fn now(dovecot: &Dovecot) -> Result<Standing, Error> {
+    let mut found = Standing::default();
     for user in USERS {
         let mut imap = dovecot.imap_as(user, MASTER)?;
         for mailbox in names(&mut imap)? {
-            imap.command(&format!("EXAMINE \"{mailbox}\""))?;
+            match imap.command(&format!("EXAMINE \"{mailbox}\"")) {
+                Ok(_) => {}
+                Err(Error::Refused { answer, .. }) if answer.contains(DELETED_UNDER_US) => {
+                    found.broken.insert((user.to_owned(), mailbox));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
             let answer = imap.command("UID SEARCH ALL")?;
             let uids = answer.untagged.iter().find_map(|line| {
                 let text = String::from_utf8_lossy(line);
                 let uids = text.strip_prefix("* SEARCH")?.split_ascii_whitespace();
                 uids.map(|uid| uid.parse().ok()).collect::<Option<BTreeSet<u32>>>()
             });
-            found.insert((user.to_owned(), mailbox), uids.unwrap_or_default());
+            found.mailboxes.insert((user.to_owned(), mailbox), uids.unwrap_or_default());
         }
         imap.logout()?;
     }
     Ok(found)
 }
+
+/// What Dovecot says of a mailbox of which a part is gone.
+const DELETED_UNDER_US: &str = "Mailbox was deleted under us";
 
 /// A user's own mailboxes that hold messages.
 fn names(imap: &mut Imap) -> Result<Vec<String>, Error> {
@@ -47,7 +75,7 @@ fn names(imap: &mut Imap) -> Result<Vec<String>, Error> {
 }
 
 /// Goes along with what was told since the server stood as `before`.
-pub(crate) fn replayed(before: Mailboxes, told: &[Told]) -> Mailboxes {
+fn replayed(before: Mailboxes, told: &[Told]) -> Mailboxes {
     let mut known = before;
     for Told { event, .. } in told {
         let place = |uri| {
