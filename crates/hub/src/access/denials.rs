@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tracing::warn;
 use utoipa::ToSchema;
 
-use super::tokens::time;
+use super::tokens::{time, time_to_come};
 use crate::state::{DenialRow, StateDb, StateError};
 
 /// Everybody who is denied.
@@ -132,7 +132,8 @@ impl Denials {
     ) -> Result<(bool, ShownDenial), DenyError> {
         let now = Timestamp::now();
         let (claim, value) = new.named()?;
-        let until = new.until.map(|text| until(&text, now)).transpose()?;
+        let until = new.until.map(|text| time_to_come(&text, now)).transpose();
+        let until = until.map_err(|message| DenyError::Invalid { pointer: "/until", message })?;
         let named = Named { issuer: issuer.to_owned(), claim, value };
         let term = Term { since_unix_millis: now.as_millisecond(), until };
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -224,14 +225,6 @@ fn shown(named: &Named, term: &Term) -> ShownDenial {
         since: time(term.since_unix_millis),
         until: term.until.map(|until| time(until.as_millisecond())),
     }
-}
-
-fn until(text: &str, now: Timestamp) -> Result<Timestamp, DenyError> {
-    let invalid = |message| DenyError::Invalid { pointer: "/until", message };
-    let at: Timestamp = text.parse().map_err(|_| {
-        invalid(format!("{text:?} is not an RFC 3339 time (try 2027-01-01T00:00:00Z)"))
-    })?;
-    if at <= now { Err(invalid(format!("{text:?} is past"))) } else { Ok(at) }
 }
 
 impl NewDenial {

@@ -477,20 +477,9 @@ impl Made {
 impl Kept {
     fn new(new: NewToken) -> Result<Self, CreateError> {
         let created = Timestamp::now();
-        let expires = match new.expires {
-            None => None,
-            Some(text) => {
-                let at: Timestamp = text.parse().map_err(|_| {
-                    let why =
-                        format!("{text:?} is not an RFC 3339 time (try 2027-01-01T00:00:00Z)");
-                    invalid("/expires", why)
-                })?;
-                if at <= created {
-                    return Err(invalid("/expires", format!("{text:?} is past")));
-                }
-                Some(at.as_millisecond())
-            }
-        };
+        let expires = new.expires.map(|text| time_to_come(&text, created)).transpose();
+        let expires = expires.map_err(|why| invalid("/expires", why))?;
+        let expires = expires.map(Timestamp::as_millisecond);
         let mut scope = new.scope;
         match new.role {
             TokenRole::Admin
@@ -598,6 +587,14 @@ pub(super) fn stands_for(new: NewToken, own_store: &str) -> Result<Principal, Cr
 pub(super) fn time(unix_millis: i64) -> String {
     let instant = Timestamp::from_millisecond(unix_millis).unwrap_or_default();
     mail_event::Timestamp::new(instant, jiff::tz::Offset::UTC).to_string()
+}
+
+/// The RFC 3339 time that a text says, which is after `now`; or what is wrong with it.
+pub(super) fn time_to_come(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+    let at: Timestamp = text
+        .parse()
+        .map_err(|_| format!("{text:?} is not an RFC 3339 time (try 2027-01-01T00:00:00Z)"))?;
+    if at <= now { Err(format!("{text:?} is past")) } else { Ok(at) }
 }
 
 fn hash(text: &[u8]) -> [u8; 32] {
