@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use tracing::warn;
 use utoipa::ToSchema;
 
 use super::tokens::{time, time_to_come};
+use crate::lock::locked;
 use crate::state::{DenialRow, StateDb, StateError};
 
 /// Everybody who is denied.
@@ -136,7 +137,7 @@ impl Denials {
         let until = until.map_err(|message| DenyError::Invalid { pointer: "/until", message })?;
         let named = Named { issuer: issuer.to_owned(), claim, value };
         let term = Term { since_unix_millis: now.as_millisecond(), until };
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changing = locked(&self.changing);
         let is_new = {
             let all = self.all.borrow();
             let known = all.get(&named).filter(|term| term.holds(now));
@@ -166,7 +167,7 @@ impl Denials {
     /// Takes back what denies this claim's value, of whichever issuer; `false` where nothing does.
     /// Waits for the disk.
     pub(crate) fn allow(&self, claim: Claim, value: &str) -> Result<bool, StateError> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changing = locked(&self.changing);
         let now = Timestamp::now();
         self.db.allow(claim.as_str(), value)?;
         let mut held = false;
