@@ -1,6 +1,6 @@
 //! What postbell's script costs a Dovecot: the same commands to one with it and to one without.
 //!
-//! `scripts/dovecot-cost [ROUNDS]` runs it. Five servers stand beside each other, and each command
+//! `scripts/dovecot-cost [ROUNDS [ONLY]]` runs it. Five servers stand beside each other, and each command
 //! goes to one after the other, so that whatever the machine does meets all of them. One has the
 //! plugins that call a script, and an empty one: less than that no script of ours can cost. On one of
 //! those with ours nobody wants flags.
@@ -18,7 +18,9 @@ use cost::{Open, Plan, Table};
 use postbell_testkit::{ALICE, Dovecot, Error, Format, Notify, Options};
 
 fn main() -> Result<(), Error> {
-    let rounds = cost::number(std::env::args().nth(1), ROUNDS);
+    let mut arguments = std::env::args().skip(1);
+    let rounds = cost::number(arguments.next(), ROUNDS);
+    let only = arguments.next();
     let exporter = listen()?;
     for format in [Format::Maildir, Format::Sdbox] {
         let folder = tempfile::tempdir().map_err(Error::io("make a folder"))?;
@@ -49,7 +51,7 @@ fn main() -> Result<(), Error> {
             open.push(Open { imap: dovecot.imap(ALICE)?, lmtp: dovecot.lmtp()?, login });
         }
         let names = ["bare", "plugins", "script", "script + exporter", "script, no flags"];
-        let mut table = Table::new(&names, Plan { rounds, in_a_row: 1, only: None });
+        let mut table = Table::new(&names, Plan { rounds, in_a_row: 1, only: only.as_deref() });
         table.measure(&mut open, ALICE)?;
         table.print(&format!("{format:?}"));
     }
