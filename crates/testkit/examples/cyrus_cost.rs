@@ -13,7 +13,7 @@ mod cost;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use cost::{Open, Plan, Table};
+use cost::{Awake, Open, Plan, Table};
 use postbell_testkit::cyrus::{Cyrus, Form, Notified, Notify, Options};
 use postbell_testkit::{ALICE, Error, Hub};
 use serde_json::Value;
@@ -25,6 +25,7 @@ fn main() -> Result<(), Error> {
     let rounds = cost::number(arguments.next(), ROUNDS);
     let starts = cost::number(arguments.next(), STARTS);
     let only = arguments.next();
+    let awake = Awake::begin()?;
     let mut table =
         Table::new(&Server::NAMES, Plan { rounds, in_a_row: 100, only: only.as_deref() });
     for turn in 0..starts {
@@ -42,6 +43,7 @@ fn main() -> Result<(), Error> {
         }
     }
     table.print(&format!("Cyrus, started {starts} times"));
+    drop(awake);
     Ok(())
 }
 

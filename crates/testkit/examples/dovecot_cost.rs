@@ -14,13 +14,14 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::thread;
 
-use cost::{Open, Plan, Table};
+use cost::{Awake, Open, Plan, Table};
 use postbell_testkit::{ALICE, Dovecot, Error, Format, Notify, Options};
 
 fn main() -> Result<(), Error> {
     let mut arguments = std::env::args().skip(1);
     let rounds = cost::number(arguments.next(), ROUNDS);
     let only = arguments.next();
+    let awake = Awake::begin()?;
     let exporter = listen()?;
     for format in [Format::Maildir, Format::Sdbox] {
         let folder = tempfile::tempdir().map_err(Error::io("make a folder"))?;
@@ -55,6 +56,7 @@ fn main() -> Result<(), Error> {
         table.measure(&mut open, ALICE)?;
         table.print(&format!("{format:?}"));
     }
+    drop(awake);
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! What the same commands take on servers that stand beside each other.
 
+use std::process::{Child, Command, Stdio};
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use postbell_testkit::{Error, Imap, Lmtp, mail};
@@ -51,16 +53,54 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    /// Prints it, with how much more each takes than the first; and between which of them the 99th
-    /// of a hundred lay where servers were started more than once.
+    /// Prints it, with how much more each takes than the first; and where servers were started more than
+    /// once, the least, the middle and the greatest 99th of a hundred: one bad start decides those of all.
     pub(crate) fn print(&self, title: &str) {
         println!("\n{title}, {} rounds, milliseconds\n", self.plan.rounds);
-        let names: String = self.servers.iter().map(|name| format!("{name:^33}")).collect();
+        let names: String = self.servers.iter().map(|name| format!("{name:^37}")).collect();
         println!("{:<14}{names}", "");
-        let heads = "    p50         p99               ".repeat(self.servers.len());
+        let heads = "    p50         p99                   ".repeat(self.servers.len());
         println!("{:<14}{heads}", "");
         let is_measured = |row: &&Row| row.starts.iter().any(|starts| !starts.is_empty());
         self.rows.iter().filter(is_measured).for_each(Row::print);
+    }
+}
+
+/// Keeps the processors from sleeping, as long as it lives.
+///
+/// A command wakes one process after the other, and where the processors are virtual each wake takes
+/// as long as the machine's owner likes: with two of them, a third of the time was stolen so, and
+/// what a command took was three times as long, mostly by chance. What keeps them awake runs only
+/// where nobody else would (`SCHED_IDLE`).
+pub(crate) struct Awake(Vec<Child>);
+
+impl Awake {
+    /// Begins, one for each processor.
+    pub(crate) fn begin() -> Result<Self, Error> {
+        let processors = available_parallelism().map_or(1, usize::from);
+        let mut awake = Self(Vec::new());
+        for _ in 0..processors {
+            let spinner = Command::new("chrt")
+                .args(["--idle", "0", "sh", "-c", SPIN])
+                .stdin(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .map_err(Error::io("run chrt, which keeps the processors awake"))?;
+            awake.0.push(spinner);
+        }
+        Ok(awake)
+    }
+}
+
+/// A second or so at a time, for as long as there is somebody to do it for.
+const SPIN: &str =
+    "while kill -0 $PPID; do i=0; while [ $i -lt 1000000 ]; do i=$((i+1)); done; done";
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        for spinner in &mut self.0 {
+            let _ended = (spinner.kill(), spinner.wait());
+        }
     }
 }
 
@@ -87,15 +127,15 @@ impl Row {
             let all = starts.concat();
             let (half, most) = (quantile(&all, 0.5), quantile(&all, 0.99));
             let more = (half / *first.get_or_insert(half) - 1.0) * 100.0;
-            let each = starts.iter().map(|times| quantile(times, 0.99));
-            let (least, greatest) = each.fold((f64::MAX, 0.0_f64), |(least, greatest), one| {
-                (least.min(one), greatest.max(one))
-            });
-            let between = match starts.len() {
-                0 | 1 => String::new(),
-                _ => format!("({least:.2}-{greatest:.2})"),
+            let mut each: Vec<_> = starts.iter().map(|times| quantile(times, 0.99)).collect();
+            each.sort_by(f64::total_cmp);
+            let between = match (each.first(), each.get(each.len() / 2), each.last()) {
+                (Some(least), Some(middle), Some(greatest)) if each.len() > 1 => {
+                    format!("({least:.1} {middle:.2} {greatest:.1})")
+                }
+                _ => String::new(),
             };
-            line.push_str(&format!("{half:>7.3}{more:>+5.0}%{most:>8.3} {between:<12}"));
+            line.push_str(&format!("{half:>7.3}{more:>+5.0}%{most:>8.3} {between:<16}"));
         }
         println!("{line}");
     }
