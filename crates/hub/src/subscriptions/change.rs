@@ -27,7 +27,9 @@ impl Subscriptions {
         stop(&entry, Stop::Gently).await;
         let is_over =
             matches!(entry.kept().state, SubscriptionState::Disabled | SubscriptionState::Ended);
-        if !is_over && let Err(error) = self.keep(&entry, SubscriptionState::Paused).await {
+        let as_it_is = entry.kept().clone();
+        if !is_over && let Err(error) = self.keep(&entry, as_it_is, SubscriptionState::Paused).await
+        {
             // It isn't held, so it goes on.
             self.start(&entry);
             return Err(error.into());
@@ -49,12 +51,12 @@ impl Subscriptions {
         }
         if kept.state != kept.awake() || self.grant(&kept).is_none() {
             stop(&entry, Stop::Gently).await;
+            let mut changed = entry.kept().clone();
             // Whoever else resumes it lends no token: it stays its owner's.
-            if let Some(owner) = Owner::of(grant) {
-                entry.kept().owner = Some(owner);
-            }
-            let held = self.0.demands.hold(self.wanted_by(&kept)).await;
-            self.keep(&entry, kept.awake()).await?;
+            changed.owner = Owner::of(grant).or(changed.owner);
+            let held = self.0.demands.hold(self.wanted_by(&changed)).await;
+            let awake = changed.awake();
+            self.keep(&entry, changed, awake).await?;
             entry.wants(held);
             self.start(&entry);
         }
@@ -168,12 +170,12 @@ impl Subscriptions {
         }
     }
 
-    pub(super) async fn keep(
+    async fn keep(
         &self,
         entry: &Entry,
+        mut changed: Kept,
         state: SubscriptionState,
     ) -> Result<(), StateError> {
-        let mut changed = entry.kept().clone();
         changed.state = state;
         changed.detail = None;
         // Who lets it go on believes that its receiver is back.

@@ -248,3 +248,31 @@ async fn one_that_can_t_be_removed_or_held_goes_on() {
     let bench = Bench::open(folder.path()).await;
     assert_eq!(bench.subscriptions.count(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_can_t_be_kept_as_resumed_stays_whose_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path()).await;
+    let receiver = Receiver::start(|_, _| ok()).await;
+    let (owner, token) = bench.user("a1", "a");
+    let id = bench.make("phone", &receiver, &owner).await.id;
+    bench.tokens.revoke(&token).unwrap();
+    bench.wait_until(&id, |shown| shown.state == SubscriptionState::Ended).await;
+    let (again, other) = bench.user("a2", "a");
+    let entry = bench.subscriptions.entry(&bench.admin, &id).unwrap();
+    let before = entry.kept().clone();
+    let db = rusqlite::Connection::open(folder.path().join("hub.db")).unwrap();
+    db.execute_batch(
+        "CREATE TRIGGER full BEFORE UPDATE ON subscription
+         BEGIN SELECT RAISE(ABORT, 'as good as a full disk'); END",
+    )
+    .unwrap();
+    assert!(bench.subscriptions.resume(&again, &id).await.is_err());
+    assert!(*entry.kept() == before);
+    db.execute_batch("DROP TRIGGER full").unwrap();
+    bench.subscriptions.resume(&again, &id).await.unwrap();
+    assert_eq!(entry.kept().owner.as_ref().unwrap().token, other);
+    bench.append("A");
+    receiver.wait_for(1).await;
+    bench.close().await;
+}
