@@ -1,5 +1,7 @@
 //! Subscriptions by name: made where there is none, changed where it is another, and otherwise left.
 
+use std::sync::Arc;
+
 use postbell_sinks::webhook::Secret;
 
 use super::entry::Stop;
@@ -54,13 +56,16 @@ impl Subscriptions {
         // What its worker has to say of it comes first.
         stop(&entry, Stop::Gently).await;
         let kept = entry.kept().clone();
-        let held = self.0.demands.hold(self.wanted_by(&wanted.over(&kept, None))).await;
+        let held = self.0.demands.hold(wanted.ready.demand).await;
         let secret = wanted.secret_for(&kept).transpose();
         let stored = match &secret {
             Ok(secret) => self.store(&entry, wanted.over(&kept, secret.as_ref())).await,
             Err(_) => Ok(()),
         };
-        self.start(&entry);
+        if secret.is_ok() && stored.is_ok() {
+            entry.set_ready(Arc::clone(&wanted.ready));
+        }
+        self.start(&entry).await;
         self.0.house.look();
         stored?;
         entry.wants(held);
@@ -86,7 +91,7 @@ impl Checked {
     /// What is kept, with all that is wanted otherwise.
     fn over(&self, kept: &Kept, secret: Option<&Secret>) -> Kept {
         let mut changed = kept.clone();
-        changed.selection = self.selection.clone();
+        changed.selection = self.ready.selection.clone();
         // Another receiver has to agree for itself; the same one has, or needn't.
         let is_same = changed.url == self.url;
         changed.handshake = match (kept.handshake, self.handshake) {

@@ -31,7 +31,7 @@ impl Subscriptions {
         if !is_over && let Err(error) = self.keep(&entry, as_it_is, SubscriptionState::Paused).await
         {
             // It isn't held, so it goes on.
-            self.start(&entry);
+            self.start(&entry).await;
             return Err(error.into());
         }
         Ok(Some(self.shown(&entry)))
@@ -43,6 +43,7 @@ impl Subscriptions {
         grant: &Grant,
         name_or_id: &str,
     ) -> Result<Option<Shown>, CreateError> {
+        self.prepare(grant, name_or_id, Owner::of(grant).as_ref()).await;
         let _changing = self.0.changing.lock().await;
         let Some(entry) = self.entry_to_change(grant, name_or_id)? else { return Ok(None) };
         let kept = entry.kept().clone();
@@ -54,11 +55,12 @@ impl Subscriptions {
             let mut changed = entry.kept().clone();
             // Whoever else resumes it lends no token: it stays its owner's.
             changed.owner = Owner::of(grant).or(changed.owner);
-            let held = self.0.demands.hold(self.wanted_by(&changed)).await;
+            let ready = self.ready(&entry, &changed.selection, self.role(&changed)).await;
+            let held = self.0.demands.hold(ready.demand).await;
             let awake = changed.awake();
             self.keep(&entry, changed, awake).await?;
             entry.wants(held);
-            self.start(&entry);
+            self.start(&entry).await;
         }
         Ok(Some(self.shown(&entry)))
     }
@@ -97,7 +99,7 @@ impl Subscriptions {
             }
             Err(error) => Err(error),
         };
-        self.start(&entry);
+        self.start(&entry).await;
         let secret = rotated?;
         let mut shown = self.shown(&entry);
         shown.sink.tell(&secret);
@@ -129,7 +131,7 @@ impl Subscriptions {
             live.last_delivered.store(0, Ordering::Relaxed);
             live.set_last_error(None);
         }
-        self.start(&entry);
+        self.start(&entry).await;
         begun?;
         Ok(Some(self.shown(&entry)))
     }
@@ -152,7 +154,7 @@ impl Subscriptions {
         stop(entry, Stop::AtOnce).await;
         let id = entry.id.clone();
         if let Err(error) = self.0.context.blocking(move |db| db.remove(&id)).await {
-            self.start(entry);
+            self.start(entry).await;
             return Err(error);
         }
         let mut entries = self.0.entries.write().unwrap_or_else(PoisonError::into_inner);

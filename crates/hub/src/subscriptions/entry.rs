@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::Shown;
 use super::SubscriptionState;
 use super::kept::{Kept, Owner};
+use super::ready::Ready;
 use super::worker::Cursors;
 use crate::demand::Held;
 use crate::feed::Seat;
@@ -20,6 +21,8 @@ pub(super) struct Entry {
     pub(super) id: String,
     pub(super) name: String,
     kept: Mutex<Kept>,
+    /// What is kept of what it asks for, compiled; whoever takes it looks whether it is still that.
+    ready: Mutex<Option<Arc<Ready>>>,
     pub(super) live: Live,
     pub(super) running: Mutex<Option<Running>>,
     /// What it wants to have made, as long as it does.
@@ -84,6 +87,7 @@ impl Entry {
             id,
             name,
             kept: Mutex::new(kept),
+            ready: Mutex::default(),
             live,
             running: Mutex::default(),
             held: Mutex::default(),
@@ -114,6 +118,16 @@ impl Entry {
 
     pub(super) fn kept(&self) -> MutexGuard<'_, Kept> {
         locked(&self.kept)
+    }
+
+    /// What it asks for, or asked for before, as far as that was compiled.
+    pub(super) fn ready(&self) -> Option<Arc<Ready>> {
+        locked(&self.ready).clone()
+    }
+
+    /// Has this used as long as it asks for it.
+    pub(super) fn set_ready(&self, ready: Arc<Ready>) {
+        *locked(&self.ready) = Some(ready);
     }
 
     /// Has this counted as what it wants to have made, in the place of what was.

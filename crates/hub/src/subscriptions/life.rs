@@ -47,6 +47,7 @@ impl Subscriptions {
         name_or_id: &str,
         renewal: Renewal,
     ) -> Result<Option<Shown>, CreateError> {
+        self.prepare(grant, name_or_id, None).await;
         let _changing = self.0.changing.lock().await;
         let Some(entry) = self.entry_to_change(grant, name_or_id)? else { return Ok(None) };
         let now = Timestamp::now();
@@ -59,10 +60,11 @@ impl Subscriptions {
             changed.detail = None;
         }
         changed.expires_unix_millis = expires;
-        let held = self.0.demands.hold(self.wanted_by(&changed)).await;
+        let ready = self.ready(&entry, &changed.selection, self.role(&changed)).await;
+        let held = self.0.demands.hold(ready.demand).await;
         let stored = self.store(&entry, changed).await;
         entry.wants(held);
-        self.start(&entry);
+        self.start(&entry).await;
         self.0.house.look();
         stored?;
         Ok(Some(self.shown(&entry)))

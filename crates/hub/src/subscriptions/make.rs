@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use mail_event::{EventId, Timestamp};
-use postbell_engine::{Role, Selection};
+use postbell_engine::Role;
 use postbell_journal::ReadError;
 use postbell_sinks::webhook::{Secret, Target};
 
@@ -11,11 +11,11 @@ use super::batch::Batching;
 use super::entry::Entry;
 use super::kept::{Handshake, Kept, Owner};
 use super::life::expiry;
+use super::ready::Ready;
 use super::{
     Begin, NewSink, NewSubscription, Shown, Signature, SubscriptionState, Subscriptions, time,
 };
 use crate::access::Grant;
-use crate::aside::compiled;
 use crate::state::{Row, StateError};
 use crate::token::fill_random;
 
@@ -59,7 +59,7 @@ pub(crate) enum CreateError {
 #[derive(Debug)]
 pub(super) struct Checked {
     pub(super) name: String,
-    pub(super) selection: Selection,
+    pub(super) ready: Arc<Ready>,
     pub(super) begin: Begin,
     pub(super) url: String,
     pub(super) signature: Signature,
@@ -96,8 +96,8 @@ impl Subscriptions {
         let shared = &self.0;
         let selection = new.selection();
         check_name(&new.name)?;
-        let policy = shared.policy.for_role(grant.principal().role());
-        compiled(&selection, &policy).await.map_err(|error| CreateError::Invalid {
+        let ready = self.ready_new(&new.name, selection, grant).await;
+        let ready = ready.map_err(|error| CreateError::Invalid {
             pointer: error.pointer,
             message: error.message,
         })?;
@@ -130,7 +130,7 @@ impl Subscriptions {
         let (name, begin) = (new.name, new.begin);
         Ok(Checked {
             name,
-            selection,
+            ready,
             begin,
             url,
             signature,
@@ -190,7 +190,7 @@ impl Subscriptions {
             });
         }
         let mut kept = Kept {
-            selection: new.selection,
+            selection: new.ready.selection.clone(),
             begin: new.begin,
             start,
             begun_anew: 0,
@@ -210,7 +210,7 @@ impl Subscriptions {
         };
         kept.state = kept.awake();
         // From before the answer on everything is there.
-        let held = shared.demands.hold(self.wanted_by(&kept)).await;
+        let held = shared.demands.hold(new.ready.demand).await;
         let qualified = kept
             .owner
             .as_ref()
@@ -223,8 +223,9 @@ impl Subscriptions {
         }
         let entry = Arc::new(Entry::new(id, new.name, kept));
         entry.wants(held);
+        entry.set_ready(new.ready);
         shared.entries.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&entry));
-        self.start(&entry);
+        self.start(&entry).await;
         shared.house.look();
         let mut shown = self.shown(&entry);
         shown.sink.tell(&secret);

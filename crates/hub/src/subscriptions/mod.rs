@@ -14,6 +14,7 @@ mod freezer;
 mod kept;
 mod life;
 mod make;
+mod ready;
 mod redrive;
 #[cfg(test)]
 mod tests;
@@ -28,7 +29,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::join;
 use mail_event::Timestamp;
-use postbell_engine::{Breaker, Demand, Pace, Policy, Role, Schedule, Selection, Store};
+use postbell_engine::{Breaker, Pace, Policy, Schedule, Store};
 use postbell_journal::Seq;
 use postbell_sinks::webhook::{ClientCertificate, Reach, Secret, Target, Tls, Webhook};
 use tokio::sync::{Mutex, watch};
@@ -187,10 +188,10 @@ impl Subscriptions {
         for entry in subscriptions.entries() {
             let kept = entry.kept().clone();
             if kept.state != SubscriptionState::Ended {
-                let wanted = subscriptions.wanted_by(&kept);
+                let wanted = subscriptions.ready_at_start(&entry, &kept).demand;
                 entry.wants(subscriptions.0.demands.count(wanted));
             }
-            subscriptions.start(&entry);
+            subscriptions.start(&entry).await;
         }
         feed.lead();
         subscriptions.keep_house();
@@ -355,12 +356,12 @@ impl Subscriptions {
     }
 
     /// Starts the worker of an active subscription.
-    fn start(&self, entry: &Arc<Entry>) {
+    async fn start(&self, entry: &Arc<Entry>) {
         let kept = entry.kept().clone();
         if kept.state != kept.awake() || kept.is_expired(jiff::Timestamp::now()) {
             return;
         }
-        let job = match self.job(entry, &kept) {
+        let job = match self.job(entry, &kept).await {
             Ok(job) => job,
             Err(trouble) => {
                 warn!(subscription = %entry.name, %trouble, "a subscription can't be delivered");
@@ -393,26 +394,13 @@ impl Subscriptions {
         *locked(&entry.running) = Some(Running { stop, task });
     }
 
-    /// What a subscription wants to have made. One that can't be delivered as things stand may be
-    /// again, and goes on where it stood: it wants all its events, whatever their parameters.
-    fn wanted_by(&self, kept: &Kept) -> Demand {
-        let role = self.grant(kept).map_or(Role::Admin, |grant| grant.principal().role());
-        let policy = self.0.policy.for_role(role);
-        let whatever = Selection { condition: None, ..kept.selection.clone() };
-        let compiled = kept.selection.compile_again(&policy);
-        let compiled = compiled.or_else(|_| whatever.compile_again(&policy));
-        let demand = compiled.map(|(filter, projection)| Demand::of(&filter, &projection));
-        demand.unwrap_or_else(|_| Demand::everything())
-    }
-
     /// What was fine when the subscription was made may be out of bounds by now: policy and reach
     /// are the operator's to change.
-    fn job(&self, entry: &Arc<Entry>, kept: &Kept) -> Result<Job, String> {
+    async fn job(&self, entry: &Arc<Entry>, kept: &Kept) -> Result<Job, String> {
         let shared = &self.0;
         let grant = self.grant(kept).ok_or_else(|| kept.over())?;
-        let policy = shared.policy.for_role(grant.principal().role());
-        let (filter, projection) =
-            kept.selection.compile_again(&policy).map_err(|error| error.to_string())?;
+        let role = grant.principal().role();
+        let (filter, projection) = self.ready(entry, &kept.selection, role).await.compiled()?;
         let (carrier, lanes) = match &kept.command {
             None => (Carrier::Webhook(Arc::new(self.webhook(kept)?)), shared.webhooks.lanes),
             Some(command) => (Carrier::Command(Arc::new(commands::runs(command))), command.jobs),

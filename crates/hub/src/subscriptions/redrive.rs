@@ -47,7 +47,7 @@ impl Subscriptions {
         if let Ok((_, counts)) = &marked {
             entry.live.count_letters(*counts);
         }
-        self.start(&entry);
+        self.start(&entry).await;
         if let (Some(missing), _) = marked? {
             let at = which.seqs.iter().position(|seq| *seq == missing).unwrap_or(0);
             let why = format!("there is no dead letter {missing}");

@@ -26,6 +26,7 @@ mod frozen;
 mod leaks;
 mod life;
 mod octets;
+mod ready;
 mod redrive;
 mod shared;
 mod verify;

@@ -110,7 +110,8 @@ async fn a_batch_whose_first_attempt_panicked_before_it_was_kept_is_kept_before_
     // What its worker would do is done here.
     bench.subscriptions.pause(&bench.admin, "phone").await.unwrap();
     let entry = bench.subscriptions.entry(&bench.admin, "phone").unwrap();
-    let job = bench.subscriptions.job(&entry, &entry.kept().clone());
+    let kept = entry.kept().clone();
+    let job = bench.subscriptions.job(&entry, &kept).await;
     let job = Arc::new(job.unwrap());
     let (generation, _) = job.context.db.batches(&entry.id, 0).unwrap();
     let limits = BatchLimits { events: 2, octets: 9_999, delay: Duration::ZERO };

@@ -43,10 +43,10 @@ pub(super) struct Job {
     pub(super) grant: Arc<Grant>,
     /// What its owner may read of others.
     pub(super) reads: Reads,
-    pub(super) filter: Filter,
+    pub(super) filter: Arc<Filter>,
     /// Where it is told what may concern it.
     pub(super) seat: Arc<Seat>,
-    pub(super) projection: Projection,
+    pub(super) projection: Arc<Projection>,
     pub(super) carrier: Carrier,
     /// Attempts that go side by side.
     pub(super) lanes: usize,
