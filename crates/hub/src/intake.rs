@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use postbell_sources::{Batch, Count, Health, Intake, State, Stop, Stopped};
 use tracing::warn;
 
 use crate::demand::Demands;
+use crate::lock::locked;
 use crate::metrics::{EventIndex, SourceMetrics};
 use crate::traces::{Traces, WayIn};
 
@@ -80,7 +81,7 @@ impl HubIntake {
     fn entries(&self, observations: Vec<Observation>) -> (Vec<Entry>, Vec<Change>) {
         let demand = self.demands.now();
         let policy = demand.narrow(&self.policy);
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = locked(&self.memory);
         let mut entries = Vec::with_capacity(observations.len());
         for observation in observations {
             if !demand.may_come_of(&observation.what) {
@@ -123,7 +124,7 @@ impl HubIntake {
         self.metrics.rejected.increment(1);
         self.health.add(Count::Skipped, 1);
         let text = why.to_string();
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logged = locked(&self.logged);
         if logged.len() < KINDS_LOGGED_MAX && logged.insert(kind_of(&text)) {
             warn!(source = %self.source, why = %text, "an observation is no event; the next of this kind are only counted");
         }
@@ -239,12 +240,12 @@ pub(crate) struct LastCheckpoint(Arc<Mutex<Option<(u64, Instant)>>>);
 
 impl LastCheckpoint {
     fn note(&self, seq: u64) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((seq, Instant::now()));
+        *locked(&self.0) = Some((seq, Instant::now()));
     }
 
     /// The record it was committed with, and how long ago; nothing where there was none yet.
     pub(crate) fn get(&self) -> Option<(u64, Duration)> {
-        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = *locked(&self.0);
         last.map(|(seq, at)| (seq, at.elapsed()))
     }
 }

@@ -9,7 +9,7 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -20,6 +20,7 @@ use tokio::task::spawn_blocking;
 use tracing::{error, warn};
 
 use crate::hub::stopped;
+use crate::lock::locked;
 use crate::signing::{PublicKey, SIGNATURE, SigningKey};
 
 /// What a file of signed checkpoints holds.
@@ -147,7 +148,7 @@ impl Notary {
     }
 
     fn sign_now(&self) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = locked(&self.last);
         let Some(tip) = self.journal.tip().filter(|tip| last.0 != Some(*tip)) else { return };
         let note = self.key.note(&text(tip, jiff::Timestamp::now()));
         match append(&self.file, &note) {

@@ -6,11 +6,13 @@
 //! the entry moved there.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hyper::rt::{Sleep, Timer};
+
+use crate::lock::locked;
 
 /// Tells hyper when a deadline of one connection has come. Of its alarms only one is awaited at
 /// a time.
@@ -44,7 +46,7 @@ impl Future for Alarm {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let mut entry = self.timer.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entry = locked(&self.timer.0);
         let entry = entry.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(self.deadline)));
         if entry.deadline() > self.deadline {
             entry.as_mut().reset(self.deadline);

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -24,6 +24,7 @@ use tracing::{debug, error, warn};
 
 use crate::config::{SourceConfig, SourceKind};
 use crate::hub::stopped;
+use crate::lock::locked;
 use crate::metrics::Metrics;
 use crate::sources::{Wiring, chain, cyrus_options, dovecot_options};
 
@@ -196,7 +197,7 @@ impl UrlAuth {
     /// Why the store behind a source couldn't authorise any last, if it couldn't.
     pub(crate) fn trouble(&self, source: &str) -> Option<String> {
         let store = self.0.as_ref()?.stores.iter().find(|store| store.name == source)?;
-        let rests = store.rests.lock().unwrap_or_else(PoisonError::into_inner);
+        let rests = locked(&store.rests);
         let refuses = store.refused.load(Ordering::Relaxed) >= REFUSED_TOLD;
         let why = rests.as_ref().map(|(_, why)| why.clone());
         why.or_else(|| refuses.then(|| REFUSES.to_owned()))
@@ -220,7 +221,7 @@ impl UrlAuth {
 
 impl Inner {
     fn known(&self) -> MutexGuard<'_, Known<Token>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.known)
     }
 
     async fn authorise(self: &Arc<Self>, wanted: Wanted, deadline: Instant) -> Answer {
@@ -272,7 +273,7 @@ impl Inner {
         self.known().forget_before(expiry(Timestamp::now(), self.lifetime));
         for store in &self.stores {
             for asker in &store.askers {
-                if let Some(asker) = &mut *asker.lock().unwrap_or_else(PoisonError::into_inner) {
+                if let Some(asker) = &mut *locked(asker) {
                     asker.tidy();
                 }
             }
@@ -292,7 +293,7 @@ async fn place(
 
 impl Asked {
     fn rests(&self) -> bool {
-        let rests = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
+        let rests = locked(&self.rests);
         rests.as_ref().is_some_and(|(until, _)| Instant::now() < *until)
     }
 
@@ -301,7 +302,7 @@ impl Asked {
         wanted.message.user().hash(&mut hash);
         let at = usize::try_from(hash.finish() % ASKERS as u64).unwrap_or_default();
         let asker = self.askers.get(at).ok_or(Outcome::Away)?;
-        let mut asker = asker.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asker = locked(asker);
         // It may have been found out while this one waited.
         if self.rests() {
             return Err(Outcome::Away);
@@ -320,7 +321,7 @@ impl Asked {
         drop(asker);
         match answer {
             Authorised::Url(token) => {
-                *self.rests.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                *locked(&self.rests) = None;
                 self.refused.store(0, Ordering::Relaxed);
                 Ok(token)
             }
@@ -341,7 +342,7 @@ impl Asked {
 
     /// Lets it alone for a while.
     fn rest(&self, why: String) {
-        let mut rests = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rests = locked(&self.rests);
         if rests.as_ref().is_none_or(|(_, before)| *before != why) {
             warn!(source = %self.name, why, "the store authorises no URLs: links of our own go in their place");
         }

@@ -1,7 +1,7 @@
 //! A user's password for a token of theirs, checked by the store.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
@@ -14,6 +14,7 @@ use super::places::Places;
 use super::store::{Answer, Store};
 use super::tokens::{CreateError, ShownToken, Tokens};
 use crate::config::LoginConfig;
+use crate::lock::locked;
 use crate::state::StateError;
 use crate::tls::TlsError;
 
@@ -123,7 +124,7 @@ impl Logins {
     fn tried(&self, user: &str, client: Client) -> Option<Duration> {
         let now = self.started.elapsed();
         let place = Counted::of(client);
-        let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tries = locked(&self.tries);
         // The address first: one that is beyond its tries is to fill no table with names it makes up.
         let all = tries.by_place.one(place, now, PER_ADDRESS);
         all.or_else(|| tries.by_user.one((place, user.into()), now, PER_USER))

@@ -1,9 +1,10 @@
 //! How many of something each owner of tokens has, so that none takes everybody's.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::Grant;
+use crate::lock::locked;
 
 /// Streams being followed, or contents being sent, by whose they are.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +36,7 @@ impl Places {
     }
 
     fn counts(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0)
     }
 }
 

@@ -1,10 +1,11 @@
 //! Tickets: what opens one stream, once, where a token would stand in a URL.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::grant::Grant;
+use crate::lock::locked;
 
 /// The tickets that were given out and not used yet, by their hashes.
 ///
@@ -31,7 +32,7 @@ impl Tickets {
         grant: &Arc<Grant>,
         now: Duration,
     ) -> Result<(), TooManyTickets> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = locked(&self.0);
         all.retain(|_, ticket| ticket.ends > now);
         let same = all.values().filter(|ticket| ticket.grant.id() == grant.id()).count();
         if all.len() >= TICKETS_MAX || same >= PER_TOKEN_MAX {
@@ -43,7 +44,7 @@ impl Tickets {
 
     /// What a ticket opens; it opens nothing after that.
     pub(super) fn take(&self, hash: [u8; 32], now: Duration) -> Option<Arc<Grant>> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = locked(&self.0);
         let ticket = all.remove(&hash)?;
         (ticket.ends > now && ticket.grant.is_good()).then_some(ticket.grant)
     }

@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 use super::grant::{Grant, folded};
 use super::guesses::Guesses;
 use super::tickets::{TICKET_LIFE, Tickets, TooManyTickets};
+use crate::lock::locked;
 use crate::state::{StateDb, StateError, TokenRow};
 use crate::tls::Shown;
 use crate::token::{Token, random_text};
@@ -281,7 +282,7 @@ impl Tokens {
 
     /// Somebody at `peer` showed what opens nothing.
     pub(crate) fn wrong(&self, peer: IpAddr) -> Denied {
-        let mut guesses = self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guesses = locked(&self.guesses);
         Denied { pause: guesses.wrong(peer, self.started.elapsed()) }
     }
 
@@ -358,7 +359,7 @@ impl Tokens {
             (Some(text), _) => hash(text.as_bytes()),
             (None, name) => hash_of_name(name.as_deref().unwrap_or_default()),
         };
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changing = locked(&self.changing);
         if self.made.read().unwrap_or_else(PoisonError::into_inner).len() >= TOKENS_MAX {
             return Err(CreateError::TooMany);
         }
@@ -437,7 +438,7 @@ impl Tokens {
     /// Ends the one with this name or id and forgets it; `false` where there is none. Whoever was
     /// let in by it is told at once. Waits for the disk.
     pub(crate) fn revoke(&self, name_or_id: &str) -> Result<bool, StateError> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changing = locked(&self.changing);
         let found = {
             let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
             made.iter().find(|one| one.name == name_or_id || one.id == name_or_id).cloned()

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tracing::error;
 
 use super::trail::{Look, Trail};
 use super::{Reader, Step};
+use crate::lock::locked;
 
 /// Reads each record once, asks an index which readers it may concern, and notes it for those.
 ///
@@ -179,7 +180,7 @@ impl Guide {
 
     /// What is guarded is whole between any two steps.
     fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.book)
     }
 }
 
@@ -223,7 +224,7 @@ impl Seat {
     }
 
     fn exchange(&self, book: &mut Book, filters: Vec<Filter>) {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut places = locked(&self.places);
         book.remove(&mut places);
         *places = book.insert(filters, &self.trail);
     }
@@ -240,7 +241,7 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut book = self.guide.book();
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut places = locked(&self.places);
         book.remove(&mut places);
     }
 }

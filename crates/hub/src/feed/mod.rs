@@ -6,7 +6,7 @@ mod tests;
 mod trail;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use postbell_engine::{Filter, in_words};
 use postbell_journal::{Journal, ReadError, Records, Seq};
@@ -17,6 +17,7 @@ use tracing::error;
 use self::guide::Guide;
 pub(crate) use self::guide::Seat;
 use self::trail::Look;
+use crate::lock::locked;
 
 /// Hands out readers of one journal.
 #[derive(Clone, Debug)]
@@ -117,7 +118,7 @@ impl Feed {
 
     /// What can't be read of the journal, as far as anybody has come upon it since the start.
     pub(crate) fn damage(&self) -> Vec<String> {
-        self.damage.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        locked(&self.damage.0).values().cloned().collect()
     }
 
     /// The newest durable record.
@@ -269,7 +270,7 @@ impl Damage {
     /// Logs a damaged record once, whoever comes upon it and however often.
     fn tell(&self, error: &ReadError) {
         let ReadError::Corrupt { seq, .. } = error else { return };
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = locked(&self.0);
         if known.len() < DAMAGE_MAX && !known.contains_key(&seq.0) {
             error!(%error, "a record can't be read: restore its file, or accept the loss (docs/journal.md)");
             known.insert(seq.0, in_words(error));

@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
 
 use futures_util::task::AtomicWaker;
+
+use crate::lock::locked;
 
 /// What the guide has noted for one reader, who is woken by it.
 #[derive(Debug)]
@@ -79,7 +81,7 @@ impl Trail {
 
     /// What is guarded is whole between any two steps.
     fn marks(&self) -> MutexGuard<'_, Marks> {
-        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.marks)
     }
 }
 

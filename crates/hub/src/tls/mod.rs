@@ -24,6 +24,7 @@ use tracing::{error, info, warn};
 
 use crate::config::TlsConfig;
 use crate::hub::stopped;
+use crate::lock::locked;
 use crate::metrics::TlsMetrics;
 
 pub(crate) use authorities::outward;
@@ -91,7 +92,7 @@ impl Tls {
         let shown = chain.first().and_then(Shown::read);
         if let Some(shown) = &shown {
             let chain: Vec<_> = chain.iter().map(|one| one.clone().into_owned()).collect();
-            let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut clients = locked(&self.clients);
             clients.add(chain, &shown.trust);
             // The authorities may have become others during the handshake.
             let now = self.loaded();
@@ -129,7 +130,7 @@ impl Tls {
 
     /// Takes the files where there is a reason to. Waits for the disk.
     fn look(&self, is_asked: bool, now: Instant) {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut files = locked(&self.files);
         if let Some(why) = files.look(is_asked, now, || self.take_anew()) {
             self.metrics.kept_out();
             error!(error = %why, "the new certificate is not taken, and the one before goes on");
@@ -146,7 +147,7 @@ impl Tls {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&loaded);
         self.metrics.ends(certificate.ends());
         info!(certificate = %certificate, "it was taken anew");
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = locked(&self.clients);
         let ended = loaded.look_at(&mut clients);
         if ended > 0 {
             info!(certificates = ended, "clients are connected whose authority is none any more");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -19,6 +19,7 @@ use super::client::Shown;
 use super::watch::{LOOK_EVERY, Watch};
 use crate::config::ClientCertificateConfig;
 use crate::hub::stopped;
+use crate::lock::locked;
 use crate::metrics::TlsMetrics;
 
 /// The certificates that webhooks' receivers may be shown, by name.
@@ -92,7 +93,7 @@ impl ClientCertificates {
     /// Takes the files of each where there is a reason to. Waits for the disk.
     fn look(&self, is_asked: bool, now: Instant) {
         for (name, one) in &self.all {
-            let mut files = one.files.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut files = locked(&one.files);
             if let Some(why) = files.look(is_asked, now, || one.take_anew(name)) {
                 self.metrics.kept_out();
                 error!(error = %why, "the new certificate is not taken, and the one before goes on");

@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use axum::http::HeaderMap;
@@ -31,6 +31,7 @@ use postbell_sinks::webhook::Tls;
 use tracing::{info, warn};
 
 use crate::config::TracesConfig;
+use crate::lock::locked;
 use crate::metrics::{EventIndex, SpanMetrics};
 use export::Queue;
 use followed::Followed;
@@ -219,7 +220,7 @@ impl On {
     }
 
     fn follow(&self, ids: impl Iterator<Item = u128>, trace: &SpanContext) {
-        let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut followed = locked(&self.followed);
         ids.for_each(|id| followed.add(id, trace));
     }
 
@@ -228,7 +229,7 @@ impl On {
         &self,
         ids: impl Iterator<Item = u128>,
     ) -> Option<(SpanContext, Vec<SpanContext>)> {
-        let followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        let followed = locked(&self.followed);
         let mut traces = ids.filter_map(|id| followed.trace(id));
         let first = traces.next()?.clone();
         let mut others: Vec<SpanContext> = Vec::new();
