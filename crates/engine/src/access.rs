@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use crate::keys::{lane, owner_and_mailbox};
 use crate::members::{Member, Members};
+use crate::names::{DISABLED, GAP};
 use crate::{Shared, Stores, View};
 
 /// Whoever asks, as far as decisions go: what they may do, and whose events they may see.
@@ -365,12 +366,8 @@ fn contains(sorted: &[Box<str>], text: &str) -> bool {
     sorted.binary_search_by(|one| (**one).cmp(text)).is_ok()
 }
 
-/// What says that something can't be told.
-const GAP: &str = "vnd.postbell.Gap";
-
-/// What says that a subscription was disabled, and on it the token whose it was, where no user of the
-/// hub's own store says that.
-const DISABLED: &str = "vnd.postbell.DeliveryDisabled";
+/// On an event of a subscription that was disabled, the token whose it was, where no user of the hub's
+/// own store says that.
 const OWNER_TOKEN: &[u8] = b"vnd.postbell.ownerToken";
 
 /// Events of a mailbox that whoever may read it is told.

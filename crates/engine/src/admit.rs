@@ -7,6 +7,7 @@ use mail_event::limits::{EVENT_OCTETS_MAX, VENDOR_PARAMETERS_MAX};
 use mail_event::{EventId, Repair};
 
 use crate::members::Members;
+use crate::names::{DISABLED, GAP};
 use crate::subscribe::EVENT_ID;
 use crate::{Groups, Keys, Policy, Stores, event_id};
 
@@ -127,7 +128,7 @@ fn let_in(policy: &Policy, keys: &Keys, strict: &[u8]) -> Result<(), JsonError> 
     }
     let view = keys.view(strict);
     let group = view.group();
-    if policy.groups.contains(group) || view.name() == "vnd.postbell.Gap" {
+    if policy.groups.contains(group) || view.name() == GAP {
         return Ok(());
     }
     let message = format!("events of the group {group} are switched off (policy.groups_off)");
@@ -229,9 +230,6 @@ const SUPPRESSED: &[u8] = br#","vnd.postbell.contentSuppressed":"size""#;
 
 /// The same where the store isn't to be asked for it: the publisher may name any message.
 const REFUSED: &[u8] = br#","vnd.postbell.contentSuppressed":"refused""#;
-
-/// What tells its owner that a subscription was disabled.
-const DISABLED: &str = "vnd.postbell.DeliveryDisabled";
 
 /// Octets an event must leave free of [`EVENT_OCTETS_MAX`] for its stamp and the tags of a
 /// subscription.

@@ -8,6 +8,7 @@ mod identity;
 mod keys;
 mod members;
 mod memory;
+mod names;
 mod normalise;
 mod observation;
 mod policy;
@@ -28,6 +29,7 @@ pub use identity::event_id;
 pub use keys::{HEAD_OCTETS, Keys, View};
 pub use members::timestamp;
 pub use memory::Memory;
+pub use names::{DISABLED, GAP};
 pub use normalise::{Identified, Meaning, Refused, Suppressed, normalise};
 pub use observation::{
     Actor, Certainty, Identity, Mailbox, Message, Observation, Origin, Origination, Quota, Status,

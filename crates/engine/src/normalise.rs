@@ -5,6 +5,7 @@ use mail_event::{
 };
 
 use crate::memory::{Memory, Resource};
+use crate::names::GAP;
 use crate::telling::{Telling, vendor};
 use crate::{FlagForm, Observation, Policy, Quota, Store, What, event_id};
 
@@ -273,7 +274,7 @@ fn refused(quota: &Quota) -> Vec<Resource> {
 
 fn gap_name() -> EventName {
     // A name of our own, well-formed by a look at it.
-    "vnd.postbell.Gap".parse().unwrap_or(EventName::QuotaChange)
+    GAP.parse().unwrap_or(EventName::QuotaChange)
 }
 
 /// The time of an observation, for tests.

@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::Stream;
 use mail_event::{Event, EventId, Timestamp, json};
-use postbell_engine::{Filter, Keys, Projection, Shared, Stamp, Store, Verdict, View, event_id};
+use postbell_engine::{
+    Filter, GAP, Keys, Projection, Shared, Stamp, Store, Verdict, View, event_id,
+};
 use postbell_journal::{ReadError, Records};
 use postbell_sinks::stream::Form;
 use postbell_sources::Token;
@@ -289,9 +291,6 @@ pub(crate) fn gap_event(store: &Store, gap: Gap, at: jiff::Timestamp) -> Option<
 pub(crate) fn gap_id(gap: Gap) -> EventId {
     event_id("gap", format!("{}-{}", gap.from, gap.to).as_bytes(), 0, 0)
 }
-
-/// The name of the event that tells of a gap.
-const GAP: &str = "vnd.postbell.Gap";
 
 /// How long a stream may be silent. Proxies commonly cut what is silent for a minute.
 const HEARTBEAT: Duration = Duration::from_secs(15);

@@ -111,7 +111,7 @@ impl Demand {
     #[must_use]
     pub fn wants(&self, name: &EventName) -> bool {
         let at = (0_u32..).zip(&EVENTS).find(|(_, known)| *known == name).map(|(at, _)| at);
-        name.as_str() == super::filter::GAP || self.events & (1 << at.unwrap_or(VENDOR)) != 0
+        name.as_str() == crate::names::GAP || self.events & (1 << at.unwrap_or(VENDOR)) != 0
     }
 
     /// Whether anybody wants any event that an observation may mean, or it has to be looked at

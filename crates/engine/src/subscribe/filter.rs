@@ -5,6 +5,7 @@ use mail_event::EventName;
 use super::condition::{Condition, Truth};
 use super::forms::FlagForms;
 use super::pattern::Pattern;
+use crate::names::GAP;
 use crate::{Keys, View};
 
 /// Tells wanted events from others by what their keys point at; an ordinary event is looked at
@@ -206,9 +207,6 @@ fn is_gap(view: &View<'_>) -> bool {
 fn contains(sorted: &[Box<str>], text: &str) -> bool {
     sorted.binary_search_by(|one| (**one).cmp(text)).is_ok()
 }
-
-/// What says that something can't be told.
-pub(super) const GAP: &str = "vnd.postbell.Gap";
 
 #[cfg(test)]
 mod tests {

@@ -10,11 +10,11 @@ use mail_event::{EventId, EventName, ParameterName, Presence, binding};
 use memchr::memmem::Finder;
 
 use super::demand::Demand;
-use super::filter::GAP;
 use super::held::{Held, Why, fit};
 use super::selection::Parameters;
 use crate::ceiling::{content_octets, is_content_over};
 use crate::members::{Member, Members};
+use crate::names::GAP;
 use crate::{Policy, View};
 
 /// What a delivery carries beside its event.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mail_event::{Event, EventName, OtherName, Timestamp, json};
-use postbell_engine::{Demand, Keys, Store, event_id};
+use postbell_engine::{Demand, GAP, Keys, Store, event_id};
 use postbell_journal::{Batch, Change, Checkpoint, Entry, Journal, ReadError, RecordId};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -169,9 +169,6 @@ fn names(demand: Demand) -> Vec<String> {
 
 /// The name of the event that tells what is recorded.
 const RECORDING: &str = "vnd.postbell.Recording";
-
-/// The name of the event that tells of a gap.
-const GAP: &str = "vnd.postbell.Gap";
 
 /// Whose checkpoint it is; no source of the operator's is called so.
 const SOURCE: &str = "hub demand";

@@ -2,7 +2,7 @@
 //! sees.
 
 use mail_event::{Event, EventName, OtherName, Timestamp, json};
-use postbell_engine::{Keys, event_id};
+use postbell_engine::{DISABLED, Keys, event_id};
 use postbell_journal::{AppendError, Batch, Entry as JournalEntry, RecordId};
 use tokio::sync::oneshot;
 use tracing::error;
@@ -62,6 +62,3 @@ fn event(job: &Job, entry: &Entry) -> Option<Event> {
     }
     builder.build().ok()
 }
-
-/// The name of the event that tells of it.
-const DISABLED: &str = "vnd.postbell.DeliveryDisabled";

@@ -9,7 +9,7 @@ use super::keyed::{Found, Keyed};
 use super::{Happening, Index};
 use crate::View;
 use crate::keys::Spelled;
-use crate::subscribe::filter::GAP;
+use crate::names::GAP;
 use crate::subscribe::pattern::INBOX;
 
 /// Gives `tell` who wants each of `views`, which stand at `places`; whether `go_on` said so to the end.
