@@ -7,9 +7,8 @@
     reason = "what helps a test fails with it"
 )]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -112,12 +111,9 @@ fn follow(journal: &SqliteJournal, is_over: &AtomicBool, pause: Duration) -> (u6
 fn run(keep_octets: Option<u64>) {
     let folder = tempfile::tempdir().unwrap();
     let journal = open(folder.path(), keep_octets);
-    let noticed = Arc::new(AtomicU64::new(0));
+    let noticed = Arc::new(Mutex::new(Vec::new()));
     let notice = Arc::clone(&noticed);
-    journal.on_commit(Box::new(move |seq| {
-        let before = notice.swap(seq.0, Ordering::AcqRel);
-        assert!(before <= seq.0, "notices go forward");
-    }));
+    journal.on_commit(Box::new(move |seq| notice.lock().unwrap().push(seq)));
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         let publishers: Vec<_> = (0..PUBLISHERS)
@@ -166,7 +162,9 @@ fn run(keep_octets: Option<u64>) {
     journal.set_cursor("last words", Some(Seq(7))).unwrap();
     journal.close();
     // A commit is told after it is acknowledged.
-    assert_eq!(noticed.load(Ordering::Acquire), journal.bounds().last.0);
+    let noticed = noticed.lock().unwrap();
+    assert_eq!(noticed.last(), Some(&journal.bounds().last));
+    assert!(noticed.is_sorted(), "notices go forward: {noticed:?}");
     assert!(matches!(journal.set_cursor("late", None), Err(AppendError::Closed)));
 
     let journal = open(folder.path(), None);

@@ -201,9 +201,10 @@ fn users_and_folders_that_vanish_are_no_error_and_those_that_return_are_known() 
     fs::write(root.join("new/1.a.h"), "x").unwrap();
     assert_eq!(rig.hear(0, 1), ["new INBOX 1 () messages=1 uidnext=2"]);
 
-    let away = temporary.path().join("away");
+    // No user's name begins so.
+    let away = temporary.path().join(".away");
     fs::rename(temporary.path().join("dora"), &away).unwrap();
-    crate::rig::wait_until("the user to leave", || rig.health.snapshot().users <= 1);
+    crate::rig::wait_until("the user to leave", || rig.health.snapshot().users == 0);
     assert!(rig.hear_out(1).is_empty(), "a disk not mounted is no deletion");
     fs::remove_file(away.join("Maildir/new/1.a.h")).unwrap();
     fs::rename(&away, temporary.path().join("dora")).unwrap();
