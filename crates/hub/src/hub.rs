@@ -98,15 +98,18 @@ impl Hub {
             config.policy.content_link_lifetime,
         )?;
         let state = Arc::new(state);
-        let tokens = Arc::new(Tokens::open(token, Arc::clone(&state), store.host())?);
-        let denials = Arc::new(Denials::open(Arc::clone(&state))?);
-        let (login, oidc, kept) = (config.login.clone(), config.oidc.clone(), Arc::clone(&denials));
+        let (db, own_store) = (Arc::clone(&state), store.host().to_owned());
+        let (login, oidc) = (config.login.clone(), config.oidc.clone());
+        let opened = spawn_blocking(move || {
+            let tokens = Arc::new(Tokens::open(token, Arc::clone(&db), &own_store)?);
+            let denials = Arc::new(Denials::open(db)?);
+            let (logins, oidc) = (Logins::open(&login)?, Oidc::open(&oidc, &denials)?);
+            Ok::<_, StartError>((tokens, denials, logins, oidc.map(Arc::new)))
+        });
+        let opened = opened.await;
         let opened =
-            spawn_blocking(move || Ok((Logins::open(&login)?, Oidc::open(&oidc, &kept)?))).await;
-        let opened: Result<_, TlsError> =
             opened.map_err(|error| StartError::Thread { source: io::Error::other(error) })?;
-        let (logins, oidc) = opened?;
-        let oidc = oidc.map(Arc::new);
+        let (tokens, denials, logins, oidc) = opened?;
         let (address, listener) = bind(config.listen).await?;
         let base = match &tls {
             Some(tls) => format!("https://{}:{}", tls.name(), address.port()),
