@@ -43,6 +43,7 @@ impl Ready {
     /// One that was fine when it was made: policy is the operator's to change. One that can't be
     /// delivered as things stand may be again, and goes on where it stood: it wants all its events,
     /// whatever their parameters.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     fn of_kept(selection: Selection, role: Role, policy: &Policy) -> Arc<Self> {
         #[cfg(test)]
         noted::note(&selection);
