@@ -43,6 +43,18 @@ impl Shared {
         self.nobodys.extend(other.nobodys);
     }
 
+    /// Those of them that are not among others.
+    #[must_use]
+    pub fn without(&self, others: &Self) -> Self {
+        let of_users = self.of_users.iter().map(|(owner, all)| {
+            let rest = all.iter().filter(|one| !others.has(&**owner, one)).cloned();
+            (owner.clone(), rest.collect::<BTreeSet<_>>())
+        });
+        let of_users = of_users.filter(|(_, rest)| !rest.is_empty());
+        let nobodys = self.nobodys.difference(&others.nobodys).cloned();
+        Self { of_users: of_users.collect(), nobodys: nobodys.collect() }
+    }
+
     /// Whether this one is among them.
     #[must_use]
     pub fn has<'a>(&self, owner: impl Into<Option<&'a str>>, mailbox: &str) -> bool {
@@ -93,5 +105,19 @@ mod tests {
         shared.add("ann", "B", "l");
         shared.add(None, "team", "r");
         assert!(shared.is_empty());
+    }
+
+    #[test]
+    fn what_is_left_without_others_is_each_that_is_not_among_them() {
+        let of = |all: &[(Option<&str>, &str)]| {
+            let mut shared = Shared::default();
+            all.iter().for_each(|(owner, mailbox)| shared.add(*owner, mailbox, "lr"));
+            shared
+        };
+        let all = of(&[(Some("ann"), "A"), (Some("ann"), "B"), (Some("eve"), "A"), (None, "A")]);
+        let others = of(&[(Some("ann"), "A"), (Some("eve"), "A"), (Some("eve"), "B")]);
+        assert_eq!(all.without(&others), of(&[(Some("ann"), "B"), (None, "A")]));
+        assert!(all.without(&all).is_empty() && !all.without(&all).is_of("ann"));
+        assert_eq!(all.without(Shared::NONE), all);
     }
 }
