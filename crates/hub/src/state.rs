@@ -82,7 +82,15 @@ impl StateDb {
         let format: u32 =
             connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(fault)?;
         // Each step leads from the format of its place to the next one.
-        let steps = [SCHEMA, TOKENS, REDRIVE, batches::SCHEMA, shared::SCHEMA, denials::SCHEMA];
+        let steps = [
+            SCHEMA,
+            TOKENS,
+            REDRIVE,
+            batches::SCHEMA,
+            shared::SCHEMA,
+            denials::SCHEMA,
+            shared::LOST,
+        ];
         if format > FORMAT {
             return Err(StateError::Format { path: path.to_owned(), found: format });
         }
@@ -412,7 +420,7 @@ fn private_file(path: &Path) -> std::io::Result<()> {
 pub(crate) const DEAD_LETTERS_MAX: u32 = 10_000;
 
 /// The format this version reads and writes.
-const FORMAT: u32 = 6;
+const FORMAT: u32 = 7;
 
 const PRAGMAS: &str = "
 PRAGMA journal_mode = WAL;

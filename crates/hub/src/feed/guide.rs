@@ -208,6 +208,11 @@ impl Seat {
         self.trail.reached(done)
     }
 
+    /// Up to where the guide has looked.
+    pub(crate) fn led_upto(&self) -> u64 {
+        self.guide.upto()
+    }
+
     /// Is told from here on of what other filters let through.
     pub(crate) fn refilter(&self, filters: Vec<Filter>) {
         self.exchange(&mut self.guide.book(), filters);

@@ -98,6 +98,11 @@ impl Feed {
         });
     }
 
+    /// Up to where the guide has looked: what it is told to look for concerns what comes behind that.
+    pub(crate) fn led_upto(&self) -> u64 {
+        self.led.guide.upto()
+    }
+
     /// A place for a reader whom what one of the filters lets through may concern, its condition
     /// aside, and who wants nothing up to `done`.
     pub(crate) fn join(&self, filters: Vec<Filter>, done: u64) -> Arc<Seat> {

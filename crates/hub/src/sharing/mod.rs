@@ -4,6 +4,7 @@
 //! answered, where it can't be asked, and from the moment on at which something says that rights
 //! have changed until the store has answered anew.
 
+mod lost;
 mod reads;
 mod remembered;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tracing::{debug, warn};
 
+pub(crate) use self::lost::{Candidates, Lost};
 pub(crate) use self::reads::{Reads, Unknown};
 pub(crate) use self::remembered::Remembered;
 pub(crate) use self::times::Times;
@@ -75,6 +77,8 @@ impl Sharing {
         remembered: Remembered,
         times: Times,
     ) -> Self {
+        // How far the hub before this one had got, nobody knows.
+        remembered.used_up_to(feed.last());
         let (looked, _) = watch::channel(feed.last());
         Self(Some(Arc::new(Inner {
             ask: Box::new(ask),
@@ -102,7 +106,7 @@ impl Sharing {
         users.tidy();
         let said = inner.remembered.of(name);
         if let Some(said) = &said {
-            users.reads(name, Shared::NONE, said);
+            users.reads(name, Shared::NONE, &said.shared);
         }
         let user = Arc::new(User::new(name, said, inner.times));
         users.by_name.insert(name.clone(), Arc::downgrade(&user));
@@ -190,11 +194,12 @@ impl Inner {
         self.users().asked.push(Arc::downgrade(user));
         let answer = self.answer(user).await;
         let (is_said, before) = (answer.is_ok(), Arc::clone(&user.known.borrow().shared));
-        let again = user.conclude(begun, answer);
+        let again = user.conclude(begun, answer, self.feed.journal().bounds());
         let now = Arc::clone(&user.known.borrow().shared);
         self.users().reads(&user.name, &before, &now);
-        if is_said && user.known.borrow().counts() {
-            self.remembered.keep(&user.name, &now);
+        let said = user.known.borrow().said().filter(|_| is_said);
+        if let Some(said) = said {
+            self.remembered.keep(&user.name, said);
         }
         // Only now: until then what changes may be in the answer already, and not known yet.
         self.users().asked.retain(|one| !std::ptr::eq(one.as_ptr(), Arc::as_ptr(user)));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use postbell_engine::{Filter, Principal, Shared};
 
 use super::user::User;
-use super::{Inner, Times};
+use super::{Candidates, Inner, Times};
 use crate::feed::{Feed, Seat};
 
 /// What one principal reads of others.
@@ -19,6 +19,8 @@ struct Of {
     user: Arc<User>,
     /// Held while a stream is open.
     present: Option<Arc<()>>,
+    /// What was lost up to then counts for nothing.
+    since: u64,
 }
 
 /// What the store has said, and nothing since that it is otherwise.
@@ -34,7 +36,7 @@ pub(crate) struct Unknown;
 
 impl Reads {
     pub(super) fn of(inner: &Arc<Inner>, user: Arc<User>) -> Self {
-        Self(Some(Of { inner: Arc::clone(inner), user, present: None }))
+        Self(Some(Of { inner: Arc::clone(inner), user, present: None, since: 0 }))
     }
 
     /// The same for a stream: as long as it is held, the store is asked often, so that what it doesn't
@@ -45,6 +47,19 @@ impl Reads {
             of.user.again.notify_one();
         }
         self
+    }
+
+    /// The same for whom nothing was to come out of what was lost [up to then](Self::losses).
+    pub(crate) fn since(mut self, losses: u64) -> Self {
+        if let Some(of) = &mut self.0 {
+            of.since = losses;
+        }
+        self
+    }
+
+    /// The last time by now that anything ceased to be readable, as losses are counted.
+    pub(crate) fn losses(&self) -> u64 {
+        self.0.as_ref().map_or(0, |of| of.user.known.borrow().lost.last())
     }
 
     /// What may be read of others, once everything up to this record is taken into account. It waits
@@ -115,10 +130,16 @@ impl Reads {
     /// What may turn out to be readable of others, once everything up to this record is taken into
     /// account: as the store said it last, however long ago. Before anything of it is told, it is to be
     /// [settled](Self::settled).
-    pub(crate) async fn candidates(&self, seq: u64) -> Arc<Shared> {
-        let Some(of) = &self.0 else { return Arc::clone(&NOTHING) };
+    pub(crate) async fn candidates(&self, seq: u64) -> Candidates {
+        let Some(of) = &self.0 else { return Candidates::default() };
         of.answered(seq).await;
-        of.lost().map_or_else(|| self.known(), |lost| lost.shared)
+        self.candidates_now(seq)
+    }
+
+    /// The same without waiting for anything.
+    pub(crate) fn candidates_now(&self, seq: u64) -> Candidates {
+        let candidates = self.0.as_ref().map(|of| of.user.candidates(seq, of.since));
+        candidates.unwrap_or_default()
     }
 
     /// Up to where a reader may pass over what the guide didn't lead it to, of all up to this record:
@@ -166,7 +187,7 @@ impl Reads {
     ) -> Arc<Seat> {
         match &self.0 {
             None => feed.join(vec![filter.of_users(principal.users())], done),
-            Some(of) => of.user.join(filter, |narrowed| feed.join(narrowed, done)),
+            Some(of) => of.user.join(filter, feed.led_upto(), |narrowed| feed.join(narrowed, done)),
         }
     }
 }

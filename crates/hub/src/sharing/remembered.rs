@@ -1,12 +1,14 @@
 //! What the store said last, over a restart of the hub's.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use postbell_engine::Shared;
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
+use super::Lost;
 use crate::lock::locked;
 use crate::state::{StateDb, StateError};
 
@@ -20,14 +22,24 @@ pub(crate) struct Remembered(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     state: Arc<StateDb>,
-    by_user: Mutex<HashMap<Box<str>, Said>>,
+    by_user: Mutex<HashMap<Box<str>, Entry>>,
     /// Held by whoever writes, so that what is newest is written last.
     writing: Mutex<()>,
 }
 
+/// What the store said of a user.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Said {
+    pub(super) shared: Arc<Shared>,
+    /// What it said before, and doesn't any more.
+    pub(super) lost: Arc<Lost>,
+    /// Up to which record it may have been judged by it what is to be delivered.
+    pub(super) used: Arc<AtomicU64>,
+}
+
 #[derive(Clone, Debug)]
-struct Said {
-    shared: Arc<Shared>,
+struct Entry {
+    said: Said,
     is_kept: bool,
 }
 
@@ -48,26 +60,33 @@ impl Remembered {
     }
 
     /// What `state` has, where that was read.
-    pub(crate) fn new(state: Arc<StateDb>, by_user: HashMap<Box<str>, Shared>) -> Self {
-        let said = |shared| Said { shared: Arc::new(shared), is_kept: true };
-        let by_user = by_user.into_iter().map(|(user, shared)| (user, said(shared)));
+    pub(crate) fn new(state: Arc<StateDb>, by_user: HashMap<Box<str>, (Shared, Lost)>) -> Self {
+        let entry = |kept| Entry { said: Said::from(kept), is_kept: true };
+        let by_user = by_user.into_iter().map(|(user, kept)| (user, entry(kept)));
         let by_user = Mutex::new(by_user.collect());
         Self(Arc::new(Inner { state, by_user, writing: Mutex::default() }))
     }
 
     /// What it said of this user.
-    pub(super) fn of(&self, user: &str) -> Option<Arc<Shared>> {
-        locked(&self.0.by_user).get(user).map(|said| Arc::clone(&said.shared))
+    pub(super) fn of(&self, user: &str) -> Option<Said> {
+        locked(&self.0.by_user).get(user).map(|entry| entry.said.clone())
+    }
+
+    /// Takes it that by all of this it may have been judged up to this record what is to be delivered.
+    pub(super) fn used_up_to(&self, seq: u64) {
+        for entry in locked(&self.0.by_user).values() {
+            entry.said.used.fetch_max(seq, Ordering::Relaxed);
+        }
     }
 
     /// Keeps what it says now, where that isn't kept; within the runtime. Nobody waits for the disk:
     /// what it doesn't take is tried with the next answer.
-    pub(super) fn keep(&self, user: &str, shared: &Arc<Shared>) {
+    pub(super) fn keep(&self, user: &str, said: Said) {
         let mut by_user = locked(&self.0.by_user);
-        if by_user.get(user).is_some_and(|said| said.is_kept && said.shared == *shared) {
+        if by_user.get(user).is_some_and(|entry| entry.is_kept && entry.said.is(&said)) {
             return;
         }
-        by_user.insert(user.into(), Said { shared: Arc::clone(shared), is_kept: false });
+        by_user.insert(user.into(), Entry { said, is_kept: false });
         drop(by_user);
         let (inner, user) = (Arc::clone(&self.0), user.to_owned());
         drop(spawn_blocking(move || inner.write(&user)));
@@ -78,15 +97,28 @@ impl Inner {
     fn write(&self, user: &str) {
         let writing = locked(&self.writing);
         let newest = locked(&self.by_user).get(user).cloned();
-        let Some(Said { shared, is_kept: false }) = newest else { return };
-        if let Err(error) = self.state.keep_shared(user, &shared) {
+        let Some(Entry { said, is_kept: false }) = newest else { return };
+        if let Err(error) = self.state.keep_shared(user, &said.shared, &said.lost) {
             warn!(%error, "what the store says that a user may read can't be kept");
             return;
         }
-        if let Some(said) = locked(&self.by_user).get_mut(user) {
-            said.is_kept = Arc::ptr_eq(&said.shared, &shared);
+        if let Some(entry) = locked(&self.by_user).get_mut(user) {
+            entry.is_kept = entry.said.is(&said);
         }
         drop(writing);
+    }
+}
+
+impl Said {
+    /// Whether the store said the same.
+    fn is(&self, other: &Self) -> bool {
+        self.shared == other.shared && self.lost == other.lost
+    }
+}
+
+impl From<(Shared, Lost)> for Said {
+    fn from((shared, lost): (Shared, Lost)) -> Self {
+        Self { shared: Arc::new(shared), lost: Arc::new(lost), used: Arc::default() }
     }
 }
 
@@ -107,25 +139,25 @@ mod tests {
         let state = Arc::new(StateDb::open(&path).unwrap());
         let mut shared = Shared::default();
         shared.add("ann", "Plans", "lr");
-        let shared = Arc::new(shared);
+        let said = Said::from((shared, Lost::default()));
         let remembered = Remembered::open(Arc::clone(&state)).await;
         let change = |sql| Connection::open(&path).unwrap().execute_batch(sql).unwrap();
         change(
             "CREATE TRIGGER full BEFORE INSERT ON shared BEGIN SELECT raise(ABORT, 'full'); END",
         );
-        remembered.keep("bob", &shared);
+        remembered.keep("bob", said.clone());
         let written = || async { drop(spawn_blocking(|| ()).await) };
         for _ in 0..3 {
             written().await;
         }
-        assert_eq!(remembered.of("bob"), Some(Arc::clone(&shared)));
+        assert!(remembered.of("bob").is_some_and(|one| one.is(&said)));
         drop(locked(&remembered.0.writing));
         change("DROP TRIGGER full");
-        while state.shared().unwrap().get("bob") != Some(&*shared) {
-            remembered.keep("bob", &shared);
+        while !state.shared().unwrap().contains_key("bob") {
+            remembered.keep("bob", said.clone());
             written().await;
         }
-        assert!(Remembered::open(state).await.of("bob").is_some());
+        assert!(Remembered::open(state).await.of("bob").is_some_and(|one| one.is(&said)));
     }
 
     #[tokio::test]

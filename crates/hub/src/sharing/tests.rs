@@ -4,17 +4,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use postbell_engine::{Scope, Stores};
-use postbell_journal::{Batch, Entry, Journal as _, Options, RecordId, SqliteJournal};
+use postbell_journal::{Batch, Bounds, Entry, Journal as _, Options, RecordId, SqliteJournal};
 
+use super::remembered::Said;
 use super::*;
 use crate::state::StateDb;
 
 const TIMES: Times = Times::STANDARD;
 
+const BOUNDS: Bounds = Bounds { first: Seq(1), last: Seq(9) };
+
 fn shared(mailboxes: &[&str]) -> Shared {
     let mut shared = Shared::default();
     mailboxes.iter().for_each(|mailbox| shared.add("ann", mailbox, "lr"));
     shared
+}
+
+fn said(mailboxes: &[&str]) -> Said {
+    Said::from((shared(mailboxes), Lost::default()))
 }
 
 fn bob() -> Principal {
@@ -162,7 +169,7 @@ async fn r162_before_a_delivery_the_store_is_asked_where_its_answer_is_old() {
     assert_eq!(count.load(Ordering::SeqCst), 1);
     user.age(TIMES.life + Duration::from_secs(1));
     // What only may turn out to be readable needs no answer.
-    assert!(reads.candidates(0).await.has("ann", "Old"));
+    assert!(reads.candidates(0).await.now().has("ann", "Old"));
     let settled = reads.settled(0).await.unwrap();
     assert!(settled.shared.has("ann", "Plans") && !settled.shared.has("ann", "Old"));
     assert_eq!(count.load(Ordering::SeqCst), 2);
@@ -177,12 +184,15 @@ fn r162_an_answer_from_before_a_change_counts_for_nothing() {
     for times in [1, 2, 4] {
         let begun = user.begin();
         user.doubt();
-        let again = user.conclude(begun, Ok(shared(&["Plans"])));
+        let again = user.conclude(begun, Ok(shared(&["Plans"])), BOUNDS);
         assert_eq!(again, Again::After(AGAIN_AFTER * times), "it isn't asked without a pause");
         assert!(user.known.borrow().is_pending && !user.known.borrow().counts());
     }
     let begun = user.begin();
-    assert_eq!(user.conclude(begun, Ok(shared(&["Plans"]))), Again::Within(TIMES.life_at_rest));
+    assert_eq!(
+        user.conclude(begun, Ok(shared(&["Plans"])), BOUNDS),
+        Again::Within(TIMES.life_at_rest)
+    );
     assert!(user.known.borrow().counts() && user.has(Some("ann"), "Plans"));
     // A change may also come between the answer and its being known.
     user.suspect(Some("ann"), "Plans");
@@ -194,7 +204,7 @@ fn r162_where_the_store_can_not_be_asked_what_was_known_counts_a_while_and_after
  {
     let user = User::new("bob", None, TIMES);
     let away = || Err(SharedError::Away("away".to_owned()));
-    let concluded = |answer| user.conclude(user.begin(), answer);
+    let concluded = |answer| user.conclude(user.begin(), answer, BOUNDS);
     let counts = || user.known.borrow().counts();
     concluded(Ok(shared(&["Plans"])));
     assert_eq!(concluded(away()), Again::Within(TIMES.retry));
@@ -218,9 +228,9 @@ fn r162_what_the_store_said_before_is_held_while_it_can_not_be_asked() {
     let user = User::new("bob", None, TIMES);
     let patience = user.known.borrow().patience();
     assert!(TIMES.patience < patience && patience <= TIMES.patience_at_first, "{patience:?}");
-    user.conclude(user.begin(), away());
-    let said = User::new("bob", Some(Arc::new(shared(&["Plans"]))), TIMES);
-    said.conclude(said.begin(), away());
+    user.conclude(user.begin(), away(), BOUNDS);
+    let said = User::new("bob", Some(said(&["Plans"])), TIMES);
+    said.conclude(said.begin(), away(), BOUNDS);
     for (user, has) in [(user, false), (said, true)] {
         let known = user.known.borrow();
         assert!(!known.is_pending && !known.counts(), "nobody waits, and nothing is told");
@@ -232,25 +242,25 @@ fn r162_what_the_store_said_before_is_held_while_it_can_not_be_asked() {
 fn r162_who_is_not_let_in_any_more_is_waited_for_and_who_never_had_anything_is_not() {
     let not_let_in = || Err(SharedError::NotLetIn("no".to_owned()));
     let user = User::new("bob", None, TIMES);
-    user.conclude(user.begin(), not_let_in());
+    user.conclude(user.begin(), not_let_in(), BOUNDS);
     assert!(user.known.borrow().counts() && user.known.borrow().shared.is_empty());
-    let user = User::new("bob", Some(Arc::new(shared(&["Plans"]))), TIMES);
-    user.conclude(user.begin(), not_let_in());
+    let user = User::new("bob", Some(said(&["Plans"])), TIMES);
+    user.conclude(user.begin(), not_let_in(), BOUNDS);
     assert!(!user.known.borrow().counts() && user.has(Some("ann"), "Plans"));
 }
 
 #[test]
 fn r162_who_changes_rights_all_the_time_has_others_wait_once() {
-    let user = User::new("bob", Some(Arc::default()), TIMES);
+    let user = User::new("bob", Some(said(&[])), TIMES);
     let patience = || user.known.borrow().patience();
     std::thread::sleep(Duration::from_millis(20));
     for _ in 0..3 {
         let begun = user.begin();
         user.doubt();
-        user.conclude(begun, Ok(shared(&["Plans"])));
+        user.conclude(begun, Ok(shared(&["Plans"])), BOUNDS);
         assert!(patience() <= TIMES.patience - Duration::from_millis(20), "{:?}", patience());
     }
-    user.conclude(user.begin(), Ok(shared(&["Plans"])));
+    user.conclude(user.begin(), Ok(shared(&["Plans"])), BOUNDS);
     assert_eq!(patience(), TIMES.patience);
 }
 

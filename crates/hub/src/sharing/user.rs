@@ -1,15 +1,18 @@
 //! What is known about one user.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use postbell_engine::{Filter, Shared};
+use postbell_journal::{Bounds, Seq};
 use postbell_sources::SharedError;
 use tokio::sync::{Notify, watch};
 use tracing::debug;
 
-use super::{AGAIN_AFTER, SUSPECTS_MAX, Times};
+use super::remembered::Said;
+use super::{AGAIN_AFTER, Candidates, Lost, SUSPECTS_MAX, Times};
 use crate::feed::Seat;
 use crate::lock::locked;
 
@@ -45,6 +48,10 @@ struct Led {
 pub(super) struct Known {
     /// As the store said it last, to this hub or to the one before.
     pub(super) shared: Arc<Shared>,
+    /// What was so before.
+    pub(super) lost: Arc<Lost>,
+    /// Up to which record it may have been judged what is to be delivered to them.
+    used: Arc<AtomicU64>,
     /// Whether it may be otherwise by now: nothing of it counts before the next answer.
     pub(super) is_pending: bool,
     /// How often that was so.
@@ -72,6 +79,22 @@ impl Known {
     /// Whether it counts: the store said it a short while ago, and nothing since that it is otherwise.
     pub(super) fn counts(&self) -> bool {
         !self.is_pending && self.told.is_some_and(|told| told.elapsed() <= self.times.life_max)
+    }
+
+    /// What is to be remembered of it, where it counts.
+    pub(super) fn said(&self) -> Option<Said> {
+        let (shared, lost) = (Arc::clone(&self.shared), Arc::clone(&self.lost));
+        self.counts().then(|| Said { shared, lost, used: Arc::clone(&self.used) })
+    }
+
+    /// Takes what the store says, and notes what isn't among it any more.
+    fn take(&mut self, shared: Shared, bounds: Bounds) {
+        let lost = self.shared.without(&shared);
+        if !lost.is_empty() {
+            let upto = self.used.load(Ordering::Relaxed);
+            Arc::make_mut(&mut self.lost).add(lost, upto, bounds);
+        }
+        self.shared = Arc::new(shared);
     }
 
     /// Whether it is time to ask.
@@ -125,16 +148,20 @@ pub(super) enum Again {
 
 impl User {
     /// One of whom the store has said this before, or nothing.
-    pub(super) fn new(name: &str, said: Option<Arc<Shared>>, times: Times) -> Self {
+    pub(super) fn new(name: &str, said: Option<Said>, times: Times) -> Self {
+        let is_new = said.is_none();
+        let Said { shared, lost, used } = said.unwrap_or_default();
         let (known, _) = watch::channel(Known {
             is_pending: true,
             changes: 0,
             has_more: false,
             additions: 0,
-            is_new: said.is_none(),
+            is_new,
             waiting: Some(Instant::now()),
             futile: 0,
-            shared: said.unwrap_or_default(),
+            shared,
+            lost,
+            used,
             told: None,
             asked: None,
             answered: Instant::now(),
@@ -214,7 +241,12 @@ impl User {
 
     /// Takes an answer of the store's, unless rights on something in it changed since it was asked;
     /// when it is asked again.
-    pub(super) fn conclude(&self, begun: Begun, answer: Result<Shared, SharedError>) -> Again {
+    pub(super) fn conclude(
+        &self,
+        begun: Begun,
+        answer: Result<Shared, SharedError>,
+        bounds: Bounds,
+    ) -> Again {
         // Held until the answer is known: who comes later looks there.
         let suspects = locked(&self.suspects);
         let is_suspect = |shared: &Shared| {
@@ -222,8 +254,11 @@ impl User {
             suspects.len() > SUSPECTS_MAX || suspects.iter().any(in_it)
         };
         if let Ok(shared) = &answer {
-            // Before it is known: whoever sees that it is passes over what it wasn't led to.
-            self.lead(&Arc::new(shared.clone()));
+            // Before it is known: whoever sees that it is passes over what it wasn't led to. To what it
+            // doesn't say any more as well, until it is known what that is.
+            let mut all = Shared::clone(&self.known.borrow().shared);
+            all.join(shared.clone());
+            self.lead(&Arc::new(all));
         }
         let mut again = Again::After(Duration::ZERO);
         self.known.send_modify(|known| {
@@ -251,7 +286,7 @@ impl User {
                 Ok(shared) => {
                     let now = Instant::now();
                     (known.told, known.answered) = (Some(now), now);
-                    known.shared = Arc::new(shared);
+                    known.take(shared, bounds);
                     (known.is_new, known.is_pending) = (false, false);
                     known.has_more &= may_have_more;
                     if !may_have_more {
@@ -278,16 +313,42 @@ impl User {
         again
     }
 
+    /// What may turn out to be readable up to this record, for what is to be delivered by that; of what
+    /// was lost, whatever was so behind `since`.
+    pub(super) fn candidates(&self, seq: u64, since: u64) -> Candidates {
+        let mut candidates = Candidates::default();
+        // No answer comes between: what is handed out here is lost up to here at least.
+        self.known.send_if_modified(|known| {
+            let (mut shared, mut lost) = (Arc::clone(&known.shared), Arc::clone(&known.lost));
+            if known.is_lost() {
+                // Nobody waits for it any more, but what was to come is held.
+                let upto = known.used.load(Ordering::Relaxed);
+                let bounds = Bounds { first: Seq(0), last: Seq(upto) };
+                Arc::make_mut(&mut lost).add(Shared::clone(&shared), upto, bounds);
+                shared = Arc::default();
+            } else {
+                known.used.fetch_max(seq, Ordering::Relaxed);
+            }
+            candidates = Candidates::new(shared, lost, since);
+            false
+        });
+        candidates
+    }
+
     /// Has a reader woken for what others share, from now on; the seat is made with the filters it is
-    /// given.
+    /// given. The guide has looked up to `led_upto`.
     pub(super) fn join(
         &self,
         filter: &Filter,
+        led_upto: u64,
         seat: impl FnOnce(Vec<Filter>) -> Arc<Seat>,
     ) -> Arc<Seat> {
         let mut seats = locked(&self.seats);
         // Under the lock, so that no answer comes between.
-        let shared = Arc::clone(&self.known.borrow().shared);
+        let shared = {
+            let known = self.known.borrow();
+            known.lost.led(&known.shared, led_upto + 1)
+        };
         let seat = seat(self.narrowed(filter, &shared));
         seats.push(Led { seat: Arc::downgrade(&seat), filter: filter.clone(), shared });
         seat
@@ -298,18 +359,20 @@ impl User {
     /// over.
     fn lead(&self, shared: &Arc<Shared>) {
         let mut seats = locked(&self.seats);
+        let lost = Arc::clone(&self.known.borrow().lost);
         seats.retain_mut(|led| {
             let Some(seat) = led.seat.upgrade() else { return false };
-            if led.shared != *shared {
+            let shared = lost.led(shared, seat.led_upto() + 1);
+            if led.shared != shared {
                 let is_more = shared.owners().any(|owner| !led.shared.is_of(owner))
                     || shared.nobodys().any(|mailbox| !led.shared.has(None, mailbox));
-                let filters = self.narrowed(&led.filter, shared);
+                let filters = self.narrowed(&led.filter, &shared);
                 if is_more {
                     seat.widen(filters);
                 } else {
                     seat.refilter(filters);
                 }
-                led.shared = Arc::clone(shared);
+                led.shared = shared;
             }
             true
         });

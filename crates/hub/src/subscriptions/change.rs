@@ -122,12 +122,16 @@ impl Subscriptions {
         let mut changed = entry.kept().clone();
         (changed.begin, changed.start) = (begin, start);
         changed.begun_anew = changed.begun_anew.wrapping_add(1);
+        if let Some(grant) = self.grant(&changed) {
+            changed.losses = self.0.sharing.of(grant.principal()).losses();
+        }
         // With this it begins there, whatever becomes of the cursors.
         let begun = self.store(&entry, changed).await;
         if begun.is_ok() {
             self.forget_cursors(&before);
             let live = &entry.live;
             live.cursor.store(start, Ordering::Relaxed);
+            live.is_fresh.store(true, Ordering::Relaxed);
             live.last_delivered.store(0, Ordering::Relaxed);
             live.set_last_error(None);
         }

@@ -73,6 +73,7 @@ fn kept(command: &CommandConfig, start: u64) -> Kept {
         begin: Begin::Now,
         start,
         begun_anew: 0,
+        losses: 0,
         url: String::new(),
         secret: String::new(),
         previous: None,

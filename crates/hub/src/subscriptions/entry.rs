@@ -1,6 +1,6 @@
 //! One subscription in memory: what is kept of it, and how it is doing.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use tokio::sync::watch;
@@ -56,6 +56,8 @@ pub(super) struct Live {
     last_unclear: Mutex<Option<String>>,
     last_error: Mutex<Option<String>>,
     trouble: Mutex<Option<String>>,
+    /// Whether it was never at work since it was made or begun anew.
+    pub(super) is_fresh: AtomicBool,
     /// Where it is told what concerns it, while it has nothing to do.
     resting: Mutex<Weak<Seat>>,
 }
@@ -217,6 +219,11 @@ impl Entry {
 }
 
 impl Live {
+    /// Up to where a worker before the one that begins may have got; `last` is the newest record.
+    pub(super) fn inherited(&self, last: u64) -> u64 {
+        if self.is_fresh.swap(false, Ordering::Relaxed) { 0 } else { last }
+    }
+
     /// Whether it has nothing to do but wait for what may concern it, told at its seat.
     pub(super) fn rests(&self, seat: Option<&Arc<Seat>>) {
         let mut resting = locked(&self.resting);

@@ -22,8 +22,12 @@ pub(super) struct Kept {
     /// The number before the first one wanted.
     pub(super) start: u64,
     /// How often it was begun anew; each time it has other cursors.
-    #[serde(default, skip_serializing_if = "is_never")]
+    #[serde(default, skip_serializing_if = "is_none")]
     pub(super) begun_anew: u32,
+    /// What its owner had lost of others by the time it was made or begun anew, as losses are counted:
+    /// none of that was to come.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub(super) losses: u64,
     pub(super) url: String,
     /// What deliveries are signed with; hence the file's mode.
     pub(super) secret: String,
@@ -60,9 +64,8 @@ pub(super) struct Kept {
     pub(super) command: Option<Box<CommandConfig>>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
-fn is_never(times: &u32) -> bool {
-    *times == 0
+fn is_none<Count: Default + PartialEq>(count: &Count) -> bool {
+    *count == Count::default()
 }
 
 /// What came of asking a receiver whether it agrees to be delivered to.

@@ -1,5 +1,6 @@
 //! Subscriptions made: checked, counted, kept, and started.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use mail_event::{EventId, Timestamp};
@@ -194,6 +195,7 @@ impl Subscriptions {
             begin: new.begin,
             start,
             begun_anew: 0,
+            losses: shared.sharing.of(grant.principal()).losses(),
             url: new.url,
             secret: secret.reveal(),
             previous: None,
@@ -222,6 +224,7 @@ impl Subscriptions {
             return Err(CreateError::NameTaken(new.name));
         }
         let entry = Arc::new(Entry::new(id, new.name, kept));
+        entry.live.is_fresh.store(true, Ordering::Relaxed);
         entry.wants(held);
         entry.set_ready(new.ready);
         shared.entries.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&entry));

@@ -405,7 +405,7 @@ impl Subscriptions {
             None => (Carrier::Webhook(Arc::new(self.webhook(kept)?)), shared.webhooks.lanes),
             Some(command) => (Carrier::Command(Arc::new(commands::runs(command))), command.jobs),
         };
-        let reads = shared.sharing.of(grant.principal());
+        let reads = shared.sharing.of(grant.principal()).since(kept.losses);
         let done = entry.live.cursor.load(Ordering::Relaxed);
         Ok(Job {
             entry: Arc::clone(entry),

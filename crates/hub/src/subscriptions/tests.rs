@@ -1041,6 +1041,7 @@ fn a_kept_secret_prints_as_dots() {
         begin: Begin::Now,
         start: 0,
         begun_anew: 0,
+        losses: 0,
         url: "https://example.org/t0ken".to_owned(),
         secret: "whsec_t0ken".to_owned(),
         previous: None,

@@ -279,6 +279,74 @@ async fn r162_what_waits_for_its_next_attempt_is_not_sent_once_the_right_is_lost
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn r162_what_was_named_and_is_lost_comes_as_a_gap_from_a_worker_that_begins_anew_too() {
+    for (is_known, restarts) in [(false, false), (true, false), (false, true), (true, true)] {
+        let (folder, acl) = (tempfile::tempdir().unwrap(), Acl::default());
+        acl.gives("bob", "ann", &["Plans"]);
+        let (mut bench, mut watching) = sharing(folder.path(), &[20; 3_000], &acl).await;
+        let mended = Arc::new(AtomicBool::new(false));
+        let fine = Arc::clone(&mended);
+        let takes = move |mailbox: &str| mailbox == "A" || fine.load(Ordering::SeqCst);
+        let receiver = Receiver::start(move |one, _| if takes(one) { ok() } else { busy() }).await;
+        let (bob, token) = bench.user("b1", "bob");
+        let id = bench.subscriptions.create(flags(&receiver.url), &bob).await.unwrap().id;
+        let [failing, named, naming] = [("bob", "B"), ("ann", "Plans"), ("bob", "A")]
+            .map(|(owner, one)| bench.comes(owner, one));
+        assert_eq!(receiver.wait_for(1).await[0].prev_seq, Some(named));
+        if is_known {
+            acl.gives("bob", "ann", &[]);
+            bench.rights_change("ann", "Plans");
+            while seqs(&receiver.taken(), "").is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        // Lost by now, whether or not anybody has asked.
+        if restarts {
+            bench.close().await;
+            acl.gives("bob", "ann", &[]);
+            (bench, watching) = sharing(folder.path(), &[20; 3_000], &acl).await;
+        } else {
+            bench.subscriptions.pause(&bob, &id).await.unwrap();
+            acl.gives("bob", "ann", &[]);
+        }
+        bench.rights_change("ann", "Plans");
+        bench.comes("ann", "Plans");
+        let bob = bench.tokens.grant(&token).unwrap();
+        bench.subscriptions.resume(&bob, &id).await.unwrap();
+        mended.store(true, Ordering::SeqCst);
+        bench.wait_until(&id, |shown| shown.lag == 0).await;
+        let taken: Vec<_> = receiver.taken().into_iter().filter(|one| one.fine).collect();
+        assert_eq!(
+            seqs(&taken, ""),
+            [named],
+            "{is_known} {restarts}: and what came later isn't told"
+        );
+        assert_chain(&taken);
+
+        // Nothing of it was to come after a replay.
+        mended.store(false, Ordering::SeqCst);
+        let before = receiver.taken().len();
+        bench.subscriptions.replay(&bob, &id, Begin::Seq(1)).await.unwrap();
+        while seqs(&receiver.taken()[before..], "B").is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        bench.subscriptions.pause(&bob, &id).await.unwrap();
+        bench.subscriptions.resume(&bob, &id).await.unwrap();
+        mended.store(true, Ordering::SeqCst);
+        bench.wait_until(&id, |shown| shown.lag == 0).await;
+        let again = receiver.taken().split_off(before);
+        assert_eq!((seqs(&again, ""), seqs(&again, "Plans")), (vec![], vec![]));
+        let fine: Vec<_> = again.into_iter().filter(|one| one.fine).collect();
+        let mut told: Vec<_> = fine.iter().map(|one| (one.seq, one.prev_seq)).collect();
+        told.sort_unstable();
+        told.dedup();
+        assert_eq!(told, [(failing, None), (naming, Some(failing))]);
+        bench.close().await;
+        drop(watching);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn r162_a_request_under_way_is_dropped_with_the_right() {
     let (folder, acl) = (tempfile::tempdir().unwrap(), Acl::default());
     acl.gives("bob", "ann", &["Plans"]);

@@ -10,6 +10,7 @@ use tracing::debug;
 
 use super::{Job, Worker};
 use crate::feed::Step;
+use crate::sharing::Candidates;
 
 impl Worker<'_> {
     /// Up to where nothing is left to do, and the last delivery among it: a dead letter that
@@ -129,9 +130,9 @@ impl Cursors {
         let done = read(&self.done)?.unwrap_or(start);
         let mut told = read(&self.told)?;
         let known = read(&self.known)?.unwrap_or(start).max(told.unwrap_or(0));
-        let shared = match known < done {
+        let mut shared = match known < done {
             true => job.reads.candidates(done).await,
-            false => job.reads.known(),
+            false => Candidates::default(),
         };
         let mut reader = feed.reader(known + 1);
         while reader.next_seq() <= done {
@@ -141,7 +142,8 @@ impl Cursors {
                 Some(Step::Records(records)) => {
                     for record in records.iter().filter(|record| record.seq.0 <= done) {
                         let view = Keys::from_head(record.head).view(record.body);
-                        if job.judge(&view, record.body, &shared).0 == Verdict::Wanted {
+                        let shared = shared.once(record.seq.0);
+                        if job.judge(&view, record.body, shared).0 == Verdict::Wanted {
                             told = Some(record.seq.0);
                         }
                     }

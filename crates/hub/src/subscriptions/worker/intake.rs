@@ -7,13 +7,13 @@ use std::task::{self, Poll, ready};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use mail_event::EventId;
-use postbell_engine::{Keys, Shared, Verdict};
+use postbell_engine::{Keys, Verdict};
 use postbell_journal::{ReadError, Record, Records};
 use tracing::warn;
 
 use super::{Trouble, Worker};
 use crate::feed::{Gap, Reader, Step};
-use crate::sharing::{Reads, last};
+use crate::sharing::{Candidates, Reads, Unknown, last};
 use crate::stream::{gap_event, gap_id};
 use crate::subscriptions::attempts::{Held, Whose};
 
@@ -28,7 +28,7 @@ impl Worker<'_> {
         context: &mut task::Context<'_>,
     ) -> Poll<Result<(), Trouble>> {
         loop {
-            let (reader, found, shared) = ready!(self.reading.poll_unpin(context));
+            let (reader, found, candidates) = ready!(self.reading.poll_unpin(context));
             let found = match found {
                 Ok(found) => found,
                 Err(error) => return Poll::Ready(Err(error.into())),
@@ -51,7 +51,7 @@ impl Worker<'_> {
                     return Poll::Ready(Ok(()));
                 }
                 Some(Step::Records(records)) => {
-                    self.chunk = Some((records, 0, shared));
+                    self.chunk = Some((records, 0, candidates));
                     return Poll::Ready(Ok(()));
                 }
             }
@@ -83,15 +83,19 @@ impl Worker<'_> {
 
     /// Looks at the records read, as far as there is room.
     pub(super) fn take_up(&mut self) {
-        let Some((records, next, shared)) = self.chunk.take() else { return };
+        let Some((records, next, mut candidates)) = self.chunk.take() else { return };
         for record in records.iter().skip_while(|record| record.seq.0 < next) {
             let seq = record.seq.0;
             if !self.has_room() {
-                self.chunk = Some((records.clone(), seq, shared));
+                self.chunk = Some((records.clone(), seq, candidates));
                 return;
             }
             let view = Keys::from_head(record.head).view(record.body);
-            let (verdict, whose) = self.job.judge(&view, record.body, &shared);
+            let shared = match seq <= self.inherited {
+                true => candidates.once(seq),
+                false => candidates.now(),
+            };
+            let (verdict, whose) = self.job.judge(&view, record.body, shared);
             match verdict {
                 Verdict::Wanted => {
                     self.job.entry.live.matched.fetch_add(1, Ordering::Relaxed);
@@ -137,9 +141,8 @@ impl Worker<'_> {
     }
 }
 
-/// One step in the journal; it hands the reader back, and what of others may be read.
-pub(super) type Reading =
-    BoxFuture<'static, (Reader, Result<Option<Step>, ReadError>, Arc<Shared>)>;
+/// One step in the journal; it hands the reader back, and what of others may turn out to be readable.
+pub(super) type Reading = BoxFuture<'static, (Reader, Result<Option<Step>, ReadError>, Candidates)>;
 
 /// Whether a reader at the journal's end waits there.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -163,11 +166,11 @@ pub(super) fn step(
         reader.skip_to(passed.load(Ordering::Relaxed).saturating_add(1));
         let bound = reads.passable(reader.newest()).await;
         let found = reader.try_next_within(bound).await;
-        let shared = match &found {
+        let candidates = match &found {
             Ok(Some(Step::Records(records))) => readable(&reads, records).await,
-            Ok(Some(Step::Gap(_)) | None) | Err(_) => reads.known(),
+            Ok(Some(Step::Gap(_)) | None) | Err(_) => Candidates::default(),
         };
-        (reader, found, shared)
+        (reader, found, candidates)
     };
     step.boxed()
 }
@@ -175,17 +178,21 @@ pub(super) fn step(
 /// What of others may be read where some records are judged. Where the store can't be asked it is
 /// what was so last: each delivery waits until that is settled, and what is not a delivery now never
 /// will be.
-async fn readable(reads: &Reads, records: &Records) -> Arc<Shared> {
+async fn readable(reads: &Reads, records: &Records) -> Candidates {
     let upto = last(records.last());
     let candidates = reads.candidates(upto).await;
     let is_of_others = |record: Record<'_>| {
         let view = Keys::from_head(record.head).view(record.body);
-        candidates.is_of(view.owner().as_deref())
+        candidates.now().is_of(view.owner().as_deref())
     };
-    if candidates.is_empty() || !records.iter().any(is_of_others) {
+    if candidates.now().is_empty() || !records.iter().any(is_of_others) {
         return candidates;
     }
-    reads.whole(upto).await.map_or(candidates, |settled| settled.shared)
+    match reads.whole(upto).await {
+        // Beside what was lost by then.
+        Ok(settled) => reads.candidates_now(upto).settled(settled.shared),
+        Err(Unknown) => candidates,
+    }
 }
 
 /// Octets of events a subscription may hold; beyond, nothing more is read. With content of

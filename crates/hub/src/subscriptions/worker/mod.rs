@@ -31,7 +31,7 @@ use super::entry::{Entry, Stop};
 use super::{Context, disabled};
 use crate::access::Grant;
 use crate::feed::Seat;
-use crate::sharing::Reads;
+use crate::sharing::{Candidates, Reads};
 use crate::state::StateError;
 
 /// What a worker is made from, again after each trouble.
@@ -129,8 +129,11 @@ struct Worker<'a> {
     /// Up to where nothing concerned it while it had nothing to do; of this worker alone, since one
     /// that begins anew does so where its cursor stands.
     passed: Arc<AtomicU64>,
-    /// Records read and not looked at yet, from this number on, and what its owner reads of others.
-    chunk: Option<(Records, u64, Arc<Shared>)>,
+    /// Records read and not looked at yet, from this number on, and what its owner may turn out to read
+    /// of others.
+    chunk: Option<(Records, u64, Candidates)>,
+    /// Up to where a worker before it may have had something to deliver, which was named already.
+    inherited: u64,
     /// What was given up and is not kept yet.
     burials: Burials,
     /// Deliveries that failed and are to be tried again.
@@ -166,6 +169,7 @@ enum Course {
 impl<'a> Worker<'a> {
     async fn begin(job: &'a Arc<Job>) -> Result<Self, Trouble> {
         let context = &job.context;
+        let inherited = job.entry.live.inherited(context.feed.last());
         let cursors = job.entry.cursors();
         let start = job.entry.kept().start;
         let (done, told) = cursors.load(job, start).await?;
@@ -199,6 +203,7 @@ impl<'a> Worker<'a> {
             reading: step(reader, Wait::No, Arc::clone(&passed), job.reads.clone()),
             passed,
             chunk: None,
+            inherited,
             burials: Burials::new(Arc::clone(&job.entry), Arc::clone(context)),
             failing: HashSet::new(),
             erred: true,

@@ -339,7 +339,7 @@ async fn knows(reads: &Reads, last: u64, place: Place) {
 
 fn is_kept(db: &StateDb, user: usize, place: Place) -> bool {
     let all = db.shared().unwrap();
-    all.get(USERS[user]).is_some_and(|shared| shared.has(USERS[place.0], &name(place)))
+    all.get(USERS[user]).is_some_and(|(shared, _)| shared.has(USERS[place.0], &name(place)))
 }
 
 /// Waits until whoever was in the middle of sending something has come to where it learns that it may
