@@ -16,30 +16,54 @@ use self::play::{End, Play, Said, Step, Wait};
 use super::shared::{Acl, Mood, sharing};
 use super::*;
 
-fn step() -> impl Strategy<Value = Step> {
-    let user = || 0..USERS.len();
+fn rights() -> impl Strategy<Value = Step> {
     let said = prop::sample::select(vec![Said::OfMailbox, Said::ToUser, Said::Twice]);
     let wait = prop::sample::select(vec![Wait::Yes, Wait::No]);
-    let reader = prop_oneof![2 => Just(1), 1 => user()];
+    let reader = prop_oneof![2 => Just(1), 1 => 0..USERS.len()];
     let rights = (reader, place(), prop::bool::weighted(0.6), said, wait);
-    let rights = rights.prop_map(|(user, place, given, said, wait)| Step::Rights {
+    rights.prop_map(|(user, place, given, said, wait)| Step::Rights {
         user,
         place,
         given,
         said,
         wait,
-    });
+    })
+}
+
+fn restart() -> impl Strategy<Value = Step> {
+    prop::sample::select(vec![End::Stopped, End::Killed]).prop_map(Step::Restart)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let user = || 0..USERS.len();
     let away = vec![Mood::Hesitates, Mood::NotNow, Mood::LetsNobodyIn, Mood::IsAway];
     let there = vec![Mood::Answers, Mood::AnswersLate, Mood::AnswersLate];
     let mood = prop_oneof![prop::sample::select(there), prop::sample::select(away)];
     prop_oneof![
         16 => event().prop_map(Step::Happens),
-        10 => rights,
+        10 => rights(),
         4 => (user(), any::<bool>()).prop_map(|(user, fails)| Step::Receiver { user, fails }),
         1 => (user(), 1..9_u64).prop_map(|(user, from)| Step::Replay { user, from }),
         1 => user().prop_map(|user| Step::Redrive { user }),
         4 => mood.prop_map(Step::Store),
-        2 => prop::sample::select(vec![End::Stopped, End::Killed]).prop_map(Step::Restart),
+        2 => restart(),
+        4 => (1..15_u64).prop_map(Step::GoesOn),
+    ]
+}
+
+/// One of those in which bob, whose receiver takes little, hears of what ann shares and of his own, and
+/// now and then from another worker than before.
+fn restless() -> impl Strategy<Value = Step> {
+    let place = prop_oneof![Just(SHARED), Just((0, 1)), Just((1, 0))];
+    let event = place.prop_map(|place| Event::new(Kind::Flags, place, None));
+    let takes_little = prop::bool::weighted(0.8);
+    prop_oneof![
+        12 => event.prop_map(Step::Happens),
+        6 => rights(),
+        2 => takes_little.prop_map(|fails| Step::Receiver { user: 1, fails }),
+        1 => (1..9_u64).prop_map(|from| Step::Replay { user: 1, from }),
+        2 => Just(Step::Redrive { user: 1 }),
+        2 => restart(),
         4 => (1..15_u64).prop_map(Step::GoesOn),
     ]
 }
@@ -91,8 +115,12 @@ async fn compared(asked: Asked, made: Vec<Event>) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-async fn played(asked: Vec<Asked>, steps: Vec<Step>) -> Result<(), TestCaseError> {
-    let mut play = Play::begin(&asked).await;
+async fn played(
+    asked: Vec<Asked>,
+    steps: Vec<Step>,
+    pauses: &'static [u64],
+) -> Result<(), TestCaseError> {
+    let mut play = Play::begin(&asked, pauses).await;
     for step in steps {
         play.act(step).await;
     }
@@ -155,7 +183,14 @@ const SIDE_BY_SIDE: u32 = 4;
 fn r162_whoever_shares_subscribes_and_loses_what_nothing_leaks_and_nothing_is_kept_back() {
     let asked = prop::collection::vec(asked(), USERS.len());
     let plays = (asked, prop::collection::vec(step(), 1..60));
-    run(120, plays, async |(asked, steps)| played(asked, steps).await);
+    run(120, plays, async |(asked, steps)| played(asked, steps, &[5; 3]).await);
+}
+
+#[test]
+fn r162_what_a_delivery_names_comes_whoever_has_to_tell_it() {
+    let asked = prop::collection::vec(asked(), USERS.len());
+    let plays = (asked, prop::collection::vec(restless(), 10..60));
+    run(60, plays, async |(asked, steps)| played(asked, steps, &[60; 9]).await);
 }
 
 #[test]

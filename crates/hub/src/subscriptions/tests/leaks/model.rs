@@ -29,13 +29,13 @@ pub(super) struct Model {
     pub(super) leaks: Vec<String>,
     /// The numbers that each user's receiver took, but for those of gaps.
     taken: [BTreeSet<u64>; USERS.len()],
-    /// The same with those of gaps, and the number before each as it was said last.
-    before: [BTreeMap<u64, Option<u64>>; USERS.len()],
+    /// The same with those of gaps, and the numbers that were said to be before each.
+    before: [BTreeMap<u64, BTreeSet<u64>>; USERS.len()],
     /// From where on each user had it delivered once more: what was still to come before that isn't
     /// to come any more.
     replayed: [u64; USERS.len()],
-    /// Up to where what is delivered to each user may have been handed to a worker before this one.
-    begun: [u64; USERS.len()],
+    /// And in which epoch: nor is what was lost by then, which a dead letter may name all the same.
+    replayed_in: [u64; USERS.len()],
 }
 
 impl Model {
@@ -92,15 +92,17 @@ impl Model {
         }
     }
 
-    /// Takes note that a user's worker begins anew.
-    pub(super) fn begins(&mut self, user: usize) {
-        self.begun[user] = self.came.keys().last().copied().unwrap_or(0);
-    }
-
     /// Takes note that a user has it all once more from this record on, and nothing before it.
     pub(super) fn replays(&mut self, user: usize, from: u64) {
         self.owed[user].retain(|seq, _| *seq >= from);
         self.replayed[user] = self.replayed[user].max(from);
+        self.replayed_in[user] = self.epoch;
+    }
+
+    /// Takes note that whatever is delivered to a user from now on comes from one that begins anew: what
+    /// was named before is named once more, or was lost meanwhile.
+    pub(super) fn starts_over(&mut self, user: usize) {
+        self.before[user].values_mut().for_each(BTreeSet::clear);
     }
 
     /// Takes note of a request of these deliveries; whether it is taken. One in four always is: its
@@ -131,7 +133,8 @@ impl Model {
             self.leaks.push(format!("to {to} in epoch {epoch}, from {from}: {text}"));
         }
         if is_taken {
-            self.before[user].insert(seq, data["vnd.postbell.prevSeq"].as_u64());
+            let before = self.before[user].entry(seq).or_default();
+            before.extend(data["vnd.postbell.prevSeq"].as_u64());
             if data["event"] != "vnd.postbell.Gap" {
                 self.taken[user].insert(seq);
             }
@@ -156,24 +159,21 @@ impl Model {
     }
 
     /// Numbers of which a user was told that something was delivered under them, where nothing was and
-    /// nothing was given up. A worker that begins anew doesn't know what the one before it was about to
-    /// deliver: what may not be read by then it leaves out.
+    /// nothing was given up.
     pub(super) fn missing(&self, user: usize, given_up: &[u64]) -> Vec<(u64, u64)> {
         let all = &self.before[user];
-        let is_left_out = |seq| seq <= self.begun[user] && self.is_lost_since(user, seq);
-        let named = all.iter().filter_map(|(seq, before)| Some((*seq, (*before)?)));
+        let named = all.iter().flat_map(|(seq, all)| all.iter().map(|before| (*seq, *before)));
         let named = named.filter(|(_, before)| *before >= self.replayed[user]);
         let is_there = |seq: &u64| all.contains_key(seq) || given_up.contains(seq);
-        named.filter(|(_, before)| !is_there(before) && !is_left_out(*before)).collect()
+        let is_void = |seq| self.is_lost_by(user, seq, self.replayed_in[user]);
+        named.filter(|(_, before)| !is_there(before) && !is_void(*before)).collect()
     }
 
-    /// Whether a right was lost, since this came, that it takes.
-    fn is_lost_since(&self, user: usize, seq: u64) -> bool {
-        let (Some(event), Some(came)) = (self.events.get(&seq), self.came.get(&seq)) else {
-            return false;
-        };
+    /// Whether a right that this takes was lost up to an epoch.
+    fn is_lost_by(&self, user: usize, seq: u64, upto: u64) -> bool {
+        let Some(event) = self.events.get(&seq) else { return false };
         let mut rights = event.names().filter_map(|place| self.rights.get(&(user, place)));
-        rights.any(|all| all.iter().any(|(epoch, given)| !given && epoch > came))
+        rights.any(|all| all.iter().any(|(epoch, given)| !given && *epoch <= upto))
     }
 
     /// What a user is to get by the rights there are now: their own, and of others what is shared, but

@@ -62,6 +62,8 @@ pub(super) struct Play {
     doorsteps: Vec<Arc<StdMutex<Doorstep>>>,
     tokens: Vec<String>,
     ids: Vec<String>,
+    /// When what failed is tried again, in milliseconds.
+    pauses: &'static [u64],
     /// Who looks whether the hub has noticed something.
     noticing: Vec<JoinHandle<()>>,
     folder: tempfile::TempDir,
@@ -74,7 +76,7 @@ struct Open {
 }
 
 impl Play {
-    pub(super) async fn begin(asked: &[Asked]) -> Self {
+    pub(super) async fn begin(asked: &[Asked], pauses: &'static [u64]) -> Self {
         let model = Arc::new(StdMutex::new(Model::default()));
         let mut play = Self {
             open: None,
@@ -84,6 +86,7 @@ impl Play {
             doorsteps: Vec::new(),
             tokens: Vec::new(),
             ids: Vec::new(),
+            pauses,
             noticing: Vec::new(),
             folder: tempfile::tempdir().unwrap(),
         };
@@ -103,7 +106,7 @@ impl Play {
 
     async fn open(&mut self) {
         let folder = self.folder.path();
-        let (bench, _watching) = sharing_for(folder, &[5; 3], &self.acl, TIMES).await;
+        let (bench, _watching) = sharing_for(folder, self.pauses, &self.acl, TIMES).await;
         let owners = self.tokens.iter().map(|id| bench.tokens.grant(id).unwrap()).collect();
         self.open = Some(Open { bench, owners, _watching });
     }
@@ -157,14 +160,15 @@ impl Play {
 
     pub(super) async fn replay(&self, user: usize, from: u64) {
         self.model().replays(user, from);
-        self.model().begins(user);
         let all = &self.bench().subscriptions;
         all.replay(self.owner(user), &self.ids[user], Begin::Seq(from)).await.unwrap();
+        let mut doorstep = self.doorsteps[user].lock().unwrap();
+        doorstep.take_in();
+        self.model().starts_over(user);
     }
 
     async fn redrive(&self, user: usize) {
         let which = Redrive { all: true, ..Redrive::default() };
-        self.model().begins(user);
         let all = &self.bench().subscriptions;
         all.redrive(self.owner(user), &self.ids[user], which).await.unwrap();
     }
@@ -239,7 +243,6 @@ impl Play {
             let mut model = self.model();
             let epoch = model.epoch;
             model.notice(user, epoch);
-            model.begins(user);
         }
         self.open().await;
     }
