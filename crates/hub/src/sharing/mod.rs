@@ -77,8 +77,7 @@ impl Sharing {
         remembered: Remembered,
         times: Times,
     ) -> Self {
-        // How far the hub before this one had got, nobody knows.
-        remembered.used_up_to(feed.last());
+        remembered.used_up_to(|user| used_by_the_one_before(&feed, user));
         let (looked, _) = watch::channel(feed.last());
         Self(Some(Arc::new(Inner {
             ask: Box::new(ask),
@@ -147,6 +146,14 @@ impl Sharing {
 }
 
 impl Inner {
+    /// Keeps up to which record it was judged by what a user may read what is to be delivered.
+    fn note_used(&self, user: &str, seq: u64) {
+        if let Err(error) = self.feed.journal().set_cursor(&used_name(user), Some(Seq(seq))) {
+            // The journal says so itself, and nothing is judged without one.
+            debug!(%error, "how far a user's deliveries were judged isn't kept");
+        }
+    }
+
     fn users(&self) -> MutexGuard<'_, Users> {
         locked(&self.users)
     }
@@ -313,6 +320,18 @@ async fn keep(inner: Weak<Inner>, user: Weak<User>) {
             }
         }
     }
+}
+
+/// The journal's cursor for it; subscriptions' have other names.
+pub(crate) fn used_name(user: &str) -> String {
+    format!("shared/{user}")
+}
+
+/// Up to where the hub before this one judged by what a user may read what is to be delivered. One
+/// that was killed may have got a little further: what it named then may not come, which is
+/// better than to tell how much happened after a right was lost.
+fn used_by_the_one_before(feed: &Feed, user: &str) -> u64 {
+    last(feed.journal().cursor(&used_name(user)).ok().flatten())
 }
 
 /// The last of some records.

@@ -138,8 +138,8 @@ impl Reads {
 
     /// The same without waiting for anything.
     pub(crate) fn candidates_now(&self, seq: u64) -> Candidates {
-        let candidates = self.0.as_ref().map(|of| of.user.candidates(seq, of.since));
-        candidates.unwrap_or_default()
+        let Some(of) = &self.0 else { return Candidates::default() };
+        of.user.candidates(seq, of.since, |used| of.inner.note_used(&of.user.name, used))
     }
 
     /// Up to where a reader may pass over what the guide didn't lead it to, of all up to this record:

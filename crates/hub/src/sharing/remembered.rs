@@ -72,10 +72,10 @@ impl Remembered {
         locked(&self.0.by_user).get(user).map(|entry| entry.said.clone())
     }
 
-    /// Takes it that by all of this it may have been judged up to this record what is to be delivered.
-    pub(super) fn used_up_to(&self, seq: u64) {
-        for entry in locked(&self.0.by_user).values() {
-            entry.said.used.fetch_max(seq, Ordering::Relaxed);
+    /// Takes it that by what was said of a user it was judged up to this record what is to be delivered.
+    pub(super) fn used_up_to(&self, record: impl Fn(&str) -> u64) {
+        for (user, entry) in &*locked(&self.0.by_user) {
+            entry.said.used.fetch_max(record(user), Ordering::Relaxed);
         }
     }
 

@@ -315,7 +315,12 @@ impl User {
 
     /// What may turn out to be readable up to this record, for what is to be delivered by that; of what
     /// was lost, whatever was so behind `since`.
-    pub(super) fn candidates(&self, seq: u64, since: u64) -> Candidates {
+    pub(super) fn candidates(
+        &self,
+        seq: u64,
+        since: u64,
+        note_used: impl FnOnce(u64),
+    ) -> Candidates {
         let mut candidates = Candidates::default();
         // No answer comes between: what is handed out here is lost up to here at least.
         self.known.send_if_modified(|known| {
@@ -326,8 +331,8 @@ impl User {
                 let bounds = Bounds { first: Seq(0), last: Seq(upto) };
                 Arc::make_mut(&mut lost).add(Shared::clone(&shared), upto, bounds);
                 shared = Arc::default();
-            } else {
-                known.used.fetch_max(seq, Ordering::Relaxed);
+            } else if !shared.is_empty() && known.used.fetch_max(seq, Ordering::Relaxed) < seq {
+                note_used(seq);
             }
             candidates = Candidates::new(shared, lost, since);
             false

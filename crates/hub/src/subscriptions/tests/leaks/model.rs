@@ -36,6 +36,8 @@ pub(super) struct Model {
     replayed: [u64; USERS.len()],
     /// And in which epoch: nor is what was lost by then, which a dead letter may name all the same.
     replayed_in: [u64; USERS.len()],
+    /// Up to which record a hub that was killed may have named what the next one doesn't know of.
+    forgotten: [u64; USERS.len()],
 }
 
 impl Model {
@@ -105,6 +107,11 @@ impl Model {
         self.before[user].values_mut().for_each(BTreeSet::clear);
     }
 
+    /// Takes note that a hub is killed before it was kept how far it had got about a user.
+    pub(super) fn forgets(&mut self, user: usize) {
+        self.forgotten[user] = self.came.keys().last().copied().unwrap_or(0);
+    }
+
     /// Takes note of a request of these deliveries; whether it is taken. One in four always is: its
     /// receiver isn't to be taken for away.
     pub(super) fn requested(&mut self, user: usize, all: &[Value]) -> bool {
@@ -165,7 +172,11 @@ impl Model {
         let named = all.iter().flat_map(|(seq, all)| all.iter().map(|before| (*seq, *before)));
         let named = named.filter(|(_, before)| *before >= self.replayed[user]);
         let is_there = |seq: &u64| all.contains_key(seq) || given_up.contains(seq);
-        let is_void = |seq| self.is_lost_by(user, seq, self.replayed_in[user]);
+        let is_void = |seq| {
+            let is_forgotten = seq <= self.forgotten[user];
+            let upto = if is_forgotten { u64::MAX } else { self.replayed_in[user] };
+            self.is_lost_by(user, seq, upto)
+        };
         named.filter(|(_, before)| !is_there(before) && !is_void(*before)).collect()
     }
 

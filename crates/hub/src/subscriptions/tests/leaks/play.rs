@@ -8,7 +8,7 @@ use super::super::*;
 use super::asked::{Asked, Event, Place, USERS, name, places};
 use super::doorstep::{Answer, Doorstep};
 use super::model::Model;
-use crate::sharing::{Reads, Times};
+use crate::sharing::{Reads, Times, used_name};
 
 #[derive(Clone, Debug)]
 pub(super) enum Step {
@@ -264,7 +264,15 @@ impl Play {
             let seq = bench.journal.durable_cursor(&name).unwrap();
             (name, seq)
         });
-        let durable: Vec<_> = durable.collect();
+        let mut durable: Vec<_> = durable.collect();
+        for (user, named) in USERS.iter().enumerate() {
+            let name = used_name(named);
+            let used = bench.journal.durable_cursor(&name).unwrap();
+            if used != bench.journal.cursor(&name).unwrap() {
+                self.model().forgets(user);
+                durable.push((name, used));
+            }
+        }
         bench.journal.close();
         drop(bench);
         let journal = self.folder.path().join("journal");
