@@ -116,7 +116,11 @@ impl Fresh {
     fn redacted(&self, said: &str) -> String {
         let account = Account::current().name().unwrap();
         let program = Path::new(env!("CARGO_BIN_EXE_postbell")).canonicalize().unwrap();
-        said.replace(&program.display().to_string(), "/usr/bin/postbell")
+        // Debian mends what is in a release, too.
+        let version = said.split_once("-Debian-").and_then(|(_, rest)| rest.split_once(' '));
+        let version = version.map_or("", |(version, _)| version);
+        said.replace(&format!("-Debian-{version}"), "-Debian-VERSION")
+            .replace(&program.display().to_string(), "/usr/bin/postbell")
             .replace(&self.server.folder().display().to_string(), "/CYRUS")
             .replace(&self.room.path().display().to_string(), "/ROOM")
             .replace(&format!("User={account}"), "User=ACCOUNT")

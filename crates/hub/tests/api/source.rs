@@ -179,7 +179,8 @@ async fn r21_r23_r24_only_what_somebody_wants_is_read_and_recorded() {
     let all = "?since=0&follow=false&parameters=*,messageContent";
     let ndjson = [("Accept", "application/x-ndjson")];
     let told = world.ask("GET", &format!("/v1/events{all}"), &ndjson, b"").body;
-    let lines = told.lines().filter(|line| !line.is_empty());
+    // Without the chunks' lengths.
+    let lines = told.lines().filter(|line| line.starts_with('{'));
     let told: Vec<Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
     let new: Vec<_> = told.iter().filter(|event| event["event"] == "MessageNew").collect();
     assert_eq!(new.len(), 2, "nobody wanted the first");
