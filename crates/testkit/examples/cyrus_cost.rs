@@ -1,5 +1,6 @@
-//! What postbell costs a Cyrus in the place of its own notifyd: the same commands to one with the
-//! one, to one with the other, and to one that tells nobody.
+//! What postbell costs a Cyrus in the place of its own notifyd: the same commands to two with the
+//! one, so that it is seen what two that are alike differ by, to one with the other, and to one that
+//! tells nobody.
 //!
 //! `scripts/cyrus-cost [ROUNDS [STARTS [ONLY]]]` runs it. The servers stand beside each other, and a hundred
 //! commands at a time go to one after the other, so that whatever the machine does meets all of
@@ -54,7 +55,8 @@ enum Server {
 }
 
 impl Server {
-    const NAMES: [&str; 4] = ["Cyrus's notifyd", "postbell", "postbell, stream", "nobody"];
+    const NAMES: [&str; 5] =
+        ["Cyrus's notifyd", "the same again", "postbell", "postbell, stream", "nobody"];
 
     /// One of each, in the order of their names; which is started first changes from turn to turn.
     fn start_all(program: &Path, turn: usize) -> Result<Option<Vec<Self>>, Error> {
@@ -63,9 +65,9 @@ impl Server {
             (0..Self::NAMES.len()).cycle().skip(turn % Self::NAMES.len()).take(Self::NAMES.len())
         {
             let started = match at {
-                0 => Cyrus::start_with(Options::telling(Notify::Notifyd))?.map(Self::Untold),
-                1 => Told::start(program, Form::Datagrams)?.map(Self::Told),
-                2 => Told::start(program, Form::Streams)?.map(Self::Told),
+                0 | 1 => Cyrus::start_with(Options::telling(Notify::Notifyd))?.map(Self::Untold),
+                2 => Told::start(program, Form::Datagrams)?.map(Self::Told),
+                3 => Told::start(program, Form::Streams)?.map(Self::Told),
                 _ => Cyrus::start()?.map(Self::Untold),
             };
             let Some(started) = started else { return Ok(None) };
