@@ -282,7 +282,7 @@ impl<'a> Attempts<'a> {
             Next::TryAt(_) => live.retried.fetch_add(count, Ordering::Relaxed),
             Next::GiveUp => live.given_up.fetch_add(count, Ordering::Relaxed),
             Next::End => {
-                warn!(subscription = %self.job.entry.name, seq = attempt.seq, %reason, "the receiver wants nothing any more: the subscription has ended");
+                warn!(subscription = %self.job.entry.label(), seq = attempt.seq, %reason, "the receiver wants nothing any more: the subscription has ended");
                 self.job.entry.kept().end(format!("the receiver answered {reason}"));
                 0
             }

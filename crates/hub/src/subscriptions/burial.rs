@@ -114,6 +114,6 @@ async fn bury(entry: Arc<Entry>, context: Arc<Context>, letters: Vec<DeadLetter>
 
 fn tell(entry: &Entry, error: &StateError) {
     if entry.live.set_trouble(Some(error.to_string())) {
-        error!(subscription = %entry.name, %error, "a dead letter can't be kept; the subscription waits");
+        error!(subscription = %entry.label(), %error, "a dead letter can't be kept; the subscription waits");
     }
 }

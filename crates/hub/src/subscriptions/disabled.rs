@@ -13,7 +13,7 @@ use super::worker::Job;
 /// Tells it once. What the journal doesn't take is in the log and shown by the subscription all the
 /// same, so that it is not tried again.
 pub(super) async fn tell(job: &Job) {
-    let name = &job.entry.name;
+    let name = job.entry.label();
     let Some(entry) = record(job) else {
         error!(subscription = %name, "no event can be made of its being disabled");
         return;

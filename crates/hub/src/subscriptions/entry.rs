@@ -113,6 +113,11 @@ impl Entry {
         self.kept().owner.is_none()
     }
 
+    /// What the log and metrics call it: what users call theirs is their own affair, and two may meet.
+    pub(super) fn label(&self) -> &str {
+        if self.is_the_hubs() { &self.name } else { &self.id }
+    }
+
     /// Its cursors in the journal, as of where it began last.
     pub(super) fn cursors(&self) -> Cursors {
         Cursors::new(&self.id, self.kept().begun_anew)
@@ -165,8 +170,7 @@ impl Entry {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let cursor = live.reached();
         SubscriptionFigures {
-            // Names of others' choosing may meet.
-            name: if self.is_the_hubs() { self.name.clone() } else { self.id.clone() },
+            name: self.label().to_owned(),
             matched: of(&live.matched),
             accepted: of(&live.accepted),
             batches: of(&live.batches),

@@ -70,7 +70,7 @@ impl Freezer {
                 }
                 Err(error) => {
                     if entry.live.set_trouble(Some(in_words(&*error))) {
-                        error!(subscription = %entry.name, %error, "what goes together can't be kept; the subscription waits");
+                        error!(subscription = %entry.label(), %error, "what goes together can't be kept; the subscription waits");
                     }
                 }
             }

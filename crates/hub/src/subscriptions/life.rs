@@ -117,10 +117,10 @@ impl Subscriptions {
         }
         let mut changed = entry.kept().clone();
         let done = if changed.state == SubscriptionState::Ended {
-            info!(subscription = %entry.name, "a subscription expired long ago and is removed");
+            info!(subscription = %entry.label(), "a subscription expired long ago and is removed");
             self.forget(entry).await
         } else {
-            info!(subscription = %entry.name, "a subscription has expired");
+            info!(subscription = %entry.label(), "a subscription has expired");
             let why = format!(
                 "it expired at {}; unless it is renewed it is removed {} days later",
                 changed.expires().unwrap_or_default(),
@@ -133,7 +133,7 @@ impl Subscriptions {
             // It delivers nothing all the same, also after a restart.
             let why = format!("it has expired at {now}, which can't be kept: {error}");
             if entry.live.set_trouble(Some(why)) {
-                error!(subscription = %entry.name, %error, "that a subscription has expired can't be kept");
+                error!(subscription = %entry.label(), %error, "that a subscription has expired can't be kept");
             }
         }
     }

@@ -153,7 +153,7 @@ impl Subscriptions {
             let kept: Kept = match serde_json::from_str(&row.body) {
                 Ok(kept) => kept,
                 Err(error) => {
-                    error!(subscription = %row.name, %error, "a subscription can't be read and is left alone");
+                    error!(subscription = %row.id, %error, "a subscription can't be read and is left alone");
                     continue;
                 }
             };
@@ -364,7 +364,7 @@ impl Subscriptions {
         let job = match self.job(entry, &kept).await {
             Ok(job) => job,
             Err(trouble) => {
-                warn!(subscription = %entry.name, %trouble, "a subscription can't be delivered");
+                warn!(subscription = %entry.label(), %trouble, "a subscription can't be delivered");
                 entry.live.set_trouble(Some(trouble));
                 return;
             }

@@ -121,7 +121,7 @@ impl<'a> Redriver<'a> {
                     self = Self { upto: before, ..Self::new(self.job) };
                     continue;
                 }
-                info!(subscription = %self.job.entry.name, "all dead letters that were to be delivered again are settled");
+                info!(subscription = %self.job.entry.label(), "all dead letters that were to be delivered again are settled");
                 return Ok(());
             }
             let state = self.job.entry.kept().state;
@@ -251,7 +251,7 @@ impl<'a> Redriver<'a> {
             }
             Next::TryAt(_) => {}
             Next::GiveUp => {
-                warn!(subscription = %self.job.entry.name, seq, %reason, "a dead letter was given up once more");
+                warn!(subscription = %self.job.entry.label(), seq, %reason, "a dead letter was given up once more");
                 self.attempts.let_go(seq);
                 if let Some(letter) = self.letters.remove(&seq) {
                     let attempts = letter.attempts.saturating_add(attempt.number);
@@ -291,7 +291,7 @@ impl<'a> Redriver<'a> {
     async fn tell(&mut self, why: String) {
         let entry: &Entry = &self.job.entry;
         if entry.live.set_trouble(Some(why.clone())) {
-            error!(subscription = %entry.name, error = %why, "dead letters can't be delivered again; it is tried again and again");
+            error!(subscription = %entry.label(), error = %why, "dead letters can't be delivered again; it is tried again and again");
         }
         tokio::time::sleep(TROUBLE_PAUSE).await;
     }

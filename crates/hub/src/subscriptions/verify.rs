@@ -30,7 +30,7 @@ pub(super) async fn passed(job: &Job, told: &mut watch::Receiver<Stop>) -> bool 
         }
         asked = ask(job) => asked,
     };
-    let name = &job.entry.name;
+    let name = job.entry.label();
     let has_passed = asked.is_ok();
     if let Ok(handshake) = &asked {
         locked(&job.gate).pace = Pace::new(handshake.per_minute);

@@ -59,25 +59,25 @@ impl Job {
         let now = self.gate_time();
         let mut gate = locked(&self.gate);
         let turn = gate.breaker.conclude(answer.outcome, now, dice);
-        let name = &self.entry.name;
         match turn {
             Turn::Same => {}
             Turn::Opened => {
-                warn!(subscription = %name, reason = %answer.reason, "its receiver takes nothing: it is tried with one delivery at a time");
+                warn!(subscription = %self.entry.label(), reason = %answer.reason, "its receiver takes nothing: it is tried with one delivery at a time");
                 let long = gate.breaker.failing_for(now).unwrap_or_default();
                 let since = jiff::Timestamp::now().checked_sub(long).unwrap_or_default();
                 self.entry.kept().failing_since_unix_millis = Some(since.as_millisecond());
             }
             Turn::Closed => {
-                info!(subscription = %name, "its receiver takes deliveries again");
+                info!(subscription = %self.entry.label(), "its receiver takes deliveries again");
                 self.entry.kept().failing_since_unix_millis = None;
             }
             Turn::Hopeless => {
+                let label = self.entry.label();
                 let mut kept = self.entry.kept();
                 let since = kept.failing_since_unix_millis.unwrap_or_default();
                 let since = jiff::Timestamp::from_millisecond(since).map(time).unwrap_or_default();
                 let why = format!("nothing but failure since {since}: {}", answer.reason);
-                warn!(subscription = %name, %why, "the subscription is disabled");
+                warn!(subscription = %label, %why, "the subscription is disabled");
                 kept.state = SubscriptionState::Disabled;
                 kept.detail = Some(why);
             }

@@ -126,7 +126,7 @@ impl Worker<'_> {
         if gap.to <= self.attempts.lanes.passed() {
             return;
         }
-        warn!(subscription = %self.job.entry.name, from = gap.from, to = gap.to, reason = gap.reason, "records can't be delivered any more");
+        warn!(subscription = %self.job.entry.label(), from = gap.from, to = gap.to, reason = gap.reason, "records can't be delivered any more");
         let event = gap_event(&self.job.context.store, gap, jiff::Timestamp::now());
         let Some((keys, body)) = event.and_then(|body| Some((Keys::find(&body)?, body))) else {
             self.attempts.lanes.pass(gap.to);

@@ -75,7 +75,7 @@ impl Job {
             self.abandoned();
             let message = trouble.to_string();
             if self.entry.live.set_trouble(Some(message.clone())) {
-                error!(subscription = %self.entry.name, error = %message, "a subscription can't go on; it is tried again and again");
+                error!(subscription = %self.entry.label(), error = %message, "a subscription can't go on; it is tried again and again");
             }
             self.carrier.sweep();
             let stopped = stop.wait_for(|stop| *stop != Stop::No);
@@ -92,7 +92,7 @@ impl Job {
         let (entry, context) = (&self.entry, &self.context);
         let (id, body) = (entry.id.clone(), entry.kept().body());
         if let Err(error) = context.blocking(move |db| db.update(&id, &body)).await {
-            error!(subscription = %entry.name, %error, "how the subscription stands can't be kept");
+            error!(subscription = %entry.label(), %error, "how the subscription stands can't be kept");
         }
     }
 
@@ -258,7 +258,7 @@ impl<'a> Worker<'a> {
 
     /// Ends the subscription whose owner's token is over, at once: what is under way is dropped.
     async fn lose(&mut self) {
-        info!(subscription = %self.job.entry.id, "the owner's token is over: the subscription has ended");
+        info!(subscription = %self.job.entry.label(), "the owner's token is over: the subscription has ended");
         self.settle();
         {
             let mut kept = self.job.entry.kept();

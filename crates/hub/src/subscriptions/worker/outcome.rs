@@ -29,7 +29,7 @@ impl Worker<'_> {
         let concluded = self.attempts.conclude(ended);
         let (attempt, next, turn) = (concluded.attempt, concluded.next, concluded.turn);
         let live = &self.job.entry.live;
-        let (name, reason) = (&self.job.entry.name, &concluded.reason);
+        let reason = &concluded.reason;
         match next {
             Next::Done => {
                 for seq in concluded.seqs() {
@@ -45,13 +45,13 @@ impl Worker<'_> {
                 }
             }
             Next::TryAt(_) => {
-                debug!(subscription = %name, seq = attempt.seq, attempt = attempt.number, %reason, "an attempt failed");
+                debug!(subscription = %self.job.entry.label(), seq = attempt.seq, attempt = attempt.number, %reason, "an attempt failed");
                 live.set_last_error(Some(reason.clone()));
                 self.erred = true;
                 self.failing.insert(attempt.seq);
             }
             Next::GiveUp => {
-                warn!(subscription = %name, seq = attempt.seq, attempt = attempt.number, %reason, "delivery given up");
+                warn!(subscription = %self.job.entry.label(), seq = attempt.seq, attempt = attempt.number, %reason, "delivery given up");
                 live.set_last_error(Some(reason.clone()));
                 self.erred = true;
                 self.failing.remove(&attempt.seq);
