@@ -1,10 +1,11 @@
 //! A hub that watches Maildirs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub(crate) use postbell_testkit::Hub;
+use serde_json::Value;
 
 /// A hub that watches `mail/%u/Maildir` in its folder.
 pub(crate) fn start() -> Hub {
@@ -18,6 +19,19 @@ pub(crate) fn start_with(more: &str) -> Hub {
     hub.configure(&format!("{CONFIG}{more}")).unwrap();
     hub.resume().unwrap();
     hub
+}
+
+/// The first user's Maildir, once it is followed.
+pub(crate) fn maildir(hub: &Hub, user: &str) -> PathBuf {
+    let maildir = hub.folder().join("mail").join(user).join("Maildir");
+    for place in ["cur", "new", "tmp"] {
+        std::fs::create_dir_all(maildir.join(place)).unwrap();
+    }
+    wait_for("the Maildir to be followed", || {
+        let body = hub.get("/v1/sources/mail").map(|answer| answer.body).unwrap_or_default();
+        serde_json::from_str::<Value>(&body).is_ok_and(|source| source["users"] == 1)
+    });
+    maildir
 }
 
 /// What makes system calls fail, to be preloaded into a hub; made in this folder.

@@ -1,7 +1,7 @@
 //! The hub is killed again and again while mail comes in, programs publish and a webhook is served.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -23,10 +23,7 @@ fn killed_at_random_nothing_is_lost_and_order_holds() {
         receiver.refuse_one_after(100);
     }
     let mut hub = hub::start();
-    let maildir = make_maildir(hub.folder());
-    wait_for("the Maildir to be followed", || {
-        ask(&hub, "/v1/sources/mail").is_some_and(|source| source["users"] == 1)
-    });
+    let maildir = hub::maildir(&hub, "alice");
     subscribe(&hub, "all", json!({"kind": "webhook", "url": receiver.url()}));
     let batch = json!({"maxEvents": 9, "maxDelay": "20ms"});
     subscribe(&hub, "together", json!({"kind": "webhook", "url": together.url(), "batch": batch}));
@@ -156,14 +153,6 @@ fn published_event(count: usize) -> Value {
         "user": "bob",
         "messageSize": count,
     })
-}
-
-fn make_maildir(folder: &Path) -> PathBuf {
-    let maildir = folder.join("mail/alice/Maildir");
-    for place in ["cur", "new", "tmp"] {
-        std::fs::create_dir_all(maildir.join(place)).unwrap();
-    }
-    maildir
 }
 
 fn subscribe(hub: &Hub, name: &str, sink: Value) {

@@ -15,6 +15,8 @@ mod hub;
 #[cfg(test)]
 mod killed;
 #[cfg(test)]
+mod log;
+#[cfg(test)]
 mod readme;
 #[cfg(test)]
 mod systemd;

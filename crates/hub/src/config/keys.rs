@@ -703,7 +703,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     },
     Section {
         path: "log",
-        about: "What is told to the operator. No message, address of a correspondent, token or key is ever logged; users, mailboxes and files are named where something is wrong with them.",
+        about: "What is told to the operator. No message, address of a correspondent, token or key is ever logged; users, mailboxes and files are named where something is wrong with them, subscriptions of users by their ids.",
         keys: &[
             key(
                 "log.level",
