@@ -275,18 +275,29 @@ async fn list(client: &mut Client, as_json: bool) -> anyhow::Result<Ending> {
         return Ok(Ending::Done);
     }
     let all = answer.get("subscriptions").and_then(Value::as_array);
-    let rows: Vec<Vec<String>> = all.into_iter().flatten().map(row).collect();
+    let all: Vec<&Value> = all.into_iter().flatten().collect();
+    // Whoever runs the hub sees others', which are meant by their ids.
+    let (columns, pointers): (&[&str], &[&str]) =
+        if all.iter().any(|one| one.get("owner").is_some()) {
+            (
+                &["NAME", "OWNER", "ID", "STATE", "LAG", "DEAD", "TO"],
+                &["/name", "/owner", "/id", "/state", "/lag", "/deadLetters"],
+            )
+        } else {
+            (&["NAME", "STATE", "LAG", "DEAD", "TO"], &["/name", "/state", "/lag", "/deadLetters"])
+        };
+    let rows: Vec<Vec<String>> = all.into_iter().map(|one| row(one, pointers)).collect();
     if rows.is_empty() {
         note("there are no subscriptions (make one with: postbell subscriptions add)");
     } else {
-        print(out::columns(&["NAME", "STATE", "LAG", "DEAD", "TO"], &rows))?;
+        print(out::columns(columns, &rows))?;
     }
     Ok(Ending::Done)
 }
 
-fn row(one: &Value) -> Vec<String> {
-    let words = ["/name", "/state", "/lag", "/deadLetters"].map(|pointer| word(one, pointer));
-    let words = words.into_iter().chain([to(one)]);
+fn row(one: &Value, pointers: &[&str]) -> Vec<String> {
+    let words = pointers.iter().map(|pointer| word(one, pointer));
+    let words = words.chain([to(one)]);
     words.map(|word| word.unwrap_or_else(|| "–".to_owned())).collect()
 }
 
@@ -383,6 +394,7 @@ fn tell(shown: &Value, as_json: bool) -> anyhow::Result<Ending> {
 fn describe(shown: &Value) -> anyhow::Result<()> {
     let members = [
         ("name", "/name"),
+        ("owner", "/owner"),
         ("id", "/id"),
         ("state", "/state"),
         ("because", "/detail"),

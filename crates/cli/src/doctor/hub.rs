@@ -194,8 +194,11 @@ fn show_subscriptions(answer: &Value, report: &mut Report) {
     for one in all.into_iter().flatten() {
         let text = |pointer: &str| word(one, pointer).unwrap_or_default();
         let count = |pointer: &str| one.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
-        let plain_name = text("/name");
-        let name = format!("subscription {plain_name}");
+        // Whoever runs the hub means others' by their ids.
+        let (plain_name, name) = match word(one, "/owner") {
+            None => (text("/name"), format!("subscription {}", text("/name"))),
+            Some(owner) => (text("/id"), format!("subscription {} of {owner}", text("/name"))),
+        };
         let (state, lag, dead) = (text("/state"), count("/lag"), count("/deadLetters"));
         let mut detail = format!("{state}, {lag} to come");
         if let Some(why) = word(one, "/detail") {

@@ -169,11 +169,15 @@ impl Picture {
             };
             let state = word(one, "/state").unwrap_or_default();
             let lag = number(one, "/lag");
-            let behind = behind(&now.metrics, &[&name, &id]);
+            let owner = word(one, "/owner");
+            // Names of others' choosing may meet; the metrics know them by their ids.
+            let behind = behind(&now.metrics, if owner.is_some() { &id } else { &name });
             let late =
                 if behind >= LATE_SECONDS { AnsiColor::Yellow.on_default() } else { Style::new() };
             table.rows.push(vec![
-                Cell::text(&name),
+                Cell::text(
+                    &owner.map_or_else(|| name.clone(), |owner| format!("{name} of {owner}")),
+                ),
                 Cell::styled(&state, state_style(&state)),
                 Cell::number(&self.rate(passed)),
                 Cell { right: true, ..Cell::styled(&grouped(lag), late) },
@@ -318,12 +322,10 @@ fn trouble(value: &Value, error: &str, well: &[&str]) -> String {
 }
 
 /// Seconds a subscription is behind, by any of the labels it may have.
-fn behind(metrics: &str, labels: &[&str]) -> u64 {
-    let of = |label: &&str| {
-        let line = format!("postbell_subscription_lag_seconds{{subscription=\"{label}\"}} ");
-        metrics.lines().find_map(|found| found.strip_prefix(&line)?.parse::<f64>().ok())
-    };
-    let seconds = labels.iter().find_map(of).unwrap_or_default();
+fn behind(metrics: &str, label: &str) -> u64 {
+    let line = format!("postbell_subscription_lag_seconds{{subscription=\"{label}\"}} ");
+    let of = |found: &str| found.strip_prefix(&line)?.parse::<f64>().ok();
+    let seconds = metrics.lines().find_map(of).unwrap_or_default();
     Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs()
 }
 

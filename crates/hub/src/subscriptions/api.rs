@@ -160,8 +160,11 @@ impl std::fmt::Debug for Rotation {
 pub(crate) struct Shown {
     /// Its id.
     pub(crate) id: String,
-    /// Its name.
+    /// Its name, among its owner's.
     pub(crate) name: String,
+    /// Whose it is: a user, or the id of a service's token; absent where it is of whoever runs the hub.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) owner: Option<String>,
     /// Events and groups of events wanted.
     pub(crate) events: Vec<String>,
     /// Users wanted.

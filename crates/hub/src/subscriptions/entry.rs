@@ -96,10 +96,11 @@ impl Entry {
         }
     }
 
-    /// Whether this is what `asker` means by a name or an id: their own, and for whoever runs the
-    /// hub everybody's.
+    /// Whether this is what `asker` means: one of their own by its name or its id, and for whoever
+    /// runs the hub anybody's by its id. Two owners may call theirs the same.
     pub(super) fn is_meant(&self, asker: Option<&Owner>, name_or_id: &str) -> bool {
-        self.is_seen_by(asker) && (self.name == name_or_id || self.id == name_or_id)
+        let is_named = self.name == name_or_id && (asker.is_some() || self.is_the_hubs());
+        (is_named || self.id == name_or_id) && self.is_seen_by(asker)
     }
 
     /// Whether it is `asker`'s, or `asker` runs the hub.
@@ -195,6 +196,7 @@ impl Entry {
         Shown {
             id: self.id.clone(),
             name: self.name.clone(),
+            owner: kept.owner.map(Owner::shown),
             events: kept.selection.events,
             users: kept.selection.users,
             mailboxes: kept.selection.mailboxes,

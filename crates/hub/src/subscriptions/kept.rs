@@ -106,6 +106,11 @@ impl Owner {
         Some(Self { token: grant.id()?.to_owned(), user, elsewhere })
     }
 
+    /// As whoever runs the hub is told: the user, or the id of a service's token.
+    pub(super) fn shown(self) -> String {
+        self.user.unwrap_or(self.token)
+    }
+
     /// Whether both are the same.
     pub(super) fn is(&self, other: &Self) -> bool {
         match (&self.user, &other.user) {

@@ -322,13 +322,11 @@ impl Subscriptions {
         self.0.entries.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What `grant` lets somebody call so. Whoever runs the hub means their own before another's.
+    /// What `grant` lets somebody call so.
     fn entry(&self, grant: &Grant, name_or_id: &str) -> Option<Arc<Entry>> {
         let asker = Owner::of(grant);
         let entries = self.0.entries.read().unwrap_or_else(PoisonError::into_inner);
-        let mut meant = entries.iter().filter(|one| one.is_meant(asker.as_ref(), name_or_id));
-        let first = meant.clone().next();
-        meant.find(|one| one.is_the_hubs()).or(first).cloned()
+        entries.iter().find(|one| one.is_meant(asker.as_ref(), name_or_id)).cloned()
     }
 
     /// What the owner of a subscription may see now; nothing where their token is good no more.

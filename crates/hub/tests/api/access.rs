@@ -196,6 +196,40 @@ async fn r162_others_subscriptions_answer_as_those_that_are_not_there() {
     world.stop().await;
 }
 
+/// Whoever runs the hub sees everybody's, and does nothing to one that only happens to be called so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r162_whoever_runs_the_hub_means_their_own_by_a_name_and_others_by_their_ids() {
+    let world = World::start().await;
+    let (john, jane) = (world.user("john"), world.user("jane"));
+    for token in [&john, &jane] {
+        assert_eq!(world.as_one(token, "POST", "/v1/subscriptions", SUBSCRIPTION).status, 201);
+    }
+    for (method, path) in [
+        ("GET", "/v1/subscriptions/phone"),
+        ("POST", "/v1/subscriptions/phone/pause"),
+        ("DELETE", "/v1/subscriptions/phone"),
+    ] {
+        let answer = world.ask(method, path, &[("Content-Type", "application/json")], b"");
+        assert_eq!(answer.status, 404, "{method} {path}: {}", answer.body);
+    }
+    let all = world.get("/v1/subscriptions").json()["subscriptions"].clone();
+    let owners: Vec<_> = all.as_array().unwrap().iter().map(|one| &one["owner"]).collect();
+    assert_eq!(owners, ["john", "jane"]);
+    let path = format!("/v1/subscriptions/{}", all[0]["id"].as_str().unwrap());
+    assert_eq!(world.ask("DELETE", &path, &[], b"").status, 204);
+    assert_eq!(world.as_one(&john, "GET", "/v1/subscriptions/phone", "").status, 404);
+    assert_eq!(world.as_one(&jane, "GET", "/v1/subscriptions/phone", "").status, 200);
+    // Their own is what the name means, as soon as there is one.
+    let json = [("Content-Type", "application/json")];
+    let own = world.ask("POST", "/v1/subscriptions", &json, SUBSCRIPTION.as_bytes());
+    assert_eq!(own.status, 201, "{}", own.body);
+    assert!(world.get("/v1/subscriptions/phone").json()["owner"].is_null());
+    assert_eq!(world.ask("DELETE", "/v1/subscriptions/phone", &[], b"").status, 204);
+    assert_eq!(world.ask("DELETE", "/v1/subscriptions/phone", &[], b"").status, 404);
+    assert_eq!(world.as_one(&jane, "GET", "/v1/subscriptions/phone", "").status, 200);
+    world.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r162_an_open_stream_is_closed_when_its_token_ends() {
     let world = World::start().await;
