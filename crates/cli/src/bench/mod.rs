@@ -5,6 +5,7 @@
 //! same bodies and looks at none, a client that only signs and sends. Hub and probe take turns.
 
 mod attack;
+mod attackers;
 mod crowd;
 mod events;
 mod fanout;

@@ -40,6 +40,33 @@ impl Wire {
         }
     }
 
+    /// Reads one answer, and gives its status and which problem it tells of (RFC 9457), where it does.
+    pub(super) async fn problem(&mut self) -> anyhow::Result<(u16, Option<String>)> {
+        let (status, body) = self.whole().await?;
+        Ok((status, problem(&body)))
+    }
+
+    /// Reads one answer, and gives its body.
+    pub(super) async fn body(&mut self) -> anyhow::Result<Vec<u8>> {
+        Ok(self.whole().await?.1)
+    }
+
+    /// The status and the body of one answer.
+    async fn whole(&mut self) -> anyhow::Result<(u16, Vec<u8>)> {
+        loop {
+            let held = self.buffer.get(..self.filled).unwrap_or_default();
+            if let Some(total) = message_octets(held)? {
+                let answer = held.get(..total).unwrap_or_default();
+                let head = memmem::find(answer, b"\r\n\r\n").map_or(total, |end| end + 4);
+                let whole = (status(held)?, answer.get(head..).unwrap_or_default().to_vec());
+                self.buffer.copy_within(total..self.filled, 0);
+                self.filled -= total;
+                return Ok(whole);
+            }
+            self.fill().await?;
+        }
+    }
+
     async fn fill(&mut self) -> anyhow::Result<()> {
         let Some(room) = self.buffer.get_mut(self.filled..).filter(|room| !room.is_empty()) else {
             bail!("an answer is longer than {BUFFER_OCTETS} octets");
@@ -65,6 +92,11 @@ pub(super) fn post(path: &str, token: &str, content_type: &str, body: &[u8]) -> 
     request
 }
 
+/// The same with JSON.
+pub(super) fn post_json(path: &str, token: &str, body: &str) -> Vec<u8> {
+    post(path, token, "application/json", body.as_bytes())
+}
+
 /// How long the first message in `held` is, head and body, once it is there whole.
 pub(super) fn message_octets(held: &[u8]) -> anyhow::Result<Option<usize>> {
     let Some(end) = memmem::find(held, b"\r\n\r\n") else { return Ok(None) };
@@ -79,6 +111,11 @@ fn status(head: &[u8]) -> anyhow::Result<u16> {
         .ok()
         .and_then(|digits| digits.parse().ok())
         .with_context(|| format!("not an HTTP answer: {:?}", String::from_utf8_lossy(head)))
+}
+
+fn problem(body: &[u8]) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    Some(body.get("type")?.as_str()?.rsplit(':').next()?.to_owned())
 }
 
 fn content_length(head: &[u8]) -> anyhow::Result<usize> {
@@ -105,6 +142,13 @@ mod tests {
         assert_eq!(message_octets(text).unwrap(), Some(text.len() - 8));
         assert_eq!(message_octets(&text[..text.len() - 9]).unwrap(), None);
         assert_eq!(message_octets(&text[..20]).unwrap(), None);
+    }
+
+    #[test]
+    fn a_problem_is_called_by_the_last_of_its_type() {
+        let text = br#"{"type":"urn:postbell:problem:not-found","status":404}"#;
+        assert_eq!(problem(text).as_deref(), Some("not-found"));
+        assert_eq!(problem(b"{}"), None);
     }
 
     #[test]
