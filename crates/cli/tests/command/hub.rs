@@ -489,6 +489,28 @@ fn a_subscription_is_added_looked_at_and_removed() {
 }
 
 #[test]
+fn subscriptions_of_users_are_listed_with_whose_they_are_and_meant_by_their_ids() {
+    let served = Served::start();
+    let address = served.url().trim_start_matches("http://").parse().unwrap();
+    let made = served.run(&["tokens", "add", "john", "--role", "user", "--user", "john"]);
+    assert_eq!(made.code, 0, "{}", made.err);
+    let token = made.out.split_whitespace().find(|word| word.starts_with("postbell_")).unwrap();
+    let body = r#"{"name":"phone","sink":{"kind":"webhook","url":"http://127.0.0.1:9/"}}"#;
+    let answer =
+        postbell_testkit::http::post(address, "/v1/subscriptions", Some(token), body).unwrap();
+    let answer: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    let id = answer["id"].as_str().unwrap();
+    let listed = served.run(&["subscriptions", "list"]);
+    let heads: Vec<_> = listed.out.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(heads, ["NAME", "OWNER", "ID", "STATE", "LAG", "DEAD", "TO"]);
+    assert!(listed.out.contains("john") && listed.out.contains(id), "{}", listed.out);
+    let removed = served.run(&["subscriptions", "remove", "phone", "--yes"]);
+    assert_ne!(removed.code, 0, "{}", removed.out);
+    let removed = served.run(&["subscriptions", "remove", id, "--yes"]);
+    assert_eq!(removed.code, 0, "{}", removed.err);
+}
+
+#[test]
 fn the_doctor_finds_a_hub_well_and_says_what_is_wrong_without_one() {
     let mut served = Served::start();
     let well = served.run(&["doctor"]);
