@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 
-use mail_event::UidSet;
+use mail_event::{EventName, UidSet};
 use postbell_engine::{Mailbox as Named, Message as Told, Origination, Status, What};
 
 use super::MaildirError;
@@ -194,7 +194,12 @@ impl Look<'_> {
         if let Some(origin) = origin.filter(|origin| origin.is_gone) {
             moved.insert((origin.id, origin.uid), (named.clone(), uid));
         }
-        let read = self.read_message(sight, mailbox, arrival, facts);
+        // Copies without flags are put into `new` like deliveries; that they are copies tells
+        // them apart.
+        let is_new = arrival.is_in_new || sight.delivered.contains(arrival.unique());
+        let is_delivery = is_new && origin.is_none();
+        let name = if is_delivery { EventName::MessageNew } else { EventName::MessageAppend };
+        let read = self.read_message(sight, mailbox, arrival, facts, &name);
         let told = Told {
             mailbox: named,
             uid,
@@ -210,29 +215,30 @@ impl Look<'_> {
                 uids: UidSet::single(origin.uid),
             }),
         };
-        // Copies without flags are put into `new` like deliveries; that they are copies tells
-        // them apart.
-        let is_new = arrival.is_in_new || sight.delivered.contains(arrival.unique());
-        match is_new && told.copied_from.is_none() {
+        match is_delivery {
             true => What::Delivered { message: told, envelope: None },
             false => What::Appended(told),
         }
     }
 
+    /// Reads what anybody wants of a message that becomes an event of this name. Where nobody wants
+    /// the event, or its name tells all that is wanted, the file is not opened.
     fn read_message(
         &mut self,
         sight: &Sight,
         mailbox: &Mailbox,
         arrival: &Arrival,
         facts: Facts,
+        event: &EventName,
     ) -> Read {
         let told = FileName::parse(arrival.name()).and_then(|name| name.told_size(facts.octets));
         // Asked for each: somebody may come to want more while this look goes on.
-        let wanted = self.readable.by(self.teller.intake.demand());
+        let demand = self.teller.intake.demand();
+        let wanted = self.readable.by(demand);
         let wants_more = wanted.body_structure
             || wanted.content_max_octets.is_some_and(|max| facts.octets <= max);
-        if let (Some(size), false) = (told, wants_more) {
-            return Read { size_octets: Some(size), ..Read::default() };
+        if !demand.wants(event) || (told.is_some() && !wants_more) {
+            return Read { size_octets: told, ..Read::default() };
         }
         let file = sight.places.of(arrival.is_in_new).file(arrival.name());
         let file = match file {

@@ -4,8 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use postbell_engine::{Certainty, Demand, What};
+use mail_event::EventGroup;
+use postbell_engine::{Certainty, Demand, Groups, Policy, Selection, What};
 use postbell_sources::maildir::Options;
+use postbell_testkit::Opened;
 
 use crate::rig::{Rig, maildir, options, wait_until};
 
@@ -164,9 +166,82 @@ fn r24_what_somebody_comes_to_want_during_a_look_is_read_of_what_is_read_after()
     let told = rig.kept.told();
     let read = told.iter().map(|seen| match &seen.what {
         What::Delivered { message, .. } => {
-            (message.body_structure.is_some(), message.content.is_some())
+            (message.size_octets, message.body_structure.is_some(), message.content.is_some())
         }
         _ => panic!("{seen:?}"),
     });
-    assert_eq!(read.collect::<Vec<_>>(), [(false, false), (true, true), (false, false)]);
+    let nothing = (None, false, false);
+    assert_eq!(read.collect::<Vec<_>>(), [nothing, (Some(17), true, true), nothing]);
+}
+
+/// What somebody wants who asks for these events and nothing private.
+fn wanting(event: &str) -> Demand {
+    let selection = Selection { events: vec![event.to_owned()], ..Selection::default() };
+    let (filter, projection) = selection.compile(&Policy::default()).unwrap();
+    Demand::of(&filter, &projection)
+}
+
+/// The size that was told of an arrival.
+fn size(rig: &Rig, place: usize) -> Option<u64> {
+    match &rig.kept.told()[place].what {
+        What::Delivered { message, .. } | What::Appended(message) => message.size_octets,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn r21_r22_r24_a_message_is_opened_only_where_somebody_wants_what_becomes_of_it() {
+    let temporary = tempfile::tempdir().unwrap();
+    let root = maildir(temporary.path());
+    let rig = Rig::start(Options {
+        body_structure: true,
+        content_max_octets: Some(1024),
+        ..options(&root)
+    });
+    let [mut new, mut cur] =
+        ["new", "cur"].map(|folder| Opened::watch(&root.join(folder)).unwrap());
+    let mut opened = || [new.names().unwrap(), cur.names().unwrap()].concat();
+    let text = "Subject: a\n\nb\n";
+    let append = |name: &str| {
+        fs::write(root.join("tmp").join(name), text).unwrap();
+        fs::rename(root.join("tmp").join(name), root.join("cur").join(name)).unwrap();
+    };
+
+    let off = Policy { groups: Groups::all().without(EventGroup::Message), ..Policy::default() };
+    for (at, wanted) in [Demand::nothing(), Demand::everything().under(&off), wanting("flags")]
+        .into_iter()
+        .enumerate()
+    {
+        *rig.kept.wants_then.lock().unwrap() = wanted;
+        deliver(&root, &format!("{at}.a.h"), text);
+        assert_eq!(rig.hear(at, 1).len(), 1);
+        assert_eq!((size(&rig, at), opened()), (None, Vec::new()), "{wanted:?}");
+    }
+    // Whoever wants deliveries doesn't want what is put there otherwise, and the other way round.
+    *rig.kept.wants_then.lock().unwrap() = wanting("MessageNew");
+    append("3.b.h:2,S");
+    assert_eq!(rig.hear(3, 1).len(), 1);
+    assert_eq!((size(&rig, 3), opened()), (None, Vec::new()));
+    deliver(&root, "4.c.h,S=14,W=17", text);
+    assert_eq!(rig.hear(4, 1).len(), 1);
+    assert_eq!((size(&rig, 4), opened()), (Some(17), Vec::new()), "its name tells the size");
+    deliver(&root, "5.d.h", text);
+    assert_eq!(rig.hear(5, 1).len(), 1);
+    assert_eq!((size(&rig, 5), opened()), (Some(17), vec!["5.d.h".to_owned()]));
+    *rig.kept.wants_then.lock().unwrap() = wanting("MessageAppend");
+    deliver(&root, "6.e.h", text);
+    assert_eq!(rig.hear(6, 1).len(), 1);
+    assert_eq!((size(&rig, 6), opened()), (None, Vec::new()));
+    append("7.f.h:2,S");
+    assert_eq!(rig.hear(7, 1).len(), 1);
+    assert_eq!((size(&rig, 7), opened()), (Some(17), vec!["7.f.h:2,S".to_owned()]));
+
+    // What is told of it later doesn't need it read.
+    fs::rename(root.join("new/0.a.h"), root.join("cur/0.a.h:2,F")).unwrap();
+    assert_eq!(rig.hear(8, 1), ["flags INBOX 1 +(\\Flagged) -()"]);
+    fs::remove_file(root.join("cur/0.a.h:2,F")).unwrap();
+    assert_eq!(rig.hear(9, 1), ["expunge INBOX 1 messages=7"]);
+    assert!(opened().is_empty());
+    let shown = rig.health.snapshot();
+    assert_eq!(shown.skipped, 0, "nothing to complain of: {shown:?}");
 }
