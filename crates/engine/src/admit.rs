@@ -4,12 +4,12 @@ use std::borrow::Cow;
 
 use mail_event::json::{self, JsonError, Profile, Spelled};
 use mail_event::limits::{EVENT_OCTETS_MAX, VENDOR_PARAMETERS_MAX};
-use mail_event::{EventId, Repair};
+use mail_event::{EventGroup, EventId, Repair};
 
 use crate::members::Members;
 use crate::names::{DISABLED, GAP};
 use crate::subscribe::EVENT_ID;
-use crate::{Groups, Keys, Policy, Stores, event_id};
+use crate::{Groups, Keys, Policy, Stores, Suppressed, event_id};
 
 /// An event handed in by a publisher, fit for the journal.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -22,6 +22,39 @@ pub struct Admitted {
     pub rewritten: Option<Vec<u8>>,
     /// What was changed, in the order it was found.
     pub repairs: Vec<Repair>,
+    /// The parameters among that which policy keeps out.
+    pub suppressed: Vec<Suppressed>,
+}
+
+/// Why an event that was handed in can't become a record.
+#[derive(Debug, thiserror::Error)]
+pub enum Inadmissible {
+    /// It is no event, or not this publisher's to tell.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// Its group is switched off (R22).
+    #[error("event: events of the group {0} are switched off (policy.groups_off)")]
+    Off(EventGroup),
+}
+
+impl Inadmissible {
+    /// The parameter at fault, where one is.
+    #[must_use]
+    pub fn parameter(&self) -> Option<&str> {
+        match self {
+            Self::Json(error) => error.parameter(),
+            Self::Off(_) => Some("event"),
+        }
+    }
+
+    /// The requirement broken, where one is.
+    #[must_use]
+    pub fn rule(&self) -> Option<&'static str> {
+        match self {
+            Self::Json(error) => error.rule(),
+            Self::Off(_) => None,
+        }
+    }
 }
 
 /// Looks at an event handed in by `source`, in which a publisher speaks for `stores`: strict ones are
@@ -41,7 +74,7 @@ pub struct Admitted {
 /// # Errors
 ///
 /// Where it can't be understood, breaks the binding, leaves no room for what a delivery carries
-/// besides, is of another store, or is the hub's own to tell.
+/// besides, is of another store, or is the hub's own to tell; and where its group is switched off.
 ///
 /// ```
 /// use postbell_engine::{Policy, Stores, admit};
@@ -52,7 +85,7 @@ pub struct Admitted {
 /// assert_eq!(admitted.repairs.len(), 1);
 /// let again = admit(&Policy::default(), "publish", &Stores::any(), json, None)?;
 /// assert_eq!(again.id, admitted.id);
-/// # Ok::<(), mail_event::json::JsonError>(())
+/// # Ok::<(), postbell_engine::Inadmissible>(())
 /// ```
 pub fn admit(
     policy: &Policy,
@@ -60,9 +93,9 @@ pub fn admit(
     stores: &Stores,
     json: &[u8],
     identity: Option<&[u8]>,
-) -> Result<Admitted, JsonError> {
+) -> Result<Admitted, Inadmissible> {
     if json.len() > EVENT_OCTETS_MAX - ROOM_OCTETS {
-        return Err(JsonError::TooLong { octets: json.len() });
+        return Err(JsonError::TooLong { octets: json.len() }.into());
     }
     let made = |identity: &[u8], unix_millis| event_id(source, identity, 0, unix_millis);
     let spelled = json::check_spelled(json);
@@ -81,7 +114,8 @@ pub fn admit(
             (None, Some(identity)) => named(made(identity, checked.unix_millis)),
             (None, None) => made(&canonical(spelled, json)?, checked.unix_millis),
         };
-        return Ok(Admitted { id, keys, rewritten: None, repairs: Vec::new() });
+        let (repairs, suppressed) = (Vec::new(), Vec::new());
+        return Ok(Admitted { id, keys, rewritten: None, repairs, suppressed });
     }
     let parsed = json::from_slice(json)?;
     let strict = if is_strict {
@@ -92,7 +126,7 @@ pub fn admit(
     let count = parsed.event.vendors().count();
     if count > VENDOR_PARAMETERS_MAX - ROOM_PARAMETERS {
         let message = format!("{count} parameters outside the registry are too many");
-        return Err(JsonError::Invalid { parameter: "vnd.*".to_owned(), message });
+        return Err(JsonError::Invalid { parameter: "vnd.*".to_owned(), message }.into());
     }
     let own_id = parsed.event.vendor(EVENT_ID).and_then(|id| id.as_str()?.parse().ok());
     let unix_millis = parsed.event.timestamp().unix_millis();
@@ -106,6 +140,8 @@ pub fn admit(
     let cut = cuts(policy, stores, &strict, content, own_id.is_some());
     let strict = if cut.is_empty() { strict } else { Cow::Owned(without(stores, &strict, &cut)) };
     repairs.extend(cut.iter().map(|(name, why)| Repair::dropped(name, why.as_str())));
+    let kept_out = cut.iter().filter(|(_, why)| matches!(why, Why::Private | Why::Size));
+    let suppressed = kept_out.filter_map(|(name, _)| Suppressed::parameter(name)).collect();
     let keys = Keys::find(&strict).ok_or(JsonError::Missing { parameter: "event" })?;
     let_in(policy, &keys, &strict)?;
     stores.speak_for(&strict)?;
@@ -113,15 +149,15 @@ pub fn admit(
         Cow::Borrowed(_) => None,
         Cow::Owned(octets) => Some(octets),
     };
-    Ok(Admitted { id, keys, rewritten, repairs })
+    Ok(Admitted { id, keys, rewritten, repairs, suppressed })
 }
 
 /// Refuses what only the hub tells, and an event of a group that is switched off (R22). A gap comes in
 /// all the same: somebody misses something.
-fn let_in(policy: &Policy, keys: &Keys, strict: &[u8]) -> Result<(), JsonError> {
+fn let_in(policy: &Policy, keys: &Keys, strict: &[u8]) -> Result<(), Inadmissible> {
     if keys.place().is_none() && keys.view(strict).name() == DISABLED {
         let message = format!("{DISABLED} is told by the hub alone");
-        return Err(JsonError::Invalid { parameter: "event".to_owned(), message });
+        return Err(JsonError::Invalid { parameter: "event".to_owned(), message }.into());
     }
     if policy.groups == Groups::all() {
         return Ok(());
@@ -131,8 +167,7 @@ fn let_in(policy: &Policy, keys: &Keys, strict: &[u8]) -> Result<(), JsonError> 
     if policy.groups.contains(group) || view.name() == GAP {
         return Ok(());
     }
-    let message = format!("events of the group {group} are switched off (policy.groups_off)");
-    Err(JsonError::Invalid { parameter: "event".to_owned(), message })
+    Err(Inadmissible::Off(group))
 }
 
 /// The one spelling of a strict event.
@@ -484,13 +519,15 @@ mod tests {
 
     #[test]
     fn r22_a_group_switched_off_is_not_let_in_from_publishers_either() {
-        let off = Groups::all().without(mail_event::EventGroup::Message);
+        let off = Groups::all().without(EventGroup::Message);
         let policy = Policy { groups: off, ..Policy::default() };
         let error = admit(&policy, "test", &Stores::any(), NEW.as_bytes(), None).unwrap_err();
         assert_eq!(
             error.to_string(),
             "event: events of the group message are switched off (policy.groups_off)"
         );
+        assert!(matches!(error, Inadmissible::Off(EventGroup::Message)));
+        assert_eq!(error.parameter(), Some("event"));
         let policy = Policy { groups: Groups::none(), ..policy };
         let other = NEW.replace("MessageNew", "vnd.example.New");
         assert!(admit(&policy, "test", &Stores::any(), other.as_bytes(), None).is_err());
@@ -504,6 +541,8 @@ mod tests {
         let text = String::from_utf8(one.rewritten.clone().unwrap()).unwrap();
         assert!(text.ends_with(r#"+02:00","messageSize":5}"#), "{text}");
         assert_eq!(one.repairs.len(), 3);
+        let suppressed: Vec<_> = one.suppressed.iter().map(Suppressed::as_str).collect();
+        assert_eq!(suppressed, ["bodyStructure", "envelope", "messageContent"]);
         assert!(!one.keys.view(text.as_bytes()).private());
         let one = admitted(&PLAIN.replace('}', ",\"vnd.cmu.envelope\":\"x\"}"));
         assert_eq!(one.rewritten.as_deref(), Some(PLAIN.as_bytes()));
@@ -520,6 +559,8 @@ mod tests {
             };
             let one = admit(&policy, "test", &Stores::any(), NEW.as_bytes(), None).unwrap();
             assert_eq!(one.rewritten.is_none(), whole, "{max}");
+            let left_out = one.suppressed.contains(&Suppressed::Parameter("messageContent"));
+            assert_eq!(left_out, !whole);
             let text = one.rewritten.unwrap_or_else(|| NEW.into());
             let text = String::from_utf8(text).unwrap();
             assert_eq!(text.contains(r#""vnd.postbell.contentSuppressed":"size""#), !whole);
@@ -551,6 +592,6 @@ mod tests {
         let long = with(&format!(r#""vnd.x":"{}""#, "x".repeat(EVENT_OCTETS_MAX - ROOM_OCTETS)));
         let error =
             admit(&Policy::default(), "t", &Stores::any(), long.as_bytes(), None).unwrap_err();
-        assert!(matches!(error, JsonError::TooLong { .. }), "{error}");
+        assert!(matches!(error, Inadmissible::Json(JsonError::TooLong { .. })), "{error}");
     }
 }

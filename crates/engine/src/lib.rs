@@ -20,7 +20,7 @@ mod telling;
 mod words;
 
 pub use access::{InvalidScope, Principal, Role, Scope};
-pub use admit::{Admitted, admit};
+pub use admit::{Admitted, Inadmissible, admit};
 pub use ceiling::Ceiling;
 pub use deliver::{
     Attempt, BatchLimits, Breaker, Delivery, Lanes, Moment, Next, Outcome, Pace, Schedule, Turn,

@@ -53,6 +53,11 @@ impl Suppressed {
         Self::Parameter("messageContent"),
     ];
 
+    /// The private parameter of this name, where there is one.
+    pub(crate) fn parameter(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| matches!(one, Self::Parameter(known) if *known == name))
+    }
+
     /// The group's name, or the parameter's.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
@@ -78,7 +83,7 @@ pub fn normalise(
     source: &str,
     observation: Observation,
 ) -> Meaning {
-    if let Some(group) = observation.what.group().filter(|one| !policy.groups.contains(*one)) {
+    if let Some(group) = policy.switched_off(&observation.what) {
         return Meaning { suppressed: vec![Suppressed::Group(group)], ..Meaning::default() };
     }
     let what = observation.what.clone();

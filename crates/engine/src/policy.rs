@@ -6,7 +6,7 @@ use std::str::FromStr;
 use mail_event::EventGroup;
 use serde::{Deserialize, Serialize};
 
-use crate::{Ceiling, Role};
+use crate::{Ceiling, Role, What};
 
 /// The operator's ceiling on what is generated, and on how much of that leaves.
 ///
@@ -38,6 +38,12 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// The group of what was seen, where that is switched off (R22).
+    #[must_use]
+    pub fn switched_off(&self, what: &What) -> Option<EventGroup> {
+        what.group().filter(|group| !self.groups.contains(*group))
+    }
+
     /// The largest message a source need read the content of, in octets; `None` where nobody could
     /// get any (R23).
     #[must_use]
@@ -199,6 +205,15 @@ mod tests {
         assert_eq!((off.content_read(), off.structure_read()), (None, false));
         let large = Policy { content_max_octets: Some(100_000), ..Policy::default() };
         assert_eq!(large.content_read(), Some(2_048));
+    }
+
+    #[test]
+    fn r22_what_is_of_no_group_is_never_switched_off() {
+        let none = Policy { groups: Groups::none(), ..Policy::default() };
+        assert_eq!(none.switched_off(&What::LoggedIn), Some(EventGroup::Access));
+        assert_eq!(Policy::default().switched_off(&What::LoggedIn), None);
+        let missed = What::Missed { mailbox: None, reason: String::new() };
+        assert_eq!(none.switched_off(&missed), None);
     }
 
     #[test]

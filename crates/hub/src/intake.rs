@@ -84,7 +84,9 @@ impl HubIntake {
         let mut memory = locked(&self.memory);
         let mut entries = Vec::with_capacity(observations.len());
         for observation in observations {
-            if !demand.may_come_of(&observation.what) {
+            // Nobody can want what is off; that it is off is what is counted.
+            let is_off = policy.switched_off(&observation.what).is_some();
+            if !is_off && !demand.may_come_of(&observation.what) {
                 self.metrics.unwanted(observation.what.group());
                 continue;
             }

@@ -14,9 +14,8 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use mail_event::cloudevents::{self, InvalidCloudEvent};
-use mail_event::json::JsonError;
 use mail_event::{EventId, Repair};
-use postbell_engine::{Scope, Stores};
+use postbell_engine::{Inadmissible, Scope, Stores};
 use postbell_journal::{AppendError, Entry, Verdict as Appended};
 use postbell_sources::publish::Lines;
 use serde::de::{Error as _, SeqAccess, Visitor};
@@ -454,7 +453,7 @@ pub(super) fn not_taken(error: &AppendError) -> Problem {
 
 impl Verdicts {
     /// Of the only event, which is none.
-    pub(super) fn refused(error: &JsonError) -> Self {
+    pub(super) fn refused(error: &Inadmissible) -> Self {
         let verdicts = vec![Verdict::from(error)];
         Self { accepted: 0, repeated: 0, rejected: 1, verdicts }
     }
@@ -502,8 +501,8 @@ impl Verdict {
     }
 }
 
-impl From<&JsonError> for Verdict {
-    fn from(error: &JsonError) -> Self {
+impl From<&Inadmissible> for Verdict {
+    fn from(error: &Inadmissible) -> Self {
         Self {
             parameter: error.parameter().map(str::to_owned),
             rule: error.rule(),

@@ -111,14 +111,14 @@ pub(crate) const METRICS: &[Metric] = &[
         Counter,
         Unit::Count,
         &["source", "what"],
-        "What was kept from being made: happenings of a group that is off, parameters of messages that policy keeps or nobody wants",
+        "What was kept from being made: happenings of a group that is off (policy.groups_off), parameters of messages that policy keeps or nobody wants; of what publishers hand in, events of such a group, which are refused as well, and parameters that policy keeps out",
     ),
     metric(
         "postbell_unwanted_total",
         Counter,
         Unit::Count,
         &["source", "group"],
-        "What a source saw that nobody wanted and was not recorded (policy.record), by group",
+        "What a source saw that nobody wanted and was not recorded (policy.record), by group; nothing of a group that is off",
     ),
     metric(
         "postbell_demand",

@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mail_event::Repair;
-use mail_event::json::JsonError;
-use postbell_engine::{Admitted, Policy, Stores, admit};
+use postbell_engine::{Admitted, Inadmissible, Policy, Stores, Suppressed, admit};
 use postbell_journal::{AppendError, Appended, Batch, Done, Entry, Journal, RecordId, Verdict};
 use postbell_sources::{Count, Health, State};
 use tokio::sync::oneshot;
@@ -70,9 +69,11 @@ impl Publishers {
         stores: &Stores,
         json: Bytes,
         identity: Option<&[u8]>,
-    ) -> Result<Taken, JsonError> {
+    ) -> Result<Taken, Inadmissible> {
         let admitted = admit(&self.policy, NAME, stores, &json, identity);
-        let Admitted { id, keys, rewritten, repairs } = admitted.inspect_err(|_| self.reject())?;
+        let Admitted { id, keys, rewritten, repairs, suppressed } =
+            admitted.inspect_err(|error| self.refuse(error))?;
+        suppressed.into_iter().for_each(|what| self.metrics.suppress(what));
         if !repairs.is_empty() {
             self.metrics.repaired.increment(1);
         }
@@ -80,6 +81,14 @@ impl Publishers {
         let event = EventIndex::at(keys.place());
         let entry = Entry { id: RecordId(id.as_u128()), head: keys.to_head(), body };
         Ok(Taken { entry, event, repairs })
+    }
+
+    /// Counts an event that isn't let in, and that policy is why, where it is (R22).
+    fn refuse(&self, error: &Inadmissible) {
+        if let Inadmissible::Off(group) = error {
+            self.metrics.suppress(Suppressed::Group(*group));
+        }
+        self.reject();
     }
 
     /// Counts an event that is none.

@@ -1,12 +1,15 @@
 //! A Maildir's and a Dovecot's events, all the way to a stream.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::time::Instant;
 
-use postbell_hub::{Record, SourceConfig, SourceKind};
+use postbell_hub::{Group, Record, SourceConfig, SourceKind};
+use postbell_sources::publish::frame;
+use postbell_testkit::Opened;
 use serde_json::Value;
 
-use crate::world::{PATIENCE, World, next};
+use crate::world::{PATIENCE, World, login, next};
 
 pub(crate) fn maildir(path: &Path) {
     for folder in ["cur", "new", "tmp"] {
@@ -163,17 +166,24 @@ async fn r21_r23_r24_only_what_somebody_wants_is_read_and_recorded() {
     .await;
     state(&world, "running").await;
     nothing_is_wanted(&world).await;
+    let mut opened = Opened::watch(&mail.path().join("new")).unwrap();
     deliver(mail.path(), "1.1.host");
-    let counted = r#"postbell_unwanted_total{source="mail",group="message"} 1"#;
-    crate::world::wait_until(|| world.get("/metrics").body.contains(counted)).await;
+    counted(&world, r#"postbell_unwanted_total{source="mail",group="message"} 1"#).await;
+    assert!(opened.names().unwrap().is_empty(), "nobody wants the event");
 
     let path = "/v1/events?events=MessageNew";
     let mut plain = world.stream(path);
-    deliver(mail.path(), "2.2.host");
-    assert_eq!(next(&mut plain).name, "MessageNew");
-    let mut whole = world.stream(&format!("{path}&parameters=*,messageContent"));
+    // "Subject: hello", an empty line and "Hello.", with LF and with CRLF.
+    deliver(mail.path(), "2.2.host,S=23,W=26");
+    assert!(next(&mut plain).data.contains("\"messageSize\":26"));
+    assert!(opened.names().unwrap().is_empty(), "its name tells all that is wanted");
     deliver(mail.path(), "3.3.host");
+    assert!(next(&mut plain).data.contains("\"messageSize\":26"));
+    assert_eq!(opened.names().unwrap(), ["3.3.host"], "its octets are counted");
+    let mut whole = world.stream(&format!("{path}&parameters=*,messageContent"));
+    deliver(mail.path(), "4.4.host,S=23,W=26");
     assert!(next(&mut whole).data.contains("Hello."));
+    assert_eq!(opened.names().unwrap(), ["4.4.host,S=23,W=26"]);
     drop((plain, whole));
 
     let all = "?since=0&follow=false&parameters=*,messageContent";
@@ -183,15 +193,96 @@ async fn r21_r23_r24_only_what_somebody_wants_is_read_and_recorded() {
     let lines = told.lines().filter(|line| line.starts_with('{'));
     let told: Vec<Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
     let new: Vec<_> = told.iter().filter(|event| event["event"] == "MessageNew").collect();
-    assert_eq!(new.len(), 2, "nobody wanted the first");
-    // It wasn't read for whoever didn't ask for it, which even the journal shows.
-    assert!(new[0]["messageContent"].is_null() && new[1]["messageContent"].is_string());
+    // Content that nobody asked for at the time is not even in the journal.
+    let has_content: Vec<_> = new.iter().map(|event| event["messageContent"].is_string()).collect();
+    assert_eq!(has_content, [false, false, true], "nobody wanted the first");
     // What can't be in the journal it says itself, but not to users: others' wishes are not theirs.
     assert!(told.iter().any(|event| event["event"] == "vnd.postbell.Recording"
         && event["vnd.postbell.recorded"] == serde_json::json!(["MessageNew"])));
     let john = world.user("john");
     let seen = world.seen_by(&john, "");
     assert!(seen.iter().all(|event| event["event"] == "MessageNew"), "{seen:?}");
+    world.stop().await;
+}
+
+/// Waits until a metric is told so.
+async fn counted(world: &World, line: &str) {
+    crate::world::wait_until(|| world.get("/metrics").body.contains(line)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r21_r22_what_is_switched_off_is_counted_as_that_and_no_message_is_opened_for_it() {
+    for record in [Record::Everything, Record::Wanted] {
+        let mail = tempfile::tempdir().unwrap();
+        maildir(mail.path());
+        let world = World::start_with(|config| {
+            config.sources.insert("mail".to_owned(), of_maildir(mail.path(), "john"));
+            config.policy.content_max_octets = Some(2_048);
+            config.policy.body_structure = true;
+            config.policy.groups_off = vec![Group::Message];
+            config.policy.record = record;
+            config.policy.record_linger = std::time::Duration::ZERO;
+        })
+        .await;
+        state(&world, "running").await;
+        let mut stream = world.stream("/v1/events?events=message,flags");
+        let mut opened = Opened::watch(&mail.path().join("new")).unwrap();
+        deliver(mail.path(), "1.1.host");
+        counted(&world, r#"postbell_suppressed_total{source="mail",what="message"} 1"#).await;
+        assert!(opened.names().unwrap().is_empty());
+        std::fs::rename(mail.path().join("new/1.1.host"), mail.path().join("cur/1.1.host:2,S"))
+            .unwrap();
+        assert_eq!(next(&mut stream).name, "MessageRead", "other groups are told");
+
+        let mut publisher = crate::socket::connect(&world);
+        let mut frames = Vec::new();
+        for event in [NEW.to_owned(), login(1)] {
+            frame(&mut frames, event.as_bytes());
+        }
+        publisher.write_all(&frames).unwrap();
+        let why = "event: events of the group message are switched off (policy.groups_off)";
+        assert_eq!(crate::socket::answer(&mut publisher), format!("Rejected({why:?})"));
+        assert!(crate::socket::answer(&mut publisher).starts_with("Accepted("));
+        let posted = world.publish("application/json", NEW);
+        assert_eq!(
+            (posted.status, posted.json()["verdicts"][0]["error"].as_str()),
+            (422, Some(why))
+        );
+
+        let told = world.get("/metrics").body;
+        for line in [
+            r#"postbell_suppressed_total{source="publish",what="message"} 2"#,
+            r#"postbell_events_rejected_total{source="publish"} 2"#,
+            r#"postbell_suppressed_total{source="mail",what="flags"} 0"#,
+            r#"postbell_unwanted_total{source="mail",group="message"} 0"#,
+            r#"postbell_unwanted_total{source="mail",group="flags"} 0"#,
+        ] {
+            assert!(told.contains(line), "{line}: {told}");
+        }
+        drop(stream);
+        world.stop().await;
+    }
+}
+
+/// As a publisher says that a message came.
+const NEW: &str = r#"{"event":"MessageNew","uri":"imap://a@h/INBOX;UIDVALIDITY=1/;UID=1","timestamp":"2026-08-20T13:34:14+02:00","messageSize":5}"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r23_parameters_that_policy_keeps_out_are_counted_for_publishers_too() {
+    let world = World::start().await;
+    let private = r#","messageContent":"12345","envelope":"MAIL FROM:<>\r\nRCPT TO:<a@b>\r\n"}"#;
+    let event = NEW.replace('}', private);
+    let mut publisher = crate::socket::connect(&world);
+    let mut frames = Vec::new();
+    frame(&mut frames, event.as_bytes());
+    publisher.write_all(&frames).unwrap();
+    assert!(crate::socket::answer(&mut publisher).starts_with("Accepted("));
+    let told = world.get("/metrics").body;
+    for (what, count) in [("messageContent", 1), ("envelope", 1), ("bodyStructure", 0)] {
+        let line =
+            format!(r#"postbell_suppressed_total{{source="publish",what="{what}"}} {count}"#);
+        assert!(told.contains(&line), "{line}: {told}");
+    }
     world.stop().await;
 }
 
