@@ -3,7 +3,7 @@
 use std::io::BufRead as _;
 use std::time::{Duration, Instant};
 
-use postbell_hub::{Config, SigningKey};
+use postbell_hub::{Config, PublicKey, SigningKey};
 use serde_json::Value;
 
 use crate::world::{PATIENCE, World, login, next};
@@ -114,6 +114,68 @@ async fn r159_r160_a_user_changed_in_a_travelling_stream_does_not_fit_its_signat
     }
     let plain = world.ask("GET", "/v1/events?since=0&follow=false", &[], b"");
     assert!(!plain.body.contains("signature"), "{}", plain.body);
+    world.stop().await;
+}
+
+/// What an auditing server does with what brokers bring it: each event has to be as the hub signed it,
+/// and to name the one before it.
+fn audited(key: &PublicKey, brought: &[String]) -> Result<Vec<u64>, &'static str> {
+    let mut numbers: Vec<u64> = Vec::new();
+    for line in brought {
+        let event = key.unseal(line.as_bytes()).ok_or("not as it was signed")?;
+        let event: Value = serde_json::from_slice(&event).unwrap();
+        if event["vnd.postbell.prevSeq"].as_u64() != numbers.last().copied() {
+            return Err("not what comes next");
+        }
+        numbers.extend(event["vnd.postbell.seq"].as_u64());
+    }
+    Ok(numbers)
+}
+
+/// A broker that passes events on in an envelope of its own.
+fn brokered(lines: &[String]) -> Vec<String> {
+    let passed_on = |line: &String| {
+        let envelope = serde_json::json!({ "topic": "mail", "payload": line }).to_string();
+        data(&envelope)["payload"].as_str().unwrap().to_owned()
+    };
+    lines.iter().map(passed_on).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r166_a_signature_outlives_brokers_and_one_that_cheats_or_repeats_is_found_out() {
+    let world = World::start().await;
+    world.accept(1..=5);
+    let key = SigningKey::load(&world.data()).unwrap();
+    let key = key.public();
+    let path = "/v1/events?since=0&follow=false&signed=true";
+    let answer = world.ask("GET", path, &[("Accept", "application/x-ndjson")], b"");
+    let lines = answer.body.lines().filter(|line| line.starts_with('{'));
+    let sent: Vec<String> = lines.map(str::to_owned).collect();
+    assert_eq!(audited(key, &brokered(&brokered(&sent))), Ok(vec![1, 2, 3, 4, 5]));
+
+    let cheated = |cheat: &dyn Fn(&mut Vec<String>)| {
+        let mut brought = brokered(&sent);
+        cheat(&mut brought);
+        audited(key, &brought)
+    };
+    let (forged, misplaced) = (Err("not as it was signed"), Err("not what comes next"));
+    assert_eq!(cheated(&|all| all[2] = all[2].replace("user3", "user9")), forged);
+    assert_eq!(cheated(&|all| all[2] = all[2].replace("prevSeq\":2", "prevSeq\":1")), forged);
+    let made_up = |all: &mut Vec<String>| {
+        let parts = |line: &str| {
+            let (event, signature) = line.split_once("\"vnd.postbell.signature\"").unwrap();
+            (event.to_owned(), signature.to_owned())
+        };
+        let ((event, _), (_, of_another)) = (parts(&all[3]), parts(&all[4]));
+        all[3] = format!("{event}\"vnd.postbell.signature\"{of_another}");
+    };
+    assert_eq!(cheated(&made_up), forged, "another's signature");
+    assert_eq!(cheated(&|all| drop(all.remove(2))), misplaced, "left out");
+    assert_eq!(cheated(&|all| drop(all.remove(0))), misplaced, "begun later");
+    assert_eq!(cheated(&|all| all.insert(3, all[2].clone())), misplaced, "told twice");
+    assert_eq!(cheated(&|all| all.push(all[1].clone())), misplaced, "an old one told again");
+    assert_eq!(cheated(&|all| all.swap(1, 2)), misplaced, "in another order");
+    assert_eq!(cheated(&|all| all.extend(all.clone())), misplaced, "all of it told again");
     world.stop().await;
 }
 

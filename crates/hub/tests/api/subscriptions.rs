@@ -1,5 +1,12 @@
 //! Subscriptions by name: said twice, changed only as known, renewed.
 
+use std::collections::BTreeMap;
+
+use postbell_hub::Reach;
+use postbell_testkit::Receiver;
+use serde_json::{Value, json};
+
+use crate::policy::until;
 use crate::world::{Answer, World};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
@@ -88,5 +95,48 @@ async fn a_subscription_is_renewed_until_a_time_or_for_good() {
         assert_eq!(problem["detail"], told);
     }
     assert!(renew("\"never\"").json()["expires"].is_null());
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r135_r136_a_receiver_of_several_subscriptions_tells_them_apart_by_tags_alone() {
+    let receiver = Receiver::start().unwrap();
+    let world = World::start_with(|config| config.webhooks.reach = Reach::Loopback).await;
+    for (name, tags) in [("home", json!(["home"])), ("both", json!(["office", "büro"]))] {
+        let wanted = json!({
+            "name": name, "tags": tags, "begin": "now",
+            "sink": {"kind": "webhook", "url": receiver.url()},
+        });
+        let made = world.ask("POST", "/v1/subscriptions", &[JSON], wanted.to_string().as_bytes());
+        assert_eq!(made.status, 201, "{}", made.body);
+    }
+    let mut streams: Vec<_> = ["phone", "desk"]
+        .map(|tag| world.stream(&format!("/v1/events?tags={tag}")))
+        .into_iter()
+        .collect();
+    world.accept(1..=3);
+    until("all deliveries", || receiver.taken().len() == 6);
+    // Dispatched by nothing but what each event carries.
+    let mut heard: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for taken in receiver.taken() {
+        let body: Value = serde_json::from_str(&taken.body).unwrap();
+        let event = &body["data"];
+        for tag in event["tags"].as_array().unwrap() {
+            let number = event["vnd.postbell.seq"].as_u64().unwrap();
+            heard.entry(tag.as_str().unwrap().to_owned()).or_default().push(number);
+        }
+    }
+    for tag in ["home", "office", "büro"] {
+        let mut numbers = heard.remove(tag).unwrap_or_default();
+        // What is of different users isn't kept in one order.
+        numbers.sort_unstable();
+        assert_eq!(numbers, [1, 2, 3], "{tag}");
+    }
+    assert!(heard.is_empty(), "{heard:?}");
+    for (stream, tag) in streams.iter_mut().zip(["phone", "desk"]) {
+        let event: Value = serde_json::from_str(&crate::world::next(stream).data).unwrap();
+        assert_eq!(event["tags"], json!([tag]));
+    }
+    drop(streams);
     world.stop().await;
 }
