@@ -420,29 +420,71 @@ mod tests {
         }
     }
 
-    /// Every metric a panel of the dashboard asks for is one of these.
-    #[test]
-    fn the_dashboard_asks_for_what_there_is() {
+    /// What the panels of the dashboard ask for.
+    fn queries() -> Vec<String> {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../integrations/grafana/postbell.json");
         let board: serde_json::Value =
             serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-        let mut asked = Vec::new();
-        for panel in board["panels"].as_array().unwrap() {
-            for target in panel["targets"].as_array().into_iter().flatten() {
-                let query = target["expr"].as_str().unwrap();
-                let words =
-                    query.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
-                asked.extend(words.filter(|word| word.starts_with("postbell_")).map(str::to_owned));
-            }
-        }
+        let panels = board["panels"].as_array().unwrap().iter();
+        let targets = panels.flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+        targets.map(|target| target["expr"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The metrics a query names.
+    fn named(query: &str) -> impl Iterator<Item = &str> {
+        let words = query.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+        words.filter(|word| word.starts_with("postbell_"))
+    }
+
+    /// Every metric a panel of the dashboard asks for is one of these.
+    #[test]
+    fn the_dashboard_asks_for_what_there_is() {
+        let queries = queries();
+        let asked: Vec<_> = queries.iter().flat_map(|query| named(query)).collect();
         assert!(asked.len() > 20, "{asked:?}");
         for name in asked {
             let plain = ["_bucket", "_sum", "_count"]
                 .iter()
                 .find_map(|suffix| name.strip_suffix(suffix))
                 .filter(|plain| find(plain).is_some_and(|metric| metric.kind == Histogram))
-                .unwrap_or(&name);
+                .unwrap_or(name);
             assert!(find(plain).is_some(), "{name}");
         }
     }
+
+    #[test]
+    fn the_dashboard_shows_each_stage_of_an_events_way() {
+        let queries = queries();
+        for (stage, metric) in [
+            ("seen", "postbell_source_observations_total"),
+            ("in", "postbell_events_total"),
+            ("repeated", "postbell_events_repeated_total"),
+            ("refused", "postbell_events_rejected_total"),
+            ("repaired", "postbell_events_repaired_total"),
+            ("demand", "postbell_demand"),
+            ("suppressed", "postbell_suppressed_total"),
+            ("unwanted", "postbell_unwanted_total"),
+            ("journalled", "postbell_journal_commits_total"),
+            ("matched", "postbell_subscription_matched_total"),
+            ("dead", "postbell_subscription_dead_letters"),
+            ("lag in records", "postbell_subscription_lag_records"),
+            ("lag in seconds", "postbell_subscription_lag_seconds"),
+            ("streamed", "postbell_stream_deliveries_total"),
+            ("not let in", "postbell_http_unauthorised_total"),
+            ("denied", "postbell_http_denied_total"),
+            ("who is denied", "postbell_denials"),
+        ] {
+            let is_shown = queries.iter().any(|query| named(query).any(|name| name == metric));
+            assert!(is_shown, "{stage}: no panel asks for {metric}");
+        }
+        // Delivered and retried are one metric, told apart by its label.
+        let attempts = |how: &str| {
+            let mut asking =
+                queries.iter().filter(|query| named(query).any(|name| name == ATTEMPTS));
+            asking.any(|query| query.contains(how))
+        };
+        assert!(attempts("sum by (outcome)") && attempts("outcome!=\"accepted\""));
+    }
+
+    const ATTEMPTS: &str = "postbell_deliveries_total";
 }
