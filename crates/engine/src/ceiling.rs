@@ -1,5 +1,7 @@
 //! How much of what policy lets be made may leave, by the role of whoever gets it.
 
+use std::num::NonZeroU32;
+
 use mail_event::limits::EVENT_OCTETS_MAX;
 
 use crate::members::{Member, Members};
@@ -25,6 +27,9 @@ pub struct Ceiling {
     pub subscriptions: usize,
     /// How many streams one user, or one token of a service, may follow at once.
     pub streams: usize,
+    /// How many events may leave in a minute to one subscription, or down one stream; `None` is as many
+    /// as come. The rest waits in the journal.
+    pub events_per_minute: Option<NonZeroU32>,
 }
 
 impl Default for Ceiling {
@@ -37,6 +42,7 @@ impl Default for Ceiling {
             event_max_octets: EVENT_OCTETS_MAX,
             subscriptions: SUBSCRIPTIONS,
             streams: STREAMS,
+            events_per_minute: None,
         }
     }
 }
@@ -73,6 +79,13 @@ impl Policy {
     /// The largest event that may, in octets of JSON.
     pub(crate) fn event_leaves(&self) -> usize {
         self.ceiling().map_or(usize::MAX, |ceiling| ceiling.event_max_octets)
+    }
+
+    /// How many events may leave in a minute to one subscription, or down one stream; none where as many
+    /// may as come.
+    #[must_use]
+    pub fn events_per_minute(&self) -> Option<NonZeroU32> {
+        self.ceiling()?.events_per_minute
     }
 
     /// The key of the configuration that keeps a private parameter from leaving, where one does.
@@ -216,6 +229,17 @@ mod tests {
         assert_eq!(policy.for_role(Role::User).content_leaves(), Some(2_048));
         let shut = Policy { content_max_octets: None, ..policy };
         assert_eq!(shut.for_role(Role::User).content_leaves(), None);
+    }
+
+    #[test]
+    fn r43_each_role_has_a_rate_of_its_own_and_whoever_runs_the_hub_none() {
+        let rated =
+            |rate| Ceiling { events_per_minute: NonZeroU32::new(rate), ..Ceiling::default() };
+        let policy = Policy { user: rated(60), service: rated(600), ..open() };
+        let rate = |role| policy.for_role(role).events_per_minute().map(NonZeroU32::get);
+        let rates = [Role::User, Role::Service, Role::Admin].map(rate);
+        assert_eq!(rates, [Some(60), Some(600), None]);
+        assert_eq!(open().for_role(Role::User).events_per_minute(), None);
     }
 
     #[test]

@@ -141,11 +141,17 @@ impl Selection {
                 kept.push(format!("messageContent of messages over {linked} octets ({key})"));
             }
         }
-        if let Some((ceiling, key)) = policy.ceiling().zip(event_key(policy.role)) {
+        if let Some((ceiling, section)) = policy.ceiling().zip(section(policy.role)) {
             kept.push(format!(
-                "the largest parameters of an event over {} octets ({key})",
+                "the largest parameters of an event over {} octets ({section}.event_max_octets)",
                 ceiling.event_max_octets
             ));
+            if let Some(most) = ceiling.events_per_minute {
+                let events = if most.get() == 1 { "event" } else { "events" };
+                kept.push(format!(
+                    "more than {most} {events} a minute: the rest waits ({section}.events_per_minute)"
+                ));
+            }
         }
         kept
     }
@@ -156,12 +162,12 @@ impl Selection {
     }
 }
 
-/// The key that says how large an event may be for a role.
-fn event_key(role: Role) -> Option<&'static str> {
+/// The section of the configuration that says what a role gets.
+fn section(role: Role) -> Option<&'static str> {
     match role {
         Role::Admin => None,
-        Role::Service => Some("policy.service.event_max_octets"),
-        Role::User => Some("policy.user.event_max_octets"),
+        Role::Service => Some("policy.service"),
+        Role::User => Some("policy.user"),
     }
 }
 
@@ -259,6 +265,7 @@ mod tests {
             content_max_octets: Some(2_048),
             body_structure: false,
             event_max_octets: 65_536,
+            events_per_minute: std::num::NonZeroU32::new(60),
             ..Ceiling::default()
         };
         let policy = Policy {

@@ -170,6 +170,11 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "32",
                 "How many streams one token may follow at once, within http.max_streams.",
             ),
+            key(
+                "policy.service.events_per_minute",
+                "600",
+                "How many events a minute may leave to one of their subscriptions, or down one stream, evenly spread; what is more waits in the journal. \"unlimited\" by default.",
+            ),
         ],
         kinds: &[],
     },
@@ -211,6 +216,11 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "policy.user.streams",
                 "32",
                 "How many streams one user may follow at once, within http.max_streams.",
+            ),
+            key(
+                "policy.user.events_per_minute",
+                "600",
+                "How many events a minute may leave to one of their subscriptions, or down one stream, evenly spread; what is more waits in the journal. \"unlimited\" by default.",
             ),
         ],
         kinds: &[],

@@ -12,6 +12,7 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -205,6 +206,9 @@ pub struct RoleConfig {
     pub subscriptions: u32,
     /// Streams of one.
     pub streams: u32,
+    /// Events a minute to one subscription, or down one stream; `None` is as many as come.
+    #[serde(with = "values::rate_or_unlimited")]
+    pub events_per_minute: Option<NonZeroU32>,
 }
 
 /// What kind of source.
@@ -718,6 +722,7 @@ impl RoleConfig {
             event_max_octets: usize::try_from(self.event_max_octets).unwrap_or(usize::MAX),
             subscriptions: size(self.subscriptions),
             streams: size(self.streams),
+            events_per_minute: self.events_per_minute,
         }
     }
 }
@@ -735,6 +740,7 @@ impl Default for RoleConfig {
             event_max_octets: octets_max,
             subscriptions: whole(ceiling.subscriptions),
             streams: whole(ceiling.streams),
+            events_per_minute: ceiling.events_per_minute,
         }
     }
 }

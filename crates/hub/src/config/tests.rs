@@ -159,6 +159,31 @@ max_body = "1TiB"
 }
 
 #[test]
+fn r43_a_rate_is_a_number_of_events_or_unlimited_and_all_else_is_told_with_its_key() {
+    let read = |role: &str, value: &str| {
+        let text = format!("data = \"/d\"\n[policy.{role}]\nevents_per_minute = {value}\n");
+        Config::parse("postbell.toml", &text)
+    };
+    for role in ["service", "user"] {
+        for wrong in ["0", "-1", "4294967296", "\"600\"", "\"never\"", "1.5", "true", "[60]"] {
+            let told = read(role, wrong).unwrap_err().to_string();
+            let expected = format!(
+                "postbell.toml: policy.{role}.events_per_minute: {wrong} is not a whole number from 1 to 4294967295, or \"unlimited\" (try 600)"
+            );
+            assert_eq!(told.trim_end(), expected);
+        }
+    }
+    let rate = |value| {
+        read("user", value).unwrap().policy.user.events_per_minute.map(std::num::NonZeroU32::get)
+    };
+    assert_eq!(["1", "4294967295", "\"unlimited\""].map(rate), [Some(1), Some(u32::MAX), None]);
+    let config = read("user", "600").unwrap();
+    assert_eq!(config.policy.service.events_per_minute, None);
+    let printed = Config::parse("postbell.toml", &config.print()).unwrap();
+    assert_eq!(printed.policy, config.policy, "it reads back as it is printed");
+}
+
+#[test]
 fn the_mistakes_of_a_dovecot_are_told_too() {
     insta::assert_snapshot!(errors(
         r#"

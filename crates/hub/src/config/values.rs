@@ -1,6 +1,7 @@
 //! Durations and sizes as people write them: `"60s"`, `"1GiB"`, and a word for "no limit".
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -164,6 +165,56 @@ text_form!(
     |text| if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) },
     |value| value.map_or_else(String::new, |address| address.to_string())
 );
+
+/// How many a minute, as a number, or the word `unlimited` for as many as come.
+pub(crate) mod rate_or_unlimited {
+    use std::fmt;
+
+    use serde::de::{Error, Unexpected, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    use super::NonZeroU32;
+
+    pub(crate) fn serialize<S: Serializer>(
+        value: &Option<NonZeroU32>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(rate) => serializer.serialize_u32(rate.get()),
+            None => serializer.serialize_str(UNLIMITED),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<NonZeroU32>, D::Error> {
+        deserializer.deserialize_any(Reader)
+    }
+
+    struct Reader;
+
+    impl Visitor<'_> for Reader {
+        type Value = Option<NonZeroU32>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a whole number from 1 to {}, or \"{UNLIMITED}\"", u32::MAX)
+        }
+
+        fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
+            let rate = u32::try_from(number).ok().and_then(NonZeroU32::new);
+            rate.map(Some).ok_or_else(|| E::invalid_value(Unexpected::Signed(number), &self))
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+            match text {
+                UNLIMITED => Ok(None),
+                _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
+            }
+        }
+    }
+
+    const UNLIMITED: &str = "unlimited";
+}
 
 #[cfg(test)]
 mod tests {

@@ -190,6 +190,10 @@ impl<'a> Attempts<'a> {
                 Some(limits) => self.attempt_batch(&attempt, limits),
                 None => self.attempt(&attempt),
             });
+            if self.job.batch.is_some() {
+                // Only now, as what doesn't fit was cut off it.
+                self.job.also_has(self.lanes.others(attempt.seq).len());
+            }
             self.under_way.push(self.traced(&attempt, begun));
         }
     }

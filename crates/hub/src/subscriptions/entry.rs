@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::Shown;
 use super::SubscriptionState;
@@ -58,6 +59,8 @@ pub(super) struct Live {
     trouble: Mutex<Option<String>>,
     /// Whether it was never at work since it was made or begun anew.
     pub(super) is_fresh: AtomicBool,
+    /// When the next event may leave to it, where it is bounded how many may.
+    pub(super) paced_until: Mutex<Option<Instant>>,
     /// Where it is told what concerns it, while it has nothing to do.
     resting: Mutex<Weak<Seat>>,
 }

@@ -29,7 +29,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::join;
 use mail_event::Timestamp;
-use postbell_engine::{Breaker, Pace, Policy, Schedule, Store};
+use postbell_engine::{Breaker, Moment, Pace, Policy, Schedule, Store};
 use postbell_journal::Seq;
 use postbell_sinks::webhook::{ClientCertificate, Reach, Secret, Target, Tls, Webhook};
 use tokio::sync::{Mutex, watch};
@@ -405,6 +405,10 @@ impl Subscriptions {
         };
         let reads = shared.sharing.of(grant.principal()).since(kept.losses);
         let done = entry.live.cursor.load(Ordering::Relaxed);
+        let began = Instant::now();
+        let events = shared.policy.for_role(role).events_per_minute();
+        let mut pace = Pace::new(kept.per_minute(), events);
+        pace.hold_events(paced_until(entry, began));
         Ok(Job {
             entry: Arc::clone(entry),
             seat: reads.join(&shared.context.feed, &filter, grant.principal(), done),
@@ -417,10 +421,10 @@ impl Subscriptions {
             lanes: usize::try_from(lanes).unwrap_or(usize::MAX),
             batch: kept.batch.as_ref().map(|batch| batch.limits(&shared.webhooks)),
             gate: std::sync::Mutex::new(Gate {
-                pace: Pace::new(kept.per_minute()),
+                pace,
                 breaker: Breaker::new(kept.failing_for(jiff::Timestamp::now())),
             }),
-            began: Instant::now(),
+            began,
         })
     }
 
@@ -443,6 +447,14 @@ impl Subscriptions {
         }
         Ok(webhook)
     }
+}
+
+/// How long after `began` the next event may leave, for what left before it.
+fn paced_until(entry: &Entry, began: Instant) -> Moment {
+    let until = *locked(&entry.live.paced_until);
+    let pause = until.map(|until| until.saturating_duration_since(began)).unwrap_or_default();
+    // Rounded up.
+    Moment(u64::try_from(pause.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
 }
 
 impl Subscriptions {

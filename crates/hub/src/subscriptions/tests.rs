@@ -26,6 +26,7 @@ mod frozen;
 mod leaks;
 mod life;
 mod octets;
+mod rates;
 mod ready;
 mod redrive;
 mod shared;
@@ -145,6 +146,24 @@ impl Bench {
         commands: &BTreeMap<String, CommandConfig>,
         sharing: impl FnOnce(&Feed, &Arc<StateDb>) -> Sharing,
     ) -> Self {
+        let policy = Policy::default();
+        Self::open_whole(folder, options, pauses_millis, commands, sharing, policy).await
+    }
+
+    async fn open_under(folder: &Path, policy: Policy, pauses_millis: &[u64]) -> Self {
+        let none = |_: &Feed, _: &Arc<StateDb>| Sharing::default();
+        let (options, commands) = (Options::default(), BTreeMap::new());
+        Self::open_whole(folder, options, pauses_millis, &commands, none, policy).await
+    }
+
+    async fn open_whole(
+        folder: &Path,
+        options: Options,
+        pauses_millis: &[u64],
+        commands: &BTreeMap<String, CommandConfig>,
+        sharing: impl FnOnce(&Feed, &Arc<StateDb>) -> Sharing,
+        policy: Policy,
+    ) -> Self {
         let journal = Arc::new(SqliteJournal::open(folder.join("journal"), options).unwrap());
         let db = Arc::new(StateDb::open(&folder.join("hub.db")).unwrap());
         let pauses: Vec<_> = pauses_millis.iter().copied().map(Duration::from_millis).collect();
@@ -159,7 +178,7 @@ impl Bench {
             db,
             (Arc::clone(&tokens), sharing.clone()),
             (feed, Demands::everything(Arc::clone(&journal) as _)),
-            (Policy::default(), Arc::new(links), Traces::default()),
+            (policy, Arc::new(links), Traces::default()),
             Store::new("imap.example.org", None).unwrap(),
             (
                 WebhooksConfig {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use postbell_engine::{Delivery, Moment, Next, Pace};
+use postbell_engine::{Delivery, Moment, Next};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -33,7 +33,7 @@ pub(super) async fn passed(job: &Job, told: &mut watch::Receiver<Stop>) -> bool 
     let name = job.entry.label();
     let has_passed = asked.is_ok();
     if let Ok(handshake) = &asked {
-        locked(&job.gate).pace = Pace::new(handshake.per_minute);
+        locked(&job.gate).pace.set_requests(handshake.per_minute);
     }
     {
         let mut kept = job.entry.kept();

@@ -1,4 +1,5 @@
-//! Whether a receiver may be sent another request: how many it takes, and whether it takes any.
+//! Whether a receiver may be sent another request: how many it takes, how many events its subscription's
+//! owner may have, and whether it takes any.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::subscriptions::{SubscriptionState, time};
 /// Whether the receiver may be sent a request.
 #[derive(Debug)]
 pub(in crate::subscriptions) struct Gate {
-    /// How many it takes.
+    /// How many it takes, and how many events may leave.
     pub(in crate::subscriptions) pace: Pace,
     /// Whether it takes any.
     pub(in crate::subscriptions) breaker: Breaker,
@@ -42,7 +43,27 @@ impl Job {
         }
         gate.pace.begin(now);
         gate.breaker.begin();
+        self.note_pace(&gate);
         Ok(())
+    }
+
+    /// Notes that the request begun last has so many events beside its first.
+    pub(in crate::subscriptions) fn also_has(&self, others: usize) {
+        if !self.is_gated() {
+            return;
+        }
+        let mut gate = locked(&self.gate);
+        gate.pace.add(others);
+        self.note_pace(&gate);
+    }
+
+    /// A subscription that is held and resumed, or changed, has another gate then: to be begun anew
+    /// must not be a way to get more events.
+    fn note_pace(&self, gate: &Gate) {
+        if let Some(next) = gate.pace.next_event() {
+            let next = self.began.checked_add(Duration::from_millis(next.0));
+            *locked(&self.entry.live.paced_until) = next;
+        }
     }
 
     /// Notes that what was under way is given up, and nobody will say how it ended.
