@@ -2,6 +2,7 @@
 //!
 //! There is no queue: when the client doesn't read, the journal isn't read either.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use mail_event::{Event, EventId, Timestamp, json};
 use postbell_engine::{
-    Filter, GAP, Keys, Projection, Shared, Stamp, Store, Verdict, View, event_id,
+    Filter, GAP, Keys, Moment, Pace, Projection, Shared, Stamp, Store, Verdict, View, event_id,
 };
 use postbell_journal::{ReadError, Records};
 use postbell_sinks::stream::Form;
@@ -53,6 +54,8 @@ pub(crate) struct Follower {
     pub(crate) links: Arc<Links>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) stopping: watch::Receiver<bool>,
+    /// How soon after each other deliveries may leave, where that is bounded.
+    pub(crate) paced: Option<Paced>,
     /// Its place among the streams there may be.
     pub(crate) _permit: OwnedSemaphorePermit,
     /// And among those its owner may have.
@@ -70,6 +73,37 @@ impl Follower {
             let piece = open.next().await.transpose()?;
             Some((piece, open))
         })
+    }
+}
+
+/// The pace of one stream: so many deliveries a minute, evenly spread, since it began.
+///
+/// What is more stays in the journal: it is read again when its time has come.
+#[derive(Debug)]
+pub(crate) struct Paced {
+    pace: Pace,
+    began: Instant,
+}
+
+impl Paced {
+    /// So many a minute from now on.
+    pub(crate) fn new(per_minute: NonZeroU32) -> Self {
+        Self { pace: Pace::new(None, Some(per_minute)), began: Instant::now() }
+    }
+
+    /// When the next may leave, where it may not yet.
+    fn due(&self) -> Option<Instant> {
+        let next = self.pace.next();
+        (next > self.now()).then(|| self.began + Duration::from_millis(next.0))
+    }
+
+    /// Notes that one leaves.
+    fn begin(&mut self) {
+        self.pace.begin(self.now());
+    }
+
+    fn now(&self) -> Moment {
+        Moment(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 }
 
@@ -108,6 +142,14 @@ impl Open {
             if follower.ended() {
                 return Ok(None);
             }
+            if let Some(due) = follower.paced.as_ref().and_then(Paced::due) {
+                let due = tokio::time::sleep_until(due);
+                match within(beat, &mut follower.stopping, &follower.grant, due).await {
+                    Waited::Ready => continue,
+                    Waited::Over => return Ok(None),
+                    Waited::Silent => return Ok(Some(self.heartbeat())),
+                }
+            }
             let bound = follower.reads.passable(follower.reader.newest()).await;
             let step = match follower.reader.try_next_within(bound).await {
                 Ok(step) => step,
@@ -125,32 +167,51 @@ impl Open {
                 }
                 Some(Step::Gap(gap)) => return Ok(Some(follower.gap(gap).into())),
                 None => {
-                    let stopping = &mut self.follower.stopping;
-                    let reader = &mut self.follower.reader;
-                    let grant = &self.follower.grant;
-                    let more = async {
-                        tokio::select! {
-                            biased;
-                            () = stopped(stopping) => false,
-                            () = grant.ended() => false,
-                            () = reader.more() => true,
-                        }
-                    };
-                    match timeout_at(beat, more).await {
-                        Ok(true) => {}
-                        Ok(false) => return Ok(None),
-                        Err(_) => {
-                            return Ok(Some(Bytes::from_static(self.follower.form.heartbeat())));
-                        }
+                    let more = follower.reader.more();
+                    match within(beat, &mut follower.stopping, &follower.grant, more).await {
+                        Waited::Ready => {}
+                        Waited::Over => return Ok(None),
+                        Waited::Silent => return Ok(Some(self.heartbeat())),
                     }
                 }
             }
             // Records that nobody here wants must not keep the client without a sign of life.
             if Instant::now() >= beat {
-                return Ok(Some(Bytes::from_static(self.follower.form.heartbeat())));
+                return Ok(Some(self.heartbeat()));
             }
         }
     }
+
+    fn heartbeat(&self) -> Bytes {
+        Bytes::from_static(self.follower.form.heartbeat())
+    }
+}
+
+/// What a stream waited for.
+enum Waited {
+    Ready,
+    /// It has ended.
+    Over,
+    /// It is time for a sign of life.
+    Silent,
+}
+
+/// Waits until something is ready; no longer than until `beat`, and than the stream may be followed.
+async fn within(
+    beat: Instant,
+    stopping: &mut watch::Receiver<bool>,
+    grant: &Grant,
+    ready: impl Future<Output = ()>,
+) -> Waited {
+    let waited = async {
+        tokio::select! {
+            biased;
+            () = stopped(stopping) => Waited::Over,
+            () = grant.ended() => Waited::Over,
+            () = ready => Waited::Ready,
+        }
+    };
+    timeout_at(beat, waited).await.unwrap_or(Waited::Silent)
 }
 
 impl Open {
@@ -228,6 +289,13 @@ impl Follower {
             self.prev_seq = Some(seq);
             self.left -= 1;
             delivered += 1;
+            if let Some(paced) = &mut self.paced {
+                paced.begin();
+                if paced.due().is_some() {
+                    self.reader.seek(seq + 1);
+                    break;
+                }
+            }
         }
         self.metrics.streamed.increment(delivered);
         out
@@ -270,6 +338,9 @@ impl Follower {
         });
         self.prev_seq = Some(gap.to);
         self.left = self.left.saturating_sub(1);
+        if let Some(paced) = &mut self.paced {
+            paced.begin();
+        }
         out
     }
 }

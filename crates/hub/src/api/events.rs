@@ -16,7 +16,7 @@ use super::upgrade::{self, Upgrade};
 use super::{App, Problem, tickets};
 use crate::access::Grant;
 use crate::aside::compiled;
-use crate::stream::{BODIES_OCTETS, Follower};
+use crate::stream::{BODIES_OCTETS, Follower, Paced};
 use crate::websocket::Socket;
 
 /// Events as they come, from where the client says.
@@ -127,6 +127,7 @@ pub(super) async fn follow(
         links: Arc::clone(&app.links),
         metrics: Arc::clone(&app.metrics),
         stopping: app.stopping.clone(),
+        paced: policy.events_per_minute().map(Paced::new),
         _permit: permit,
         _place: place,
         _held: held,

@@ -168,7 +168,8 @@ impl Reader {
         self.next = self.next.max(next);
     }
 
-    fn seek(&mut self, next: u64) {
+    /// Goes on with this record, before or after where it stands.
+    pub(crate) fn seek(&mut self, next: u64) {
         self.next = next;
     }
 

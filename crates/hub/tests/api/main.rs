@@ -25,6 +25,8 @@ mod policy;
 #[cfg(test)]
 mod publish;
 #[cfg(test)]
+mod rates;
+#[cfg(test)]
 mod real;
 #[cfg(test)]
 mod shared;
