@@ -4,8 +4,9 @@ use std::io::BufRead as _;
 use std::time::{Duration, Instant};
 
 use postbell_hub::{Config, PublicKey, SigningKey};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::forms::{FORMS, Key, Reader};
 use crate::world::{PATIENCE, World, login, next};
 
 fn data(text: &str) -> Value {
@@ -85,35 +86,48 @@ async fn r62_r63_a_stream_has_flags_told_in_the_form_it_asks_for_and_never_in_bo
 
 /// RFC 5423, section 7: who changes `user` or `messageContent` on the way has no signature for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn r159_r160_a_user_changed_in_a_travelling_stream_does_not_fit_its_signature() {
-    let world = World::start().await;
+async fn r159_r160_a_user_or_content_changed_in_a_travelling_event_does_not_fit_its_signature() {
+    let world = World::start_with(|config| config.policy.content_max_octets = Some(1_000)).await;
     world.accept(1..=2);
+    let content = "Subject: the offer\r\n\r\nI agree\r\n";
+    let message = json!({
+        "event": "MessageNew",
+        "uri": "imap://john@mail.example.org/INBOX;UIDVALIDITY=7/;UID=3",
+        "mailboxID": "imap://john@mail.example.org/INBOX;UIDVALIDITY=7",
+        "timestamp": "2026-08-20T13:34:14+02:00",
+        "messageSize": content.len(),
+        "messageContent": content,
+    });
+    assert_eq!(world.publish("application/json", &message.to_string()).status, 200);
     let key = SigningKey::load(&world.data()).unwrap();
     let key = key.public();
-    let content = login(3).replace('}', r#","vnd.example.content":"I agree"}"#);
-    world.publish("application/json", &content);
-    for accept in ["text/event-stream", "application/x-ndjson"] {
-        let path = "/v1/events?since=0&follow=false&signed=true";
-        let answer = world.ask("GET", path, &[("Accept", accept)], b"");
-        let lines = answer.body.lines().filter_map(|line| {
-            let event = line.strip_prefix("data: ").unwrap_or(line);
-            event.starts_with('{').then_some(event)
-        });
-        let lines: Vec<_> = lines.collect();
-        assert_eq!(lines.len(), 3, "{}", answer.body);
-        for line in &lines {
-            let event = key.unseal(line.as_bytes()).unwrap();
-            let event: Value = serde_json::from_slice(&event).unwrap();
-            assert_eq!(event["event"], "Login");
-            let changed = line.replace("@example.org", "@example.net");
-            assert!(changed != **line && key.unseal(changed.as_bytes()).is_none());
+    let own = Key::Token(world.token.clone());
+    let query = "since=0&follow=false&parameters=*,messageContent";
+    for form in FORMS {
+        let told = |query: &str| -> Vec<String> {
+            let mut reader = Reader::open(&world, form, &own, query).unwrap();
+            std::iter::from_fn(|| reader.next()).collect()
+        };
+        let signed = told(&format!("{query}&signed=true"));
+        let [first, second, third] = signed.as_slice() else { panic!("{form:?}: {signed:?}") };
+        let genuine = [first, second, third].map(|event| key.unseal(event.as_bytes()).unwrap());
+        let genuine = genuine.map(|event| serde_json::from_slice::<Value>(&event).unwrap());
+        assert_eq!(genuine[0]["user"], "user1@example.org", "{form:?}");
+        assert_eq!(genuine[2]["messageContent"], content, "{form:?}");
+        for (event, was, is) in [
+            (first, "user1@example.org", "user2@example.org"),
+            (second, "user2@example.org", "user1@example.org"),
+            (third, "I agree", "I don't"),
+            // Left out, or in another order: what is signed says what was before it.
+            (third, "\"vnd.postbell.prevSeq\":2", "\"vnd.postbell.prevSeq\":1"),
+        ] {
+            let changed = event.replace(was, is);
+            assert_ne!(&changed, event, "{form:?} {was}");
+            assert_eq!(key.unseal(changed.as_bytes()), None, "{form:?} {was}");
         }
-        assert_eq!(key.unseal(lines[2].replace("agree", "don't").as_bytes()), None);
-        // Left out, or in another order: what is signed says what was before it.
-        assert!(lines[2].contains("\"vnd.postbell.prevSeq\":2,\"vnd.postbell.signature\""));
+        let plain = told(query);
+        assert!(plain.len() == 3 && plain.iter().all(|event| !event.contains("signature")));
     }
-    let plain = world.ask("GET", "/v1/events?since=0&follow=false", &[], b"");
-    assert!(!plain.body.contains("signature"), "{}", plain.body);
     world.stop().await;
 }
 
