@@ -17,6 +17,7 @@ mod links;
 mod listen;
 mod lock;
 mod metrics;
+mod outlet;
 #[cfg(test)]
 mod pretend;
 mod publish;

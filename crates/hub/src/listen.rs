@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 use crate::api::Door;
 use crate::config::HttpConfig;
 use crate::hub::stopped;
+use crate::outlet::{CLOSE_TIME, Watched};
 use crate::timer::ConnectionTimer;
 use crate::tls::Tls;
 
@@ -79,7 +80,7 @@ struct Times {
     stall: Duration,
 }
 
-/// One connection to its end. Without TLS nothing stands between it and the socket.
+/// One connection to its end.
 async fn connection(
     stream: TcpStream,
     tls: Option<Arc<Tls>>,
@@ -88,14 +89,15 @@ async fn connection(
     mut stopping: watch::Receiver<bool>,
 ) {
     prepare(&stream, times.stall);
-    let Some(tls) = tls else { return requests(stream, door, times.header, stopping).await };
+    let stream = Watched::new(stream, door.outlet());
+    let Some(tls) = tls else { return requests(stream, door, times, stopping).await };
     let shaken = tokio::select! {
         shaken = tokio::time::timeout(times.header, tls.accept(stream)) => shaken,
         () = stopped(&mut stopping) => return,
     };
     match shaken {
         Ok(Ok((stream, shown))) => {
-            requests(stream, door.shown(shown), times.header, stopping).await;
+            requests(stream, door.shown(shown), times, stopping).await;
         }
         // Whoever knocks with something else, or takes too long, is their own affair.
         Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
@@ -106,26 +108,32 @@ async fn connection(
 async fn requests(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     door: Door,
-    header_timeout: Duration,
+    times: Times,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let cut = door.cut();
+    let (cut, outlet) = (door.cut(), door.outlet());
     let mut builder = http1::Builder::new();
     builder
         .timer(ConnectionTimer::default())
-        .header_read_timeout(header_timeout)
+        .header_read_timeout(times.header)
         .max_headers(HEADERS_MAX)
         .max_buf_size(BUFFER_OCTETS_MAX);
     let connection = builder.serve_connection(TokioIo::new(stream), door).with_upgrades();
     let mut connection = std::pin::pin!(connection);
+    let served = async {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => return ended,
+            () = stopped(&mut stopping) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    };
     let ended = tokio::select! {
         biased;
-        ended = connection.as_mut() => ended,
+        ended = served => ended,
         () = cut.notified() => return,
-        () = stopped(&mut stopping) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+        () = outlet.spent(times.stall, CLOSE_TIME) => return,
     };
     if let Err(error) = ended {
         // A client that goes away, or sends what is no HTTP, is its own affair.
@@ -133,9 +141,11 @@ async fn requests(
     }
 }
 
-/// Small answers leave at once, and a client that takes nothing for long loses its place.
+/// Small answers leave at once, and of a client that takes nothing the system holds nothing for much
+/// longer than the hub does, who tells it first.
 fn prepare(stream: &TcpStream, stall: Duration) {
-    let millis = u32::try_from(stall.as_millis()).unwrap_or(u32::MAX);
+    let longest = stall.saturating_add(2 * CLOSE_TIME);
+    let millis = u32::try_from(longest.as_millis()).unwrap_or(u32::MAX);
     let prepared = stream.set_nodelay(true).and_then(|()| {
         rustix::net::sockopt::set_tcp_user_timeout(stream, millis).map_err(io::Error::from)
     });

@@ -26,6 +26,7 @@ use crate::feed::{Gap, Reader, Step};
 use crate::hub::stopped;
 use crate::links::{Holder, Links, now_unix};
 use crate::metrics::Metrics;
+use crate::outlet::{Sent, too_slow};
 use crate::sharing::{Reads, last};
 use crate::signing::SigningKey;
 use crate::sources::chain;
@@ -36,6 +37,8 @@ use crate::url_auth::WAIT_MAX;
 pub(crate) struct Follower {
     pub(crate) reader: Reader,
     pub(crate) form: Form,
+    /// How far it came, and whether its client keeps up.
+    pub(crate) sent: Arc<Sent>,
     pub(crate) filter: Filter,
     pub(crate) projection: Projection,
     /// The delivery before the next one, on this stream or the one it continues.
@@ -139,12 +142,15 @@ impl Open {
         let beat = Instant::now() + HEARTBEAT;
         loop {
             let follower = &mut self.follower;
+            if follower.sent.is_slow() {
+                return Ok(Some(follower.part().await));
+            }
             if follower.ended() {
                 return Ok(None);
             }
             if let Some(due) = follower.paced.as_ref().and_then(Paced::due) {
                 let due = tokio::time::sleep_until(due);
-                match within(beat, &mut follower.stopping, &follower.grant, due).await {
+                match within(beat, &mut follower.stopping, &follower.grant, &follower.sent, due).await {
                     Waited::Ready => continue,
                     Waited::Over => return Ok(None),
                     Waited::Silent => return Ok(Some(self.heartbeat())),
@@ -168,7 +174,7 @@ impl Open {
                 Some(Step::Gap(gap)) => return Ok(Some(follower.gap(gap).into())),
                 None => {
                     let more = follower.reader.more();
-                    match within(beat, &mut follower.stopping, &follower.grant, more).await {
+                    match within(beat, &mut follower.stopping, &follower.grant, &follower.sent, more).await {
                         Waited::Ready => {}
                         Waited::Over => return Ok(None),
                         Waited::Silent => return Ok(Some(self.heartbeat())),
@@ -196,11 +202,13 @@ enum Waited {
     Silent,
 }
 
-/// Waits until something is ready; no longer than until `beat`, and than the stream may be followed.
+/// Waits until something is ready, or the client is found too slow; no longer than until `beat`, and
+/// than the stream may be followed.
 async fn within(
     beat: Instant,
     stopping: &mut watch::Receiver<bool>,
     grant: &Grant,
+    sent: &Sent,
     ready: impl Future<Output = ()>,
 ) -> Waited {
     let waited = async {
@@ -208,6 +216,7 @@ async fn within(
             biased;
             () = stopped(stopping) => Waited::Over,
             () = grant.ended() => Waited::Over,
+            () = sent.slow() => Waited::Ready,
             () = ready => Waited::Ready,
         }
     };
@@ -241,6 +250,17 @@ impl Follower {
             || self.reader.next_seq() > self.until
             || *self.stopping.borrow()
             || !self.grant.is_good()
+    }
+
+    /// Tells the client that it is too slow, and then nothing more: the stream isn't done, and its
+    /// connection is cut once that is sent.
+    async fn part(&self) -> Bytes {
+        if self.sent.part() {
+            std::future::pending::<()>().await;
+        }
+        let why = too_slow(self.sent.last());
+        let problem = Problem::too_slow(&*why).to_json();
+        Bytes::from(self.form.farewell(&why, &problem))
     }
 
     /// The wanted ones of some records, as they are sent.
@@ -298,6 +318,9 @@ impl Follower {
             }
         }
         self.metrics.streamed.increment(delivered);
+        if let Some(seq) = self.prev_seq.filter(|_| delivered > 0) {
+            self.sent.reach(seq);
+        }
         out
     }
 
@@ -337,6 +360,7 @@ impl Follower {
             self.write(out, &body, &view, &stamp, &[]);
         });
         self.prev_seq = Some(gap.to);
+        self.sent.reach(gap.to);
         self.left = self.left.saturating_sub(1);
         if let Some(paced) = &mut self.paced {
             paced.begin();

@@ -20,7 +20,7 @@ use tracing::debug;
 
 use crate::access::Grant;
 use crate::hub::stopped;
-use crate::metrics::Metrics;
+use crate::outlet::{CLOSE_TIME, Sent, too_slow};
 
 /// A stream about to be sent over a connection that was one of HTTP.
 pub(crate) struct Socket {
@@ -31,20 +31,21 @@ pub(crate) struct Socket {
     pub(crate) stopping: watch::Receiver<bool>,
     /// How long the client may take nothing.
     pub(crate) stall: Duration,
-    pub(crate) metrics: Arc<Metrics>,
+    /// What counts it, and tells of it in the log, where the client is too slow.
+    pub(crate) sent: Arc<Sent>,
 }
 
 impl Socket {
     /// Sends `pieces`, which are NDJSON, until they end or the client is no good any more.
     pub(crate) async fn serve(self, pieces: impl Stream<Item = Result<Bytes, ReadError>>) {
-        let Self { upgrade, grant, stopping, stall, metrics } = self;
+        let Self { upgrade, grant, stopping, stall, sent } = self;
         match upgrade.await {
             Ok(upgraded) => {
                 let io = TokioIo::new(upgraded);
                 let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(limits()));
                 let socket = socket.await;
                 let (unanswered, heard, seq) = (0, 0, None);
-                let open = Open { socket, grant, stopping, stall, metrics, unanswered, heard, seq };
+                let open = Open { socket, grant, stopping, stall, sent, unanswered, heard, seq };
                 open.run(pieces).await;
             }
             // A client that goes away at once is its own affair.
@@ -59,7 +60,7 @@ struct Open<S> {
     grant: Arc<Grant>,
     stopping: watch::Receiver<bool>,
     stall: Duration,
-    metrics: Arc<Metrics>,
+    sent: Arc<Sent>,
     /// Pings since the client was heard last.
     unanswered: u32,
     /// What the client said since a piece was sent.
@@ -189,7 +190,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Open<S> {
     /// Says why, and waits a little for the client to say so too.
     async fn close(mut self, end: End) {
         if end == End::Slow {
-            self.metrics.streams_slow.increment(1);
+            self.sent.cut_off(self.seq);
         }
         let Some(frame) = self.farewell(end) else { return };
         let parting = async {
@@ -209,10 +210,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Open<S> {
             End::Stopping => (CloseCode::Away, "the hub stops: come back".to_owned()),
             End::Ended => (CloseCode::Policy, "the token has ended".to_owned()),
             End::Unreadable => (CloseCode::Error, "the journal can't be read".to_owned()),
-            End::Slow => {
-                let seq = self.seq.map_or_else(|| "nothing".to_owned(), |seq| seq.to_string());
-                (CloseCode::Again, format!("too slow: come back; last sent: {seq}"))
-            }
+            End::Slow => (CloseCode::Again, too_slow(self.seq)),
             End::Silent => (CloseCode::Policy, "no ping was answered".to_owned()),
             End::Unwanted => (CloseCode::Unsupported, "nothing but pings is taken here".to_owned()),
             End::Gone => return None,
@@ -249,9 +247,6 @@ const UNANSWERED_MAX: u32 = 3;
 
 /// Pings and answers to pings between two pieces, which are a quarter of a minute apart at most.
 const HEARD_MAX: u32 = 64;
-
-/// How long a farewell may take; also for who was slow, and may be waking up just now.
-const CLOSE_TIME: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

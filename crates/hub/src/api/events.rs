@@ -13,9 +13,10 @@ use postbell_sinks::stream::Form;
 
 use super::query::{Query, clipped};
 use super::upgrade::{self, Upgrade};
-use super::{App, Problem, tickets};
+use super::{App, Peer, Problem, tickets};
 use crate::access::Grant;
 use crate::aside::compiled;
+use crate::outlet::Sent;
 use crate::stream::{BODIES_OCTETS, Follower, Paced};
 use crate::websocket::Socket;
 
@@ -39,7 +40,7 @@ use crate::websocket::Socket;
         ("Last-Event-ID" = Option<u64>, Header, description = "Records after this number; goes before `since`"),
     ),
     responses(
-        (status = 200, description = "The stream; docs/stream.md says what is in it. Where the journal can't be read, NDJSON ends with a line that is a `Problem` and no event", content(
+        (status = 200, description = "The stream; docs/stream.md says what is in it. Where the journal can't be read, or the client takes nothing for too long, NDJSON ends with a line that is a `Problem` and no event", content(
             (String = "text/event-stream"), (String = "application/x-ndjson"),
         )),
         (status = 101, description = "The stream over WebSocket, where `Upgrade` asks for it: a delivery a message"),
@@ -52,6 +53,7 @@ use crate::websocket::Socket;
 pub(super) async fn follow(
     State(app): State<Arc<App>>,
     Extension(grant): Extension<Arc<Grant>>,
+    Extension(peer): Extension<Peer>,
     mut request: Request,
 ) -> Result<Response, Problem> {
     let upgrade = upgrade::wanted(&mut request, &app.http.allowed_origins)?;
@@ -112,9 +114,16 @@ pub(super) async fn follow(
         let done = begin.next.saturating_sub(1);
         reader = reader.led(reads.join(&app.feed, &filter, grant.principal(), done));
     }
+    let name = match (&upgrade, form) {
+        (Some(_), _) => "websocket",
+        (None, Form::Sse) => "sse",
+        (None, Form::Ndjson) => "ndjson",
+    };
+    let sent = Arc::new(Sent::new(peer.client.address(), name, Arc::clone(&app.metrics)));
     let follower = Follower {
         reader,
         form,
+        sent: Arc::clone(&sent),
         filter,
         projection,
         prev_seq: begin.prev_seq,
@@ -134,11 +143,11 @@ pub(super) async fn follow(
     };
     if let Some(Upgrade { on, response }) = upgrade {
         let (stopping, stall) = (app.stopping.clone(), app.http.stall_timeout);
-        let metrics = Arc::clone(&app.metrics);
-        let socket = Socket { upgrade: on, grant, stopping, stall, metrics };
+        let socket = Socket { upgrade: on, grant, stopping, stall, sent };
         tokio::spawn(socket.serve(follower.into_stream()));
         return Ok(response);
     }
+    peer.outlet.carry(Some(sent));
     let mut response = Response::new(Body::from_stream(follower.into_stream()));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(form.media_type()));

@@ -52,6 +52,7 @@ use crate::demand::Demands;
 use crate::feed::Feed;
 use crate::links::Links;
 use crate::metrics::Metrics;
+use crate::outlet::Outlet;
 use crate::publish::{Gatherer, Publishers};
 use crate::sharing::Sharing;
 use crate::signed::Notary;
@@ -139,11 +140,14 @@ struct Peer {
     certificate: Option<Arc<Shown>>,
     /// Ends the connection at once.
     cut: Arc<Notify>,
+    /// What is taken of what is sent over the connection.
+    outlet: Arc<Outlet>,
 }
 
 impl Peer {
     fn at(address: IpAddr) -> Self {
-        Self { client: Client::At(address), certificate: None, cut: Arc::default() }
+        let outlet = Arc::new(Outlet::new());
+        Self { client: Client::At(address), certificate: None, cut: Arc::default(), outlet }
     }
 }
 
@@ -171,6 +175,11 @@ impl Door {
     /// What ends the connection when it is told.
     pub(crate) fn cut(&self) -> Arc<Notify> {
         Arc::clone(&self.peer.cut)
+    }
+
+    /// What learns what is taken of what is sent over the connection.
+    pub(crate) fn outlet(&self) -> Arc<Outlet> {
+        Arc::clone(&self.peer.outlet)
     }
 
     /// The same, with the certificate they have shown.
@@ -216,6 +225,7 @@ impl Service<hyper::Request<Incoming>> for Door {
             return Box::pin(publish::straight(app, request, peer));
         }
         let peer = self.peer_of(request.headers());
+        peer.outlet.carry(None);
         request.extensions_mut().insert(peer);
         Box::pin(self.router.call(request))
     }
@@ -372,6 +382,7 @@ async fn guard(
     match admitted {
         Ok(grant) => {
             request.extensions_mut().insert(grant);
+            request.extensions_mut().insert(peer);
             next.run(request).await
         }
         Err(problem) => problem.into_response(),

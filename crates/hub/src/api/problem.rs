@@ -255,6 +255,12 @@ impl Problem {
         Self::new(status, "unreadable", "the journal can't be read").because(detail)
     }
 
+    /// 503: a stream's client took nothing for long; only a stream's last line.
+    pub(crate) fn too_slow(detail: impl Into<String>) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "too-slow", "nothing was taken for too long").because(detail)
+    }
+
     /// 503: not now.
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "not now").because(detail)

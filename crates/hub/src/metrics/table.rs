@@ -314,7 +314,7 @@ pub(crate) const METRICS: &[Metric] = &[
         Counter,
         Unit::Count,
         &[],
-        "WebSocket streams cut off because their client took nothing",
+        "Streams cut off because their client took nothing for http.stall_timeout",
     ),
     metric(
         "postbell_http_unauthorised_total",

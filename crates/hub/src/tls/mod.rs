@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use rustls::ServerConfig;
 use rustls::server::danger::ClientCertVerifier;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::sync::watch::Receiver;
 use tokio::task::spawn_blocking;
@@ -81,10 +81,10 @@ impl Tls {
 
     /// Shakes hands, and gives the certificate that was shown, if one was. Nothing of the client's is
     /// read beyond that.
-    pub(crate) async fn accept(
+    pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        stream: TcpStream,
-    ) -> io::Result<(TlsStream<TcpStream>, Option<Shown>)> {
+        stream: S,
+    ) -> io::Result<(TlsStream<S>, Option<Shown>)> {
         let loaded = self.loaded();
         let shaken = TlsAcceptor::from(Arc::clone(&loaded.config)).accept(stream).await;
         let stream = shaken.inspect_err(|_| self.metrics.refused())?;

@@ -1,6 +1,6 @@
 //! What holds for a stream in whatever form it is sent, and however it was opened.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 
 use serde_json::{Value, json};
@@ -122,6 +122,31 @@ impl Reader {
     /// The numbers of all deliveries to come, each with the one before it.
     fn numbers(&mut self) -> Vec<(Option<u64>, u64)> {
         std::iter::from_fn(|| self.next()).map(|text| numbers(&text)).collect()
+    }
+
+    /// The numbers of all deliveries to come, and what is said at the end.
+    fn rest(&mut self) -> (Vec<u64>, Option<String>) {
+        let (mut seen, mut last) = (Vec::new(), None);
+        match self {
+            // Cut off or ended: what was read before counts.
+            Self::Lines(reader) => {
+                for line in reader.lines().map_while(Result::ok) {
+                    let text = line.strip_prefix("data: ").unwrap_or(&line);
+                    if let Some(comment) = text.strip_prefix(": ") {
+                        last = Some(comment.to_owned());
+                    } else if text.starts_with('{') {
+                        let told: Value = serde_json::from_str(text).unwrap();
+                        seen.extend(told["vnd.postbell.seq"].as_u64());
+                        last = told["detail"].as_str().map(str::to_owned);
+                    }
+                }
+            }
+            Self::Messages(..) => {
+                seen.extend(self.numbers().into_iter().map(|(_, seq)| seq));
+                last = self.farewell().map(str::to_owned);
+            }
+        }
+        (seen, last)
     }
 
     /// How a WebSocket was closed.
@@ -291,14 +316,8 @@ async fn r161_a_ticket_that_was_used_or_never_was_answers_as_no_token_at_all() {
     world.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn r165_a_websocket_that_takes_nothing_is_told_its_number_and_cut_off() {
-    let world = World::start_with(|config| {
-        // Enough for whoever reads, also on a loaded machine.
-        config.http.stall_timeout = std::time::Duration::from_secs(5);
-    })
-    .await;
-    // More than the system holds for a connection.
+/// Publishes 600 events that are more than the system holds for a connection.
+pub(crate) fn publish_more_than_fits(world: &World) {
     let large = "x".repeat(60_000);
     for batch in 0..6 {
         let lines: Vec<_> = (0..100)
@@ -310,19 +329,74 @@ async fn r165_a_websocket_that_takes_nothing_is_told_its_number_and_cut_off() {
         let answer = world.publish("application/x-ndjson", &lines.join("\n"));
         assert_eq!(answer.json()["accepted"], 100, "{}", answer.body.get(..300).unwrap_or(""));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r165_in_every_form_who_takes_nothing_is_told_the_number_and_cut_off() {
+    let world = World::start_with(|config| {
+        // Enough for whoever reads, also on a loaded machine.
+        config.http.stall_timeout = std::time::Duration::from_secs(5);
+    })
+    .await;
+    publish_more_than_fits(&world);
     let query = "since=0&parameters=*";
-    let mut slow = Reader::open(&world, Form::WebSocket, &world.own(), query).unwrap();
-    let is_cut = || world.get("/metrics").body.contains("postbell_stream_slow_total 1\n");
+    let open = |form| Reader::open(&world, form, &world.own(), query).unwrap();
+    let mut slow = FORMS.map(open);
+    // Neither reads one what it is told then.
+    let never = FORMS.map(open);
+    let is_cut = || world.get("/metrics").body.contains("postbell_stream_slow_total 6\n");
     wait_until(is_cut).await;
-    let seen = slow.numbers();
-    let last = seen.last().unwrap().1;
-    assert!(last < 600, "{last}");
-    let farewell = slow.farewell().unwrap();
-    assert_eq!(farewell, format!("1013 too slow: come back; last sent: {last}"));
-    // And whoever comes back misses nothing.
-    let query = format!("since={last}&follow=false");
-    let rest = Reader::open(&world, Form::WebSocket, &world.own(), &query).unwrap().numbers();
-    assert_eq!(rest.len() as u64, 600 - last);
+    // All at once: there are seconds for it.
+    let told = std::thread::scope(|scope| {
+        let reading = slow.each_mut().map(|reader| scope.spawn(|| reader.rest()));
+        reading.map(|reading| reading.join().unwrap())
+    });
+    for (form, (seen, said)) in FORMS.into_iter().zip(told) {
+        let last = *seen.last().unwrap();
+        assert_eq!(seen, (1..=last).collect::<Vec<_>>(), "{form:?}");
+        assert!(last < 600, "{form:?}: {last}");
+        let code = if form == Form::WebSocket { "1013 " } else { "" };
+        let said = said.unwrap();
+        assert_eq!(said, format!("{code}too slow: come back; last sent: {last}"), "{form:?}");
+        // And whoever comes back misses nothing.
+        let query = format!("since={last}&follow=false");
+        let rest = Reader::open(&world, form, &world.own(), &query).unwrap().rest();
+        assert_eq!(
+            rest,
+            ((last + 1..=600).collect(), (form == Form::WebSocket).then(|| "1000 done".to_owned()))
+        );
+    }
+    // Nothing is held for those who don't, and nobody is counted twice.
+    wait_until(|| world.get("/v1/status").json()["streams"] == 0).await;
+    assert!(is_cut());
+    drop(never);
+    world.stop().await;
+}
+
+/// Whoever asked for all there is must not take it for the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_cut_off_as_too_slow_sees_that_it_is_not_the_end() {
+    let world = World::start_with(|config| {
+        config.http.stall_timeout = std::time::Duration::from_secs(1);
+    })
+    .await;
+    publish_more_than_fits(&world);
+    let mut socket = TcpStream::connect(world.address()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = format!(
+        "GET /v1/events?since=0&follow=false&parameters=* HTTP/1.1\r\nHost: hub\r\n\
+         Accept: application/x-ndjson\r\nAuthorization: Bearer {}\r\n\r\n",
+        world.token
+    );
+    socket.write_all(head.as_bytes()).unwrap();
+    wait_until(|| world.get("/metrics").body.contains("postbell_stream_slow_total 1\n")).await;
+    let mut octets = Vec::new();
+    socket.read_to_end(&mut octets).unwrap();
+    let text = String::from_utf8(octets).unwrap();
+    let (_, problem) = text.rsplit_once("{\"type\":").expect("a problem");
+    assert!(text.contains("transfer-encoding: chunked\r\n"));
+    // The chunk's end, and no last chunk.
+    assert!(problem.ends_with("}\n\r\n") && problem.contains(":too-slow\""), "{problem}");
     world.stop().await;
 }
 

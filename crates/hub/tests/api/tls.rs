@@ -15,6 +15,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::{self, Message};
 
+use crate::forms::publish_more_than_fits;
 use crate::world::{PATIENCE, World, wait_until};
 
 /// What a client trusts.
@@ -128,6 +129,42 @@ async fn r163_a_websocket_goes_over_tls_as_well() {
     let (mut socket, _) = tungstenite::client(request, stream).unwrap();
     let Message::Close(Some(frame)) = socket.read().unwrap() else { panic!("no farewell") };
     assert_eq!(frame.reason, "done");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r165_over_tls_who_takes_nothing_is_told_the_number_and_cut_off_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "ca").unwrap();
+    let pair = authority.server("hub", &["localhost"], FAR).unwrap();
+    let plain = World::start().await;
+    publish_more_than_fits(&plain);
+    let world = World::start_in(plain.stop().await, |config| {
+        set(config, &pair);
+        config.tls.local_listen = Some("127.0.0.1:0".parse().unwrap());
+        config.http.stall_timeout = Duration::from_secs(2);
+    })
+    .await;
+    let mut stream = connect(&client(&folder.path().join("ca.pem")), world.address());
+    let head = format!(
+        "GET /v1/events?since=0&parameters=* HTTP/1.0\r\nAuthorization: Bearer {}\r\n\r\n",
+        world.token
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let local = world.hub.local_listener().unwrap();
+    let is_cut = || {
+        let metrics = postbell_testkit::http::get(local, "/metrics", Some(&world.token)).unwrap();
+        metrics.body.contains("postbell_stream_slow_total 1\n")
+    };
+    wait_until(is_cut).await;
+    let mut said = Vec::new();
+    // Cut without a word of TLS.
+    drop(stream.read_to_end(&mut said));
+    let said = String::from_utf8(said).unwrap();
+    let (before, last) = said.rsplit_once("\n: too slow: come back; last sent: ").unwrap();
+    let last: u64 = last.strip_suffix("\n\n").unwrap().parse().unwrap();
+    let (_, reached) = before.rsplit_once("\nid: ").unwrap();
+    assert!(reached.starts_with(&format!("{last}\n")) && last < 600, "{last}");
     world.stop().await;
 }
 

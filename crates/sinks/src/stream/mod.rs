@@ -69,8 +69,15 @@ impl Form {
     /// passes over; in NDJSON a last line, `problem`, which is JSON on one line and no event.
     #[must_use]
     pub fn failure(self, why: &str, problem: &[u8]) -> Vec<u8> {
+        self.farewell(&format!("error {why}"), problem)
+    }
+
+    /// Why the stream is about to be cut where that is no failure, and whoever comes back goes on: the
+    /// same, and a comment without `error`.
+    #[must_use]
+    pub fn farewell(self, why: &str, problem: &[u8]) -> Vec<u8> {
         match self {
-            Self::Sse => format!(": error {}\n\n", why.replace(char::is_control, " ")).into_bytes(),
+            Self::Sse => format!(": {}\n\n", why.replace(char::is_control, " ")).into_bytes(),
             Self::Ndjson => [problem, b"\n"].concat(),
         }
     }
@@ -134,6 +141,8 @@ mod tests {
         let told = |form: Form| String::from_utf8(form.failure("a\nb", b"{}")).unwrap();
         assert_eq!(told(Form::Sse), ": error a b\n\n");
         assert_eq!(told(Form::Ndjson), "{}\n");
+        assert_eq!(Form::Sse.farewell("a\nb", b"{}"), b": a b\n\n");
+        assert_eq!(Form::Ndjson.farewell("a", b"{}"), b"{}\n");
     }
 
     #[test]
