@@ -37,6 +37,7 @@ use crate::signed::Notary;
 use crate::signing::SigningKey;
 use crate::sources::{Source, Sources, Wiring};
 use crate::state::{StateDb, StateError};
+use crate::stream::HEARTBEAT;
 use crate::subscriptions::Subscriptions;
 use crate::tls::{ClientCertificates, Tls, TlsError, outward};
 use crate::token::{PathSecret, Token, TokenError};
@@ -68,6 +69,14 @@ impl Hub {
     ///
     /// [`StartError`] names the folder, file, address or key at fault. Nothing keeps running.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_beating(config, HEARTBEAT).await
+    }
+
+    /// The same where no stream may be silent for longer than `heartbeat`.
+    pub(crate) async fn start_beating(
+        config: Config,
+        heartbeat: Duration,
+    ) -> Result<Self, StartError> {
         if let Some((key, why)) = crate::config::in_clear(&config).into_iter().next() {
             return Err(StartError::InClear { key, why });
         }
@@ -225,6 +234,7 @@ impl Hub {
             publishers: Arc::clone(&publishers),
             streams: Arc::new(Semaphore::new(config.http.max_streams as usize)),
             places: Places::default(),
+            heartbeat,
             links,
             contents,
             sharing: sharing.clone(),

@@ -2,6 +2,9 @@
 //!
 //! There is no queue: when the client doesn't read, the journal isn't read either.
 
+#[cfg(test)]
+mod tests;
+
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +42,8 @@ pub(crate) struct Follower {
     pub(crate) form: Form,
     /// How far it came, and whether its client keeps up.
     pub(crate) sent: Arc<Sent>,
+    /// How long it may be silent: [`HEARTBEAT`] but in tests.
+    pub(crate) heartbeat: Duration,
     pub(crate) filter: Filter,
     pub(crate) projection: Projection,
     /// The delivery before the next one, on this stream or the one it continues.
@@ -139,7 +144,7 @@ impl Open {
         if self.broken {
             return Ok(None);
         }
-        let beat = Instant::now() + HEARTBEAT;
+        let beat = Instant::now() + self.follower.heartbeat;
         loop {
             let follower = &mut self.follower;
             if follower.sent.is_slow() {
@@ -150,7 +155,9 @@ impl Open {
             }
             if let Some(due) = follower.paced.as_ref().and_then(Paced::due) {
                 let due = tokio::time::sleep_until(due);
-                match within(beat, &mut follower.stopping, &follower.grant, &follower.sent, due).await {
+                match within(beat, &mut follower.stopping, &follower.grant, &follower.sent, due)
+                    .await
+                {
                     Waited::Ready => continue,
                     Waited::Over => return Ok(None),
                     Waited::Silent => return Ok(Some(self.heartbeat())),
@@ -174,7 +181,15 @@ impl Open {
                 Some(Step::Gap(gap)) => return Ok(Some(follower.gap(gap).into())),
                 None => {
                     let more = follower.reader.more();
-                    match within(beat, &mut follower.stopping, &follower.grant, &follower.sent, more).await {
+                    match within(
+                        beat,
+                        &mut follower.stopping,
+                        &follower.grant,
+                        &follower.sent,
+                        more,
+                    )
+                    .await
+                    {
                         Waited::Ready => {}
                         Waited::Over => return Ok(None),
                         Waited::Silent => return Ok(Some(self.heartbeat())),
@@ -388,7 +403,7 @@ pub(crate) fn gap_id(gap: Gap) -> EventId {
 }
 
 /// How long a stream may be silent. Proxies commonly cut what is silent for a minute.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// How long a stream that is to be cut has to send what it has.
 const SEND_TIME: Duration = Duration::from_millis(100);

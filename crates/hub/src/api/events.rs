@@ -124,6 +124,7 @@ pub(super) async fn follow(
         reader,
         form,
         sent: Arc::clone(&sent),
+        heartbeat: app.heartbeat,
         filter,
         projection,
         prev_seq: begin.prev_seq,

@@ -28,7 +28,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Once};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -95,6 +95,8 @@ pub(crate) struct App {
     pub(crate) streams: Arc<Semaphore>,
     /// Whose those are.
     pub(crate) places: Places,
+    /// How long one of those may be silent.
+    pub(crate) heartbeat: Duration,
     pub(crate) links: Arc<Links>,
     pub(crate) contents: Contents,
     /// Who reads what of others.
