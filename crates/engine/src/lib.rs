@@ -40,7 +40,7 @@ pub use shared::Shared;
 pub use store::{InvalidStore, Store};
 pub use stores::Stores;
 pub use subscribe::{
-    Demand, Explanation, Filter, FlagForms, Index, InvalidPattern, InvalidSelection, Pattern,
-    Projection, Selection, Stamp, Tally, Verdict,
+    Demand, Explanation, Filter, FlagForms, Index, InvalidPattern, InvalidSelection, ParametersOf,
+    Pattern, Projection, Selection, Stamp, Tally, Verdict,
 };
 pub use words::in_words;

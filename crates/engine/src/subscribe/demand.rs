@@ -50,7 +50,7 @@ impl Demand {
         Self { events: 0, content_max_octets, body_structure, envelope }
     }
 
-    /// What one subscriber wants: of each event what leaves, and what the condition looks at.
+    /// What one subscriber wants: of each event what leaves with it, and what the condition looks at.
     #[must_use]
     pub fn of(filter: &Filter, projection: &Projection) -> Self {
         let events = match &filter.events {
@@ -60,7 +60,9 @@ impl Demand {
             }
         };
         let looked_at = filter.condition.as_ref().map(super::condition::Condition::demand);
-        let wanted = projection.demand().union(looked_at.unwrap_or_default());
+        let all = Self { events, ..Self::nothing() };
+        let leaving = projection.demand(|name| all.wants(name));
+        let wanted = leaving.union(looked_at.unwrap_or_default());
         Self { events, ..wanted }.without_idle()
     }
 
@@ -334,6 +336,27 @@ mod tests {
     }
 
     #[test]
+    fn r42_what_is_asked_for_of_one_event_is_wanted_as_far_as_that_event_brings_it() {
+        let asking = |usual: &[&str], lists: &[(&str, &[&str])]| {
+            let lists = lists.iter().map(|(event, list)| ((*event).to_owned(), texts(list)));
+            let selection = Selection {
+                events: texts(&["MessageNew", "MessageAppend", "flags"]),
+                parameters: texts(usual),
+                parameters_of: Some(lists.collect()),
+                ..Selection::default()
+            };
+            let wanted = demand(&selection, &open());
+            (wanted.content_max_octets.is_some(), wanted.body_structure, wanted.envelope)
+        };
+        let all = ["messageContent", "bodyStructure", "envelope"];
+        assert_eq!(asking(&[], &[("MessageNew", &all)]), (true, true, true));
+        assert_eq!(asking(&[], &[("message", &["envelope"])]), (false, false, true));
+        assert_eq!(asking(&[], &[("flags", &all)]), (false, false, false));
+        assert_eq!(asking(&all, &[("message", &["uri"])]), (false, false, false));
+        assert_eq!(asking(&all, &[("MessageNew", &["uri"])]), (true, true, true));
+    }
+
+    #[test]
     fn r23_nothing_of_messages_is_wanted_by_whoever_wants_none() {
         let selection = Selection {
             events: texts(&["flags"]),
@@ -393,6 +416,9 @@ mod tests {
         ]);
         let parameter =
             prop::sample::select(vec!["*", "uri", "messageContent", "bodyStructure", "envelope"]);
+        let lists = prop::collection::vec(parameter.clone(), 0..3);
+        let named = prop::sample::select(vec!["message", "MessageNew", "vendor", "FlagsSet"]);
+        let by_event = prop::option::of(prop::collection::btree_map(named, lists, 1..3));
         let condition = prop::option::of(prop::sample::select(vec![
             "messageSize > 3",
             "has(bodyStructure)",
@@ -400,16 +426,30 @@ mod tests {
         ]));
         let form =
             || prop::option::of(prop::sample::select(vec![FlagForm::Simple, FlagForm::Flags]));
-        let lists =
-            (prop::collection::vec(event, 0..3), prop::collection::vec(parameter, 0..4), condition);
-        (lists, form(), form()).prop_map(|((events, parameters, condition), seen, deleted)| {
-            Selection {
+        let lists = (
+            prop::collection::vec(event, 0..3),
+            prop::collection::vec(parameter, 0..4),
+            by_event,
+            condition,
+        );
+        (lists, form(), form()).prop_map(|((events, usual, by_event, condition), seen, deleted)| {
+            let selection = Selection {
                 events: texts(&events),
-                parameters: texts(&parameters),
+                parameters: texts(&usual),
                 condition: condition.map(str::to_owned),
                 flag_forms: FlagForms { seen, deleted },
                 ..Selection::default()
-            }
+            };
+            let lists = by_event.into_iter().flatten();
+            let lists = lists.map(|(event, list)| (event.to_owned(), texts(&list)));
+            // A list for what isn't asked for would be refused.
+            let fits = |list: &(String, Vec<String>)| {
+                let parameters_of = Some([list.clone()].into_iter().collect());
+                Selection { parameters_of, ..selection.clone() }.compile(&open()).is_ok()
+            };
+            let lists: Vec<_> = lists.filter(fits).collect();
+            let parameters_of = (!lists.is_empty()).then(|| lists.into_iter().collect());
+            Selection { parameters_of, ..selection }
         })
     }
 

@@ -3,6 +3,7 @@
 use mail_event::{EventGroup, EventName, ParameterName};
 use serde::Serialize;
 
+use super::choices::ParametersOf;
 use super::forms::FlagForms;
 use super::projection::COMPANIONS;
 use super::selection::{InvalidSelection, Selection};
@@ -63,25 +64,10 @@ impl Selection {
     }
 
     fn told(&self) -> Vec<String> {
-        let mut told = Vec::new();
-        let all = self.parameters.is_empty() || self.parameters.iter().any(|name| name == "*");
-        let named: Vec<_> = self.parameters.iter().filter(|name| *name != "*").collect();
-        match (all, &*named) {
-            (true, []) => told.push("every parameter that is not private".to_owned()),
-            (true, named) => told.push(format!(
-                "every parameter that is not private, and {}",
-                joined(named.iter().map(|name| (*name).clone()), "and")
-            )),
-            (false, named) => {
-                let names = joined(named.iter().map(|name| (*name).clone()), "and");
-                told.push(format!("{names}, and what the event can't be without"));
-            }
-        }
-        for (asked, companion) in COMPANIONS.iter().filter(|_| !all) {
-            let is_named = |one: &ParameterName| named.iter().any(|name| *name == one.as_str());
-            if is_named(asked) && !is_named(companion) {
-                told.push(format!("{companion}, which comes with {asked}"));
-            }
+        let mut told = listed(&self.parameters);
+        for (event, list) in self.parameters_of.iter().flat_map(ParametersOf::iter) {
+            let of = self.meant(event);
+            told.extend(listed(list).iter().map(|line| format!("of {of} instead: {line}")));
         }
         if !self.tags.is_empty() {
             told.push(format!(
@@ -90,6 +76,33 @@ impl Selection {
             ));
         }
         told
+    }
+
+    /// The events that get the list for this event or group: of a group those that are asked for
+    /// and have no list of their own.
+    fn meant(&self, kind: &str) -> String {
+        let is_own = |name: &str| self.parameters_of.as_ref().is_some_and(|lists| lists.has(name));
+        match kind.parse::<EventGroup>() {
+            Ok(EventGroup::Vendor) => {
+                let mut lists = self.parameters_of.iter().flat_map(ParametersOf::iter);
+                let other = if lists.any(|(one, _)| one.contains('.')) { "other " } else { "" };
+                format!("any {other}that begins with \"vnd.\"")
+            }
+            Ok(group) => {
+                let is_meant = |name: &&EventName| {
+                    name.group() == group && self.asks_for(name) && !is_own(name.as_str())
+                };
+                let events = EventName::REGISTERED;
+                let events: Vec<_> = events.iter().filter(is_meant).collect();
+                match &*events {
+                    [] => format!("{group} (of which each has a list of its own)"),
+                    all => {
+                        format!("{group} ({})", joined(all.iter().map(ToString::to_string), "or"))
+                    }
+                }
+            }
+            Err(_) => kind.to_owned(),
+        }
     }
 
     fn kept(&self, policy: &Policy) -> Vec<String> {
@@ -123,7 +136,7 @@ impl Selection {
             }
         }
         for name in ParameterName::PRIVATE {
-            let is_named = self.parameters.iter().any(|one| one == name.as_str());
+            let is_named = self.names(name.as_str());
             match (policy.keeps(name.as_str()), is_named) {
                 (Some(key), _) => kept.push(format!("{name}: it never leaves ({key})")),
                 (None, false) => kept.push(format!("{name}: it leaves only where it is named")),
@@ -156,10 +169,36 @@ impl Selection {
         kept
     }
 
+    /// Whether any list of parameters names this one.
+    fn names(&self, parameter: &str) -> bool {
+        let by_event = self.parameters_of.iter().flat_map(ParametersOf::iter);
+        let lists = by_event.map(|(_, list)| list).chain([&*self.parameters]);
+        lists.flatten().any(|one| one == parameter)
+    }
+
     fn asks_for(&self, event: &EventName) -> bool {
         let is_meant = |one: &String| *one == event.as_str() || *one == event.group().as_str();
         self.events.is_empty() || self.events.iter().any(is_meant)
     }
+}
+
+/// What leaves by a list of parameters.
+fn listed(parameters: &[String]) -> Vec<String> {
+    let all = parameters.is_empty() || parameters.iter().any(|name| name == "*");
+    let named: Vec<_> = parameters.iter().filter(|name| *name != "*").collect();
+    let names = joined(named.iter().map(|name| (*name).clone()), "and");
+    let mut told = vec![match (all, &*named) {
+        (true, []) => "every parameter that is not private".to_owned(),
+        (true, _) => format!("every parameter that is not private, and {names}"),
+        (false, _) => format!("{names}, and what the event can't be without"),
+    }];
+    for (asked, companion) in COMPANIONS.iter().filter(|_| !all) {
+        let is_named = |one: &ParameterName| named.iter().any(|name| *name == one.as_str());
+        if is_named(asked) && !is_named(companion) {
+            told.push(format!("{companion}, which comes with {asked}"));
+        }
+    }
+    told
 }
 
 /// The section of the configuration that says what a role gets.
@@ -244,6 +283,7 @@ mod tests {
             parameters: texts(&["service", "messageContent"]),
             tags: texts(&["home", "büro"]),
             flag_forms: FlagForms { seen: Some(FlagForm::Flags), ..FlagForms::default() },
+            ..Selection::default()
         };
         let policy = Policy {
             content_max_octets: Some(2_048),
@@ -275,6 +315,31 @@ mod tests {
             ..Policy::default()
         };
         insta::assert_snapshot!(told(&selection, &policy.for_role(Role::User)));
+    }
+
+    #[test]
+    fn r42_what_goes_with_which_event_is_told_and_what_policy_takes_of_it() {
+        let of = |event: &str, list: &[&str]| (event.to_owned(), texts(list));
+        let lists = [
+            of("MessageNew", &["*", "messageContent"]),
+            of("message", &["service"]),
+            of("vendor", &["*"]),
+            of("vnd.example.Snooze", &["uri"]),
+            of("Login", &["clientPort"]),
+            of("Logout", &[]),
+            of("access", &["user"]),
+        ];
+        let selection = Selection {
+            events: texts(&["message", "vendor", "access"]),
+            parameters: texts(&["uri"]),
+            parameters_of: Some(lists.into_iter().collect()),
+            ..Selection::default()
+        };
+        let policy =
+            Policy { content_max_octets: Some(2_048), envelope: true, ..Policy::default() };
+        insta::assert_snapshot!(told(&selection, &policy));
+        let error = selection.explain(&Policy::default()).unwrap_err();
+        assert_eq!(error.pointer, "/parametersOf/MessageNew/1");
     }
 
     #[test]

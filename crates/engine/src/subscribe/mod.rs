@@ -1,5 +1,6 @@
 //! What a subscription asks for: which events, and which of their parameters.
 
+mod choices;
 mod condition;
 mod demand;
 mod explain;
@@ -12,6 +13,7 @@ mod pattern;
 mod projection;
 mod selection;
 
+pub use choices::ParametersOf;
 pub use demand::{Demand, Tally};
 pub use explain::Explanation;
 pub use filter::{Filter, Verdict};

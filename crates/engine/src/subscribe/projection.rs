@@ -1,17 +1,18 @@
 //! Which parameters of an event leave, and what is put on it as it does.
 
+mod choice;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use mail_event::{EventId, EventName, ParameterName, Presence, binding};
 use memchr::memmem::Finder;
 
+use self::choice::{ByEvent, Choice};
 use super::demand::Demand;
 use super::held::{Held, Why, fit};
-use super::selection::Parameters;
+use super::selection::{Kind, Parameters};
 use crate::ceiling::{content_octets, is_content_over};
 use crate::members::{Member, Members};
 use crate::names::GAP;
@@ -28,7 +29,7 @@ pub struct Stamp {
     pub prev_seq: Option<u64>,
 }
 
-/// A compiled choice of parameters.
+/// A compiled choice of parameters: one for all events, and others for some of them.
 ///
 /// What the binding demands of an event always stays, what a gap tells, and companions: who asks for
 /// `service` gets `user` (R148), and for `clientPort` gets `clientIP` (R104). Private parameters,
@@ -38,34 +39,24 @@ pub struct Stamp {
 /// delivery, in `vnd.postbell.suppressed` (R43, R120).
 #[derive(Clone, Debug)]
 pub struct Projection {
-    /// Whether an event without private parameters leaves whole.
-    public_whole: bool,
-    /// Whether one with private parameters does.
-    private_whole: bool,
+    /// What is asked for of every event, but for those that have a choice of their own.
+    usual: Choice,
+    /// Those that do (R42); nothing is looked up where none does.
+    own: Option<Box<ByEvent>>,
     /// The registered parameters each registered event leaves with, a bit each in the
     /// registry's order.
     by_event: [u32; 18],
-    /// The same for events outside the registry.
-    vendor_event: u32,
-    /// Whether every parameter outside the registry.
-    all_vendors: bool,
-    /// Parameters outside the registry, sorted.
-    vendors: Box<[Box<str>]>,
+    /// The registered parameters asked for that policy keeps, on the events that may have them.
+    kept_by_event: [u32; 18],
     /// The subscription's tags as JSON, with the comma and the name before them.
     tags: Box<[u8]>,
     tagged: Finder<'static>,
-    /// Whether `messageContent` is asked for.
-    asks_content: bool,
     /// The largest content that leaves in its event, in octets.
     content_max_octets: u64,
     /// The largest that may be had by a link.
     linked_max_octets: u64,
     /// The largest event that does, in octets of JSON.
     event_max_octets: usize,
-    /// The registered parameters asked for that policy keeps, on the events that may have them.
-    kept_by_event: [u32; 18],
-    /// Those outside the registry.
-    kept_vendors: Box<[Box<str>]>,
 }
 
 /// What becomes of a member.
@@ -77,67 +68,52 @@ enum Fate {
 }
 
 impl Projection {
-    pub(super) fn new(parameters: &Parameters, tags: &[String], policy: &Policy) -> Self {
-        let private = bits(&ParameterName::PRIVATE);
-        let named: Vec<_> = parameters.named.iter().cloned().collect();
-        let mut keep = bits(&named);
-        if parameters.all {
-            keep |= ALL & !private;
-        }
-        for (asked, companion) in COMPANIONS {
-            if keep & bit(&asked) != 0 {
-                keep |= bit(&companion);
-            }
-        }
-        let vendors = parameters.named.iter().filter_map(|name| match name {
-            ParameterName::Other(name) => Some(Box::from(name.as_str())),
-            _ => None,
+    /// What is held back by policy is named on deliveries.
+    pub(super) fn new(
+        parameters: &Parameters,
+        by_event: &[(Kind, Parameters)],
+        tags: &[String],
+        policy: &Policy,
+    ) -> Self {
+        let (usual, own) = (Choice::new(parameters), ByEvent::new(by_event));
+        let mut places = 0..;
+        let choices = EventName::REGISTERED.map(|event| {
+            let own = own.as_ref().zip(places.next()).and_then(|(own, at)| own.registered(at));
+            (event, own.unwrap_or(&usual))
         });
         Self {
-            public_whole: parameters.all && keep & !private == ALL & !private,
-            private_whole: parameters.all && keep == ALL && names_all(&parameters.named),
-            by_event: EventName::REGISTERED.map(|event| keep | mandatory(&event)),
-            vendor_event: keep | MANDATORY_ALWAYS,
-            all_vendors: parameters.all,
-            vendors: vendors.collect(),
+            by_event: choices.each_ref().map(|(event, one)| one.keep | mandatory(event)),
+            kept_by_event: choices.each_ref().map(|(event, one)| one.kept_of(event)),
+            usual,
+            own,
             tags: tags_text(tags),
             tagged: Finder::new(b"\"tags\""),
-            asks_content: keep & bit(&ParameterName::MessageContent) != 0,
             content_max_octets: policy.content_leaves().unwrap_or(0),
             linked_max_octets: policy.content_had().unwrap_or(0),
             event_max_octets: policy.event_leaves(),
-            kept_by_event: [0; 18],
-            kept_vendors: Box::default(),
         }
     }
 
-    /// Names these private parameters on deliveries as held back by policy: they were asked for,
-    /// and aren't any more.
-    pub(super) fn holding_back<'a>(mut self, names: impl Iterator<Item = &'a str>) -> Self {
-        let names: Vec<_> = names.collect();
-        let kept: Vec<_> = ParameterName::PRIVATE
-            .into_iter()
-            .filter(|private| names.contains(&private.as_str()))
-            .collect();
-        self.kept_by_event = EventName::REGISTERED.map(|event| {
-            let fits =
-                |name: &&ParameterName| binding::presence(&event, name) != Presence::Forbidden;
-            kept.iter().filter(fits).map(bit).fold(0, |bits, bit| bits | bit)
-        });
-        let vendors = names.into_iter().filter(|name| index(name.as_bytes()).is_none());
-        let vendors: BTreeSet<_> = vendors.map(Box::from).collect();
-        self.kept_vendors = vendors.into_iter().collect();
-        self
+    /// The parameters it lets leave that cost something to find out, of messages that are added by
+    /// events for which `is_asked` says yes.
+    pub(super) fn demand(&self, is_asked: impl Fn(&EventName) -> bool) -> Demand {
+        let adding = self.by_event.iter().zip(&EVENTS);
+        let adding = adding.filter(|(_, event)| ADDING.contains(event) && is_asked(event));
+        let leaving = adding.fold(0, |bits, (keep, _)| bits | keep);
+        let leaves = |name| leaving & bit(&name) != 0;
+        Demand::of_parameters(
+            leaves(ParameterName::MessageContent).then_some(self.content_max_octets),
+            leaves(ParameterName::BodyStructure),
+            leaves(ParameterName::Envelope),
+        )
     }
 
-    /// The parameters it lets leave that cost something to find out.
-    pub(super) fn demand(&self) -> Demand {
-        let any = |parameter| self.by_event.iter().any(|keep| keep & bit(&parameter) != 0);
-        Demand::of_parameters(
-            self.asks_content.then_some(self.content_max_octets),
-            any(ParameterName::BodyStructure),
-            any(ParameterName::Envelope),
-        )
+    /// What is asked for of such an event.
+    fn choice(&self, view: &View<'_>) -> &Choice {
+        match &self.own {
+            None => &self.usual,
+            Some(own) => own.of(view).unwrap_or(&self.usual),
+        }
     }
 
     /// Appends the event as it is delivered: projected, stamped and tagged, on one line. `view`
@@ -153,7 +129,7 @@ impl Projection {
     /// content is still there, and how large it is, whoever follows the link finds out.
     #[must_use]
     pub fn wants_link(&self, json: &[u8], view: &View<'_>) -> bool {
-        if !self.asks_content || !may_have_content(view.place()) {
+        if !self.choice(view).asks_content || !may_have_content(view.place()) {
             return false;
         }
         let (mut is_left_out, mut octets) = (false, None);
@@ -225,11 +201,12 @@ impl Projection {
 
     /// Whether the event leaves as it is. May say no where it does, never yes where it doesn't.
     fn whole(&self, json: &[u8], view: &View<'_>) -> bool {
-        let whole = if view.private() { self.private_whole } else { self.public_whole };
+        let choice = self.choice(view);
+        let whole = if view.private() { choice.private_whole } else { choice.public_whole };
         whole
-            && (!self.asks_content || !may_have_content(view.place()))
+            && (!choice.asks_content || !may_have_content(view.place()))
             && self.kept(view) == 0
-            && self.kept_vendors.is_empty()
+            && choice.kept_vendors.is_empty()
             && (self.tags.is_empty() || self.tagged.find(json).is_none())
             && stamps(json).next().is_none()
     }
@@ -270,15 +247,16 @@ impl Projection {
 
     /// The members that leave; those that don't although they were asked for are put into `held`.
     fn staying<'a>(&self, json: &'a [u8], view: &View<'_>, held: &mut Held<'a>) -> Vec<Member<'a>> {
+        let choice = self.choice(view);
         let keep = view.place().and_then(|place| self.by_event.get(usize::from(place)));
-        let keep = keep.copied().unwrap_or(self.vendor_event);
+        let keep = keep.copied().unwrap_or(choice.keep | MANDATORY_ALWAYS);
         let is_gap = view.place().is_none() && view.name() == GAP;
         let mut members = Vec::with_capacity(USUAL_MEMBERS);
         for member in Members::new(json) {
-            if member.name == CONTENT_SUPPRESSED && self.asks_content {
+            if member.name == CONTENT_SUPPRESSED && choice.asks_content {
                 held.add(CONTENT, Why::Size);
             }
-            match self.fate(&member, keep, self.kept(view)) {
+            match self.fate(&member, choice, keep, self.kept(view)) {
                 Fate::Stays => members.push(member),
                 Fate::Goes if is_gap && OF_A_GAP.contains(&member.name) => members.push(member),
                 Fate::Goes => {}
@@ -300,7 +278,7 @@ impl Projection {
         kept.copied().unwrap_or(0)
     }
 
-    fn fate(&self, member: &Member<'_>, keep: u32, kept: u32) -> Fate {
+    fn fate(&self, member: &Member<'_>, choice: &Choice, keep: u32, kept: u32) -> Fate {
         let name = member.name;
         let stays = |stays| if stays { Fate::Stays } else { Fate::Goes };
         if name == b"event" {
@@ -320,11 +298,10 @@ impl Projection {
         if STAMPS.iter().any(|stamp| stamp.as_bytes() == name) {
             return Fate::Goes;
         }
-        if contains(&self.kept_vendors, name) {
+        if contains(&choice.kept_vendors, name) {
             return Fate::IsHeld(Why::Policy);
         }
-        let is_private = || ParameterName::PRIVATE_VENDORS.iter().any(|one| one.as_bytes() == name);
-        stays(contains(&self.vendors, name) || (self.all_vendors && !is_private()))
+        stays(choice.lets_leave(name))
     }
 }
 
@@ -344,18 +321,15 @@ fn private_name(parameter: &ParameterName) -> &'static [u8] {
 /// Whether an event at this place of the registry may carry a message; one outside it may carry
 /// anything.
 fn may_have_content(place: Option<u8>) -> bool {
-    let added = [EventName::MessageAppend, EventName::MessageNew];
-    place.and_then(|place| EVENTS.get(usize::from(place))).is_none_or(|event| added.contains(event))
+    let event = place.and_then(|place| EVENTS.get(usize::from(place)));
+    event.is_none_or(|event| ADDING.contains(event))
 }
+
+/// Events that add a message.
+static ADDING: [EventName; 2] = [EventName::MessageAppend, EventName::MessageNew];
 
 /// Once, since a constant is made anew wherever it is used.
 static EVENTS: [EventName; 18] = EventName::REGISTERED;
-
-/// Whether every private parameter of a vendor's is asked for.
-fn names_all(named: &BTreeSet<ParameterName>) -> bool {
-    let is_named = |name| named.iter().any(|one| one.as_str() == name);
-    ParameterName::PRIVATE_VENDORS.into_iter().all(is_named)
-}
 
 /// What each registered event can't be without, in the registry's order.
 static MANDATORY: LazyLock<[u32; 18]> =

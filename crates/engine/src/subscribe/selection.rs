@@ -6,6 +6,7 @@ use mail_event::limits::{NAME_OCTETS_MAX, TEXT_OCTETS_MAX};
 use mail_event::{EventGroup, EventName, ParameterName};
 use serde::{Deserialize, Serialize};
 
+use super::choices::{MEMBER, ParametersOf};
 use super::condition::Condition;
 use super::filter::Events;
 use super::forms::FlagForms;
@@ -44,6 +45,9 @@ pub struct Selection {
     pub condition: Option<String>,
     /// Parameters, by name; `*` is every one that is not private.
     pub parameters: Vec<String>,
+    /// The same by event, in the place of `parameters` (R42).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parameters_of: Option<ParametersOf>,
     /// Tags put on each delivery (R135).
     pub tags: Vec<String>,
     /// In which form it is told that `\Seen` and `\Deleted` were set (R62).
@@ -58,23 +62,7 @@ impl Selection {
     ///
     /// Names the first thing that can't be.
     pub fn compile(&self, policy: &Policy) -> Result<(Filter, Projection), InvalidSelection> {
-        limit("events", &self.events, ENTRIES_MAX)?;
-        limit("users", &self.users, ENTRIES_MAX)?;
-        limit("mailboxes", &self.mailboxes, ENTRIES_MAX)?;
-        limit("parameters", &self.parameters, ENTRIES_MAX)?;
-        limit("tags", &self.tags, TAGS_MAX)?;
-        let told = events(&self.events)?;
-        let filter = Filter {
-            events: told.in_any_form(self.flag_forms),
-            told,
-            forms: self.flag_forms,
-            users: users(&self.users)?,
-            mailboxes: mailboxes(&self.mailboxes)?,
-            condition: self.condition.as_deref().map(|text| condition(text, policy)).transpose()?,
-        };
-        let parameters = parameters(&self.parameters, policy)?;
-        tags(&self.tags)?;
-        Ok((filter, Projection::new(&parameters, &self.tags, policy)))
+        self.compile_as(policy, Private::IsRefused)
     }
 
     /// The same for one that was fine when it was made, and may ask by now for more than `policy`
@@ -85,22 +73,63 @@ impl Selection {
     ///
     /// As [`Selection::compile`].
     pub fn compile_again(&self, policy: &Policy) -> Result<(Filter, Projection), InvalidSelection> {
-        let (filter, projection) = self.under(policy).compile(policy)?;
-        let kept = self.parameters.iter().filter(|name| policy.keeps(name).is_some());
-        Ok((filter, projection.holding_back(kept.map(String::as_str))))
+        self.compile_as(policy, Private::IsHeldBack)
+    }
+
+    fn compile_as(
+        &self,
+        policy: &Policy,
+        private: Private,
+    ) -> Result<(Filter, Projection), InvalidSelection> {
+        limit("/events", &self.events, ENTRIES_MAX)?;
+        limit("/users", &self.users, ENTRIES_MAX)?;
+        limit("/mailboxes", &self.mailboxes, ENTRIES_MAX)?;
+        limit("/parameters", &self.parameters, ENTRIES_MAX)?;
+        limit("/tags", &self.tags, TAGS_MAX)?;
+        let told = events(&self.events)?;
+        let filter = Filter {
+            events: told.in_any_form(self.flag_forms),
+            told,
+            forms: self.flag_forms,
+            users: users(&self.users)?,
+            mailboxes: mailboxes(&self.mailboxes)?,
+            condition: self.condition.as_deref().map(|text| condition(text, policy)).transpose()?,
+        };
+        let parameters = Parameters::read("/parameters", &self.parameters, policy, private)?;
+        let by_event = self.parameters_of.as_ref();
+        let by_event = by_event.map(|lists| lists.compile(&filter.told, policy, private));
+        let by_event = by_event.transpose()?.unwrap_or_default();
+        tags(&self.tags)?;
+        Ok((filter, Projection::new(&parameters, &by_event, &self.tags, policy)))
     }
 
     /// The same without the private parameters that `policy` doesn't let leave.
     #[must_use]
     pub fn under(&self, policy: &Policy) -> Self {
-        let mut selection = self.clone();
-        selection.parameters.retain(|name| policy.keeps(name).is_none());
-        // Nothing left must not come to mean everything.
-        if selection.parameters.is_empty() && !self.parameters.is_empty() {
-            selection.parameters.push("uri".to_owned());
+        let allowed = |list: &[String]| {
+            let leaves = |name: &&String| policy.keeps(name).is_none();
+            let mut left: Vec<_> = list.iter().filter(leaves).cloned().collect();
+            // Nothing left must not come to mean everything.
+            if left.is_empty() && !list.is_empty() {
+                left.push("uri".to_owned());
+            }
+            left
+        };
+        Self {
+            parameters: allowed(&self.parameters),
+            parameters_of: self.parameters_of.as_ref().map(|lists| lists.map(allowed)),
+            ..self.clone()
         }
-        selection
     }
+}
+
+/// What becomes of private parameters that are asked for and policy keeps.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Private {
+    /// They stay here, and deliveries say so.
+    IsHeldBack,
+    /// Nothing that asks for them is taken.
+    IsRefused,
 }
 
 /// Why a selection can't be.
@@ -113,24 +142,126 @@ pub struct InvalidSelection {
     pub message: String,
 }
 
+impl InvalidSelection {
+    pub(super) fn new(pointer: &str, message: String) -> Self {
+        Self { pointer: pointer.to_owned(), message }
+    }
+
+    /// The selection's member in which it is; empty for the selection itself.
+    #[must_use]
+    pub fn member(&self) -> &str {
+        self.pointer.split('/').nth(1).unwrap_or_default()
+    }
+
+    /// The event or group whose list of parameters it is in, where it is in one.
+    #[must_use]
+    pub fn event(&self) -> Option<String> {
+        let within = self.pointer.strip_prefix(MEMBER)?.strip_prefix('/')?;
+        let event = within.split('/').next()?;
+        Some(event.replace("~1", "/").replace("~0", "~"))
+    }
+}
+
 /// The parameters asked for.
 #[derive(Debug)]
 pub(super) struct Parameters {
     /// Whether every one that is not private.
     pub(super) all: bool,
     pub(super) named: BTreeSet<ParameterName>,
+    /// Private ones asked for that policy keeps.
+    pub(super) held_back: BTreeSet<String>,
 }
 
-fn invalid<T>(list: &str, at: usize, message: String) -> Result<T, InvalidSelection> {
-    Err(InvalidSelection { pointer: format!("/{list}/{at}"), message })
+impl Parameters {
+    /// Checks the list that stands at `pointer`.
+    pub(super) fn read(
+        pointer: &str,
+        list: &[String],
+        policy: &Policy,
+        private: Private,
+    ) -> Result<Self, InvalidSelection> {
+        limit(pointer, list, ENTRIES_MAX)?;
+        let (named, held_back) = (BTreeSet::new(), BTreeSet::new());
+        let mut parameters = Self { all: list.is_empty(), named, held_back };
+        for (at, text) in list.iter().enumerate() {
+            if text == "*" {
+                parameters.all = true;
+                continue;
+            }
+            match (policy.keeps(text), private) {
+                (Some(key), Private::IsRefused) => {
+                    let message =
+                        format!("{text:?} is private, and the policy lets none leave ({key})");
+                    return invalid(pointer, at, message);
+                }
+                (Some(_), Private::IsHeldBack) => {
+                    parameters.held_back.insert(text.clone());
+                    continue;
+                }
+                (None, _) => {}
+            }
+            let name = match text.parse::<ParameterName>() {
+                Ok(ParameterName::Other(other)) if !other.is_vendor() => None,
+                Ok(name) => Some(name),
+                Err(_) => None,
+            };
+            let Some(name) = name else {
+                let known = ParameterName::REGISTERED;
+                let message = unknown(text, "a parameter", known.iter().map(ParameterName::as_str));
+                return invalid(pointer, at, message);
+            };
+            parameters.named.insert(name);
+        }
+        Ok(parameters)
+    }
 }
 
-fn limit(list: &str, entries: &[String], max: usize) -> Result<(), InvalidSelection> {
+/// What a word for events stands for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    Group(EventGroup),
+    Name(EventName),
+}
+
+impl Kind {
+    /// The registered events it stands for, a bit each in the registry's order.
+    pub(super) fn places(&self) -> u32 {
+        match self {
+            Self::Group(group) => places(|name| name.group() == *group),
+            Self::Name(name) => places(|one| one == name),
+        }
+    }
+}
+
+/// What a word for events stands for, or why it is none.
+pub(super) fn named(text: &str) -> Result<Kind, String> {
+    if let Ok(group) = text.parse::<EventGroup>() {
+        return Ok(Kind::Group(group));
+    }
+    match text.parse::<EventName>() {
+        Ok(EventName::Other(other)) if other.is_vendor() => Ok(Kind::Name(EventName::Other(other))),
+        Ok(known) if EventName::REGISTERED.contains(&known) => Ok(Kind::Name(known)),
+        _ => {
+            let events = EventName::REGISTERED;
+            let mut known: Vec<_> = events.iter().map(EventName::as_str).collect();
+            known.extend(EventGroup::ALL.map(EventGroup::as_str));
+            Err(unknown(text, "an event or a group", known.into_iter()))
+        }
+    }
+}
+
+/// `pointer` is the list's.
+fn invalid<T>(pointer: &str, at: usize, message: String) -> Result<T, InvalidSelection> {
+    Err(InvalidSelection { pointer: format!("{pointer}/{at}"), message })
+}
+
+fn limit(pointer: &str, entries: &[String], max: usize) -> Result<(), InvalidSelection> {
     if entries.len() <= max {
         return Ok(());
     }
+    let list = if pointer.starts_with(MEMBER) { "parameters" } else { pointer.trim_matches('/') };
     let message = format!("{} {list} are more than the {max} there may be", entries.len());
-    Err(InvalidSelection { pointer: format!("/{list}"), message })
+    Err(InvalidSelection::new(pointer, message))
 }
 
 fn events(list: &[String]) -> Result<Events, InvalidSelection> {
@@ -139,25 +270,15 @@ fn events(list: &[String]) -> Result<Events, InvalidSelection> {
     }
     let (mut registered, mut vendor, mut names) = (0, false, BTreeSet::new());
     for (at, text) in list.iter().enumerate() {
-        if let Ok(group) = text.parse::<EventGroup>() {
-            vendor |= group == EventGroup::Vendor;
-            registered |= places(|name| name.group() == group);
-            continue;
-        }
-        match text.parse::<EventName>() {
-            Ok(EventName::Other(other)) if other.is_vendor() => {
+        match named(text) {
+            Ok(Kind::Name(EventName::Other(_))) => {
                 names.insert(Box::from(text.as_str()));
             }
-            Ok(known) if EventName::REGISTERED.contains(&known) => {
-                registered |= places(|name| *name == known);
+            Ok(kind) => {
+                vendor |= kind == Kind::Group(EventGroup::Vendor);
+                registered |= kind.places();
             }
-            _ => {
-                let events = EventName::REGISTERED;
-                let mut known: Vec<_> = events.iter().map(EventName::as_str).collect();
-                known.extend(EventGroup::ALL.map(EventGroup::as_str));
-                let message = unknown(text, "an event or a group", known.into_iter());
-                return invalid("events", at, message);
-            }
+            Err(message) => return invalid("/events", at, message),
         }
     }
     Ok(Events::Some { registered, vendor, names: names.into_iter().collect() })
@@ -173,11 +294,11 @@ fn users(list: &[String]) -> Result<Box<[Box<str>]>, InvalidSelection> {
     for (at, user) in list.iter().enumerate() {
         if user.is_empty() || user.len() > TEXT_OCTETS_MAX {
             let message = format!("a user has 1 to {TEXT_OCTETS_MAX} octets");
-            return invalid("users", at, message);
+            return invalid("/users", at, message);
         }
         if user.contains(char::is_control) {
             let message = format!("{user:?} holds a control character, which no user's name has");
-            return invalid("users", at, message);
+            return invalid("/users", at, message);
         }
     }
     let users: BTreeSet<_> = list.iter().map(|user| Box::from(user.as_str())).collect();
@@ -189,7 +310,7 @@ fn mailboxes(list: &[String]) -> Result<Box<[Pattern]>, InvalidSelection> {
     for (at, text) in list.iter().enumerate() {
         match text.parse::<Pattern>() {
             Ok(pattern) => patterns.push(pattern),
-            Err(error) => return invalid("mailboxes", at, error.to_string()),
+            Err(error) => return invalid("/mailboxes", at, error.to_string()),
         }
     }
     Ok(patterns.into())
@@ -200,44 +321,18 @@ fn condition(text: &str, policy: &Policy) -> Result<Condition, InvalidSelection>
     Condition::parse(text, policy).map_err(invalid)
 }
 
-fn parameters(list: &[String], policy: &Policy) -> Result<Parameters, InvalidSelection> {
-    let mut parameters = Parameters { all: list.is_empty(), named: BTreeSet::new() };
-    for (at, text) in list.iter().enumerate() {
-        if text == "*" {
-            parameters.all = true;
-            continue;
-        }
-        if let Some(key) = policy.keeps(text) {
-            let message = format!("{text:?} is private, and the policy lets none leave ({key})");
-            return invalid("parameters", at, message);
-        }
-        let name = match text.parse::<ParameterName>() {
-            Ok(ParameterName::Other(other)) if !other.is_vendor() => None,
-            Ok(name) => Some(name),
-            Err(_) => None,
-        };
-        let Some(name) = name else {
-            let known = ParameterName::REGISTERED;
-            let message = unknown(text, "a parameter", known.iter().map(ParameterName::as_str));
-            return invalid("parameters", at, message);
-        };
-        parameters.named.insert(name);
-    }
-    Ok(parameters)
-}
-
 fn tags(list: &[String]) -> Result<(), InvalidSelection> {
     for (at, tag) in list.iter().enumerate() {
         if tag.is_empty() || tag.len() > TAG_OCTETS_MAX {
-            return invalid("tags", at, format!("a tag has 1 to {TAG_OCTETS_MAX} octets"));
+            return invalid("/tags", at, format!("a tag has 1 to {TAG_OCTETS_MAX} octets"));
         }
         // A comma would part it in two where tags are joined by commas (R134).
         let bad = |letter: &char| matches!(letter, ',' | '"' | '\\') || letter.is_control();
         if let Some(letter) = tag.chars().find(bad) {
-            return invalid("tags", at, format!("{letter:?} may not stand in a tag"));
+            return invalid("/tags", at, format!("{letter:?} may not stand in a tag"));
         }
         if list.iter().take(at).any(|before| before == tag) {
-            return invalid("tags", at, format!("{tag:?} is given twice"));
+            return invalid("/tags", at, format!("{tag:?} is given twice"));
         }
     }
     Ok(())
@@ -315,6 +410,105 @@ mod tests {
         let under = parameters(&["envelope"]).under(&Policy::default());
         assert_eq!(under, parameters(&["uri"]), "nothing left is not everything");
         assert!(under.compile(&Policy::default()).is_ok());
+    }
+
+    fn by_event(events: &[&str], lists: &[(&str, &[&str])]) -> Selection {
+        let texts = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
+        let lists = lists.iter().map(|(event, list)| ((*event).to_owned(), texts(list)));
+        Selection {
+            events: texts(events),
+            parameters_of: Some(lists.collect()),
+            ..Selection::default()
+        }
+    }
+
+    #[test]
+    fn r42_what_is_wrong_with_a_choice_by_event_is_named() {
+        for (events, event, list, pointer, message) in [
+            (
+                &[][..],
+                "MessageGnu",
+                &[][..],
+                "/parametersOf/MessageGnu",
+                r#""MessageGnu" is not an event or a group (did you mean "MessageNew"?)"#,
+            ),
+            (
+                &[],
+                "MessageNew",
+                &["*", "uidSet"],
+                "/parametersOf/MessageNew/1",
+                r#""uidSet" is not a parameter (did you mean "uidset"?)"#,
+            ),
+            (
+                &[],
+                "message",
+                &["envelope"],
+                "/parametersOf/message/0",
+                r#""envelope" is private, and the policy lets none leave (policy.envelope)"#,
+            ),
+            (
+                &["message", "vnd.a.B"],
+                "FlagsSet",
+                &[],
+                "/parametersOf/FlagsSet",
+                r#""FlagsSet" is not among the events asked for"#,
+            ),
+            (
+                &["message", "vnd.a.B"],
+                "vnd.a/C~",
+                &[],
+                "/parametersOf/vnd.a~1C~0",
+                r#""vnd.a/C~" is not among the events asked for"#,
+            ),
+            (
+                &["message"],
+                "vendor",
+                &[],
+                "/parametersOf/vendor",
+                r#""vendor" is not among the events asked for"#,
+            ),
+        ] {
+            let selection = by_event(events, &[(event, list)]);
+            let found = selection.compile(&Policy::default()).unwrap_err();
+            assert_eq!((found.pointer.as_str(), found.message.as_str()), (pointer, message));
+            assert_eq!((found.member(), found.event().as_deref()), ("parametersOf", Some(event)));
+        }
+        let (pointer, message) = error(&by_event(&[], &[]));
+        assert_eq!(pointer, "/parametersOf");
+        assert_eq!(message, "names no event (leave it out for none)");
+        for (events, event) in [
+            (&["message"][..], "MessageNew"),
+            (&["MessageNew"], "message"),
+            (&["vendor"], "vnd.a.B"),
+            (&["vnd.a.B"], "vendor"),
+            (&["message"], "vnd.postbell.Gap"),
+            (&[], "vnd.a.B"),
+        ] {
+            let selection = by_event(events, &[(event, &["uri"])]);
+            assert!(selection.compile(&Policy::default()).is_ok(), "{events:?} {event}");
+        }
+        let many: Vec<_> = (0..101).map(|number| format!("vnd.{number}")).collect();
+        let many: Vec<_> = many.iter().map(|event| (event.as_str(), &[][..])).collect();
+        assert!(by_event(&[], &many[..100]).compile(&Policy::default()).is_ok());
+        assert_eq!(error(&by_event(&[], &many)).0, "/parametersOf");
+        let (pointer, message) = error(&by_event(&[], &[("message", &["uri"; 1_001])]));
+        assert_eq!(pointer, "/parametersOf/message");
+        assert_eq!(message, "1001 parameters are more than the 1000 there may be");
+    }
+
+    #[test]
+    fn r42_a_choice_by_event_is_written_as_it_is_read_and_not_at_all_where_there_is_none() {
+        let json = r#"{"events":[],"users":[],"mailboxes":[],"parameters":[],"parametersOf":{"MessageNew":["*"],"flags":[]},"tags":[]}"#;
+        let selection: Selection = serde_json::from_str(json).unwrap();
+        assert_eq!(selection, by_event(&[], &[("flags", &[]), ("MessageNew", &["*"])]));
+        assert_eq!(serde_json::to_string(&selection).unwrap(), json);
+        let before = r#"{"events":[],"users":[],"mailboxes":[],"parameters":[],"tags":[]}"#;
+        let selection: Selection = serde_json::from_str(before).unwrap();
+        assert_eq!(selection, Selection::default());
+        assert_eq!(serde_json::to_string(&selection).unwrap(), before);
+        let twice = r#"{"parametersOf":{"Login":["uri"],"Login":[]}}"#;
+        let error = serde_json::from_str::<Selection>(twice).unwrap_err().to_string();
+        assert!(error.starts_with(r#""Login" is given twice"#), "{error}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
-use postbell_engine::{Demand, FlagForm, FlagForms, Selection};
+use postbell_engine::{Demand, FlagForm, FlagForms, InvalidSelection, Selection};
 use postbell_journal::Journal as _;
 use postbell_sinks::stream::Form;
 
@@ -28,6 +28,7 @@ use crate::websocket::Socket;
         ("mailboxes" = Option<String>, Query, description = "Mailboxes, between commas; `*` stands for anything, `%` for anything without a `/`"),
         ("where" = Option<String>, Query, description = "A condition on the event's parameters (docs/subscriptions.md), such as `messageSize > 1000000`"),
         ("parameters" = Option<String>, Query, description = "Parameters, between commas; `*` is every one that is not private"),
+        ("parameters.*" = Option<String>, Query, description = "The same of one event or group, in the place of `parameters`, such as `parameters.MessageNew=*,envelope`; an event's own name goes before its group"),
         ("tags" = Option<String>, Query, description = "Tags put on each delivery, between commas"),
         ("seenForm" = Option<String>, Query, description = "In which form it is told that `\\Seen` was set: `simple` (MessageRead) or `flags` (FlagsSet); as the policy has it where absent"),
         ("deletedForm" = Option<String>, Query, description = "The same of `\\Deleted`: `simple` (MessageTrash) or `flags`"),
@@ -63,12 +64,14 @@ pub(super) async fn follow(
         None => form(request.headers())?,
     };
     let query = Query::read(request.uri(), &PARAMETERS)?;
+    let by_event = query.lists_by(BY_EVENT)?;
     let selection = Selection {
         events: query.list("events")?,
         users: query.list("users")?,
         mailboxes: query.list("mailboxes")?,
         condition: query.text("where").map(str::to_owned),
         parameters: query.list("parameters")?,
+        parameters_of: (!by_event.is_empty()).then(|| by_event.into_iter().collect()),
         tags: query.list("tags")?,
         flag_forms: FlagForms {
             seen: form_of_flag(&query, "seenForm")?,
@@ -76,10 +79,8 @@ pub(super) async fn follow(
         },
     };
     let policy = app.policy.for_role(grant.principal().role());
-    let (filter, projection) = compiled(&selection, &policy).await.map_err(|invalid| {
-        let name = invalid.pointer.split('/').nth(1).unwrap_or("query");
-        Problem::bad_query(name, &invalid.message)
-    })?;
+    let compiled = compiled(&selection, &policy).await;
+    let (filter, projection) = compiled.map_err(|invalid| wrong(&invalid))?;
     let begin = begin(&app, &query, request.headers()).await?;
     let until = match query.truth("follow")? {
         Some(false) => app.feed.last(),
@@ -156,6 +157,16 @@ pub(super) async fn follow(
     // nginx gathers answers before it passes them on, unless told not to.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)
+}
+
+/// What is wrong with a selection, under the name that the query has for it.
+fn wrong(invalid: &InvalidSelection) -> Problem {
+    let name = match (invalid.event(), invalid.member()) {
+        (Some(event), _) => clipped(&format!("{BY_EVENT}{event}")),
+        (None, "parametersOf") => format!("{BY_EVENT}*"),
+        (None, member) => member.to_owned(),
+    };
+    Problem::bad_query(&name, &invalid.message)
 }
 
 /// The form in which it is to be told that a flag was set, where one is asked for.
@@ -272,12 +283,16 @@ fn weighed(range: &str) -> (&str, u16) {
     (name, weight)
 }
 
-const PARAMETERS: [&str; 14] = [
+/// What stands before the event or group in the name of a list of parameters by event.
+const BY_EVENT: &str = "parameters.";
+
+const PARAMETERS: [&str; 15] = [
     "events",
     "users",
     "mailboxes",
     "where",
     "parameters",
+    "parameters.*",
     "tags",
     "seenForm",
     "deletedForm",

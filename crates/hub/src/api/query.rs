@@ -1,5 +1,5 @@
 //! What stands in a URL: a name in the path; query parameters, each known, given once unless it is
-//! a list, and named where it is wrong.
+//! a list, and named where it is wrong. `parameters.*` is known as `parameters.` with anything after it.
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::Uri;
@@ -47,14 +47,16 @@ impl Query {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name =
                 decoded(name).map_err(|name| Problem::bad_query(&clipped(&name), NOT_UTF8))?;
-            if !known.contains(&name.as_str()) {
+            if !known.iter().any(|known| fits(known, &name)) {
                 let offered = match known {
                     [] => "there are none here".to_owned(),
                     known => format!("not one of {}", known.join(", ")),
                 };
                 return Err(Problem::bad_query(&clipped(&name), offered));
             }
-            if !LISTS.contains(&name.as_str()) && pairs.iter().any(|(before, _)| *before == name) {
+            if !LISTS.iter().any(|list| fits(list, &name))
+                && pairs.iter().any(|(before, _)| *before == name)
+            {
                 return Err(Problem::bad_query(&name, "given twice"));
             }
             let value = decoded(value).map_err(|_| Problem::bad_query(&name, NOT_UTF8))?;
@@ -109,6 +111,23 @@ impl Query {
             }
         }
         Ok(names)
+    }
+
+    /// Lists of names by what follows `prefix` in the parameters' names; as [`Query::list`].
+    pub(super) fn lists_by(&self, prefix: &str) -> Result<Vec<(String, Vec<String>)>, Problem> {
+        let mut lists: Vec<(String, Vec<String>)> = Vec::new();
+        for (name, text) in &self.0 {
+            let Some(by) = name.strip_prefix(prefix) else { continue };
+            let mut names = between_commas(text);
+            if names.is_empty() {
+                return Err(Problem::bad_query(&clipped(name), "names nothing"));
+            }
+            match lists.iter_mut().find(|(known, _)| known == by) {
+                Some((_, list)) => list.append(&mut names),
+                None => lists.push((by.to_owned(), names)),
+            }
+        }
+        Ok(lists)
     }
 
     /// An RFC 3339 time, in milliseconds since 1970.
@@ -174,8 +193,16 @@ pub(super) fn clipped(text: &str) -> String {
     clipped
 }
 
+/// Whether `name` is the one known, or begins as that does up to its `*`.
+fn fits(known: &str, name: &str) -> bool {
+    match known.strip_suffix('*') {
+        Some(prefix) => name.len() > prefix.len() && name.starts_with(prefix),
+        None => known == name,
+    }
+}
+
 /// The parameters that are lists: these may be given several times.
-const LISTS: [&str; 5] = ["events", "users", "mailboxes", "parameters", "tags"];
+const LISTS: [&str; 6] = ["events", "users", "mailboxes", "parameters", "parameters.*", "tags"];
 
 const NOT_UTF8: &str = "not UTF-8";
 
@@ -202,6 +229,27 @@ mod tests {
     fn a_comma_of_a_names_own_has_a_backslash_before_it() {
         assert_eq!(mailboxes(r"mailboxes=Smith%5C%2C%20John,b"), ["Smith, John", "b"]);
         assert_eq!(mailboxes("mailboxes=a%5C%5C,b%5Cc%5C"), [r"a\", r"b\c\"]);
+    }
+
+    #[test]
+    fn lists_by_what_follows_a_name_are_lists_each_by_itself() {
+        let lists = |text: &str| {
+            let query = Query::read(&format!("/x?{text}").parse().unwrap(), &["parameters.*"]);
+            query.and_then(|query| query.lists_by("parameters."))
+        };
+        let told = lists("parameters.A=a,b&parameters.B=%2A&parameters.A=c").unwrap();
+        let list = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let wanted = [("A".to_owned(), list(&["a", "b", "c"])), ("B".to_owned(), list(&["*"]))];
+        assert_eq!(told, wanted);
+        assert!(lists("").unwrap().is_empty());
+        for (bad, detail) in [
+            ("parameters.A=", "parameters.A: names nothing"),
+            ("parameters.=a", "parameters.: not one of parameters.*"),
+            ("parameters=a", "parameters: not one of parameters.*"),
+        ] {
+            let problem = serde_json::to_value(lists(bad).unwrap_err()).unwrap();
+            assert_eq!(problem["detail"], detail);
+        }
     }
 
     #[test]

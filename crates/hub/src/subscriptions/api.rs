@@ -1,6 +1,6 @@
 //! Subscriptions as clients of the API write and read them.
 
-use postbell_engine::{FlagForms, Selection};
+use postbell_engine::{FlagForms, ParametersOf, Selection};
 use postbell_sinks::webhook::Secret;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -39,6 +39,11 @@ pub(crate) struct NewSubscription {
     /// Parameters; `*` is every one that is not private.
     #[serde(default)]
     pub(crate) parameters: Vec<String>,
+    /// The same by event or group of events: of these such a list stands in the place of `parameters`,
+    /// and an event's own name goes before its group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, Vec<String>>>, example = json!({"FlagsSet": ["uri"]}))]
+    pub(crate) parameters_of: Option<ParametersOf>,
     /// Tags put on each delivery.
     #[serde(default)]
     pub(crate) tags: Vec<String>,
@@ -176,6 +181,10 @@ pub(crate) struct Shown {
     pub(crate) condition: Option<String>,
     /// Parameters wanted.
     pub(crate) parameters: Vec<String>,
+    /// Those wanted of some events instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, Vec<String>>>)]
+    pub(crate) parameters_of: Option<ParametersOf>,
     /// Tags put on each delivery.
     pub(crate) tags: Vec<String>,
     /// In which form it is told that `\Seen` and `\Deleted` were set.
@@ -314,6 +323,7 @@ impl NewSubscription {
             mailboxes: self.mailboxes.clone(),
             condition: self.condition.clone(),
             parameters: self.parameters.clone(),
+            parameters_of: self.parameters_of.clone(),
             tags: self.tags.clone(),
             flag_forms: self.flag_forms,
         }
@@ -355,6 +365,11 @@ mod tests {
             ("where", json!(["true"])),
             ("where", json!("x".repeat(1_025))),
             ("parameters", json!(["uidSet"])),
+            ("parametersOf", json!({})),
+            ("parametersOf", json!(["MessageNew"])),
+            ("parametersOf", json!({"MessageNew": "uri"})),
+            ("parametersOf", json!({"MessageNew": ["uidSet"]})),
+            ("parametersOf", json!({"MessageGnu": ["uri"]})),
             ("tags", json!(["a,b"])),
             ("tags", json!(["a", "a"])),
             ("flagForms", json!({"seen": "both"})),
@@ -390,13 +405,16 @@ mod tests {
         assert_eq!(names(&schema), names(&api));
         let sink = json!(NewSink::schema());
         assert_eq!(names(&schema["properties"]["sink"]), names(&sink["oneOf"][0]));
-        let listed = |kind: &str, at: usize| {
-            schema["properties"][kind]["items"]["anyOf"][at]["enum"].as_array().unwrap().clone()
-        };
-        assert_eq!(listed("events", 0), EventGroup::ALL.map(|one| json!(one.as_str())));
-        let events = EventName::REGISTERED.map(|one| json!(one.as_str()));
-        assert_eq!(listed("events", 1), events);
+        let listed = |at: usize| schema["$defs"]["event"]["anyOf"][at]["enum"].clone();
+        assert_eq!(listed(0), json!(EventGroup::ALL.map(|one| json!(one.as_str()))));
+        assert_eq!(listed(1), json!(EventName::REGISTERED.map(|one| json!(one.as_str()))));
+        for list in ["parameters", "parametersOf"] {
+            assert!(
+                schema["properties"][list].to_string().contains("#/$defs/parameters"),
+                "{list}"
+            );
+        }
         let parameters = ParameterName::REGISTERED.map(|one| json!(one.as_str()));
-        assert_eq!(listed("parameters", 1), parameters);
+        assert_eq!(schema["$defs"]["parameters"]["items"]["anyOf"][1]["enum"], json!(parameters));
     }
 }

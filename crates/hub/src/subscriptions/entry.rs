@@ -205,6 +205,7 @@ impl Entry {
             mailboxes: kept.selection.mailboxes,
             condition: kept.selection.condition,
             parameters: kept.selection.parameters,
+            parameters_of: kept.selection.parameters_of,
             tags: kept.selection.tags,
             flag_forms: kept.selection.flag_forms,
             begin: kept.begin,

@@ -11,7 +11,7 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{self, MethodRouter};
-use postbell_engine::{FlagForms, Selection, Stores, admit};
+use postbell_engine::{FlagForms, ParametersOf, Selection, Stores, admit};
 use postbell_journal::{Batch, Entry as JournalEntry, Options, RecordId, Retention, SqliteJournal};
 use serde_json::Value;
 
@@ -281,6 +281,7 @@ fn wanted(name: &str, url: &str) -> NewSubscription {
         mailboxes: vec![],
         condition: None,
         parameters: vec![],
+        parameters_of: None,
         tags: vec![],
         flag_forms: FlagForms::default(),
         begin: Begin::Now,
@@ -988,6 +989,26 @@ async fn a_subscription_begins_where_it_was_told_to() {
     }
 }
 
+fn by_event(event: &str, list: &[&str]) -> Option<ParametersOf> {
+    let list = list.iter().map(|&name| name.to_owned()).collect();
+    Some([(event.to_owned(), list)].into_iter().collect())
+}
+
+#[test]
+fn r42_a_row_from_before_lists_by_event_is_read_and_with_one_the_entity_tag_is_another() {
+    let before = r#"{"selection":{"events":[],"users":[],"mailboxes":[],"parameters":["uri"],"tags":[]},"begin":"now","start":0,"url":"https://example.org/","secret":"whsec_x","state":"active","created":""}"#;
+    let mut kept: Kept = serde_json::from_str(before).unwrap();
+    assert_eq!((kept.selection.parameters_of.as_ref(), kept.body().as_str()), (None, before));
+    let mut tags = vec![kept.etag("sub_1")];
+    for list in [&["uri"][..], &[]] {
+        kept.selection.parameters_of = by_event("MessageNew", list);
+        assert_eq!(serde_json::from_str::<Kept>(&kept.body()).unwrap(), kept);
+        tags.push(kept.etag("sub_1"));
+    }
+    tags.dedup();
+    assert_eq!(tags.len(), 3);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_a_subscription_is_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -1002,6 +1023,18 @@ async fn what_is_wrong_with_a_subscription_is_named() {
         ("/where", NewSubscription { condition: Some("size > 5".to_owned()), ..fine() }),
         ("/tags/0", NewSubscription { tags: vec!["a,b".to_owned()], ..fine() }),
         ("/parameters/0", NewSubscription { parameters: vec!["envelope".to_owned()], ..fine() }),
+        (
+            "/parametersOf/MessageNew/1",
+            NewSubscription { parameters_of: by_event("MessageNew", &["*", "envelope"]), ..fine() },
+        ),
+        (
+            "/parametersOf/FlagsSet",
+            NewSubscription {
+                events: vec!["message".to_owned()],
+                parameters_of: by_event("FlagsSet", &["uri"]),
+                ..fine()
+            },
+        ),
         ("/begin/seq", NewSubscription { begin: Begin::Seq(7), ..fine() }),
         ("/begin/time", NewSubscription { begin: Begin::Time("soon".to_owned()), ..fine() }),
         ("/sink/url", wanted("phone", "https://10.0.0.1/")),

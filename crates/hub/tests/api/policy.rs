@@ -181,3 +181,87 @@ async fn r62_r63_two_subscriptions_are_told_one_change_each_in_its_own_form() {
     }
     world.stop().await;
 }
+
+/// A message that came, and flags that were set.
+fn new_and_flags() -> [String; 2] {
+    let mailbox = "imap://john@mail.example.org/INBOX;UIDVALIDITY=7";
+    let flags = json!({
+        "event": "FlagsSet", "uri": mailbox, "mailboxID": mailbox, "uidset": "1:3", "flagNames": ["x"],
+        "timestamp": "2026-08-20T13:34:14+02:00", "user": "john",
+        "vnd.example.size": 5,
+    });
+    [message(5), flags.to_string()]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r42_two_subscriptions_and_a_stream_have_other_parameters_of_the_same_events() {
+    let receivers = [Receiver::start().unwrap(), Receiver::start().unwrap()];
+    let world = World::start_with(|config| {
+        opened(config);
+        config.webhooks.reach = Reach::Loopback;
+    })
+    .await;
+    let choices = [
+        json!({"MessageNew": ["messageSize", "envelope"], "flags": ["uri"]}),
+        json!({"message": ["uri"], "FlagsSet": []}),
+    ];
+    for ((receiver, name), lists) in receivers.iter().zip(["one", "other"]).zip(&choices) {
+        let body = json!({
+            "name": name,
+            "parametersOf": lists,
+            "sink": {"kind": "webhook", "url": receiver.url()},
+        });
+        let json = [("Content-Type", "application/json")];
+        let made = world.ask("POST", "/v1/subscriptions", &json, body.to_string().as_bytes());
+        assert_eq!((made.status, &made.json()["parametersOf"]), (201, lists));
+    }
+    for event in new_and_flags() {
+        assert_eq!(world.publish("application/json", &event).status, 200);
+    }
+    until("all deliveries", || receivers.iter().all(|one| one.taken().len() == 2));
+    let optional = ["messageSize", "envelope", "user", "vnd.example.size"];
+    let found = |event: &Value| {
+        let found = optional.into_iter().filter(|name| event.get(name).is_some());
+        found.collect::<Vec<_>>()
+    };
+    let wanted = [[&["messageSize", "envelope"][..], &[]], [&[], &["user", "vnd.example.size"]]];
+    for (receiver, wanted) in receivers.iter().zip(wanted) {
+        let taken = receiver.taken().into_iter();
+        let taken = taken.map(|one| serde_json::from_str::<Value>(&one.body).unwrap());
+        let told: Vec<_> = taken.map(|one| one["data"].clone()).collect();
+        for (name, wanted) in ["MessageNew", "FlagsSet"].into_iter().zip(wanted) {
+            let event = told.iter().find(|event| event["event"] == name).unwrap();
+            assert_eq!(found(event), wanted, "{name}");
+        }
+    }
+    let path = "/v1/events?since=0&follow=false&parameters.MessageNew=messageSize&parameters.MessageNew=envelope&parameters.flags=uri";
+    let stream = world.ask("GET", path, &[("Accept", "application/x-ndjson")], b"");
+    // Between the lines stand the lengths of chunks.
+    let lines = stream.body.lines().filter(|line| line.starts_with('{'));
+    let told: Vec<Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+    let found: Vec<_> = told.iter().map(found).collect();
+    assert_eq!(found, [&["messageSize", "envelope"][..], &[]]);
+    for (query, detail) in [
+        (
+            "parameters.MessageGnu=uri",
+            "parameters.MessageGnu: \"MessageGnu\" is not an event or a group (did you mean \"MessageNew\"?)",
+        ),
+        (
+            "parameters.Login=uidSet",
+            "parameters.Login: \"uidSet\" is not a parameter (did you mean \"uidset\"?)",
+        ),
+        (
+            "parameters.Login=bodyStructure",
+            "parameters.Login: \"bodyStructure\" is private, and the policy lets none leave (policy.body_structure)",
+        ),
+        (
+            "events=message&parameters.Login=uri",
+            "parameters.Login: \"Login\" is not among the events asked for",
+        ),
+        ("parameters.Login=", "parameters.Login: names nothing"),
+    ] {
+        let answer = world.ask("GET", &format!("/v1/events?follow=false&{query}"), &[], b"");
+        assert_eq!((answer.status, &answer.json()["detail"]), (400, &detail.into()));
+    }
+    world.stop().await;
+}

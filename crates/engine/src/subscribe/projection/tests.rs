@@ -20,10 +20,17 @@ fn open() -> Policy {
     }
 }
 
+fn texts(list: &[&str]) -> Vec<String> {
+    list.iter().map(|&text| text.to_owned()).collect()
+}
+
 fn written(parameters: &[&str], tags: &[&str], policy: &Policy, json: &str) -> String {
-    let texts = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
     let selection =
         Selection { parameters: texts(parameters), tags: texts(tags), ..Selection::default() };
+    written_as(&selection, policy, json)
+}
+
+fn written_as(selection: &Selection, policy: &Policy, json: &str) -> String {
     let (_, projection) = selection.compile_again(policy).unwrap();
     let view = Keys::find(json.as_bytes()).unwrap().view(json.as_bytes());
     let mut out = Vec::new();
@@ -64,6 +71,71 @@ fn r158_what_a_vendor_says_of_who_writes_to_whom_leaves_as_the_envelope_does() {
         ["*"].into_iter().chain(ParameterName::PRIVATE.iter().map(ParameterName::as_str)).collect();
     let text = written(&everything, &[], &open(), &with("vnd.cmu.envelope"));
     assert!(!text.contains("vnd.cmu.envelope"), "{text}");
+}
+
+fn by_event(parameters: &[&str], lists: &[(&str, &[&str])]) -> Selection {
+    let lists = lists.iter().map(|(event, list)| ((*event).to_owned(), texts(list)));
+    Selection {
+        parameters: texts(parameters),
+        parameters_of: Some(lists.collect()),
+        ..Selection::default()
+    }
+}
+
+#[test]
+fn r42_an_event_has_the_list_of_its_name_before_that_of_its_group_before_the_one_for_all() {
+    let lists = [
+        ("MessageNew", &["messageSize"][..]),
+        ("message", &["service"]),
+        ("vnd.example.A", &["pid"]),
+        ("vendor", &["user"]),
+    ];
+    let selection = by_event(&["tags"], &lists);
+    for (event, wanted) in [
+        ("MessageNew", &["messageSize"][..]),
+        ("MessageAppend", &["service", "user"]),
+        ("Login", &["tags", "user"]),
+        ("vnd.example.A", &["pid"]),
+        ("vnd.example.B", &["user"]),
+    ] {
+        let json = format!(
+            r#"{{"event":"{event}","uri":"imap://h/","timestamp":"2026-08-20T13:34:14+02:00","user":"a","messageSize":14,"service":"imap","tags":["old"],"pid":5,"vnd.example.a":1}}"#
+        );
+        let found = names(&written_as(&selection, &open(), &json));
+        let optional = ["user", "messageSize", "service", "tags", "pid", "vnd.example.a"];
+        let mut found: Vec<_> = found.iter().filter(|one| optional.contains(&&***one)).collect();
+        found.sort();
+        assert_eq!(found, wanted, "{event}");
+    }
+}
+
+#[test]
+fn r42_r158_a_private_parameter_leaves_with_the_event_it_is_named_for_and_no_other() {
+    let append = NEW.replace("MessageNew", "MessageAppend");
+    let lists = [("MessageNew", &["*", "messageContent", "vnd.cmu.envelope"][..])];
+    let selection = by_event(&[], &lists);
+    let content = |policy: &Policy, json: &str| {
+        let told = written_as(&selection, policy, json);
+        (names(&told).contains(&"messageContent".to_owned()), suppressed(&told))
+    };
+    assert_eq!(content(&open(), NEW), (true, json!(null)));
+    assert_eq!(content(&open(), &append), (false, json!(null)));
+    // Policy took it away since: deliveries of that event say so, and of no other.
+    let shut = Policy { content_max_octets: None, ..open() };
+    assert_eq!(content(&shut, NEW), (false, json!({"messageContent": "policy"})));
+    assert_eq!(content(&shut, &append), (false, json!(null)));
+    let under = selection.under(&Policy::default());
+    assert!(under.compile(&Policy::default()).is_ok());
+    let none_left = by_event(&[], &[("MessageNew", &["envelope"])]).under(&Policy::default());
+    assert_eq!(none_left, by_event(&[], &[("MessageNew", &["uri"])]), "nothing is not everything");
+}
+
+#[test]
+fn r42_a_gap_says_what_is_missing_whatever_is_chosen_for_it() {
+    let gap = r#"{"event":"vnd.postbell.Gap","uri":"imap://h/","timestamp":"2026-08-20T13:34:14+02:00","vnd.example.a":1,"vnd.postbell.gapFrom":2,"vnd.postbell.gapReason":"retention","vnd.postbell.gapTo":9}"#;
+    let told = names(&written_as(&by_event(&[], &[("vendor", &["uri"])]), &open(), gap));
+    assert_eq!(told.iter().filter(|name| name.contains(".gap")).count(), 3, "{told:?}");
+    assert!(!told.iter().any(|name| name == "vnd.example.a"), "{told:?}");
 }
 
 #[test]
@@ -384,4 +456,73 @@ proptest! {
         }
         prop_assert_eq!(told.vendor("vnd.postbell.seq"), Some(12.into()));
     }
+
+    #[test]
+    fn r42_a_choice_by_event_comes_to_the_list_that_is_the_events_and_no_other(
+        json in event().prop_filter("strict", |json| json::check(json.as_bytes()).is_ok()),
+        usual in prop::collection::vec(prop::sample::select(ASKED.to_vec()), 0..4),
+        lists in prop::collection::btree_map(
+            prop::sample::select(CHOSEN.to_vec()),
+            prop::collection::vec(prop::sample::select(ASKED.to_vec()), 0..4),
+            1..5,
+        ),
+        tags in prop::sample::subsequence(vec!["t", "ü"], 0..2),
+        (content, structure, envelope) in any::<(bool, bool, bool)>(),
+        event_max_octets in prop_oneof![Just(usize::MAX), 1_usize..900],
+    ) {
+        let policy = Policy {
+            content_max_octets: content.then_some(10),
+            body_structure: structure,
+            envelope,
+            user: Ceiling { event_max_octets, ..Ceiling::default() },
+            role: Role::User,
+            ..Policy::default()
+        };
+        let event: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let name: EventName = event["event"].as_str().unwrap().parse().unwrap();
+        let own = lists.get(name.as_str()).or_else(|| lists.get(name.group().as_str()));
+        let pairs: Vec<_> = lists.iter().map(|(event, list)| (*event, list.as_slice())).collect();
+        let selection = Selection { tags: texts(&tags), ..by_event(&usual, &pairs) };
+        let naive = Selection {
+            parameters: texts(own.unwrap_or(&usual)),
+            parameters_of: None,
+            ..selection.clone()
+        };
+        prop_assert_eq!(
+            written_as(&selection, &policy, &json),
+            written_as(&naive, &policy, &json)
+        );
+        let wants_link = |selection: &Selection| {
+            let view = Keys::find(json.as_bytes()).unwrap().view(json.as_bytes());
+            selection.compile_again(&policy).unwrap().1.wants_link(json.as_bytes(), &view)
+        };
+        prop_assert_eq!(wants_link(&selection), wants_link(&naive));
+    }
 }
+
+/// What is asked for by lists that are compared.
+const ASKED: [&str; 10] = [
+    "*",
+    "uri",
+    "user",
+    "service",
+    "clientPort",
+    "messageSize",
+    "messageContent",
+    "envelope",
+    "vnd.a",
+    "vnd.cmu.envelope",
+];
+
+/// For what there are such lists.
+const CHOSEN: [&str; 9] = [
+    "MessageNew",
+    "FlagsSet",
+    "Login",
+    "message",
+    "flags",
+    "quota",
+    "vendor",
+    "vnd.postbell.Thing",
+    "vnd.other",
+];
