@@ -411,6 +411,7 @@ fn describe(shown: &Value) -> anyhow::Result<()> {
         ("mailboxes", "/mailboxes"),
         ("where", "/where"),
         ("parameters", "/parameters"),
+        ("by event", "/parametersOf"),
         ("tags", "/tags"),
         ("flag forms", "/flagForms"),
         ("begin", "/begin"),

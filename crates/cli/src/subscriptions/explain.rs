@@ -131,8 +131,8 @@ fn one(name: &str, value: &Value) -> Result<Selection, serde_json::Error> {
     serde_json::from_value(Value::Object([(name.to_owned(), value.clone())].into_iter().collect()))
 }
 
-const SELECTED: [&str; 7] =
-    ["events", "users", "mailboxes", "where", "parameters", "tags", "flagForms"];
+const SELECTED: [&str; 8] =
+    ["events", "users", "mailboxes", "where", "parameters", "parametersOf", "tags", "flagForms"];
 
 /// What a subscription has besides.
 const BESIDE: [&str; 4] = ["name", "begin", "expires", "sink"];

@@ -67,6 +67,12 @@ fn a_subscription_is_explained_or_what_is_wrong_with_it_is_named() {
         ("kind.json", r#"{"events": "message"}"#),
         ("wrong.json", r#"{"where": "messagesize > 5"}"#),
         ("private.json", r#"{"parameters": ["*", "envelope"]}"#),
+        (
+            "chosen.json",
+            r#"{"events": ["message", "flags"], "parametersOf": {"MessageNew": ["*", "envelope"], "flags": ["flagNames"]}}"#,
+        ),
+        ("unchosen.json", r#"{"events": ["message"], "parametersOf": {"Login": []}}"#),
+        ("listless.json", r#"{"parametersOf": {"Login": "uri"}}"#),
         ("open.toml", "[policy]\nenvelope = true\n"),
         ("broken.json", "{"),
     ] {
@@ -81,6 +87,10 @@ fn a_subscription_is_explained_or_what_is_wrong_with_it_is_named() {
         &["subscriptions", "explain", "wrong.json"],
         &["subscriptions", "explain", "private.json"],
         &["subscriptions", "explain", "private.json", "--config", "open.toml"],
+        &["subscriptions", "explain", "chosen.json"],
+        &["subscriptions", "explain", "chosen.json", "--config", "open.toml"],
+        &["subscriptions", "explain", "unchosen.json"],
+        &["subscriptions", "explain", "listless.json"],
         &["subscriptions", "explain", "broken.json"],
         &["subscriptions", "explain", "absent.json"],
     ] {

@@ -697,6 +697,11 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "[\"flagNames\"]",
                 "Parameters it gets; empty for all that policy lets out, but the private ones.",
             ),
+            key(
+                "commands.*.parameters_of",
+                "{ MessageNew = [\"messageSize\"], flags = [\"flagNames\"] }",
+                "The same by event or group of events: of these such a list stands in the place of `parameters`, and an event's own name goes before its group.",
+            ),
             key("commands.*.tags", "[\"index\"]", "Texts put on each event it gets."),
             key(
                 "commands.*.timeout",

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use mail_event::EventGroup;
 use mail_event::limits::EVENT_OCTETS_MAX;
-use postbell_engine::{Ceiling, Policy, Selection};
+use postbell_engine::{Ceiling, ParametersOf, Policy, Selection};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use clear::in_clear;
@@ -526,6 +526,8 @@ pub struct CommandConfig {
     pub condition: String,
     /// Parameters; none for all that policy lets out, but the private ones.
     pub parameters: Vec<String>,
+    /// The same by event or group of events, in the place of those; none for all alike.
+    pub parameters_of: ParametersOf,
     /// Tags put on each event.
     pub tags: Vec<String>,
     /// How long a run may take.
@@ -544,6 +546,7 @@ impl CommandConfig {
             mailboxes: self.mailboxes.clone(),
             condition: Some(self.condition.clone()).filter(|text| !text.is_empty()),
             parameters: self.parameters.clone(),
+            parameters_of: Some(self.parameters_of.clone()).filter(|lists| !lists.is_empty()),
             tags: self.tags.clone(),
             ..Selection::default()
         }
@@ -839,6 +842,7 @@ impl Default for CommandConfig {
             mailboxes: Vec::new(),
             condition: String::new(),
             parameters: Vec::new(),
+            parameters_of: ParametersOf::default(),
             tags: Vec::new(),
             timeout: Duration::from_secs(60),
             jobs: 1,

@@ -488,7 +488,12 @@ fn check_command(name: &str, command: &CommandConfig, config: &Config, lines: &m
         bad("jobs", "0 would let nothing through (try 1)".to_owned());
     }
     if let Err(error) = command.selection().compile(&crate::policy(&config.policy)) {
-        let key = error.pointer.split('/').nth(1).unwrap_or("run").to_owned();
+        let key = match (error.event(), error.member()) {
+            (Some(event), _) => format!("parameters_of.{event}"),
+            (None, "parametersOf") => "parameters_of".to_owned(),
+            (None, "") => "run".to_owned(),
+            (None, member) => member.to_owned(),
+        };
         bad(&key, error.message);
     }
     if let Err(why) = crate::subscriptions::check_name(name) {

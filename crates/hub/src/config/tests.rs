@@ -404,6 +404,7 @@ run = ["b"]
 jobs = 2
 where = "messageSize > 5"
 events = ["MessageNew"]
+parameters_of = { MessageNew = ["*", "vnd.example.a"] }
 "#;
     let config = Config::parse("postbell.toml", text).unwrap();
     assert_eq!(config.commands["b"].condition, "messageSize > 5");
@@ -419,6 +420,10 @@ commands.b = { run = "sh -c id", timeout = "0s" }
 commands.c = { run = [""], events = ["MessageGnu"], where = "messageSize >" }
 commands.d = { run = ["true"], mailboxes = ["a**b"], shell = true }
 commands.e = { run = ["a\u0000b"], tags = [7] }
+commands.f = { run = ["true"], parameters_of = { MessageGnu = [] } }
+commands.g = { run = ["true"], parameters_of = { MessageNew = ["uidSet"] } }
+commands.h = { run = ["true"], parameters_of = { MessageNew = "uri" } }
+commands.i = { run = ["true"], parameters_of = ["uri"] }
 commands."a b" = { run = ["true"] }
 "#
     ));
@@ -441,7 +446,8 @@ fn every_key_of_the_table_is_a_key_of_the_configuration_and_the_reverse() {
 
 fn collect(value: &toml::Value, path: String, out: &mut Vec<String>) {
     match value {
-        toml::Value::Table(table) => {
+        // One that has nothing in it is a value.
+        toml::Value::Table(table) if !table.is_empty() => {
             for (name, value) in table {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                 collect(value, path, out);
