@@ -49,6 +49,7 @@ pub use metrics::markdown as metrics_markdown;
 pub use signed::SignedCheckpoints;
 pub use signing::{InvalidKey, PublicKey, SigningKey};
 pub use state::StateError;
+pub use subscriptions::{Refusal, refusals};
 pub use tls::{Certificate, TlsError, examine as examine_tls};
 pub use token::{PathSecret, Token, TokenError};
 pub use traces::TracesError;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::anyhow;
 use clap::ValueEnum;
-use postbell_engine::{Policy, Role, Selection};
+use postbell_engine::{Role, Selection};
 use serde_json::{Map, Value};
 
 use crate::connection::load;
@@ -13,7 +13,7 @@ use crate::lines::plain;
 use crate::out::{self, Out, print};
 use crate::show::clean;
 
-/// Explains the subscription in `file` under the policy of a configuration.
+/// Explains the subscription in `file` under a configuration, or says all that a hub would refuse.
 pub(super) fn explain(
     file: &Path,
     role: ForRole,
@@ -21,21 +21,29 @@ pub(super) fn explain(
     json: bool,
 ) -> anyhow::Result<Ending> {
     let (name, text) = read(file)?;
-    let policy = load(config)?.map_or_else(Policy::default, |it| postbell_hub::policy(&it.policy));
-    let policy = policy.for_role(role.into());
-    let wrong = |why: String| {
+    let config = load(config)?.unwrap_or_default();
+    let policy = postbell_hub::policy(&config.policy).for_role(role.into());
+    let wrong = |all: &[String]| {
         let mut out = Out::new();
-        out.line(clean(&format!("{name}: {why}")))?;
+        for why in all {
+            out.line(clean(&format!("{name}: {why}")))?;
+        }
         out.flush()?;
         Ok(Ending::No)
     };
-    let selection = match selection(&text) {
-        Ok(selection) => selection,
-        Err(why) => return wrong(why),
+    let members = match serde_json::from_str::<Map<String, Value>>(&text) {
+        Ok(members) => members,
+        Err(error) => return wrong(&[format!("not a subscription: {error}")]),
     };
-    let explanation = match selection.explain(&policy) {
-        Ok(explanation) => explanation,
-        Err(error) => return wrong(format!("{}: {error}", error.pointer)),
+    let explained = selection(&members).and_then(|selection| {
+        selection.explain(&policy).map_err(|error| format!("{}: {error}", error.pointer))
+    });
+    let refused = postbell_hub::refusals(&members, &config, role.into());
+    let refused: Vec<_> = refused.iter().map(ToString::to_string).collect();
+    let explanation = match explained {
+        Ok(explanation) if refused.is_empty() => explanation,
+        Ok(_) => return wrong(&refused),
+        Err(why) => return wrong(&[vec![why], refused].concat()),
     };
     if json {
         out::json(&serde_json::to_value(&explanation)?)?;
@@ -50,17 +58,16 @@ pub(super) fn explain(
         lines.push(format!("{head}:"));
         lines.extend(all.iter().map(|line| format!("  {}", clean(line))));
     }
-    if let Some(together) = together(&text) {
+    if let Some(together) = together(&members) {
         lines.push(together);
     }
     print(lines.join("\n"))?;
     Ok(Ending::Done)
 }
 
-/// How events go together, where they do; the hub alone knows what it lets be asked for.
-fn together(text: &str) -> Option<String> {
-    let subscription: Value = serde_json::from_str(text).ok()?;
-    let batch = subscription.pointer("/sink/batch")?.as_object()?;
+/// How events go together, where they do.
+fn together(members: &Map<String, Value>) -> Option<String> {
+    let batch = members.get("sink")?.get("batch")?.as_object()?;
     let of = |name: &str, usual: &str| {
         batch.get(name).map_or_else(
             || usual.to_owned(),
@@ -108,9 +115,8 @@ fn read(file: &Path) -> anyhow::Result<(String, String)> {
 }
 
 /// What of a subscription says what it selects; nothing unknown stands beside it.
-fn selection(text: &str) -> Result<Selection, String> {
-    let mut members: Map<String, Value> =
-        serde_json::from_str(text).map_err(|error| format!("not a subscription: {error}"))?;
+fn selection(members: &Map<String, Value>) -> Result<Selection, String> {
+    let mut members = members.clone();
     for beside in BESIDE {
         members.remove(beside);
     }
@@ -143,6 +149,7 @@ mod tests {
 
     #[test]
     fn how_events_go_together_is_said_where_they_do() {
+        let together = |text: &str| together(&serde_json::from_str(text).unwrap());
         assert_eq!(together(r#"{"events": []}"#), None);
         let said = together(r#"{"sink": {"batch": {"maxEvents": 9}}}"#).unwrap();
         assert_eq!(

@@ -73,6 +73,11 @@ fn a_subscription_is_explained_or_what_is_wrong_with_it_is_named() {
         ),
         ("unchosen.json", r#"{"events": ["message"], "parametersOf": {"Login": []}}"#),
         ("listless.json", r#"{"parametersOf": {"Login": "uri"}}"#),
+        (
+            "refused.json",
+            r#"{"name":"a b","events":["MessageGnu"],"expires":"soon","begin":{"seq":-1},"sink":{"kind":"webhook","url":"http://10.0.0.1/","batch":{"maxEvents":100000}}}"#,
+        ),
+        ("pigeon.json", r#"{"name":"a","sink":{"kind":"pigeon","url":"http://10.0.0.1/"}}"#),
         ("open.toml", "[policy]\nenvelope = true\n"),
         ("broken.json", "{"),
     ] {
@@ -91,6 +96,8 @@ fn a_subscription_is_explained_or_what_is_wrong_with_it_is_named() {
         &["subscriptions", "explain", "chosen.json", "--config", "open.toml"],
         &["subscriptions", "explain", "unchosen.json"],
         &["subscriptions", "explain", "listless.json"],
+        &["subscriptions", "explain", "refused.json"],
+        &["subscriptions", "explain", "pigeon.json"],
         &["subscriptions", "explain", "broken.json"],
         &["subscriptions", "explain", "absent.json"],
     ] {

@@ -67,6 +67,7 @@ pub(crate) use content::Fetches;
 pub(crate) use demand::ShownDemand;
 pub(crate) use problem::Problem;
 use proxies::Proxies;
+pub(crate) use subscriptions::{plain, pointer};
 
 /// What the handlers share.
 #[derive(Debug)]

@@ -452,7 +452,7 @@ pub(super) fn failed(error: &StateError) -> Problem {
 }
 
 /// A message of serde's in our words; where it is wrong the pointer tells better.
-fn plain(message: &str) -> String {
+pub(crate) fn plain(message: &str) -> String {
     let message = message.split(" at line ").next().unwrap_or_default();
     message
         .replace('`', "\"")
@@ -468,7 +468,7 @@ fn plain(message: &str) -> String {
 }
 
 /// A path of serde's as a JSON Pointer.
-fn pointer(path: &serde_path_to_error::Path) -> String {
+pub(crate) fn pointer(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;
     path.iter()
         .filter_map(|segment| match segment {

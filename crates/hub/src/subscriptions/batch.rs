@@ -38,11 +38,17 @@ impl Batching {
     pub(super) fn check(&self, config: &WebhooksConfig) -> Result<(), CreateError> {
         let (events, octets) = (config.batch_events, config.batch_octets);
         if self.max_events < EVENTS_MIN || self.max_events > events {
-            let why = format!("{} is not from {EVENTS_MIN} to {events}", self.max_events);
+            let why = format!(
+                "{} is not from {EVENTS_MIN} to {events} (webhooks.batch_events)",
+                self.max_events
+            );
             return Err(invalid("/sink/batch/maxEvents", why));
         }
         if self.max_octets < OCTETS_MIN || self.max_octets > octets {
-            let why = format!("{} is not from {OCTETS_MIN} to {octets}", self.max_octets);
+            let why = format!(
+                "{} is not from {OCTETS_MIN} to {octets} (webhooks.batch_octets)",
+                self.max_octets
+            );
             return Err(invalid("/sink/batch/maxOctets", why));
         }
         if self.delay().is_none() {

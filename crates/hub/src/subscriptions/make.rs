@@ -4,12 +4,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use mail_event::{EventId, Timestamp};
-use postbell_engine::Role;
 use postbell_journal::ReadError;
 use postbell_sinks::webhook::{Secret, Target};
 
 use super::batch::Batching;
 use super::entry::Entry;
+use super::foretold::faults;
 use super::kept::{Handshake, Kept, Owner};
 use super::life::expiry;
 use super::ready::Ready;
@@ -102,24 +102,19 @@ impl Subscriptions {
             pointer: error.pointer,
             message: error.message,
         })?;
+        let role = grant.principal().role();
+        let wrong = faults(&new.sink, shared.reach, &shared.webhooks, role);
+        wrong.into_iter().next().map_or(Ok(()), Err)?;
         let NewSink::Webhook { url, signature, secret, verify, batch, client_certificate } =
             new.sink;
         let target = Target::parse(&url, shared.reach);
         let target = target.map_err(|error| invalid("/sink/url", error))?;
-        if verify == Some(false) && grant.principal().role() != Role::Admin {
-            let why = "only whoever runs the hub may leave it out";
-            return Err(invalid("/sink/verify", why));
-        }
         let is_asked = verify.unwrap_or_else(|| shared.webhooks.verify && !target.is_here());
         let handshake = is_asked.then(Handshake::default);
         if let Some(name) = &client_certificate {
-            if target.uri().scheme_str() != Some("https") {
-                return Err(invalid("/sink/clientCertificate", "is shown over https alone"));
-            }
             self.client_certificate(name, Owner::of(grant).as_ref())
                 .map_err(|why| invalid("/sink/clientCertificate", why))?;
         }
-        batch.as_ref().map_or(Ok(()), |batch| batch.check(&shared.webhooks))?;
         let secret = secret.map(|text| Secret::parse(&text)).transpose();
         let secret = secret.map_err(|error| invalid("/sink/secret", error))?;
         let expires = match &new.expires {

@@ -10,6 +10,7 @@ mod change;
 mod commands;
 mod disabled;
 mod entry;
+mod foretold;
 mod freezer;
 mod kept;
 mod life;
@@ -43,6 +44,7 @@ pub(crate) use api::{
 pub(crate) use apply::Applied;
 use carrier::Carrier;
 use entry::{Entry, Running, Stop};
+pub use foretold::{Refusal, refusals};
 use freezer::Freezer;
 use kept::{Kept, Owner};
 use life::House;

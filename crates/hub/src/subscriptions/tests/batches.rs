@@ -408,15 +408,15 @@ async fn what_is_wrong_with_a_batch_is_named() {
     for (batch, told) in [
         (
             Batching { max_events: 1, ..fine.clone() },
-            "/sink/batch/maxEvents: 1 is not from 2 to 500",
+            "/sink/batch/maxEvents: 1 is not from 2 to 500 (webhooks.batch_events)",
         ),
         (
             Batching { max_events: 501, ..fine.clone() },
-            "/sink/batch/maxEvents: 501 is not from 2 to 500",
+            "/sink/batch/maxEvents: 501 is not from 2 to 500 (webhooks.batch_events)",
         ),
         (
             Batching { max_octets: 5, ..fine.clone() },
-            "/sink/batch/maxOctets: 5 is not from 1024 to 1048576",
+            "/sink/batch/maxOctets: 5 is not from 1024 to 1048576 (webhooks.batch_octets)",
         ),
         (
             Batching { max_delay: "2m".to_owned(), ..fine },
