@@ -1,10 +1,12 @@
 //! `postbell serve`: the hub, until it is told to stop.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use postbell_engine::in_words;
 use postbell_hub::{Config, Hub, LogConfig, LogFormat, StartError, StateError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
@@ -113,7 +115,11 @@ async fn serve(config: Config) -> anyhow::Result<Ending> {
 /// The error with what to do about it, where that can be said in a few words.
 fn advised(error: StartError) -> anyhow::Error {
     match advice(&error) {
-        Some(advice) => anyhow!("{:#} ({advice})", anyhow::Error::from(error)),
+        // What the system adds is taken off the error's end, which is no end any more afterwards.
+        Some(advice) => {
+            let what = in_words(&format!("{:#}", anyhow::Error::from(error)));
+            anyhow!("{what} ({advice})")
+        }
         None => error.into(),
     }
 }
@@ -129,9 +135,16 @@ pub(crate) fn advice(error: &StartError) -> Option<&'static str> {
         StartError::Journal(OpenError::Full { .. }) => "make room there",
         StartError::Journal(OpenError::Held { .. }) => "stop it, or use another data folder",
         StartError::Listen { .. } => "stop what has the port, or set another as listen",
-        StartError::State(StateError::Sqlite { .. } | StateError::Damaged { .. }) => {
+        StartError::State(StateError::Damaged { .. }) => {
             "restore it from a backup; without one, move it away and make the subscriptions anew"
         }
+        StartError::State(StateError::Full { .. }) => "make room there",
+        StartError::State(StateError::Denied { .. }) => MAY_WRITE,
+        StartError::State(StateError::Io { source, .. }) => match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room there",
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => MAY_WRITE,
+            _ => return None,
+        },
         _ => return None,
     })
 }
@@ -211,12 +224,32 @@ enum Told {
 /// How long what still runs when all has ended is waited for.
 const MOMENT: Duration = Duration::from_secs(2);
 
+const MAY_WRITE: &str = "let the hub's user write it and the folder it is in";
+
 const NOTHING_TO_TAKE: &str =
     "SIGHUP changes nothing: restart the hub to apply a new configuration";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_is_told_to_move_a_file_away_that_is_whole() {
+        let path = || PathBuf::from("/data/hub.db");
+        let told = |error: StateError| format!("{:#}", advised(StartError::State(error)));
+        assert_eq!(
+            told(StateError::Full { path: path() }),
+            "/data/hub.db: no room left on the disk (make room there)"
+        );
+        let denied = |kind: ErrorKind| StateError::Io { path: path(), source: kind.into() };
+        assert_eq!(
+            told(denied(ErrorKind::PermissionDenied)),
+            format!("/data/hub.db: can't be made: permission denied ({MAY_WRITE})")
+        );
+        assert!(told(denied(ErrorKind::StorageFull)).ends_with("(make room there)"));
+        let damaged = StateError::Damaged { path: path(), found: "Tree 3: bad".to_owned() };
+        assert!(told(damaged).contains("move it away and make the subscriptions anew"));
+    }
 
     #[test]
     fn what_hangs_keeps_the_hub_from_nothing_once_all_is_done() {

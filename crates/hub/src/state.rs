@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, ErrorCode, ffi, params};
 use tokio::task::spawn_blocking;
 
 use self::batches::Generations;
@@ -75,7 +75,7 @@ pub(crate) struct TokenRow {
 impl StateDb {
     /// Opens `path`, making it where there is none.
     pub(crate) fn open(path: &Path) -> Result<Self, StateError> {
-        let fault = |source| StateError::Sqlite { path: path.to_owned(), source };
+        let fault = |source| StateError::of(path, source);
         private_file(path).map_err(|source| StateError::Io { path: path.to_owned(), source })?;
         let connection = Connection::open(path).map_err(fault)?;
         connection.execute_batch(PRAGMAS).map_err(fault)?;
@@ -110,7 +110,7 @@ impl StateDb {
             .map_err(|source| self.fault(source))?;
         match found.as_str() {
             "ok" => Ok(()),
-            _ => Err(StateError::Damaged { path: self.path.clone(), found }),
+            _ => Err(StateError::Damaged { path: self.path.clone(), found: in_one_line(&found) }),
         }
     }
 
@@ -394,7 +394,7 @@ impl StateDb {
     }
 
     fn fault(&self, source: rusqlite::Error) -> StateError {
-        StateError::Sqlite { path: self.path.clone(), source }
+        StateError::of(&self.path, source)
     }
 }
 
@@ -481,7 +481,21 @@ pub enum StateError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// SQLite can't do it.
+    /// The disk is full.
+    #[error("{path}: no room left on the disk", path = path.display())]
+    Full {
+        /// The file.
+        path: PathBuf,
+    },
+    /// This user may not, or nobody may.
+    #[error("{path}: may not be written by this user", path = path.display())]
+    Denied {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// SQLite can't do it, for a reason that is none of those.
     #[error("{path}: can't be used", path = path.display())]
     Sqlite {
         /// The file.
@@ -531,6 +545,43 @@ pub enum StateError {
     },
 }
 
+impl StateError {
+    /// What SQLite's error on `path` means to whoever has to do something about it.
+    fn of(path: &Path, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        let failure = source.sqlite_error().map(|failure| (failure.code, failure.extended_code));
+        match failure {
+            // The second is the file that SQLite shares among those who have the first one open.
+            Some((ErrorCode::DiskFull, _) | (_, ffi::SQLITE_IOERR_SHMSIZE)) => Self::Full { path },
+            Some((ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, _)) => {
+                Self::Damaged { path, found: in_one_line(&source.to_string()) }
+            }
+            Some((ErrorCode::PermissionDenied | ErrorCode::ReadOnly, _)) => {
+                Self::Denied { path, source }
+            }
+            Some((ErrorCode::CannotOpen, _)) if !is_writable(&path) => {
+                Self::Denied { path, source }
+            }
+            _ => Self::Sqlite { path, source },
+        }
+    }
+}
+
+/// Whether this user may write the file, and beside it.
+fn is_writable(path: &Path) -> bool {
+    use rustix::fs::{Access, access};
+    let folder = path.parent().unwrap_or(path);
+    access(path, Access::READ_OK | Access::WRITE_OK).is_ok()
+        && access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok()
+}
+
+/// What SQLite found, which it tells in lines below a heading.
+fn in_one_line(found: &str) -> String {
+    let lines = found.lines().map(str::trim);
+    let lines: Vec<_> = lines.filter(|line| !line.is_empty() && !line.starts_with("***")).collect();
+    lines.join("; ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -563,6 +614,33 @@ mod tests {
         let rows = StateDb::open(&path).unwrap().subscriptions().unwrap();
         let ids: Vec<_> = rows.iter().map(|row| (row.id.as_str(), row.body.as_str())).collect();
         assert_eq!(ids, [("b", "{}"), ("a", "{\"x\":1}")]);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_a_damaged_file() {
+        let Some(disk) = postbell_testkit::Tmpfs::mount(1 << 20).unwrap() else { return };
+        let path = disk.path().join("hub.db");
+        drop(StateDb::open(&path).unwrap());
+        disk.fill().unwrap();
+        let error = StateDb::open(&path).map(drop).unwrap_err();
+        assert!(matches!(error, StateError::Full { .. }), "{error:?}");
+        assert_eq!(error.to_string(), format!("{}: no room left on the disk", path.display()));
+    }
+
+    #[test]
+    fn only_what_is_damaged_is_said_to_be() {
+        let of = |code| {
+            let failure = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            StateError::of(Path::new("/data/hub.db"), failure)
+        };
+        assert!(matches!(of(ffi::SQLITE_FULL), StateError::Full { .. }));
+        assert!(matches!(of(ffi::SQLITE_CORRUPT), StateError::Damaged { .. }));
+        assert!(matches!(of(ffi::SQLITE_NOTADB), StateError::Damaged { .. }));
+        assert!(matches!(of(ffi::SQLITE_READONLY), StateError::Denied { .. }));
+        assert!(matches!(of(ffi::SQLITE_PERM), StateError::Denied { .. }));
+        assert!(matches!(of(ffi::SQLITE_IOERR), StateError::Sqlite { .. }));
+        let found = "*** in database main ***\nTree 3 page 3: bad\n\nTree 4: bad";
+        assert_eq!(in_one_line(found), "Tree 3 page 3: bad; Tree 4: bad");
     }
 
     #[test]

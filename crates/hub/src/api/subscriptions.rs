@@ -440,11 +440,8 @@ fn refused(error: CreateError) -> Problem {
 }
 
 pub(super) fn failed(error: &StateError) -> Problem {
-    if let StateError::Sqlite { path, source } = error
-        && source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
-    {
-        let why = format!("{}: no room left on the disk", path.display());
-        return Problem::unavailable(why).retry_after(RETRY_SECONDS);
+    if let StateError::Full { .. } = error {
+        return Problem::unavailable(error.to_string()).retry_after(RETRY_SECONDS);
     }
     let why = crate::sources::chain(error);
     tracing::error!(why, "a change could not be kept");
@@ -494,11 +491,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_told_as_what_it_is() {
-        let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
-        let problem = failed(&StateError::Sqlite {
-            path: "/data/hub.db".into(),
-            source: rusqlite::Error::SqliteFailure(full, None),
-        });
+        let problem = failed(&StateError::Full { path: "/data/hub.db".into() });
         let problem = serde_json::to_value(problem).unwrap();
         assert_eq!(problem["status"], 503);
         assert_eq!(problem["detail"], "/data/hub.db: no room left on the disk");
