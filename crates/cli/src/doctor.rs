@@ -64,7 +64,7 @@ pub(crate) async fn run(args: DoctorArgs) -> anyhow::Result<Ending> {
         cyrus::ways(&config, &args.imapd_conf, &mut report);
         let is_held = checks::holder(&config, &mut report);
         if !is_held {
-            checks::subscriptions(&config, &mut report);
+            checks::both_files(&config, &mut report);
         }
         if is_held || args.connection.names_url() {
             hub::ask(&args.connection, &config, &mut report).await;

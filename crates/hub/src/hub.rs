@@ -100,7 +100,7 @@ impl Hub {
         let secrets = secrets.map(|(name, _)| (name.clone(), config.exporter_secret_file(name)));
         let secrets = secrets.collect();
         let opened = open(config.data.clone(), options(&config.journal), secrets).await?;
-        let Opened { journal, token, key, state, secrets, subscriptions_lost } = opened;
+        let Opened { journal, token, key, state, secrets, lost } = opened;
         let links = Links::load_or_make(
             &config.data.join("content.key"),
             &config.http.public_url,
@@ -241,7 +241,7 @@ impl Hub {
             fetches,
             stopping: stop.clone(),
             subscriptions,
-            subscriptions_lost,
+            lost,
             key,
             notary: notary.clone(),
         });
@@ -407,8 +407,16 @@ struct Opened {
     key: Arc<SigningKey>,
     state: StateDb,
     secrets: BTreeMap<String, PathSecret>,
-    /// The journal has records and `hub.db`, made at every first start, wasn't there.
-    subscriptions_lost: bool,
+    lost: LostFiles,
+}
+
+/// What was missing as the hub started, though the first start makes it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LostFiles {
+    /// The journal was, beside a `hub.db`.
+    pub(crate) journal: bool,
+    /// `hub.db` was, beside a journal that has records.
+    pub(crate) subscriptions: bool,
 }
 
 /// For which stores each user that may publish speaks: the hub's own where none is named.
@@ -456,20 +464,28 @@ async fn open(
 ) -> Result<Opened, StartError> {
     let opened = spawn_blocking(move || {
         make_private(&data)?;
-        let journal = SqliteJournal::open(data.join("journal"), options)?;
+        let (folder, path) = (data.join("journal"), data.join("hub.db"));
+        // What is made of a journal first, and so all of it where that isn't there.
+        let had_journal = folder.join("state.db").exists();
+        let journal = SqliteJournal::open(&folder, options)?;
         let token = Token::load_or_make(&data.join("token"))?;
         let key = Arc::new(SigningKey::load_or_make(&data)?);
         let secrets = secrets
             .into_iter()
             .map(|(name, path)| PathSecret::load_or_make(&path).map(|secret| (name, secret)));
         let secrets = secrets.collect::<Result<_, _>>()?;
-        let path = data.join("hub.db");
-        let subscriptions_lost = !path.exists() && journal.bounds().last.0 > 0;
-        if subscriptions_lost {
+        let lost = LostFiles {
+            journal: path.exists() && !had_journal,
+            subscriptions: !path.exists() && journal.bounds().last.0 > 0,
+        };
+        if lost.journal {
+            warn!(path = %folder.display(), "missing beside a hub.db, so that it is begun anew: numbers begin at 1 again, what was not delivered is lost, and what happened while the hub was down is not told; stop the hub and restore the folder, or tell whoever keeps numbers to begin anew");
+        }
+        if lost.subscriptions {
             warn!(path = %path.display(), "missing beside a journal that has records: whoever subscribed before is forgotten; stop the hub and restore the file, or make the subscriptions anew");
         }
         let state = StateDb::open(&path)?;
-        Ok(Opened { journal: Arc::new(journal), token, key, state, secrets, subscriptions_lost })
+        Ok(Opened { journal: Arc::new(journal), token, key, state, secrets, lost })
     });
     opened.await.unwrap_or_else(|error| Err(StartError::Thread { source: io::Error::other(error) }))
 }

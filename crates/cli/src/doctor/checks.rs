@@ -207,10 +207,19 @@ fn examined(config: &Config) -> Result<(), (String, &'static str)> {
     if copying { Ok(()) } else { Err((text, remedy)) }
 }
 
-/// Whether the subscriptions are there, where the journal is.
-pub(super) fn subscriptions(config: &Config, report: &mut Report) {
+/// Whether the subscriptions are there, where the journal is, and the other way round.
+pub(super) fn both_files(config: &Config, report: &mut Report) {
     let path = config.data.join("hub.db");
-    if config.data.join("journal/state.db").exists() && !path.exists() {
+    let journal = config.data.join("journal");
+    let has_journal = journal.join("state.db").exists();
+    if path.exists() && !has_journal {
+        report.wrong(
+            "records",
+            format!("{}: no journal, though there is a hub.db", journal.display()),
+            "restore the folder from a backup before the hub starts; without it numbers begin at 1 again, and what was not delivered is lost",
+        );
+    }
+    if has_journal && !path.exists() {
         report.wrong(
             "subscriptions",
             format!("{}: missing, though there is a journal", path.display()),

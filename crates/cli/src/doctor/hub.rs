@@ -101,6 +101,13 @@ fn show_status(status: &Value, report: &mut Report) {
             "stop the hub and restore the file from a backup; without one: postbell doctor --accept-loss",
         );
     }
+    if status.get("journalLost").and_then(Value::as_bool) == Some(true) {
+        report.notice(
+            "records",
+            "the journal was missing at the hub's start: numbers have begun at 1 again, and what was not delivered is lost",
+            "stop the hub and restore the folder from a backup, or tell whoever keeps numbers to begin anew",
+        );
+    }
     if status.get("subscriptionsLost").and_then(Value::as_bool) == Some(true) {
         report.notice(
             "subscriptions",

@@ -269,6 +269,41 @@ fn missing_subscriptions_are_told_and_a_damaged_file_of_them_is_named() {
 }
 
 #[test]
+fn a_missing_journal_is_told_and_subscriptions_go_on_with_what_comes() {
+    let mut served = Served::start();
+    for uid in 1..=3 {
+        assert_eq!(served.publish(&event(uid)).code, 0);
+    }
+    served.stop(Signal::TERM);
+    // One that is made when there are three records.
+    let config = served.path().join("postbell.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let run = "run = [\"sh\", \"-c\", \"cat >>seen\"]";
+    std::fs::write(&config, format!("{text}[commands.note]\n{run}\n")).unwrap();
+    served.resume();
+    assert!(!served.run(&["doctor"]).out.contains("journal was missing"));
+    served.stop(Signal::TERM);
+    let journal = served.path().join("data/journal");
+    std::fs::remove_dir_all(&journal).unwrap();
+    let ill = served.run(&["doctor"]);
+    assert!(ill.out.contains("✗ records") && ill.out.contains("no journal"), "{}", ill.out);
+    assert!(!journal.exists());
+    served.resume();
+    assert_eq!(served.publish(&event(4)).code, 0);
+    let ill = served.run(&["doctor"]);
+    assert!(ill.out.contains("! records") && ill.out.contains("begun at 1 again"), "{}", ill.out);
+    let begun = Instant::now();
+    while !std::fs::read_to_string(served.path().join("seen")).is_ok_and(|seen| !seen.is_empty()) {
+        assert!(begun.elapsed() < PATIENCE, "{}", served.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (code, log) = served.stop(Signal::TERM);
+    assert_eq!((code, log.matches("numbers begin at 1 again").count()), (Some(0), 1), "{log}");
+    served.resume();
+    assert!(!served.run(&["doctor"]).out.contains("journal was missing"));
+}
+
+#[test]
 fn a_damaged_record_ends_tail_and_is_told_once() {
     let mut served = Served::start();
     served.stop(Signal::TERM);

@@ -50,6 +50,7 @@ use crate::config::HttpConfig;
 use crate::contents::Contents;
 use crate::demand::Demands;
 use crate::feed::Feed;
+use crate::hub::LostFiles;
 use crate::links::Links;
 use crate::metrics::Metrics;
 use crate::outlet::Outlet;
@@ -105,7 +106,7 @@ pub(crate) struct App {
     pub(crate) fetches: Fetches,
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) subscriptions: Subscriptions,
-    pub(crate) subscriptions_lost: bool,
+    pub(crate) lost: LostFiles,
     /// What streams that ask for it are signed with.
     pub(crate) key: Arc<SigningKey>,
     pub(crate) notary: Option<Arc<Notary>>,

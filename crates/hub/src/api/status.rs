@@ -28,6 +28,10 @@ pub(super) struct Status {
     store: StoreStatus,
     /// The journal.
     journal: JournalStatus,
+    /// Whether there was no journal at the start, though there was a `hub.db`: numbers have begun at 1
+    /// again, and what was not delivered is lost.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    journal_lost: bool,
     /// How many subscriptions there are.
     subscriptions: usize,
     /// Whether there was no `hub.db` at the start, though the journal had records: who subscribed
@@ -101,8 +105,9 @@ pub(super) async fn status(State(app): State<Arc<App>>, _: NoQuery) -> Json<Stat
         version: env!("CARGO_PKG_VERSION"),
         store: StoreStatus { host: app.store.host().to_owned() },
         journal: JournalStatus { state, first: first.0, last: last.0, octets, detail, damage },
+        journal_lost: app.lost.journal,
         subscriptions: app.subscriptions.count(),
-        subscriptions_lost: app.subscriptions_lost,
+        subscriptions_lost: app.lost.subscriptions,
         streams: app.streams_open(),
         recording: Recording {
             record: app.demands.record().as_str(),

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use postbell_journal::Seq;
 use postbell_sinks::command::Command;
 use serde::{Deserialize, Serialize};
 
@@ -36,9 +34,7 @@ pub(super) async fn entries(
         let id = entry.id.clone();
         let counts = context.blocking(move |db: &StateDb| db.dead_letter_counts(&id)).await?;
         entry.live.count_letters(counts);
-        if let Ok(Some(Seq(done))) = entry.cursors().done(context.feed.journal().as_ref()) {
-            entry.live.cursor.store(done, Ordering::Relaxed);
-        }
+        entry.stand(context.feed.journal().as_ref());
         entries.push(Arc::new(entry));
     }
     Ok(entries)

@@ -123,6 +123,14 @@ impl Entry {
     }
 
     /// Its cursors in the journal, as of where it began last.
+    /// Shows where it stands, as the hub starts.
+    pub(super) fn stand(&self, journal: &dyn postbell_journal::Journal) {
+        let start = self.kept().start;
+        if let Some(done) = self.cursors().stand(journal, start) {
+            self.live.cursor.store(done, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn cursors(&self) -> Cursors {
         Cursors::new(&self.id, self.kept().begun_anew)
     }

@@ -163,9 +163,7 @@ impl Subscriptions {
             let id = entry.id.clone();
             let counts = context.blocking(move |db| db.dead_letter_counts(&id)).await?;
             entry.live.count_letters(counts);
-            if let Ok(Some(Seq(done))) = entry.cursors().done(context.feed.journal().as_ref()) {
-                entry.live.cursor.store(done, Ordering::Relaxed);
-            }
+            entry.stand(context.feed.journal().as_ref());
             entries.push(Arc::new(entry));
         }
         entries.extend(commands::entries(&context, commands, &of_commands).await?);

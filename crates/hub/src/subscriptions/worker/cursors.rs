@@ -111,6 +111,22 @@ impl Cursors {
         journal.cursor(&self.done)
     }
 
+    /// The last record done, where any was, as the hub starts. A journal that was lost has begun at 1
+    /// again: one that was to begin behind its end begins with what comes, since it would be long until
+    /// there is such a number.
+    pub(in crate::subscriptions) fn stand(
+        &self,
+        journal: &dyn postbell_journal::Journal,
+        start: u64,
+    ) -> Option<u64> {
+        let done = self.done(journal).ok()?;
+        let last = journal.bounds().last.0;
+        if done.is_none() && start > last && self.save(journal, last, None).is_ok() {
+            return Some(last);
+        }
+        done.map(|done| done.0)
+    }
+
     /// Up to where nothing is done again, also after a crash; none where that can't be read.
     pub(in crate::subscriptions) fn done_for_good(
         &self,
