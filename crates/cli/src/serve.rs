@@ -113,7 +113,7 @@ async fn serve(config: Config) -> anyhow::Result<Ending> {
 }
 
 /// The error with what to do about it, where that can be said in a few words.
-fn advised(error: StartError) -> anyhow::Error {
+pub(crate) fn advised(error: StartError) -> anyhow::Error {
     match advice(&error) {
         // What the system adds is taken off the error's end, which is no end any more afterwards.
         Some(advice) => {
@@ -129,8 +129,11 @@ pub(crate) fn advice(error: &StartError) -> Option<&'static str> {
     use postbell_journal::OpenError;
     Some(match error {
         StartError::Data { .. } => "give a folder that this user can make and write",
-        StartError::Journal(OpenError::Corrupt { .. } | OpenError::Lost { .. }) => {
+        StartError::Journal(error) if error.can_be_accepted() => {
             "restore it from a backup; docs/journal.md says how, and postbell doctor --accept-loss goes on without one"
+        }
+        StartError::Journal(OpenError::Corrupt { .. }) => {
+            "restore the whole folder from a backup; docs/journal.md says how, and what is lost without one"
         }
         StartError::Journal(OpenError::Full { .. }) => "make room there",
         StartError::Journal(OpenError::Held { .. }) => "stop it, or use another data folder",

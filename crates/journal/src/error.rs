@@ -161,6 +161,26 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether [`accept_loss`](crate::accept_loss) can help: it can't where checkpoints and the list of
+    /// segments are not whole, which only a backup has.
+    #[must_use]
+    pub fn can_be_accepted(&self) -> bool {
+        match self {
+            Self::Corrupt { file, .. } => !file.ends_with(STATE),
+            Self::Lost { .. } => true,
+            Self::Full { .. }
+            | Self::Held { .. }
+            | Self::Library { .. }
+            | Self::Unusable { .. }
+            | Self::Version { .. } => false,
+        }
+    }
+}
+
+/// The file with checkpoints and the list of segments.
+pub(crate) const STATE: &str = "state.db";
+
 fn record_prefix(seq: Option<Seq>) -> String {
     seq.map_or_else(String::new, |seq| format!("record {}: ", seq.0))
 }

@@ -217,12 +217,19 @@ pub(crate) fn read_error(path: &Path, seq: u64, error: rusqlite::Error) -> ReadE
 
 /// A file found damaged while reading.
 pub(crate) fn damaged(path: &Path, seq: u64, reason: &str) -> ReadError {
-    ReadError::Corrupt { file: path.to_owned(), seq: Seq(seq), reason: reason.to_owned() }
+    ReadError::Corrupt { file: path.to_owned(), seq: Seq(seq), reason: in_one_line(reason) }
+}
+
+/// What was found, which SQLite tells in lines below a heading (`*** in database main ***`).
+fn in_one_line(found: &str) -> String {
+    let lines = found.lines().map(str::trim);
+    let lines: Vec<_> = lines.filter(|line| !line.is_empty() && !line.starts_with("***")).collect();
+    lines.join("; ")
 }
 
 /// A file found damaged while opening.
 pub(crate) fn corrupt(path: &Path, seq: Option<u64>, reason: &str) -> OpenError {
-    OpenError::Corrupt { file: path.to_owned(), seq: seq.map(Seq), reason: reason.to_owned() }
+    OpenError::Corrupt { file: path.to_owned(), seq: seq.map(Seq), reason: in_one_line(reason) }
 }
 
 /// A file system's error met while opening.

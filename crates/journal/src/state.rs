@@ -57,7 +57,7 @@ pub(crate) struct State {
 impl State {
     /// Where it is in a folder.
     pub(crate) fn path_in(folder: &Path) -> PathBuf {
-        folder.join("state.db")
+        folder.join(crate::error::STATE)
     }
 
     /// Makes the file and opens it.

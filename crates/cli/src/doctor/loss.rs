@@ -24,7 +24,8 @@ pub(super) fn accept(config: &Config, yes: bool) -> anyhow::Result<Ending> {
         note("nothing was changed");
         return Ok(Ending::No);
     }
-    let loss = postbell_journal::accept_loss(&folder)?;
+    let loss = postbell_journal::accept_loss(&folder);
+    let loss = loss.map_err(|error| crate::serve::advised(error.into()))?;
     if loss.records.is_empty() && loss.set_aside.is_empty() {
         print("nothing is lost, and nothing was set aside")?;
         return Ok(Ending::Done);

@@ -238,6 +238,33 @@ fn a_damaged_journal_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn what_only_a_backup_mends_is_not_said_to_be_acceptable() {
+    use std::os::unix::fs::FileExt as _;
+    let mut served = Served::start();
+    assert_eq!(served.publish(&event(1)).code, 0);
+    served.stop(Signal::TERM);
+    let path = served.path().join("data/journal/state.db");
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    let length = file.metadata().unwrap().len();
+    // Every page but the first, which says what it is.
+    for at in (4096..length).step_by(4096) {
+        file.write_all_at(&[0xff; 64], at).unwrap();
+    }
+    let refused = run(served.path(), &["serve", "--config", "postbell.toml"]);
+    let accepting = served.run(&["doctor", "--accept-loss", "--yes"]);
+    for ended in [&refused, &accepting] {
+        assert_eq!(ended.code, 3, "{ended:?}");
+        let told = ended.err.lines().find(|line| line.contains("state.db: ")).unwrap();
+        assert!(told.contains("restore the whole folder from a backup"), "{told}");
+        assert!(!ended.err.contains("goes on without one"), "{ended:?}");
+        assert!(!ended.err.contains("***"), "{ended:?}");
+    }
+    assert_eq!(refused.err.lines().count(), 1, "{refused:?}");
+    let ill = served.run(&["doctor"]);
+    assert!(ill.out.contains("restore the whole folder from a backup"), "{}", ill.out);
+}
+
+#[test]
 fn missing_subscriptions_are_told_and_a_damaged_file_of_them_is_named() {
     let mut served = Served::start();
     assert_eq!(served.publish(&event(1)).code, 0);
