@@ -1,11 +1,12 @@
 //! `postbell journal`: whether it is what was written, and the key its checkpoints are signed with.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use postbell_hub::{PublicKey, SignedCheckpoints, SigningKey};
+use postbell_hub::{PublicKey, SignedCheckpoints, SigningKey, TokenError};
 use postbell_journal::{OpenError, Seq, Verified, Wrong};
 use serde_json::{Value, json};
 
@@ -97,15 +98,34 @@ pub(crate) fn run(args: &JournalArgs) -> anyhow::Result<Ending> {
 
 /// The key of a data folder that a hub has used before.
 fn key_in(data: &Path) -> anyhow::Result<PublicKey> {
-    let key = SigningKey::load(data).with_context(|| "there is no key".to_owned())?;
-    Ok(key.public().clone())
+    match SigningKey::load(data) {
+        Ok(key) => Ok(key.public().clone()),
+        Err(TokenError::Io { path, source }) => Err(match source.kind() {
+            ErrorKind::NotFound => anyhow!("{}: there is no key", path.display()),
+            _ => unread(&path, source),
+        }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Why something can't be looked at, and who could.
+fn unread(path: &Path, error: std::io::Error) -> anyhow::Error {
+    let path = path.display();
+    match error.kind() {
+        ErrorKind::PermissionDenied => {
+            anyhow!("{path}: permission denied (run this as the hub's user)")
+        }
+        _ => anyhow::Error::from(error).context(path.to_string()),
+    }
 }
 
 fn verify(args: &VerifyArgs) -> anyhow::Result<Ending> {
     let data = args.place.data()?;
     let journal = data.join("journal");
-    if !journal.is_dir() {
-        return Err(anyhow!("{}: there is no journal", journal.display()));
+    match journal.metadata() {
+        Ok(about) if about.is_dir() => {}
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(unread(&journal, error)),
+        Ok(_) | Err(_) => return Err(anyhow!("{}: there is no journal", journal.display())),
     }
     let signed = match &args.checkpoint {
         Some(file) => Some(read_signed(file, args.key.as_ref(), &data)?),

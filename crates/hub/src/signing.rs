@@ -60,11 +60,8 @@ impl SigningKey {
     /// As [`SigningKey::load_or_make`], and where there is none.
     pub fn load(data: &Path) -> Result<Self, TokenError> {
         let path = data.join(SIGNING_KEY);
-        if !path.exists() {
-            let source = std::io::ErrorKind::NotFound.into();
-            return Err(TokenError::Io { path, source });
-        }
-        Self::load_or_make(data)
+        let secret = PathSecret::load(&path)?;
+        Self::new(&secret).ok_or(TokenError::Malformed { path })
     }
 
     /// From the 64 digits of its seed.

@@ -110,16 +110,21 @@ impl PathSecret {
     /// Reads the secret at `path`, making it first where there is none.
     pub(crate) fn load_or_make(path: &Path) -> Result<Self, TokenError> {
         let io = |source| TokenError::Io { path: path.to_owned(), source };
-        match open_private(path) {
-            Ok(file) => Self::parse(&read_private(path, file)?)
-                .ok_or_else(|| TokenError::Malformed { path: path.to_owned() }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        match Self::load(path) {
+            Err(TokenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 let made = Self::random().map_err(io)?;
                 write_private(path, &made.0).map_err(io)?;
                 Ok(made)
             }
-            Err(error) => Err(trouble(path, error)),
+            loaded => loaded,
         }
+    }
+
+    /// Reads the secret at `path`, where there is one.
+    pub(crate) fn load(path: &Path) -> Result<Self, TokenError> {
+        let file = open_private(path).map_err(|error| trouble(path, error))?;
+        Self::parse(&read_private(path, file)?)
+            .ok_or_else(|| TokenError::Malformed { path: path.to_owned() })
     }
 
     /// Whether this is what was given; takes the same time wherever the two differ.

@@ -74,8 +74,9 @@ pub fn verify(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Verified, OpenError> {
     let folder = folder.as_ref();
-    if !State::path_in(folder).exists() {
-        return Err(corrupt(&State::path_in(folder), None, "missing"));
+    let state = State::path_in(folder);
+    if !state.try_exists().map_err(|error| unusable(&state, error))? {
+        return Err(corrupt(&state, None, "missing"));
     }
     // In this order: what was acknowledged is in what was listed later.
     let mark = MarkFile::read(folder)?;

@@ -178,6 +178,12 @@ pub(super) fn holder(config: &Config, report: &mut Report) -> bool {
     let held = places.iter().find(|path| is_locked(path));
     let Some(path) = held else {
         let shown = config.data.display();
+        // Whoever may not look knows nothing of a hub.
+        if let Some(path) = places.iter().find(|path| is_denied(path)) {
+            let what = format!("{}: permission denied", path.display());
+            report.wrong(NAME, what, "run this as the hub's user");
+            return false;
+        }
         match examined(config) {
             Ok(()) => {
                 let start = "start it: postbell serve";
@@ -191,6 +197,10 @@ pub(super) fn holder(config: &Config, report: &mut Report) -> bool {
     let holder = if holder.trim().is_empty() { "unknown" } else { holder.trim() };
     report.right(NAME, format!("{}: held by process {holder}", config.data.display()));
     true
+}
+
+fn is_denied(path: &Path) -> bool {
+    fs::File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 /// Whether a start would be refused, and what to do about that.
@@ -211,7 +221,8 @@ fn examined(config: &Config) -> Result<(), (String, &'static str)> {
 pub(super) fn both_files(config: &Config, report: &mut Report) {
     let path = config.data.join("hub.db");
     let journal = config.data.join("journal");
-    let has_journal = journal.join("state.db").exists();
+    // Nothing is known of what this user may not look into.
+    let Ok(has_journal) = journal.join("state.db").try_exists() else { return };
     if path.exists() && !has_journal {
         report.wrong(
             "records",

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::hub::{Served, event};
-use crate::run::{Ended, run, transcript};
+use crate::run::{Ended, command, run, transcript};
 
 const VERIFY: &[&str] = &["journal", "verify", "--data", "data"];
 const AGAINST: &[&str] =
@@ -92,6 +92,41 @@ fn r160_a_journal_is_whole_changed_damaged_or_missing_and_each_is_another_exit_c
     assert!(nowhere.code == 3 && nowhere.err.contains("there is no journal"), "{nowhere:?}");
     insta::assert_snapshot!(text.replace(folder.to_str().unwrap(), "[folder]"));
 }
+
+#[test]
+fn who_may_not_look_is_not_told_that_nothing_is_there() {
+    use std::fs::{Permissions, set_permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+    let served = served();
+    let folder = served.path();
+    set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
+    set_permissions(folder.join("data"), Permissions::from_mode(0o000)).unwrap();
+    // Root may look into everything.
+    let told = |arguments: &[&str]| {
+        let mut command = command(folder, arguments);
+        if rustix::process::geteuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let output = command.output();
+        output.map(|output| String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let Ok(verified) = told(VERIFY) else {
+        // The folder of this build is closed to others.
+        set_permissions(folder.join("data"), Permissions::from_mode(0o700)).unwrap();
+        return;
+    };
+    let key = told(&["journal", "key", "--data", "data"]).unwrap();
+    let doctor = told(&["doctor", "--data", "data"]).unwrap();
+    set_permissions(folder.join("data"), Permissions::from_mode(0o700)).unwrap();
+    assert!(verified.contains("data/journal: permission denied (run this as"), "{verified}");
+    assert!(key.contains("data/signing.key: permission denied (run this as"), "{key}");
+    assert!(doctor.contains("data/lock: permission denied"), "{doctor}");
+    assert!(!doctor.contains("no hub on this machine"), "{doctor}");
+}
+
+/// A user who has nothing.
+const NOBODY: u32 = 65534;
 
 #[test]
 fn a_journal_is_verified_beside_the_hub_that_writes_it() {
