@@ -57,6 +57,7 @@ pub(crate) async fn run(args: DoctorArgs) -> anyhow::Result<Ending> {
     if let Some(config) = checks::configuration(&args.connection, &mut report) {
         checks::data_folder(&config, &mut report);
         checks::token(&config, &mut report);
+        checks::keys(&config, &mut report);
         checks::certificate(&config, &mut report);
         checks::clock(&config, &mut report);
         checks::roots(&config, &mut report);

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use postbell_journal::{Options, SqliteJournal};
 
-use crate::StartError;
 use crate::state::StateDb;
+use crate::token::CONTENT_KEY;
+use crate::{SigningKey, StartError, Token, TokenError};
 
 /// Opens a copy of what is in the data folder `data`, made in `scratch`, as a start would; `data`
 /// itself is only read. Messages name the files in `scratch`.
@@ -35,6 +36,16 @@ pub fn examine(data: &Path, scratch: &Path) -> Result<(), StartError> {
         state.subscriptions()?;
     }
     Ok(())
+}
+
+/// What would keep a hub from starting of the keys in the data folder `data`: those that are there and
+/// hold something else. Nothing is said of what this user may not read.
+#[must_use]
+pub fn examine_keys(data: &Path) -> Vec<TokenError> {
+    let signing = SigningKey::load(data).err();
+    let content = Token::load(&data.join(CONTENT_KEY)).err();
+    let faults = signing.into_iter().chain(content);
+    faults.filter(|fault| !matches!(fault, TokenError::Io { .. })).collect()
 }
 
 /// Copies what a start reads: the newest segments, and of the others the size.

@@ -40,7 +40,7 @@ use crate::state::{StateDb, StateError};
 use crate::stream::HEARTBEAT;
 use crate::subscriptions::Subscriptions;
 use crate::tls::{ClientCertificates, Tls, TlsError, outward};
-use crate::token::{PathSecret, Token, TokenError};
+use crate::token::{CONTENT_KEY, PathSecret, Token, TokenError};
 use crate::traces::{Traces, TracesError};
 use crate::url_auth::UrlAuth;
 
@@ -102,7 +102,7 @@ impl Hub {
         let opened = open(config.data.clone(), options(&config.journal), secrets).await?;
         let Opened { journal, token, key, state, secrets, lost } = opened;
         let links = Links::load_or_make(
-            &config.data.join("content.key"),
+            &config.data.join(CONTENT_KEY),
             &config.http.public_url,
             config.policy.content_link_lifetime,
         )?;

@@ -43,7 +43,7 @@ pub use config::{
     Reach, Record, RoleConfig, SourceConfig, SourceKind, StoreConfig, TlsConfig, TracesConfig,
     UidStoresConfig, Virtdomains, WebhooksConfig, markdown as config_markdown,
 };
-pub use examine::examine;
+pub use examine::{examine, examine_keys};
 pub use hub::{Hub, StartError, policy};
 pub use metrics::markdown as metrics_markdown;
 pub use signed::SignedCheckpoints;

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use sha2::{Digest as _, Sha256};
 
-use crate::token::{PathSecret, TokenError};
+use crate::token::{PathSecret, SIGNING_KEY, TokenError};
 
 /// What the hub signs with: Ed25519. Printing it shows `…`.
 pub struct SigningKey {
@@ -186,9 +186,6 @@ impl std::str::FromStr for PublicKey {
         (made.to_string() == text.trim()).then_some(made).ok_or(InvalidKey)
     }
 }
-
-/// The file of the key's seed in the data folder, in hexadecimal digits.
-const SIGNING_KEY: &str = "signing.key";
 
 /// What the key is called in notes.
 const NAME: &str = "postbell-journal";

@@ -25,11 +25,22 @@ impl Token {
     ///
     /// Where the file can't be read or written, is open to others, or holds no token.
     pub fn load_or_make(path: &Path) -> Result<Self, TokenError> {
-        match open_private(path) {
-            Ok(file) => Self::read(path, file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(path),
-            Err(error) => Err(trouble(path, error)),
+        match Self::load(path) {
+            Err(TokenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Self::make(path)
+            }
+            loaded => loaded,
         }
+    }
+
+    /// Reads the token at `path`, where there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Token::load_or_make`], and where there is none.
+    pub fn load(path: &Path) -> Result<Self, TokenError> {
+        let file = open_private(path).map_err(|error| trouble(path, error))?;
+        Self::read(path, file)
     }
 
     /// The token itself, for the one place that sends it.
@@ -216,7 +227,7 @@ const TOKEN_LETTERS_MIN: usize = 22;
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// The file can't be read or written.
-    #[error("{path}: token file can't be used", path = path.display())]
+    #[error("{path}: can't be used", path = path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -224,15 +235,18 @@ pub enum TokenError {
         source: io::Error,
     },
     /// It is a folder, a link, a pipe.
-    #[error("{path}: is not a plain file (move it away and restart, for a new token)", path = path.display())]
+    #[error(
+        "{path}: is not a plain file ({remedy})",
+        path = path.display(), remedy = Kept::of(path).anew("move it away")
+    )]
     NotAFile {
         /// What stands there.
         path: PathBuf,
     },
     /// Others may read it, so it may be known already.
     #[error(
-        "{path}: mode {mode:03o} lets others read the token (run: chmod 600 {path}; better: rm {path} and restart, for a new one)",
-        path = path.display()
+        "{path}: mode {mode:03o} lets others read the {name} (run: chmod 600 {path}; better: rm {path} and restart, for a new one{loss})",
+        path = path.display(), name = Kept::of(path).name(), loss = Kept::of(path).loss()
     )]
     Open {
         /// The file.
@@ -241,7 +255,7 @@ pub enum TokenError {
         mode: u32,
     },
     /// It belongs to somebody else.
-    #[error("{path}: the token file belongs to uid {uid}, not to this user", path = path.display())]
+    #[error("{path}: belongs to uid {uid}, not to this user", path = path.display())]
     Owner {
         /// The file.
         path: PathBuf,
@@ -249,12 +263,77 @@ pub enum TokenError {
         uid: u32,
     },
     /// It holds something else.
-    #[error("{path}: holds no token (run: rm {path} and restart, for a new one)", path = path.display())]
+    #[error(
+        "{path}: holds no {name} ({remedy})",
+        path = path.display(),
+        name = Kept::of(path).name(),
+        remedy = Kept::of(path).anew(&format!("run: rm {}", path.display()))
+    )]
     Malformed {
         /// The file.
         path: PathBuf,
     },
 }
+
+/// What is kept in a file of the data folder, by its name there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kept {
+    ContentKey,
+    ExporterSecret,
+    SigningKey,
+    Token,
+}
+
+impl Kept {
+    fn of(path: &Path) -> Self {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        match name {
+            CONTENT_KEY => Self::ContentKey,
+            SIGNING_KEY => Self::SigningKey,
+            _ if name.ends_with(".secret") => Self::ExporterSecret,
+            _ => Self::Token,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::ContentKey => "key of links to content",
+            Self::ExporterSecret => "secret of an exporter",
+            Self::SigningKey => "signing key",
+            Self::Token => "token",
+        }
+    }
+
+    /// What a new one does not do that this one did.
+    fn loss(self) -> &'static str {
+        match self {
+            Self::ContentKey => ": links that were sent open nothing then",
+            Self::ExporterSecret => ": it has to be put into Dovecot's settings",
+            Self::SigningKey => {
+                ": what was signed before needs the old public key, and whoever verifies what comes the new one"
+            }
+            Self::Token => "",
+        }
+    }
+
+    /// How there comes to be another, once this one is out of the way.
+    fn anew(self, away: &str) -> String {
+        let loss = self.loss();
+        match self {
+            // Whoever reads the file has the new one at once.
+            Self::Token => format!("{away} and restart, for a new one"),
+            Self::ContentKey | Self::ExporterSecret | Self::SigningKey => format!(
+                "restore it from a backup; without one, {away} and restart, for a new one{loss}"
+            ),
+        }
+    }
+}
+
+/// The file in the data folder that holds what the hub signs with.
+pub(crate) const SIGNING_KEY: &str = "signing.key";
+
+/// The file in the data folder that holds what links to content are signed with.
+pub(crate) const CONTENT_KEY: &str = "content.key";
 
 #[cfg(test)]
 mod tests {
@@ -266,7 +345,7 @@ mod tests {
         let path = folder.path().join("token");
         let told = || Token::load_or_make(&path).unwrap_err().to_string();
         let wanted = format!(
-            "{}: is not a plain file (move it away and restart, for a new token)",
+            "{}: is not a plain file (move it away and restart, for a new one)",
             path.display()
         );
         std::fs::create_dir(&path).unwrap();
@@ -278,6 +357,24 @@ mod tests {
         write_private(&path, "x").unwrap();
         std::fs::write(&path, [0xff; 40]).unwrap();
         assert!(told().contains("holds no token"), "{}", told());
+    }
+
+    #[test]
+    fn a_damaged_key_is_named_for_what_it_is_and_what_a_new_one_costs() {
+        let told = |name: &str| {
+            TokenError::Malformed { path: PathBuf::from(format!("/d/{name}")) }.to_string()
+        };
+        assert_eq!(
+            told("token"),
+            "/d/token: holds no token (run: rm /d/token and restart, for a new one)"
+        );
+        assert_eq!(
+            told("signing.key"),
+            "/d/signing.key: holds no signing key (restore it from a backup; without one, run: rm /d/signing.key and restart, for a new one: what was signed before needs the old public key, and whoever verifies what comes the new one)"
+        );
+        assert!(told("content.key").contains("restore it from a backup; without one"));
+        assert!(told("content.key").ends_with("links that were sent open nothing then)"));
+        assert!(told("dovecot-mail.secret").contains("holds no secret of an exporter"));
     }
 
     #[test]

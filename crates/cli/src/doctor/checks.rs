@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use postbell_hub::{Config, ConfigError, SourceKind, StartError, TlsError};
+use postbell_hub::{Config, ConfigError, SourceKind, StartError, TlsError, Token, TokenError};
 use rustix::fs::{Access, FlockOperation, access, flock, statvfs};
 use rustix::io::Errno;
 
@@ -85,7 +85,9 @@ pub(super) fn token(config: &Config, report: &mut Report) {
     match fs::metadata(&path) {
         Ok(meta) => {
             let mode = meta.permissions().mode() & 0o777;
-            if mode & 0o077 == 0 {
+            if let Err(error @ TokenError::Malformed { .. }) = Token::load(&path) {
+                report.wrong(NAME, error.to_string(), "");
+            } else if mode & 0o077 == 0 {
                 report.right(NAME, format!("{shown}: mode {mode:03o}"));
             } else {
                 let remedy = format!("rm {shown} and restart the hub, for a new one");
@@ -103,6 +105,13 @@ pub(super) fn token(config: &Config, report: &mut Report) {
         Err(error) => {
             report.wrong(NAME, format!("{shown}: {}", plain(&error)), "run this as the hub's user");
         }
+    }
+}
+
+/// Whether what the hub signs with can be read. Nothing is said of what can.
+pub(super) fn keys(config: &Config, report: &mut Report) {
+    for fault in postbell_hub::examine_keys(&config.data) {
+        report.wrong("keys", fault.to_string(), "");
     }
 }
 

@@ -265,6 +265,28 @@ fn what_only_a_backup_mends_is_not_said_to_be_acceptable() {
 }
 
 #[test]
+fn doctor_finds_the_keys_with_which_no_hub_starts() {
+    let mut served = Served::start();
+    served.stop(Signal::TERM);
+    let data = served.path().join("data");
+    let whole = served.run(&["doctor"]);
+    assert!(!whole.out.contains("keys") && !whole.out.contains("holds no"), "{}", whole.out);
+    for (name, said) in [
+        ("token", "✗ token "),
+        ("signing.key", "holds no signing key (restore it from a backup"),
+        ("content.key", "holds no key of links to content (restore it from a backup"),
+    ] {
+        let kept = std::fs::read(data.join(name)).unwrap();
+        std::fs::write(data.join(name), if name == "token" { "" } else { "garbage" }).unwrap();
+        let ill = served.run(&["doctor"]);
+        assert!(ill.out.contains(said), "{}", ill.out);
+        let refused = run(served.path(), &["serve", "--config", "postbell.toml"]);
+        assert!(refused.code == 3 && refused.err.contains("holds no "), "{refused:?}");
+        std::fs::write(data.join(name), kept).unwrap();
+    }
+}
+
+#[test]
 fn missing_subscriptions_are_told_and_a_damaged_file_of_them_is_named() {
     let mut served = Served::start();
     assert_eq!(served.publish(&event(1)).code, 0);
