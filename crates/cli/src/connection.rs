@@ -83,6 +83,15 @@ impl ConnectionArgs {
         self.url.is_some()
     }
 
+    /// Whether nothing here says that the hub is on this machine: where it is and what it is shown were
+    /// given, and neither its configuration nor its data folder.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        let is_shown = self.token_file.is_some()
+            || self.client_cert.is_some()
+            || std::env::var_os("POSTBELL_TOKEN").is_some();
+        self.names_url() && is_shown && self.config.is_none() && self.data.is_none()
+    }
+
     /// The hub that a URL names.
     fn place(&self, url: &str) -> anyhow::Result<Place> {
         let named = Named::parse(url)?;

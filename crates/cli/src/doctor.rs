@@ -22,7 +22,8 @@ use crate::show::clean;
 /// Look over the configuration, the data folder, the hub, its sources and its subscriptions.
 ///
 /// Each check is a line: ✓ right, ! worth knowing, ✗ wrong, with what to do about it below. Exit
-/// code 1 where anything is wrong.
+/// code 1 where anything is wrong. With --url and a token, and neither --config nor --data, nothing on
+/// this machine is looked at: only what that hub says.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -54,7 +55,10 @@ pub(crate) async fn run(args: DoctorArgs) -> anyhow::Result<Ending> {
         return loss::accept(&args.connection.config()?, args.yes);
     }
     let mut report = Report::default();
-    if let Some(config) = checks::configuration(&args.connection, &mut report) {
+    if args.connection.is_elsewhere() {
+        // What is on this machine is none of that hub's.
+        hub::ask(&args.connection, None, &mut report).await;
+    } else if let Some(config) = checks::configuration(&args.connection, &mut report) {
         checks::data_folder(&config, &mut report);
         checks::token(&config, &mut report);
         checks::keys(&config, &mut report);
@@ -68,7 +72,7 @@ pub(crate) async fn run(args: DoctorArgs) -> anyhow::Result<Ending> {
             checks::both_files(&config, &mut report);
         }
         if is_held || args.connection.names_url() {
-            hub::ask(&args.connection, &config, &mut report).await;
+            hub::ask(&args.connection, Some(&config), &mut report).await;
         }
     }
     let wrong = report.checks.iter().any(|check| check.state == State::Wrong);

@@ -1,16 +1,18 @@
 //! What the running hub says of itself.
 
+use hyper::StatusCode;
 use postbell_hub::Config;
 use serde_json::Value;
 
 use super::{Report, checks, cyrus, dovecot};
-use crate::client::{Call, Client};
+use crate::client::{Call, Client, Refused};
 use crate::connection::ConnectionArgs;
 use crate::subscriptions::word;
 use crate::wanted::{self, Told};
 
-/// Asks everything worth asking; stops where no more can come.
-pub(super) async fn ask(connection: &ConnectionArgs, config: &Config, report: &mut Report) {
+/// Asks everything worth asking; stops where no more can come. `config` is the hub's, where it is on
+/// this machine.
+pub(super) async fn ask(connection: &ConnectionArgs, config: Option<&Config>, report: &mut Report) {
     let mut open = match connection.stranger() {
         Ok(client) => client,
         Err(error) => return report.wrong("hub", format!("{error:#}"), ""),
@@ -51,14 +53,20 @@ async fn answers(client: &mut Client, report: &mut Report) -> bool {
     true
 }
 
-async fn look(client: &mut Client, config: &Config, report: &mut Report) {
+async fn look(client: &mut Client, config: Option<&Config>, report: &mut Report) {
     match client.json(Call::get("/v1/status")).await {
         Ok(status) => {
             show_status(&status, report);
             show_demand(&status, report);
         }
         Err(error) => {
-            let remedy = "the token is another hub's: check --data, --config and --url";
+            let remedy = match status_of(&error) {
+                Some(StatusCode::FORBIDDEN) => "this needs a token with the scope monitor",
+                Some(StatusCode::UNAUTHORIZED) => {
+                    "the token is another hub's: check --data, --config, --token-file and --url"
+                }
+                _ => "look at the hub's log",
+            };
             return report.wrong("access", format!("{error:#}"), remedy);
         }
     }
@@ -68,8 +76,18 @@ async fn look(client: &mut Client, config: &Config, report: &mut Report) {
     }
     match client.json(Call::get("/v1/subscriptions")).await {
         Ok(answer) => show_subscriptions(&answer, report),
+        Err(error) if status_of(&error) == Some(StatusCode::FORBIDDEN) => report.notice(
+            "subscriptions",
+            format!("not looked at: {error:#}"),
+            "these need a token with the scope subscribe as well",
+        ),
         Err(error) => report.wrong("subscriptions", format!("{error:#}"), "look at the hub's log"),
     }
+}
+
+/// With what the hub refused, where it answered.
+fn status_of(error: &anyhow::Error) -> Option<StatusCode> {
+    error.downcast_ref::<Refused>().map(|refused| refused.status)
 }
 
 fn show_status(status: &Value, report: &mut Report) {
@@ -152,7 +170,8 @@ fn show_told(source: &Value, report: &mut Report) {
     report.notice(&check, told.long, remedy);
 }
 
-fn show_sources(answer: &Value, config: &Config, report: &mut Report) {
+fn show_sources(answer: &Value, config: Option<&Config>, report: &mut Report) {
+    let none = Config::default();
     let mut mailboxes = 0_u64;
     for source in answer.get("sources").and_then(Value::as_array).into_iter().flatten() {
         let text = |pointer: &str| word(source, pointer).unwrap_or_default();
@@ -184,13 +203,15 @@ fn show_sources(answer: &Value, config: &Config, report: &mut Report) {
         }
         show_told(source, report);
         if text("/kind") == "dovecot" {
-            dovecot::followed(source, config, report);
+            dovecot::followed(source, config.unwrap_or(&none), report);
         }
         if text("/kind") == "cyrus" {
-            cyrus::followed(source, config, report);
+            cyrus::followed(source, config.unwrap_or(&none), report);
         }
     }
-    checks::watches(mailboxes, report);
+    if config.is_some() {
+        checks::watches(mailboxes, report);
+    }
 }
 
 fn show_subscriptions(answer: &Value, report: &mut Report) {

@@ -595,6 +595,32 @@ fn subscriptions_of_users_are_listed_with_whose_they_are_and_meant_by_their_ids(
 }
 
 #[test]
+fn the_doctor_asks_a_hub_elsewhere_what_its_token_is_for_and_looks_at_nothing_here() {
+    let served = Served::start();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let told = |scope: &str| {
+        let add = ["tokens", "add", scope, "--role", "service", "--scope", scope];
+        let made = served.run(&add);
+        let said = format!("{} {}", made.out, made.err);
+        let token = said.split_whitespace().find(|word| word.starts_with("postbell_")).unwrap();
+        let file = elsewhere.path().join(scope);
+        std::fs::write(&file, token).unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .unwrap();
+        run(elsewhere.path(), &["doctor", "--url", served.url(), "--token-file", scope])
+    };
+    let reads = told("read");
+    assert_eq!(reads.code, 1, "{reads:?}");
+    assert!(reads.out.contains("→ this needs a token with the scope monitor"), "{}", reads.out);
+    let monitors = told("monitor");
+    assert_eq!(monitors.code, 0, "{monitors:?}");
+    assert!(monitors.out.contains("not looked at"), "{}", monitors.out);
+    for here in ["data folder", "token  ", "journal", "clock", "inotify"] {
+        assert!(!monitors.out.contains(here), "{here}: {}", monitors.out);
+    }
+}
+
+#[test]
 fn the_doctor_finds_a_hub_well_and_says_what_is_wrong_without_one() {
     let mut served = Served::start();
     let well = served.run(&["doctor"]);
