@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use postbell_engine::{Outcome, in_words};
+use postbell_engine::Outcome;
 use postbell_sinks::command::Command;
 use postbell_sinks::webhook::{Answer, Webhook};
+
+use crate::sources::chain;
 
 /// A webhook's receiver, or a program on this machine.
 #[derive(Clone, Debug)]
@@ -74,7 +76,7 @@ impl Runs {
             Ok(()) => Answer { outcome: Outcome::Accepted, reason: "status 0".to_owned() },
             Err(failed) => {
                 let outcome = Outcome::Failed { retry_after: None };
-                Answer { outcome, reason: in_words(&failed) }
+                Answer { outcome, reason: chain(&failed) }
             }
         }
     }

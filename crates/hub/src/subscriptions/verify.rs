@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use postbell_engine::{Delivery, Moment, Next};
+use postbell_sinks::webhook::AnswerFrom;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -73,7 +74,11 @@ async fn ask(job: &Job) -> Result<Handshake, String> {
                 return Ok(Handshake { passed: true, per_minute: agreement.per_minute });
             }
             Next::TryAt(Moment(at)) => {
-                let told = format!("the receiver has yet to agree; it answered: {reason}");
+                let told = match agreement.from {
+                    AnswerFrom::Nobody => "it could not be asked",
+                    AnswerFrom::Receiver => "it answered",
+                };
+                let told = format!("the receiver has yet to agree; {told}: {reason}");
                 job.entry.live.set_trouble(Some(told));
                 job.entry.live.set_last_error(Some(reason));
                 tokio::time::sleep_until(began + Duration::from_millis(at)).await;

@@ -14,10 +14,21 @@ use super::{AGENT, Answer, Webhook, failed, judge};
 /// What a receiver said when it was asked.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Agreement {
-    /// Accepted where it agrees; the reason says what it answered.
+    /// Accepted where it agrees; the reason says what it answered, or why nobody did.
     pub answer: Answer,
+    /// Who gave the answer.
+    pub from: AnswerFrom,
     /// How many requests a minute it takes; as many as come where it sets no bound.
     pub per_minute: Option<NonZeroU32>,
+}
+
+/// Whose answer it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AnswerFrom {
+    /// Nobody's: the receiver was not reached, or said nothing in time.
+    Nobody,
+    /// The receiver's.
+    Receiver,
 }
 
 impl Webhook {
@@ -26,10 +37,10 @@ impl Webhook {
     pub async fn ask(&self, origin: &str, now: SystemTime) -> Agreement {
         let request = match self.question(origin) {
             Ok(request) => request,
-            Err(error) => return Agreement { answer: failed(error.to_string()), per_minute: None },
+            Err(error) => return nobody(failed(error.to_string())),
         };
         let asked = self.exchange(request, |response| agreement(response, origin, now)).await;
-        asked.unwrap_or_else(|answer| Agreement { answer, per_minute: None })
+        asked.unwrap_or_else(nobody)
     }
 
     fn question(&self, origin: &str) -> Result<Request<Full<Bytes>>, InvalidHeaderValue> {
@@ -73,7 +84,11 @@ fn agreement<B>(response: &Response<B>, origin: &str, now: SystemTime) -> Agreem
             answer = Answer { outcome: refused, reason: format!("{} {why}", answer.reason) };
         }
     }
-    Agreement { answer, per_minute }
+    Agreement { answer, from: AnswerFrom::Receiver, per_minute }
+}
+
+fn nobody(answer: Answer) -> Agreement {
+    Agreement { answer, from: AnswerFrom::Nobody, per_minute: None }
 }
 
 const REQUEST_ORIGIN: HeaderName = HeaderName::from_static("webhook-request-origin");

@@ -30,7 +30,7 @@ pub use body::write_body;
 pub use certificate::ClientCertificate;
 pub use connect::Tls;
 use connections::Connections;
-pub use handshake::Agreement;
+pub use handshake::{Agreement, AnswerFrom};
 pub use reach::Reach;
 pub use secret::{InvalidSecret, Secret};
 pub use target::{InvalidTarget, Target, URL_OCTETS_MAX};

@@ -31,6 +31,20 @@ async fn a_run_that_fails_is_tried_again_and_kept_as_a_dead_letter() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_can_t_be_started_is_told_with_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = vec!["/nonexistent/program".to_owned()];
+    let command = CommandConfig { run, ..CommandConfig::default() };
+    let commands = BTreeMap::from([("index".to_owned(), command)]);
+    let bench = Bench::open_running(folder.path(), &commands).await;
+    bench.append("A");
+    let shown = bench.wait_until("index", |shown| shown.last_error.is_some()).await;
+    let told = "/nonexistent/program: No such file or directory";
+    assert!(shown.last_error.as_deref().unwrap().starts_with(told), "{shown:?}");
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_command_begins_with_what_happens_then_and_goes_on_where_it_stood() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("told");

@@ -92,6 +92,18 @@ async fn r165_nothing_is_delivered_before_the_receiver_agrees_and_everything_aft
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_nobody_reached_is_not_said_to_have_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open_with(folder.path(), Options::default(), &[20; 3_000]).await;
+    // A port that was free a moment ago.
+    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    bench.subscriptions.create(to_verify(&format!("http://{gone}/")), &bench.admin).await.unwrap();
+    let told = "the receiver has yet to agree; it could not be asked: ";
+    let is_told = |detail: &str| detail.starts_with(told) && detail.len() > told.len();
+    bench.wait_until("phone", |shown| shown.detail.as_deref().is_some_and(is_told)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn r165_a_receiver_that_does_not_agree_in_time_ends_the_subscription() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::open_with(folder.path(), Options::default(), &[5, 5]).await;
