@@ -70,16 +70,22 @@ impl Clients {
 
     /// Ends what those have opened whose authority is none for `verifier`; how many.
     pub(super) fn look(&mut self, verifier: &dyn ClientCertVerifier) -> usize {
-        let before = self.0.len();
+        self.keep(|chain| is_trusted(chain, verifier))
+    }
+
+    /// Ends what those have opened that are not to stay; how many. Who is gone already is forgotten.
+    fn keep(&mut self, stays: impl Fn(&[CertificateDer<'static>]) -> bool) -> usize {
+        let mut ended = 0;
         self.0.retain(|(chain, trust)| {
             let Some(trust) = trust.upgrade() else { return false };
-            let stays = is_trusted(chain, verifier);
+            let stays = stays(chain);
             if !stays {
                 trust.end();
+                ended += 1;
             }
             stays
         });
-        before - self.0.len()
+        ended
     }
 }
 
@@ -134,3 +140,22 @@ pub(super) fn verifier(
 
 /// Names looked at: each costs a look-up.
 const NAMES_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_is_still_connected_is_counted_among_those_that_end() {
+        let mut clients = Clients::default();
+        let (stays, ends) = (Arc::new(Trust::default()), Arc::new(Trust::default()));
+        clients.add(vec![CertificateDer::from(vec![1])], &stays);
+        clients.add(vec![CertificateDer::from(vec![2])], &ends);
+        clients.add(vec![CertificateDer::from(vec![3])], &Arc::default());
+        let ended = clients.keep(|chain| chain.first().is_some_and(|own| own.as_ref() == [1]));
+        assert_eq!((ended, clients.0.len()), (1, 1));
+        assert!(ends.is_over() && !stays.is_over());
+        drop(stays);
+        assert_eq!((clients.keep(|_| false), clients.0.len()), (0, 0));
+    }
+}
