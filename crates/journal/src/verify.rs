@@ -126,8 +126,11 @@ fn is_dropped(folder: &Path, number: u64) -> Result<bool, OpenError> {
     Ok(Listed::read(folder)?.dropped.0 >= number)
 }
 
+/// The segment that comes last, whether it is there or not: behind those that are listed there is
+/// always one that is written on.
 fn last_segment(folder: &Path, listed: u64) -> u64 {
-    segments_in(folder).ok().and_then(|files| files.last().copied()).unwrap_or(listed)
+    let last = segments_in(folder).ok().and_then(|files| files.last().copied());
+    last.unwrap_or_default().max(listed + 1)
 }
 
 /// What the state says of segments.

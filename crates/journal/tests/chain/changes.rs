@@ -412,6 +412,19 @@ fn a_segment_taken_away_is_missing() {
 }
 
 #[test]
+fn the_only_segment_taken_away_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = SqliteJournal::open(folder.path(), Options::default()).unwrap();
+    append(&journal, vec![entry(1)], None).unwrap();
+    journal.close();
+    let path = segments(folder.path()).pop().unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let found = look(folder.path(), &[]).findings;
+    let found: Vec<_> = found.iter().map(|one| (one.kind, one.file.clone())).collect();
+    assert_eq!(found, [(Wrong::Missing, path)]);
+}
+
+#[test]
 fn what_retention_leaves_is_verified_from_its_anchor_on() {
     let folder = tempfile::tempdir().unwrap();
     let retention = Retention { age: None, octets: Some(40 * 1024) };
