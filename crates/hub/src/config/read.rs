@@ -50,7 +50,11 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
     drop_foreign(&mut table, &mut lines);
     let config = deserialise(table, &mut lines);
     if let Some(config) = &config {
-        check(config, &mut lines);
+        let mut more = Vec::new();
+        check(config, &mut more);
+        // What was taken out for what it is isn't missing.
+        more.retain(|line| !lines.iter().any(|told| key_of(told) == key_of(line)));
+        lines.append(&mut more);
     }
     match config {
         Some(config) if lines.is_empty() => Ok(config),
@@ -58,6 +62,11 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
             lines: lines.into_iter().map(|line| format!("{file}: {line}")).collect(),
         }),
     }
+}
+
+/// Of which key a line speaks.
+fn key_of(line: &str) -> &str {
+    line.split_once(": ").map_or(line, |(key, _)| key)
 }
 
 /// One line for text that is no TOML.
@@ -81,7 +90,13 @@ fn drop_unknown(table: &mut Table, prefix: &str, lines: &mut Vec<String>) {
                 drop_unknown(inner, &path, lines);
                 return true;
             }
-            lines.push(format!("{path}: {} is not a table (write [{path}])", show(value)));
+            lines.push(match nameless(prefix, name) {
+                Some(example) => format!(
+                    "{path}: {} has no name it belongs to (write it below [{example}], say)",
+                    show(value)
+                ),
+                None => format!("{path}: {} is not a table (write [{path}])", show(value)),
+            });
             return false;
         }
         lines.push(match keys::nearest(&path) {
@@ -90,6 +105,13 @@ fn drop_unknown(table: &mut Table, prefix: &str, lines: &mut Vec<String>) {
         });
         false
     });
+}
+
+/// Where `name` would be right, where it is a key of the tables in `group` and stands beside them.
+fn nameless(group: &str, name: &str) -> Option<String> {
+    let example = if group == "sources" { "mail" } else { "one" };
+    let below = format!("{group}.{example}");
+    keys::find(&format!("{below}.{name}")).map(|_| below)
 }
 
 /// Takes out of each source what only another kind has, with a line for each.
@@ -207,6 +229,7 @@ fn complaint(path: &str, value: &Value, message: &str) -> String {
         text if text.starts_with("one of `") || text.starts_with('`') => text.replace('`', "\""),
         "a string" | "path string" => "a text".to_owned(),
         "a sequence" => "a list".to_owned(),
+        text if text.starts_with("struct ") => "a table".to_owned(),
         "u16" | "u32" | "u64" | "i64" => "a whole number in range".to_owned(),
         "f64" => "a number".to_owned(),
         text => text.replace("socket address", "an address and port"),

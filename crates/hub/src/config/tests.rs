@@ -412,6 +412,23 @@ parameters_of = { MessageNew = ["*", "vnd.example.a"] }
 }
 
 #[test]
+fn a_key_that_stands_one_step_too_high_is_told_with_where_it_belongs() {
+    insta::assert_snapshot!(errors(
+        r#"
+[sources]
+kind = "maildir"
+mail = 5
+[commands]
+jobs = 2
+[commands.a]
+run = "echo hi"
+[publish]
+uid_stores = [5]
+"#
+    ));
+}
+
+#[test]
 fn the_mistakes_of_a_command_are_told() {
     insta::assert_snapshot!(errors(
         r#"
