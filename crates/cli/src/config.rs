@@ -26,7 +26,8 @@ enum Command {
 
 /// Name every mistake in a configuration file, one a line.
 ///
-/// Exit code 1 where there is one.
+/// Exit code 1 where there is one. No other file is read: whether a certificate, a key or a folder that
+/// is named there can be used, `postbell doctor` and the hub's start say.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
