@@ -127,13 +127,17 @@ impl Rig {
     pub(crate) fn lose<T>(&self, act: impl FnOnce() -> T) -> T {
         assert!(self.notifyd.is_none(), "somebody else reads");
         let socket = self.datagram.try_clone().unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         let done = Arc::new(AtomicBool::new(false));
         let until = Arc::clone(&done);
         let thread = std::thread::spawn(move || {
             let mut octets = [0; 65_536];
-            while !until.load(Ordering::SeqCst) {
-                drop(socket.recv(&mut octets));
+            // What was sent before it was done may wait to be read yet.
+            loop {
+                let is_done = until.load(Ordering::SeqCst);
+                if socket.recv(&mut octets).is_err() && is_done {
+                    break;
+                }
             }
             socket.set_read_timeout(None).unwrap();
         });
