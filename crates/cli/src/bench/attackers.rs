@@ -1,6 +1,6 @@
 //! Those who would wear a hub out, and what they send.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
+use super::isolation::subscription;
 use super::wire::{Wire, post_json};
 
 /// One thing that is sent again and again.
@@ -130,7 +131,11 @@ async fn attack_until(
 pub(super) async fn attacks(wire: &mut Wire, token: &str) -> anyhow::Result<Arc<Vec<Attack>>> {
     let greedy = greedy(wire, token).await?;
     let subscribe = |body: &str| post_json("/v1/subscriptions", token, body);
-    let condition = |text: &str| subscribe(&subscription("costly", Some(text)));
+    let condition = |text: &str| {
+        let own = format!(r#"{{"where":"{text}","#);
+        // All else about it is in order.
+        subscribe(&subscription("costly", NOBODY).replacen('{', &own, 1))
+    };
     let sum = vec!["messageSize"; 200].join("+");
     let loops = "[1,2,3,4,5,6,7,8,9].all(a,[1,2,3,4,5,6,7,8,9].all(b,[1,2,3].all(c,a+b+c>0)))";
     let endless = format!(
@@ -147,7 +152,7 @@ pub(super) async fn attacks(wire: &mut Wire, token: &str) -> anyhow::Result<Arc<
         (condition(loops), INVALID),
         (condition(r#"user.matches(\"(a+)+$\")"#), INVALID),
         (
-            post_json("/v1/subscriptions", &greedy, &subscription("one-more", None)),
+            post_json("/v1/subscriptions", &greedy, &subscription("one-more", NOBODY)),
             [(409, "too-many-subscriptions")].as_slice(),
         ),
         (get("/v1/status", "postbell_guessed"), GUESSED),
@@ -166,7 +171,7 @@ async fn greedy(wire: &mut Wire, token: &str) -> anyhow::Result<String> {
     let token = made.get("token").and_then(serde_json::Value::as_str);
     let token = token.context("a token was not made")?.to_owned();
     for number in 0..SUBSCRIPTIONS {
-        let body = subscription(&format!("s{number}"), None);
+        let body = subscription(&format!("s{number}"), NOBODY);
         wire.send(&post_json("/v1/subscriptions", &token, &body)).await?;
         match wire.answer().await? {
             201 => {}
@@ -177,18 +182,13 @@ async fn greedy(wire: &mut Wire, token: &str) -> anyhow::Result<String> {
     bail!("a user may have {SUBSCRIPTIONS} subscriptions")
 }
 
-/// One that leads to nobody.
-fn subscription(name: &str, condition: Option<&str>) -> String {
-    let condition = condition.map_or_else(String::new, |text| format!(r#""where":"{text}","#));
-    let sink = r#"{"kind":"webhook","url":"http://127.0.0.1:9/"}"#;
-    format!(r#"{{"name":"{name}",{condition}"sink":{sink}}}"#)
-}
-
 fn get(path: &str, token: &str) -> Vec<u8> {
     let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\n\r\n");
     head.into_bytes()
 }
 
+/// Where subscriptions lead to: nothing listens on discard's port.
+const NOBODY: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9));
 /// What is said of a subscription that can't be.
 const INVALID: &[(u16, &str)] = &[(422, "invalid-subscription")];
 /// What is said to a guess, and to many.

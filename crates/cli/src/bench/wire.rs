@@ -28,40 +28,28 @@ impl Wire {
 
     /// Reads one answer with a `content-length` and gives its status.
     pub(super) async fn answer(&mut self) -> anyhow::Result<u16> {
-        loop {
-            let held = self.buffer.get(..self.filled).unwrap_or_default();
-            if let Some(total) = message_octets(held)? {
-                let status = status(held)?;
-                self.buffer.copy_within(total..self.filled, 0);
-                self.filled -= total;
-                return Ok(status);
-            }
-            self.fill().await?;
-        }
+        self.read(status).await
     }
 
-    /// Reads one answer, and gives its status and which problem it tells of (RFC 9457), where it does.
+    /// The same, and which problem it tells of (RFC 9457), where it does.
     pub(super) async fn problem(&mut self) -> anyhow::Result<(u16, Option<String>)> {
-        let (status, body) = self.whole().await?;
-        Ok((status, problem(&body)))
+        self.read(|answer| Ok((status(answer)?, problem(body(answer))))).await
     }
 
     /// Reads one answer, and gives its body.
     pub(super) async fn body(&mut self) -> anyhow::Result<Vec<u8>> {
-        Ok(self.whole().await?.1)
+        self.read(|answer| Ok(body(answer).to_vec())).await
     }
 
-    /// The status and the body of one answer.
-    async fn whole(&mut self) -> anyhow::Result<(u16, Vec<u8>)> {
+    /// Reads one answer, and gives what `take` makes of it.
+    async fn read<T>(&mut self, take: fn(&[u8]) -> anyhow::Result<T>) -> anyhow::Result<T> {
         loop {
             let held = self.buffer.get(..self.filled).unwrap_or_default();
             if let Some(total) = message_octets(held)? {
-                let answer = held.get(..total).unwrap_or_default();
-                let head = memmem::find(answer, b"\r\n\r\n").map_or(total, |end| end + 4);
-                let whole = (status(held)?, answer.get(head..).unwrap_or_default().to_vec());
+                let taken = take(held.get(..total).unwrap_or_default())?;
                 self.buffer.copy_within(total..self.filled, 0);
                 self.filled -= total;
-                return Ok(whole);
+                return Ok(taken);
             }
             self.fill().await?;
         }
@@ -111,6 +99,12 @@ fn status(head: &[u8]) -> anyhow::Result<u16> {
         .ok()
         .and_then(|digits| digits.parse().ok())
         .with_context(|| format!("not an HTTP answer: {:?}", String::from_utf8_lossy(head)))
+}
+
+/// What stands behind the head of a whole answer.
+fn body(answer: &[u8]) -> &[u8] {
+    let end = memmem::find(answer, b"\r\n\r\n").map(|end| end + 4);
+    end.and_then(|end| answer.get(end..)).unwrap_or_default()
 }
 
 fn problem(body: &[u8]) -> Option<String> {
