@@ -119,7 +119,9 @@ impl Schedule {
 pub struct Moment(pub u64);
 
 impl Moment {
-    pub(super) fn after(self, pause: Duration) -> Self {
+    /// So much later, in whole milliseconds.
+    #[must_use]
+    pub fn after(self, pause: Duration) -> Self {
         let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(pause_ms))
     }

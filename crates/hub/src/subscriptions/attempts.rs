@@ -405,7 +405,7 @@ impl<'a> Attempts<'a> {
     }
 
     fn now(&self) -> Moment {
-        Moment(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+        Moment(0).after(self.began.elapsed())
     }
 }
 

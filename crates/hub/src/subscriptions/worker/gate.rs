@@ -112,7 +112,7 @@ impl Job {
     }
 
     fn gate_time(&self) -> Moment {
-        Moment(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+        Moment(0).after(self.began.elapsed())
     }
 }
 
